@@ -1,0 +1,3 @@
+//! The `eidetica` command line.
+
+fn main() {}

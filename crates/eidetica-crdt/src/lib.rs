@@ -1,0 +1,1 @@
+//! The register algebra: state as a set of writes.

@@ -1,0 +1,1 @@
+//! The sans-IO synchronization engine: peers, relationships, requests.

@@ -1,0 +1,1 @@
+//! Entries: ids, canonical bytes, packs and DAG algorithms.

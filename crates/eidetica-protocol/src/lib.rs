@@ -1,0 +1,1 @@
+//! Sans-IO sessions of entry synchronization.

@@ -1,0 +1,1 @@
+//! The fjall storage engine.

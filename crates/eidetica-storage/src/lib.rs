@@ -1,0 +1,1 @@
+//! The engine trait, the memory engine and the entry log.

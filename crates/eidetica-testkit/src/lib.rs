@@ -1,0 +1,1 @@
+//! Contracts, fault injection and simulation for tests.

@@ -1,0 +1,1 @@
+//! Entry synchronization over HTTP.

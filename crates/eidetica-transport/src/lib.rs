@@ -1,0 +1,1 @@
+//! What a transport is: addresses, frames, channels, and the in-memory one.
