@@ -1,0 +1,1 @@
+//! Packs: many entries of one database in one compact, self-contained block of bytes.
