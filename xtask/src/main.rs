@@ -1,3 +1,59 @@
-//! The project's own tasks.
+//! The project's own tasks, run as `cargo xtask TASK`. One file per task; none of them is needed to use the crates.
 
-fn main() {}
+mod bench;
+mod ci;
+mod fuzz;
+mod layers;
+mod source;
+mod test;
+mod tidy;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// The project's own tasks.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Run every test: unit, integration and documentation tests, feature combinations, engines and transports
+    Test(test::Args),
+    /// Everything a change must pass: format, clippy, layers, tidy, documentation, dependency rules, tests
+    Ci,
+    /// Check the dependency edges between our crates and that nothing below the purity line does I/O
+    Layers,
+    /// Check the habits that compilers do not: file shapes, licences, links, forgotten markers
+    Tidy,
+    /// Run the measurements in `benches/`
+    Bench(bench::Args),
+    /// Fuzz every target for some seconds (needs a nightly toolchain and cargo-fuzz)
+    Fuzz(fuzz::Args),
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> anyhow::Result<()> {
+    match Cli::parse().task {
+        Task::Test(args) => test::run(&args),
+        Task::Ci => ci::run(),
+        Task::Layers => layers::run(),
+        Task::Tidy => tidy::run(),
+        Task::Bench(args) => bench::run(&args),
+        Task::Fuzz(args) => fuzz::run(&args),
+    }
+}

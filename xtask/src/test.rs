@@ -1,0 +1,206 @@
+//! The whole test matrix: feature combinations, documentation code, engines and transports, every test of the workspace.
+//!
+//! Which engine and transport a test runs on is told to it by `EIDETICA_TEST_ENGINE` and `EIDETICA_TEST_TRANSPORT`.
+//! The first selected pair runs all tests of the workspace; each further pair only the packages that read those variables.
+
+use std::process::Command;
+
+use anyhow::ensure;
+use clap::ValueEnum;
+
+use crate::workspace::{Metadata, cargo, has_subcommand, run as run_command, text_files};
+
+const ENGINE: &str = "EIDETICA_TEST_ENGINE";
+const TRANSPORT: &str = "EIDETICA_TEST_TRANSPORT";
+
+/// The package whose feature combinations are checked.
+const FACADE: &str = "eidetica";
+
+/// What to test.
+#[derive(clap::Args, Default)]
+pub(crate) struct Args {
+    /// Storage engine to test on
+    #[arg(long, value_enum, default_value_t)]
+    engine: Engine,
+    /// Transport to test over
+    #[arg(long, value_enum, default_value_t)]
+    transport: Transport,
+    /// Only tests whose name contains this; skips documentation code and feature combinations
+    filter: Option<String>,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum Engine {
+    Memory,
+    Fjall,
+    Redb,
+    #[default]
+    All,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum Transport {
+    Memory,
+    Http,
+    #[default]
+    All,
+}
+
+type Pair = (&'static str, &'static str);
+
+/// The task. The run over the whole workspace comes last, so that its summary is the last thing printed.
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    let metadata = Metadata::declared()?;
+    if args.filter.is_none() {
+        for features in feature_sets(&metadata) {
+            let mut check = cargo([
+                "check",
+                "--quiet",
+                "--package",
+                FACADE,
+                "--lib",
+                "--no-default-features",
+            ]);
+            run_command(check.args(["--features", &features]))?;
+        }
+        run_command(&mut cargo(["test", "--workspace", "--doc"]))?;
+    }
+    let pairs = pairs(args.engine, args.transport);
+    let (first, others) = pairs.split_first().unwrap_or((&("memory", "memory"), &[]));
+    let selectable = selectable(&metadata)?;
+    for pair in others {
+        ensure!(
+            !selectable.is_empty(),
+            "no package reads {ENGINE} or {TRANSPORT}: the selection would test nothing"
+        );
+        let mut command = runner(*pair, args.filter.as_deref());
+        for package in &selectable {
+            command.args(["--package", package]);
+        }
+        run_command(&mut command)?;
+    }
+    run_command(runner(*first, args.filter.as_deref()).arg("--workspace"))
+}
+
+/// No feature, each feature alone, all of them: as `--features` takes them.
+fn feature_sets(metadata: &Metadata) -> Vec<String> {
+    let names: Vec<&String> = metadata
+        .members()
+        .filter(|package| package.name == FACADE)
+        .flat_map(|package| package.features.keys())
+        .filter(|name| *name != "default")
+        .collect();
+    let mut sets = vec![String::new()];
+    sets.extend(names.iter().map(|name| (*name).clone()));
+    sets.push(
+        names
+            .iter()
+            .map(|name| name.as_str())
+            .collect::<Vec<_>>()
+            .join(","),
+    );
+    sets
+}
+
+/// One pair per selected engine, then one per further transport: an engine and a transport do not meet below the facade,
+/// so their product would repeat work.
+fn pairs(engine: Engine, transport: Transport) -> Vec<Pair> {
+    let engines: &[&'static str] = match engine {
+        Engine::Memory => &["memory"],
+        Engine::Fjall => &["fjall"],
+        Engine::Redb => &["redb"],
+        Engine::All => &["memory", "fjall", "redb"],
+    };
+    let transports: &[&'static str] = match transport {
+        Transport::Memory => &["memory"],
+        Transport::Http => &["http"],
+        Transport::All => &["memory", "http"],
+    };
+    let first_transport = transports.iter().take(1);
+    let mut pairs: Vec<Pair> = first_transport
+        .flat_map(|t| engines.iter().map(move |e| (*e, *t)))
+        .collect();
+    pairs.extend(
+        transports
+            .iter()
+            .skip(1)
+            .flat_map(|t| engines.iter().take(1).map(move |e| (*e, *t))),
+    );
+    pairs
+}
+
+/// Packages with a test that reads one of the selection variables.
+fn selectable(metadata: &Metadata) -> anyhow::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for package in metadata
+        .members()
+        .filter(|package| package.name != "xtask" && package.name != "eidetica-testkit")
+    {
+        let tests = package.dir().join("tests");
+        let reads = |text: &str| {
+            text.contains(ENGINE) || text.contains(TRANSPORT) || text.contains("selected_")
+        };
+        if tests.is_dir() && text_files(&tests)?.iter().any(|(_, text)| reads(text)) {
+            names.push(package.name.clone());
+        }
+    }
+    Ok(names)
+}
+
+/// cargo-nextest where it is installed, else plain `cargo test`.
+fn runner((engine, transport): Pair, filter: Option<&str>) -> Command {
+    let mut command = if has_subcommand("nextest") {
+        cargo(["nextest", "run", "--no-fail-fast", "--no-tests=pass"])
+    } else {
+        cargo(["test", "--no-fail-fast", "--lib", "--bins", "--tests"])
+    };
+    command
+        .env(ENGINE, engine)
+        .env(TRANSPORT, transport)
+        .args(filter);
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workspace::Package;
+
+    #[test]
+    fn every_engine_and_every_transport_is_run() {
+        let all = pairs(Engine::All, Transport::All);
+        assert_eq!(
+            all,
+            [
+                ("memory", "memory"),
+                ("fjall", "memory"),
+                ("redb", "memory"),
+                ("memory", "http")
+            ]
+        );
+        assert_eq!(pairs(Engine::Redb, Transport::Http), [("redb", "http")]);
+        assert_eq!(
+            pairs(Engine::Fjall, Transport::All),
+            [("fjall", "memory"), ("fjall", "http")]
+        );
+    }
+
+    #[test]
+    fn features_are_taken_none_alone_and_together() {
+        let features = ["default", "fjall", "http"]
+            .map(|name| (name.to_owned(), Vec::new()))
+            .into();
+        let facade = Package {
+            id: "x".to_owned(),
+            name: FACADE.to_owned(),
+            features,
+            ..Package::default()
+        };
+        let metadata = Metadata {
+            packages: vec![facade],
+            workspace_members: vec!["x".to_owned()],
+            resolve: None,
+        };
+        assert_eq!(feature_sets(&metadata), ["", "fjall", "http", "fjall,http"]);
+    }
+}
