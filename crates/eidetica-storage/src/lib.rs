@@ -9,6 +9,7 @@ mod batch;
 mod engine;
 mod error;
 pub mod limits;
+mod memory;
 mod watch;
 
 pub use batch::{Batch, Expect, Plan, Range, Step, Write};
@@ -17,4 +18,5 @@ pub use engine::{
     Snapshot, Space,
 };
 pub use error::{Blame, EngineError};
+pub use memory::MemoryEngine;
 pub use watch::{Watch, Watchers};

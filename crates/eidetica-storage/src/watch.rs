@@ -22,7 +22,6 @@ struct Shared {
 
 impl Watchers {
     /// Adds a hint for as long as the guard lives.
-    #[must_use]
     pub fn add(&self, hint: Hint) -> Watch {
         let number = self.shared.next.fetch_add(1, Ordering::Relaxed);
         self.shared.hints.lock().push((number, hint));
