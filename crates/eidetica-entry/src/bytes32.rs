@@ -71,7 +71,9 @@ macro_rules! byte_type {
                 text.strip_prefix($prefix)
                     .and_then($crate::bytes32::read_hex)
                     .map(Self)
-                    .ok_or($crate::EntryError::Text { what: stringify!($name) })
+                    .ok_or($crate::EntryError::Text {
+                        what: stringify!($name),
+                    })
             }
         }
 
@@ -95,7 +97,12 @@ macro_rules! byte_type {
                     type Value = $name;
 
                     fn expecting(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-                        f.write_str(concat!(stringify!($name), " of ", stringify!($len), " bytes"))
+                        f.write_str(concat!(
+                            stringify!($name),
+                            " of ",
+                            stringify!($len),
+                            " bytes"
+                        ))
                     }
 
                     fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<$name, E> {
@@ -109,7 +116,8 @@ macro_rules! byte_type {
                         let mut bytes = [0; $len];
                         for (i, byte) in bytes.iter_mut().enumerate() {
                             let next = seq.next_element()?;
-                            *byte = next.ok_or_else(|| serde::de::Error::invalid_length(i, &self))?;
+                            *byte =
+                                next.ok_or_else(|| serde::de::Error::invalid_length(i, &self))?;
                         }
                         Ok($name(bytes))
                     }

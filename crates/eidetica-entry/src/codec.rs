@@ -9,8 +9,9 @@ use bincode::{Decode, Encode};
 
 use crate::{EntryError, Height, Id, Ids};
 
-const CONFIG: Configuration<LittleEndian, Fixint, NoLimit> =
-    bincode::config::standard().with_little_endian().with_fixed_int_encoding();
+const CONFIG: Configuration<LittleEndian, Fixint, NoLimit> = bincode::config::standard()
+    .with_little_endian()
+    .with_fixed_int_encoding();
 
 /// Appends canonical bytes to a buffer.
 #[derive(Default)]
@@ -75,7 +76,10 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn raw(&mut self, len: usize, what: &'static str) -> Result<&'a [u8], EntryError> {
-        let (head, rest) = self.rest.split_at_checked(len).ok_or(EntryError::Truncated { what })?;
+        let (head, rest) = self
+            .rest
+            .split_at_checked(len)
+            .ok_or(EntryError::Truncated { what })?;
         self.rest = rest;
         Ok(head)
     }
@@ -90,7 +94,11 @@ impl<'a> Reader<'a> {
         let found: u64 = self.get(what)?;
         let len = usize::try_from(found).unwrap_or(usize::MAX);
         if len > limit {
-            return Err(EntryError::Limit { what, limit: limit as u64, found });
+            return Err(EntryError::Limit {
+                what,
+                limit: limit as u64,
+                found,
+            });
         }
         if len.saturating_mul(item_bytes) > self.rest.len() {
             return Err(EntryError::Truncated { what });
@@ -98,7 +106,11 @@ impl<'a> Reader<'a> {
         Ok(len)
     }
 
-    pub(crate) fn bytes(&mut self, what: &'static str, limit: usize) -> Result<&'a [u8], EntryError> {
+    pub(crate) fn bytes(
+        &mut self,
+        what: &'static str,
+        limit: usize,
+    ) -> Result<&'a [u8], EntryError> {
         let len = self.len(what, limit, 1)?;
         self.raw(len, what)
     }

@@ -124,11 +124,20 @@ struct Queue<'a, D> {
 
 impl<'a, D: Dag> Queue<'a, D> {
     fn new(dag: &'a D) -> Self {
-        Self { dag, waiting: BTreeMap::new(), open: 0 }
+        Self {
+            dag,
+            waiting: BTreeMap::new(),
+            open: 0,
+        }
     }
 
     /// Adds `ids`, each of which must be here and lower than `child`.
-    fn push(&mut self, ids: &[Id], mark: Mark, child: Option<Height>) -> Result<(), DagError<D::Error>> {
+    fn push(
+        &mut self,
+        ids: &[Id],
+        mark: Mark,
+        child: Option<Height>,
+    ) -> Result<(), DagError<D::Error>> {
         let nodes = self.dag.nodes(ids).map_err(DagError::Source)?;
         for (id, node) in ids.iter().zip(nodes) {
             let node = node.ok_or(DagError::Missing(*id))?;
@@ -153,7 +162,10 @@ impl<'a, D: Dag> Queue<'a, D> {
 
     fn add(&mut self, stamp: Stamp, parents: Ids, mark: Mark) {
         let fresh = !self.waiting.contains_key(&stamp);
-        let (known, _) = self.waiting.entry(stamp).or_insert((Mark::default(), parents));
+        let (known, _) = self
+            .waiting
+            .entry(stamp)
+            .or_insert((Mark::default(), parents));
         let was_open = !fresh && !known.has(Mark::BELOW);
         *known = Mark(known.0 | mark.0);
         let is_open = !known.has(Mark::BELOW);
@@ -185,7 +197,9 @@ pub fn difference<D: Dag>(
     queue.push_known(not, Mark::BELOW)?;
     let mut found = Vec::new();
     while queue.open > 0 {
-        let Some((stamp, mark, parents)) = queue.pop() else { break };
+        let Some((stamp, mark, parents)) = queue.pop() else {
+            break;
+        };
         budget.step()?;
         if !mark.has(Mark::BELOW) {
             found.push(stamp);
@@ -202,7 +216,11 @@ pub fn difference<D: Dag>(
 ///
 /// # Errors
 /// The source's, an id that is not here, an exhausted budget.
-pub fn maximal<D: Dag>(dag: &D, ids: &[Id], budget: &mut Budget) -> Result<Ids, DagError<D::Error>> {
+pub fn maximal<D: Dag>(
+    dag: &D,
+    ids: &[Id],
+    budget: &mut Budget,
+) -> Result<Ids, DagError<D::Error>> {
     if ids.len() < 2 {
         return Ok(Ids::from(ids));
     }
@@ -211,7 +229,9 @@ pub fn maximal<D: Dag>(dag: &D, ids: &[Id], budget: &mut Budget) -> Result<Ids, 
     let mut maximal = Vec::new();
     // What is pushed later is below something, so what is open is exactly the seeds not yet met.
     while queue.open > 0 {
-        let Some((stamp, mark, parents)) = queue.pop() else { break };
+        let Some((stamp, mark, parents)) = queue.pop() else {
+            break;
+        };
         budget.step()?;
         if !mark.has(Mark::BELOW) {
             maximal.push(stamp.id);
@@ -235,7 +255,10 @@ pub fn is_ancestor<D: Dag>(
     entry: &Id,
     budget: &mut Budget,
 ) -> Result<bool, DagError<D::Error>> {
-    let target = dag.node(ancestor).map_err(DagError::Source)?.ok_or(DagError::Missing(*ancestor))?;
+    let target = dag
+        .node(ancestor)
+        .map_err(DagError::Source)?
+        .ok_or(DagError::Missing(*ancestor))?;
     let target = Stamp::new(target.height, *ancestor);
     for stamp in ancestors(dag, &[*entry], *budget)? {
         let stamp = stamp?;
@@ -272,7 +295,10 @@ impl<D: Dag> Iterator for Ancestors<'_, D> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let (stamp, mark, parents) = self.queue.pop()?;
-        let pushed = self.budget.step().and_then(|()| self.queue.push(&parents, mark, Some(stamp.height)));
+        let pushed = self
+            .budget
+            .step()
+            .and_then(|()| self.queue.push(&parents, mark, Some(stamp.height)));
         if let Err(error) = pushed {
             self.queue.waiting.clear();
             self.queue.open = 0;

@@ -48,7 +48,11 @@ impl From<&Entry> for ParentInfo {
 
 /// 1 + the greatest parent height; [`Height::ROOT`] without parents.
 pub fn derive_height(parents: &[ParentInfo]) -> Height {
-    parents.iter().map(|parent| parent.height.next()).max().unwrap_or(Height::ROOT)
+    parents
+        .iter()
+        .map(|parent| parent.height.next())
+        .max()
+        .unwrap_or(Height::ROOT)
 }
 
 /// The settings pins of a child: the maximal elements of the union, over the parents, of the parent
@@ -65,10 +69,12 @@ pub fn derive_settings<D: Dag>(
     dag: &D,
     budget: &mut Budget,
 ) -> Result<Ids, DagError<D::Error>> {
-    let pins = parents.iter().flat_map(|parent| match parent.writes_settings {
-        true => std::slice::from_ref(&parent.id),
-        false => parent.settings.as_slice(),
-    });
+    let pins = parents
+        .iter()
+        .flat_map(|parent| match parent.writes_settings {
+            true => std::slice::from_ref(&parent.id),
+            false => parent.settings.as_slice(),
+        });
     let pins: Ids = pins.copied().collect();
     let agreed = parents.iter().all(|parent| match parent.writes_settings {
         true => *pins == [parent.id],
@@ -101,7 +107,14 @@ impl Draft {
         author: impl Into<Author>,
         timestamp_ms: Option<u64>,
     ) -> Result<Self, EntryError> {
-        Self::build(Id::new(nonce), &[], Ids::new(), payloads, author.into(), timestamp_ms)
+        Self::build(
+            Id::new(nonce),
+            &[],
+            Ids::new(),
+            payloads,
+            author.into(),
+            timestamp_ms,
+        )
     }
 
     /// A further entry. `settings` is what [`derive_settings`] says about `parents`.
@@ -119,10 +132,20 @@ impl Draft {
         if parents.is_empty() {
             return Err(EntryError::Shape("a child without parents"));
         }
-        if let Some(high) = parents.iter().find(|parent| parent.height.0 >= limits::HEIGHT) {
+        if let Some(high) = parents
+            .iter()
+            .find(|parent| parent.height.0 >= limits::HEIGHT)
+        {
             return Err(EntryError::ParentHeight(high.id));
         }
-        Self::build(database, parents, settings.into(), payloads, author.into(), timestamp_ms)
+        Self::build(
+            database,
+            parents,
+            settings.into(),
+            payloads,
+            author.into(),
+            timestamp_ms,
+        )
     }
 
     fn build(
@@ -134,7 +157,9 @@ impl Draft {
         timestamp_ms: Option<u64>,
     ) -> Result<Self, EntryError> {
         EntryError::check_limit("stores", payloads.len(), limits::STORES)?;
-        let stores = payloads.iter().map(|(name, payload)| StoreRef::of(name.clone(), payload));
+        let stores = payloads
+            .iter()
+            .map(|(name, payload)| StoreRef::of(name.clone(), payload));
         let header = Header {
             version: Header::VERSION,
             database,
@@ -148,10 +173,19 @@ impl Draft {
         header.validate()?;
         let header_bytes = Bytes::from(header.encode());
         let payloads: Payloads = payloads.into_values().map(Some).collect();
-        let payload_bytes: usize = payloads.iter().flatten().map(|payload| 9 + payload.len()).sum();
+        let payload_bytes: usize = payloads
+            .iter()
+            .flatten()
+            .map(|payload| 9 + payload.len())
+            .sum();
         let encoded_len = header_bytes.len() + 64 + payload_bytes;
         EntryError::check_limit("entry bytes", encoded_len, limits::ENTRY_BYTES)?;
-        Ok(Self { id: Header::id_of(&header_bytes), header, header_bytes, payloads })
+        Ok(Self {
+            id: Header::id_of(&header_bytes),
+            header,
+            header_bytes,
+            payloads,
+        })
     }
 
     /// The id that the entry will have; a signature does not change it.
@@ -176,8 +210,19 @@ impl Draft {
 
     /// Attaches a signature over [`Draft::signing_message`]. It is not verified here.
     pub fn sign(self, signature: Signature) -> Entry {
-        let Self { id, header, header_bytes, payloads } = self;
-        Entry::from_inner(Inner { id, header, header_bytes, signature, payloads })
+        let Self {
+            id,
+            header,
+            header_bytes,
+            payloads,
+        } = self;
+        Entry::from_inner(Inner {
+            id,
+            header,
+            header_bytes,
+            signature,
+            payloads,
+        })
     }
 }
 

@@ -49,9 +49,20 @@ impl Entry {
     }
 
     /// Hashes the header; everything else has been checked.
-    fn assemble(header: Header, header_bytes: Bytes, signature: Signature, payloads: Payloads) -> Self {
+    fn assemble(
+        header: Header,
+        header_bytes: Bytes,
+        signature: Signature,
+        payloads: Payloads,
+    ) -> Self {
         let id = Header::id_of(&header_bytes);
-        Self::from_inner(Inner { id, header, header_bytes, signature, payloads })
+        Self::from_inner(Inner {
+            id,
+            header,
+            header_bytes,
+            signature,
+            payloads,
+        })
     }
 
     /// All invariants are the caller's.
@@ -118,7 +129,9 @@ impl Entry {
             header: self.0.header.clone(),
             header_bytes: Bytes::copy_from_slice(&self.0.header_bytes),
             signature: self.0.signature,
-            payloads: payloads.map(|p| p.as_ref().map(|p| Bytes::copy_from_slice(p))).collect(),
+            payloads: payloads
+                .map(|p| p.as_ref().map(|p| Bytes::copy_from_slice(p)))
+                .collect(),
         })
     }
 
@@ -141,7 +154,9 @@ impl Entry {
     /// The length of [`Entry::encode`].
     pub fn encoded_len(&self) -> usize {
         let payloads = self.0.payloads.iter();
-        let payload_bytes: usize = payloads.map(|p| p.as_ref().map_or(1, |p| 9 + p.len())).sum();
+        let payload_bytes: usize = payloads
+            .map(|p| p.as_ref().map_or(1, |p| 9 + p.len()))
+            .sum();
         self.0.header_bytes.len() + 64 + payload_bytes
     }
 
@@ -187,9 +202,14 @@ fn match_payloads(
     let matched = stores.map(|store| {
         let payload = payloads.remove(&store.name);
         let matches = payload.as_ref().is_none_or(|payload| {
-            payload.len() == store.payload_len as usize && PayloadHash::of(payload) == store.payload_hash
+            payload.len() == store.payload_len as usize
+                && PayloadHash::of(payload) == store.payload_hash
         });
-        matches.then_some(payload).ok_or_else(|| EntryError::Payload { store: store.name.clone() })
+        matches
+            .then_some(payload)
+            .ok_or_else(|| EntryError::Payload {
+                store: store.name.clone(),
+            })
     });
     let matched = matched.collect::<Result<_, _>>()?;
     match payloads.pop_first() {
@@ -205,8 +225,12 @@ fn read_payloads(header: &Header, reader: &mut Reader<'_>) -> Result<Payloads, E
             return Ok(None);
         }
         let payload = reader.bytes("payload bytes", store.payload_len as usize)?;
-        if payload.len() != store.payload_len as usize || PayloadHash::of(payload) != store.payload_hash {
-            return Err(EntryError::Payload { store: store.name.clone() });
+        if payload.len() != store.payload_len as usize
+            || PayloadHash::of(payload) != store.payload_hash
+        {
+            return Err(EntryError::Payload {
+                store: store.name.clone(),
+            });
         }
         Ok(Some(Bytes::copy_from_slice(payload)))
     });
@@ -227,6 +251,9 @@ impl Eq for Entry {}
 
 impl core::fmt::Debug for Entry {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Entry").field("id", &self.0.id).field("header", &self.0.header).finish_non_exhaustive()
+        f.debug_struct("Entry")
+            .field("id", &self.0.id)
+            .field("header", &self.0.header)
+            .finish_non_exhaustive()
     }
 }

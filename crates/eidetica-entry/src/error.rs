@@ -69,6 +69,10 @@ impl EntryError {
         if found <= limit {
             return Ok(());
         }
-        Err(Self::Limit { what, limit: limit as u64, found: found as u64 })
+        Err(Self::Limit {
+            what,
+            limit: limit as u64,
+            found: found as u64,
+        })
     }
 }

@@ -24,7 +24,10 @@ impl PayloadHash {
 
 /// BLAKE3 in derive-key mode; the context is hashed once per process instead of once per entry.
 fn derive_hash(key: &ContextKey, bytes: &[u8]) -> [u8; 32] {
-    *blake3::Hasher::new_from_context_key(key).update(bytes).finalize().as_bytes()
+    *blake3::Hasher::new_from_context_key(key)
+        .update(bytes)
+        .finalize()
+        .as_bytes()
 }
 
 /// One store that an entry writes, and the commitment to what it writes.
@@ -46,7 +49,11 @@ impl StoreRef {
     pub fn of(name: StoreName, payload: &[u8]) -> Result<Self, EntryError> {
         EntryError::check_limit("payload bytes", payload.len(), limits::ENTRY_BYTES)?;
         let payload_len = payload.len() as u32;
-        Ok(Self { name, payload_hash: PayloadHash::of(payload), payload_len })
+        Ok(Self {
+            name,
+            payload_hash: PayloadHash::of(payload),
+            payload_len,
+        })
     }
 }
 
@@ -70,7 +77,10 @@ pub struct Author {
 
 impl From<PublicKey> for Author {
     fn from(key: PublicKey) -> Self {
-        Self { key, via: Vec::new() }
+        Self {
+            key,
+            via: Vec::new(),
+        }
     }
 }
 
@@ -119,7 +129,9 @@ impl Header {
 
     /// The position of a store in [`Header::stores`].
     pub fn store_index(&self, name: &StoreName) -> Option<usize> {
-        self.stores.binary_search_by(|store| store.name.cmp(name)).ok()
+        self.stores
+            .binary_search_by(|store| store.name.cmp(name))
+            .ok()
     }
 
     /// Checks everything that a header alone can get wrong: version, limits, order and shape.
@@ -147,10 +159,22 @@ impl Header {
             check("delegation tips", via.tips.len(), limits::VIA_TIPS)?;
         }
         if self.height.0 > limits::HEIGHT {
-            return Err(EntryError::Limit { what: "height", limit: limits::HEIGHT, found: self.height.0 });
+            return Err(EntryError::Limit {
+                what: "height",
+                limit: limits::HEIGHT,
+                found: self.height.0,
+            });
         }
-        let payloads = self.stores.iter().map(|store| u64::from(store.payload_len)).sum::<u64>();
-        check("payload bytes", usize::try_from(payloads).unwrap_or(usize::MAX), limits::ENTRY_BYTES)
+        let payloads = self
+            .stores
+            .iter()
+            .map(|store| u64::from(store.payload_len))
+            .sum::<u64>();
+        check(
+            "payload bytes",
+            usize::try_from(payloads).unwrap_or(usize::MAX),
+            limits::ENTRY_BYTES,
+        )
     }
 
     fn validate_shape(&self) -> Result<(), EntryError> {
@@ -162,7 +186,9 @@ impl Header {
             false if self.height == Height::ROOT => shape("parents at height 0"),
             false if self.settings.is_empty() => shape("no settings pin"),
             _ if self.stores.is_empty() => shape("no store"),
-            _ if self.author.via.iter().any(|via| via.tips.is_empty()) => shape("a delegation without tips"),
+            _ if self.author.via.iter().any(|via| via.tips.is_empty()) => {
+                shape("a delegation without tips")
+            }
             _ => Ok(()),
         }
     }
@@ -238,22 +264,12 @@ fn read_stores(reader: &mut Reader<'_>) -> Result<Vec<StoreRef>, EntryError> {
     let len = reader.len("stores", limits::STORES, MIN_STORE_BYTES)?;
     let read = |_| {
         Ok(StoreRef {
-            name: read_name(reader)?,
+            name: StoreName::from_utf8(reader.bytes("store name bytes", limits::NAME_BYTES)?)?,
             payload_hash: PayloadHash::new(reader.get("payload hash")?),
             payload_len: reader.get("payload length")?,
         })
     };
     (0..len).map(read).collect()
-}
-
-pub(crate) fn read_name(reader: &mut Reader<'_>) -> Result<StoreName, EntryError> {
-    let bytes = reader.bytes("store name bytes", limits::NAME_BYTES)?;
-    let name = core::str::from_utf8(bytes).map_err(|_| crate::NameError::Utf8)?;
-    match StoreName::new(name)? {
-        // One allocation for the commonest name.
-        name if name.is_settings() => Ok(StoreName::settings()),
-        name => Ok(name),
-    }
 }
 
 impl Author {

@@ -21,7 +21,7 @@ pub const HEIGHT: u64 = u64::MAX >> 1;
 pub const PACK_ENTRIES: usize = 4096;
 /// Bytes of one pack as stored or sent. It leaves room for framing in an 8 MiB frame.
 pub const PACK_BYTES: usize = (8 << 20) - (64 << 10);
-/// Bytes of one pack after decompression: metadata, headers and payloads together.
-pub const PACK_RAW_BYTES: usize = 64 << 20;
+/// Bytes of one pack after decompression: metadata and payloads together, and again of all its headers.
+pub const PACK_RAW_BYTES: usize = 32 << 20;
 /// Payload and header bytes at which [`crate::pack::chunks`] starts the next pack.
 pub const PACK_TARGET_BYTES: usize = 3 << 20;

@@ -54,6 +54,17 @@ impl StoreName {
         Ok(Self(Arc::from(name)))
     }
 
+    /// Checks and wraps a name in bytes; every `_settings` shares one allocation.
+    ///
+    /// # Errors
+    /// Not UTF-8, or the rule that the name breaks.
+    pub fn from_utf8(name: &[u8]) -> Result<Self, NameError> {
+        match core::str::from_utf8(name).map_err(|_| NameError::Utf8)? {
+            SETTINGS => Ok(Self::settings()),
+            name => Self::new(name),
+        }
+    }
+
     /// `_settings`: the name, policies and authority of the database itself.
     pub fn settings() -> Self {
         static NAME: LazyLock<StoreName> = LazyLock::new(|| StoreName(Arc::from(SETTINGS)));
