@@ -12,12 +12,12 @@ use crate::{EngineError, KeyRange, Space, limits};
 /// turn, which is all a group commit needs.
 ///
 /// All keys and values lie in one buffer: a step costs no allocation of its own. Building never fails;
-/// a step that exceeds a limit is remembered and refuses the whole batch at the write.
+/// a step that is out of bounds is remembered and refuses the whole batch at the write.
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
     arena: Vec<u8>,
     steps: Vec<RawStep>,
-    refused: Option<(&'static str, usize, usize)>,
+    refused: Option<EngineError>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -107,7 +107,9 @@ impl Batch {
 
     /// Does the steps of `other` after those of this batch. Costs one copy of `other`.
     pub fn append(&mut self, other: &Self) {
-        self.refused = self.refused.or(other.refused);
+        if self.refused.is_none() {
+            self.refused.clone_from(&other.refused);
+        }
         let Some(base) = self.room(other.arena.len(), other.steps.len()) else {
             return;
         };
@@ -153,13 +155,13 @@ impl Batch {
     /// Costs O(n log n) for n steps, less where keys come in order, and O(n r) with r range deletions.
     ///
     /// # Errors
-    /// [`EngineError::TooLarge`] if a step or the batch exceeds a limit, and
-    /// [`EngineError::PreconditionFailed`] if an expectation contradicts an earlier step.
+    /// [`EngineError::TooLarge`] or [`EngineError::EmptyKey`] if a step or the batch is out of bounds,
+    /// and [`EngineError::PreconditionFailed`] if an expectation contradicts an earlier step.
     pub fn plan(&self) -> Result<Plan<'_>, EngineError> {
-        if let Some((what, len, limit)) = self.refused {
-            return Err(EngineError::TooLarge { what, len, limit });
+        match &self.refused {
+            Some(error) => Err(error.clone()),
+            None => Plan::of(self),
         }
-        Plan::of(self)
     }
 
     fn push(&mut self, kind: Kind, space: Space, key: &[u8], second: &[u8]) {
@@ -177,7 +179,9 @@ impl Batch {
         } else {
             limits::VALUE_BYTES
         };
-        if key_len > key_limit {
+        if key_len == 0 && !is_range {
+            self.refused.get_or_insert(EngineError::EmptyKey);
+        } else if key_len > key_limit {
             self.refuse("key bytes", key_len, limits::KEY_BYTES);
         } else if second_len > second_limit {
             self.refuse("value bytes", second_len, second_limit);
@@ -210,7 +214,8 @@ impl Batch {
     }
 
     fn refuse(&mut self, what: &'static str, len: usize, limit: usize) {
-        self.refused.get_or_insert((what, len, limit));
+        self.refused
+            .get_or_insert(EngineError::TooLarge { what, len, limit });
     }
 }
 

@@ -5,7 +5,8 @@
 //!
 //! The contract, which `eidetica_testkit::engine_contract!` checks:
 //!
-//! - A row is a key and a value in a [`Space`]. Keys order as bytes, in every engine.
+//! - A row is a key and a value in a [`Space`]. Keys are not empty and order as bytes, in every
+//!   engine.
 //! - A batch takes effect as a whole or not at all, in memory and after a crash.
 //! - Batches take effect one after the other. What a [`Durability::Durable`] write or a
 //!   [`Engine::flush`] has acknowledged survives power loss, together with every batch before it; a
@@ -42,8 +43,7 @@ pub trait Engine: Send + Sync + 'static {
     /// O(n log n) in the steps of the batch; `delete_range` may cost O(rows in the range).
     ///
     /// # Errors
-    /// [`EngineError::PreconditionFailed`] and [`EngineError::TooLarge`] leave everything as it was;
-    /// any other failure poisons the engine.
+    /// A refusal ([`EngineError::is_refusal`]) leaves everything as it was; any other failure poisons the engine.
     fn write(&self, batch: &Batch, durability: Durability) -> Result<(), EngineError>;
 
     /// Makes every batch whose `write` has returned survive power loss.

@@ -32,6 +32,9 @@ pub enum EngineError {
         /// The most that is allowed; see [`limits`](crate::limits).
         limit: usize,
     },
+    /// A row of the batch has an empty key; nothing of it was applied.
+    #[error("a key is empty")]
+    EmptyKey,
     /// The engine was closed through this or another handle.
     #[error("the storage is closed")]
     Closed,
@@ -113,6 +116,7 @@ impl EngineError {
         match self {
             Self::PreconditionFailed { .. }
             | Self::TooLarge { .. }
+            | Self::EmptyKey
             | Self::Closed
             | Self::Foreign { .. }
             | Self::NewerFormat { .. } => Blame::Caller,
@@ -126,7 +130,7 @@ impl EngineError {
     pub fn is_refusal(&self) -> bool {
         matches!(
             self,
-            Self::PreconditionFailed { .. } | Self::TooLarge { .. }
+            Self::PreconditionFailed { .. } | Self::TooLarge { .. } | Self::EmptyKey
         )
     }
 }
