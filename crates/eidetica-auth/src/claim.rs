@@ -73,7 +73,12 @@ impl DeviceClaim {
     ///
     /// # Errors
     /// [`ClaimError::Scope`] if there are too many databases, [`ClaimError::Key`] if the device's key is none.
-    pub fn make(key: &SecretKey, device: PublicKey, scope: Scope, not_after_ms: u64) -> Result<Self, ClaimError> {
+    pub fn make(
+        key: &SecretKey,
+        device: PublicKey,
+        scope: Scope,
+        not_after_ms: u64,
+    ) -> Result<Self, ClaimError> {
         let scope = match scope {
             Scope::All => Scope::All,
             Scope::Databases(mut ids) => {
@@ -82,10 +87,18 @@ impl DeviceClaim {
                 Scope::Databases(ids)
             }
         };
-        let statement = Statement { key: key.public(), device, scope, not_after_ms };
+        let statement = Statement {
+            key: key.public(),
+            device,
+            scope,
+            not_after_ms,
+        };
         statement.check()?;
         let signature = key.sign(&statement.message());
-        Ok(Self { statement, signature })
+        Ok(Self {
+            statement,
+            signature,
+        })
     }
 
     /// The key that speaks.
@@ -142,7 +155,11 @@ impl DeviceClaim {
     pub fn decode(bytes: &[u8]) -> Result<Self, ClaimError> {
         let claim: Self = codec::decode::<_, { limits::CLAIM_BYTES }>(bytes)?;
         claim.statement.check()?;
-        match verify(&claim.statement.key, &claim.statement.message(), &claim.signature) {
+        match verify(
+            &claim.statement.key,
+            &claim.statement.message(),
+            &claim.signature,
+        ) {
             true => Ok(claim),
             false => Err(ClaimError::Signature),
         }
@@ -158,7 +175,9 @@ impl Statement {
         check_public_key(&self.key)?;
         check_public_key(&self.device)?;
         match &self.scope {
-            Scope::Databases(ids) if ids.len() > limits::CLAIM_DATABASES || !ids.is_sorted_by(|a, b| a < b) => {
+            Scope::Databases(ids)
+                if ids.len() > limits::CLAIM_DATABASES || !ids.is_sorted_by(|a, b| a < b) =>
+            {
                 Err(ClaimError::Scope)
             }
             _ => Ok(()),

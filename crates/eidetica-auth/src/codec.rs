@@ -24,22 +24,36 @@ pub enum CodecError {
 }
 
 fn config<const LIMIT: usize>() -> impl bincode::config::Config {
-    bincode::config::standard().with_fixed_int_encoding().with_little_endian().with_limit::<LIMIT>()
+    bincode::config::standard()
+        .with_fixed_int_encoding()
+        .with_little_endian()
+        .with_limit::<LIMIT>()
 }
 
 /// The canonical bytes of `value`.
-#[expect(clippy::expect_used, reason = "the wire types have no failing Serialize and sequences of known length")]
+#[expect(
+    clippy::expect_used,
+    reason = "the wire types have no failing Serialize and sequences of known length"
+)]
 pub(crate) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
-    let config = bincode::config::standard().with_fixed_int_encoding().with_little_endian();
+    let config = bincode::config::standard()
+        .with_fixed_int_encoding()
+        .with_little_endian();
     bincode::serde::encode_to_vec(value, config).expect("wire types encode")
 }
 
 /// Decodes `bytes`, at most `LIMIT` of them. Allocates no more than a small multiple of what is given.
-pub(crate) fn decode<T: Serialize + DeserializeOwned, const LIMIT: usize>(bytes: &[u8]) -> Result<T, CodecError> {
+pub(crate) fn decode<T: Serialize + DeserializeOwned, const LIMIT: usize>(
+    bytes: &[u8],
+) -> Result<T, CodecError> {
     if bytes.len() > LIMIT {
-        return Err(CodecError::TooLong { len: bytes.len(), limit: LIMIT });
+        return Err(CodecError::TooLong {
+            len: bytes.len(),
+            limit: LIMIT,
+        });
     }
-    let (value, used) = bincode::serde::decode_from_slice(bytes, config::<LIMIT>()).map_err(|_| CodecError::Malformed)?;
+    let (value, used) = bincode::serde::decode_from_slice(bytes, config::<LIMIT>())
+        .map_err(|_| CodecError::Malformed)?;
     if used != bytes.len() || encode(&value) != bytes {
         return Err(CodecError::NotCanonical);
     }

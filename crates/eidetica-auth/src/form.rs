@@ -62,20 +62,32 @@ struct Form {
 /// # Errors
 /// [`FormError`].
 pub fn records_from_json(section: &Map<String, Value>) -> Result<Vec<AuthRecord>, FormError> {
-    section.iter().map(|(name, value)| record_from_json(name, value)).collect()
+    section
+        .iter()
+        .map(|(name, value)| record_from_json(name, value))
+        .collect()
 }
 
 fn record_from_json(name: &str, value: &Value) -> Result<AuthRecord, FormError> {
-    let wrong = |detail: serde_json::Error| FormError::Entry { name: name.into(), detail: detail.to_string() };
+    let wrong = |detail: serde_json::Error| FormError::Entry {
+        name: name.into(),
+        detail: detail.to_string(),
+    };
     let form = Form::deserialize(value).map_err(wrong)?;
     let permission = Permission::deserialize(&form.permissions).map_err(wrong)?;
     if form.status != "Active" {
-        return Err(FormError::Status { name: name.into(), status: form.status });
+        return Err(FormError::Status {
+            name: name.into(),
+            status: form.status,
+        });
     }
     if form.pubkey == EVERYBODY {
         return Ok(AuthRecord::Wildcard(Some(permission)));
     }
-    let key = form.pubkey.parse().map_err(|_| FormError::Pubkey { name: name.into() })?;
+    let key = form
+        .pubkey
+        .parse()
+        .map_err(|_| FormError::Pubkey { name: name.into() })?;
     Ok(AuthRecord::grant(key, permission, KeyName::new(name)?))
 }
 
@@ -84,7 +96,10 @@ fn record_from_json(name: &str, value: &Value) -> Result<AuthRecord, FormError> 
 pub fn section_to_json(state: &AuthState) -> Map<String, Value> {
     let mut section = Map::new();
     if let Some(permission) = state.wildcard() {
-        section.insert(EVERYBODY.into(), entry_to_json(EVERYBODY.into(), permission.into()));
+        section.insert(
+            EVERYBODY.into(),
+            entry_to_json(EVERYBODY.into(), permission.into()),
+        );
     }
     for (key, entry) in state.keys() {
         let name = entry.name.as_str();

@@ -120,7 +120,12 @@ pub fn judge(header: &Header, id: Id, settings: Option<&[u8]>, state: &AuthState
     }
 }
 
-fn examine(header: &Header, id: Id, settings: Option<&[u8]>, state: &AuthState) -> Result<Sound, Reject> {
+fn examine(
+    header: &Header,
+    id: Id,
+    settings: Option<&[u8]>,
+    state: &AuthState,
+) -> Result<Sound, Reject> {
     let key = header.author.key;
     check_public_key(&key).map_err(Reject::AuthorKey)?;
     if !header.author.via.is_empty() {
@@ -137,9 +142,15 @@ fn examine(header: &Header, id: Id, settings: Option<&[u8]>, state: &AuthState) 
     if !right.permission().can_admin() {
         return Err(Reject::NeedsAdmin { key, right });
     }
-    payload.records().iter().try_for_each(|record| check_record(record, right))?;
+    payload
+        .records()
+        .iter()
+        .try_for_each(|record| check_record(record, right))?;
     let after = state.apply(id, right, &payload);
-    Ok(Sound { strength: right, settings: Some(SettingsWrite { payload, after }) })
+    Ok(Sound {
+        strength: right,
+        settings: Some(SettingsWrite { payload, after }),
+    })
 }
 
 fn examine_data(header: &Header, key: PublicKey, state: &AuthState) -> Result<Sound, Reject> {
@@ -148,7 +159,10 @@ fn examine_data(header: &Header, key: PublicKey, state: &AuthState) -> Result<So
     }
     let right = state.right_of(&key).ok_or(Reject::NoRight(key))?;
     match right.permission().can_write() {
-        true => Ok(Sound { strength: right, settings: None }),
+        true => Ok(Sound {
+            strength: right,
+            settings: None,
+        }),
         false => Err(Reject::NeedsWrite { key, right }),
     }
 }
@@ -160,13 +174,22 @@ fn examine_root(id: Id, key: PublicKey, payload: SettingsPayload) -> Result<Soun
         return Err(Reject::NeedsAdmin { key, right });
     }
     let after = AuthState::default().apply(id, right, &payload);
-    Ok(Sound { strength: right, settings: Some(SettingsWrite { payload, after }) })
+    Ok(Sound {
+        strength: right,
+        settings: Some(SettingsWrite { payload, after }),
+    })
 }
 
 fn check_record(record: &AuthRecord, author: Right) -> Result<(), Reject> {
     match record {
-        AuthRecord::Grant { right: Right::Permission(granted), .. } if author.may_grant(*granted) => Ok(()),
-        AuthRecord::Grant { right, .. } => Err(Reject::GrantTooStrong { author, granted: *right }),
+        AuthRecord::Grant {
+            right: Right::Permission(granted),
+            ..
+        } if author.may_grant(*granted) => Ok(()),
+        AuthRecord::Grant { right, .. } => Err(Reject::GrantTooStrong {
+            author,
+            granted: *right,
+        }),
         // At most `Write` by its decoder, so weaker than any admin.
         AuthRecord::Wildcard(_) => Ok(()),
     }

@@ -75,7 +75,8 @@ impl Right {
     /// strictly less than its author has, except that an `Admin(0)` may make another one.
     pub fn may_grant(self, granted: Permission) -> bool {
         let top = Self::Permission(Permission::Admin(0));
-        self.permission().can_admin() && (self > Self::from(granted) || (self == top && granted == Permission::Admin(0)))
+        self.permission().can_admin()
+            && (self > Self::from(granted) || (self == top && granted == Permission::Admin(0)))
     }
 }
 
@@ -125,14 +126,17 @@ impl FromStr for Permission {
     fn from_str(text: &str) -> Result<Self, PermissionTextError> {
         let rank = |prefix: &str| {
             let digits = text.strip_prefix(prefix)?.strip_suffix(')')?;
-            let canonical = digits.bytes().all(|b| b.is_ascii_digit()) && (digits.len() == 1 || !digits.starts_with('0'));
+            let canonical = digits.bytes().all(|b| b.is_ascii_digit())
+                && (digits.len() == 1 || !digits.starts_with('0'));
             digits.parse().ok().filter(|_| canonical)
         };
         if text == "Read" {
             return Ok(Self::Read);
         }
         let write = rank("Write(").map(Self::Write);
-        write.or_else(|| rank("Admin(").map(Self::Admin)).ok_or(PermissionTextError)
+        write
+            .or_else(|| rank("Admin(").map(Self::Admin))
+            .ok_or(PermissionTextError)
     }
 }
 

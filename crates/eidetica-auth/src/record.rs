@@ -83,7 +83,11 @@ pub enum SettingsError {
 impl AuthRecord {
     /// A grant of an ordinary permission.
     pub fn grant(key: PublicKey, permission: Permission, name: KeyName) -> Self {
-        Self::Grant { key, right: permission.into(), name }
+        Self::Grant {
+            key,
+            right: permission.into(),
+            name,
+        }
     }
 
     /// What the record is about: at most one record of a payload is about the same.
@@ -96,8 +100,12 @@ impl AuthRecord {
 
     fn check(&self) -> Result<(), SettingsError> {
         match self {
-            Self::Grant { key, .. } => check_public_key(key).map_err(|error| SettingsError::Key { key: *key, error }),
-            Self::Wildcard(Some(permission)) if permission.can_admin() => Err(SettingsError::Wildcard(*permission)),
+            Self::Grant { key, .. } => {
+                check_public_key(key).map_err(|error| SettingsError::Key { key: *key, error })
+            }
+            Self::Wildcard(Some(permission)) if permission.can_admin() => {
+                Err(SettingsError::Wildcard(*permission))
+            }
             Self::Wildcard(_) => Ok(()),
         }
     }
@@ -123,7 +131,11 @@ impl SettingsPayload {
     /// The right that a grant in this payload gives to `key`.
     pub fn right_of(&self, key: &PublicKey) -> Option<Right> {
         self.records.iter().find_map(|record| match record {
-            AuthRecord::Grant { key: granted, right, .. } if granted == key => Some(*right),
+            AuthRecord::Grant {
+                key: granted,
+                right,
+                ..
+            } if granted == key => Some(*right),
             _ => None,
         })
     }
@@ -136,7 +148,12 @@ impl SettingsPayload {
     /// The canonical bytes.
     pub fn encode(&self) -> Bytes {
         let records = self.records.iter().map(encode_record).collect();
-        codec::encode(&PayloadWire { version: VERSION, records, doc: self.doc.clone() }).into()
+        codec::encode(&PayloadWire {
+            version: VERSION,
+            records,
+            doc: self.doc.clone(),
+        })
+        .into()
     }
 
     /// Reads canonical bytes.
@@ -151,8 +168,15 @@ impl SettingsPayload {
         if wire.records.len() > limits::RECORDS {
             return Err(SettingsError::TooManyRecords(wire.records.len()));
         }
-        let records = wire.records.iter().map(|bytes| decode_record(bytes)).collect::<Result<_, _>>()?;
-        let payload = Self { records, doc: wire.doc };
+        let records = wire
+            .records
+            .iter()
+            .map(|bytes| decode_record(bytes))
+            .collect::<Result<_, _>>()?;
+        let payload = Self {
+            records,
+            doc: wire.doc,
+        };
         payload.check()?;
         Ok(payload)
     }
@@ -170,7 +194,10 @@ impl SettingsPayload {
 
 impl fmt::Debug for SettingsPayload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SettingsPayload").field("records", &self.records).field("doc_bytes", &self.doc.len()).finish()
+        f.debug_struct("SettingsPayload")
+            .field("records", &self.records)
+            .field("doc_bytes", &self.doc.len())
+            .finish()
     }
 }
 
@@ -204,20 +231,33 @@ struct WildcardWire {
 
 fn encode_record(record: &AuthRecord) -> Bytes {
     let bytes = match record {
-        AuthRecord::Grant { key, right, name } => {
-            codec::encode(&GrantWire { kind: kind::GRANT, key: *key, right: *right, name: name.to_string() })
-        }
-        AuthRecord::Wildcard(permission) => codec::encode(&WildcardWire { kind: kind::WILDCARD, permission: *permission }),
+        AuthRecord::Grant { key, right, name } => codec::encode(&GrantWire {
+            kind: kind::GRANT,
+            key: *key,
+            right: *right,
+            name: name.to_string(),
+        }),
+        AuthRecord::Wildcard(permission) => codec::encode(&WildcardWire {
+            kind: kind::WILDCARD,
+            permission: *permission,
+        }),
     };
     bytes.into()
 }
 
 fn decode_record(bytes: &[u8]) -> Result<AuthRecord, SettingsError> {
-    let kind = bytes.first_chunk().map(|kind| u16::from_le_bytes(*kind)).ok_or(CodecError::Malformed)?;
+    let kind = bytes
+        .first_chunk()
+        .map(|kind| u16::from_le_bytes(*kind))
+        .ok_or(CodecError::Malformed)?;
     match kind {
         kind::GRANT => {
             let wire: GrantWire = codec::decode::<_, { limits::RECORD_BYTES }>(bytes)?;
-            Ok(AuthRecord::Grant { key: wire.key, right: wire.right, name: KeyName::new(&wire.name)? })
+            Ok(AuthRecord::Grant {
+                key: wire.key,
+                right: wire.right,
+                name: KeyName::new(&wire.name)?,
+            })
         }
         kind::WILDCARD => {
             let wire: WildcardWire = codec::decode::<_, { limits::RECORD_BYTES }>(bytes)?;

@@ -75,12 +75,18 @@ impl AccessRequest {
         }
         check_public_key(&self.device)?;
         let signature = key.sign(&self.message());
-        Ok(SignedRequest { request: self, signature })
+        Ok(SignedRequest {
+            request: self,
+            signature,
+        })
     }
 
     /// The request's name.
     pub fn id(&self) -> RequestId {
-        RequestId(Id::new(blake3::derive_key(ID_CONTEXT, &codec::encode(self))))
+        RequestId(Id::new(blake3::derive_key(
+            ID_CONTEXT,
+            &codec::encode(self),
+        )))
     }
 
     fn message(&self) -> Vec<u8> {
@@ -112,7 +118,11 @@ impl SignedRequest {
         let signed: Self = codec::decode::<_, { limits::REQUEST_BYTES }>(bytes)?;
         check_public_key(&signed.request.key)?;
         check_public_key(&signed.request.device)?;
-        match verify(&signed.request.key, &signed.request.message(), &signed.signature) {
+        match verify(
+            &signed.request.key,
+            &signed.request.message(),
+            &signed.signature,
+        ) {
             true => Ok(signed),
             false => Err(RequestError::Signature),
         }

@@ -63,11 +63,22 @@ pub struct KdfParams {
 
 impl KdfParams {
     /// What new envelopes are made with: 64 MiB, three passes, one lane; about 0.15 s.
-    pub const CURRENT: Self = Self { memory_kib: 64 << 10, passes: 3, lanes: 1 };
+    pub const CURRENT: Self = Self {
+        memory_kib: 64 << 10,
+        passes: 3,
+        lanes: 1,
+    };
 
     fn check(self) -> Result<Params, SealError> {
-        let Self { memory_kib, passes, lanes } = self;
-        if memory_kib > limits::KDF_MEMORY_KIB || passes > limits::KDF_PASSES || lanes > limits::KDF_LANES {
+        let Self {
+            memory_kib,
+            passes,
+            lanes,
+        } = self;
+        if memory_kib > limits::KDF_MEMORY_KIB
+            || passes > limits::KDF_PASSES
+            || lanes > limits::KDF_LANES
+        {
             return Err(SealError::Parameters);
         }
         Params::new(memory_kib, passes, lanes, Some(32)).map_err(|_| SealError::Parameters)
@@ -78,7 +89,12 @@ impl KdfParams {
         let mut memory = Zeroizing::new(vec![Block::default(); params.block_count()]);
         let mut key = VaultKey([0; 32]);
         Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
-            .hash_password_into_with_memory(password.as_bytes(), salt, &mut key.0, memory.as_mut_slice())
+            .hash_password_into_with_memory(
+                password.as_bytes(),
+                salt,
+                &mut key.0,
+                memory.as_mut_slice(),
+            )
             .map_err(|_| SealError::Parameters)?;
         Ok(key)
     }
@@ -116,13 +132,28 @@ impl VaultKey {
     ///
     /// # Errors
     /// [`SealError::TooLong`].
-    pub fn seal<R: CryptoRng + ?Sized>(&self, secret: &[u8], context: &str, rng: &mut R) -> Result<Sealed, SealError> {
+    pub fn seal<R: CryptoRng + ?Sized>(
+        &self,
+        secret: &[u8],
+        context: &str,
+        rng: &mut R,
+    ) -> Result<Sealed, SealError> {
         check_length(secret)?;
         let mut nonce = [0; 24];
         rng.fill_bytes(&mut nonce);
-        let payload = Payload { msg: secret, aad: context.as_bytes() };
-        let ciphertext = self.cipher().encrypt(&XNonce::from(nonce), payload).map_err(|_| SealError::Refused)?;
-        Ok(Sealed { version: VERSION, nonce, ciphertext })
+        let payload = Payload {
+            msg: secret,
+            aad: context.as_bytes(),
+        };
+        let ciphertext = self
+            .cipher()
+            .encrypt(&XNonce::from(nonce), payload)
+            .map_err(|_| SealError::Refused)?;
+        Ok(Sealed {
+            version: VERSION,
+            nonce,
+            ciphertext,
+        })
     }
 
     /// Opens what was sealed for the same `context`.
@@ -133,7 +164,10 @@ impl VaultKey {
         if sealed.version != VERSION {
             return Err(SealError::Version(sealed.version));
         }
-        let payload = Payload { msg: &sealed.ciphertext, aad: context.as_bytes() };
+        let payload = Payload {
+            msg: &sealed.ciphertext,
+            aad: context.as_bytes(),
+        };
         let secret = self.cipher().decrypt(&XNonce::from(sealed.nonce), payload);
         secret.map(Zeroizing::new).map_err(|_| SealError::Refused)
     }
@@ -181,7 +215,12 @@ impl PasswordSealed {
     ///
     /// # Errors
     /// [`SealError::TooLong`].
-    pub fn seal<R: CryptoRng + ?Sized>(secret: &[u8], password: &str, context: &str, rng: &mut R) -> Result<Self, SealError> {
+    pub fn seal<R: CryptoRng + ?Sized>(
+        secret: &[u8],
+        password: &str,
+        context: &str,
+        rng: &mut R,
+    ) -> Result<Self, SealError> {
         Self::seal_with(KdfParams::CURRENT, secret, password, context, rng)
     }
 
@@ -200,7 +239,12 @@ impl PasswordSealed {
         let mut salt = [0; 16];
         rng.fill_bytes(&mut salt);
         let sealed = params.derive(password, &salt)?.seal(secret, context, rng)?;
-        Ok(Self { version: VERSION, params, salt, sealed })
+        Ok(Self {
+            version: VERSION,
+            params,
+            salt,
+            sealed,
+        })
     }
 
     /// Opens what was sealed with the same password for the same `context`. Costs what the envelope's
@@ -209,13 +253,17 @@ impl PasswordSealed {
     /// # Errors
     /// [`SealError::Refused`], [`SealError::Version`] and [`SealError::Parameters`].
     pub fn open(&self, password: &str, context: &str) -> Result<Zeroizing<Vec<u8>>, SealError> {
-        self.params.derive(password, &self.salt)?.open(&self.sealed, context)
+        self.params
+            .derive(password, &self.salt)?
+            .open(&self.sealed, context)
     }
 
     /// Whether the envelope is weaker than what would be made today: seal again at the next login, while
     /// the password is at hand.
     pub fn needs_upgrade(&self) -> bool {
-        let KdfParams { memory_kib, passes, .. } = KdfParams::CURRENT;
+        let KdfParams {
+            memory_kib, passes, ..
+        } = KdfParams::CURRENT;
         self.version < VERSION || self.params.memory_kib < memory_kib || self.params.passes < passes
     }
 
@@ -250,7 +298,10 @@ fn check_version(bytes: &[u8]) -> Result<(), SealError> {
 
 fn check_length(secret: &[u8]) -> Result<(), SealError> {
     match secret.len() {
-        len if len > limits::SECRET_BYTES => Err(SealError::TooLong { len, limit: limits::SECRET_BYTES }),
+        len if len > limits::SECRET_BYTES => Err(SealError::TooLong {
+            len,
+            limit: limits::SECRET_BYTES,
+        }),
         _ => Ok(()),
     }
 }

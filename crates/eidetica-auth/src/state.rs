@@ -46,7 +46,13 @@ impl AuthState {
         let mut next = self.clone();
         for record in payload.records() {
             match record {
-                AuthRecord::Grant { key, right, name } => next.add_key(*key, KeyEntry { right: *right, name: name.clone() }),
+                AuthRecord::Grant { key, right, name } => next.add_key(
+                    *key,
+                    KeyEntry {
+                        right: *right,
+                        name: name.clone(),
+                    },
+                ),
                 AuthRecord::Wildcard(permission) => next.set_wildcard(id, strength, *permission),
             }
         }
@@ -63,8 +69,14 @@ impl AuthState {
                 next.add_key(key, entry);
             }
         }
-        if !self.settings_of_wildcard.ptr_eq(&other.settings_of_wildcard) {
-            next.settings_of_wildcard = self.settings_of_wildcard.clone().union(other.settings_of_wildcard.clone());
+        if !self
+            .settings_of_wildcard
+            .ptr_eq(&other.settings_of_wildcard)
+        {
+            next.settings_of_wildcard = self
+                .settings_of_wildcard
+                .clone()
+                .union(other.settings_of_wildcard.clone());
             next.resolve_wildcard();
         }
         next
@@ -72,7 +84,8 @@ impl AuthState {
 
     /// The strongest right that `key` has, by a grant or by the wildcard.
     pub fn right_of(&self, key: &PublicKey) -> Option<Right> {
-        self.explicit_right_of(key).max(self.wildcard.map(Right::from))
+        self.explicit_right_of(key)
+            .max(self.wildcard.map(Right::from))
     }
 
     /// The strongest right that a grant or the root gives to `key`.
@@ -98,9 +111,19 @@ impl AuthState {
     }
 
     fn set_wildcard(&mut self, id: Id, strength: Right, permission: Option<Permission>) {
-        let weaker = self.settings_of_wildcard.iter().filter(|(_, setting)| setting.strength <= strength);
+        let weaker = self
+            .settings_of_wildcard
+            .iter()
+            .filter(|(_, setting)| setting.strength <= strength);
         let lifts = weaker.map(|(id, _)| *id).collect();
-        self.settings_of_wildcard.insert(id, WildcardSetting { strength, permission, lifts });
+        self.settings_of_wildcard.insert(
+            id,
+            WildcardSetting {
+                strength,
+                permission,
+                lifts,
+            },
+        );
         self.resolve_wildcard();
     }
 
@@ -109,10 +132,17 @@ impl AuthState {
     fn resolve_wildcard(&mut self) {
         let settings = &self.settings_of_wildcard;
         let left_of = |id: &Id, setting: &WildcardSetting| {
-            let others = settings.iter().filter(|(other, _)| *other != id && !setting.lifts.contains(*other));
-            others.map(|(_, other)| other.permission).fold(setting.permission, std::cmp::min)
+            let others = settings
+                .iter()
+                .filter(|(other, _)| *other != id && !setting.lifts.contains(*other));
+            others
+                .map(|(_, other)| other.permission)
+                .fold(setting.permission, std::cmp::min)
         };
-        self.wildcard = settings.iter().filter_map(|(id, setting)| left_of(id, setting)).max();
+        self.wildcard = settings
+            .iter()
+            .filter_map(|(id, setting)| left_of(id, setting))
+            .max();
     }
 }
 

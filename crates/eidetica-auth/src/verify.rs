@@ -22,7 +22,14 @@ pub struct Signed<'a> {
 
 /// Whether `signature` is `key`'s on `message` (about 50 us).
 pub fn verify(key: &PublicKey, message: &[u8], signature: &Signature) -> bool {
-    !is_small_order(key.as_bytes()) && item(Signed { key, message, signature }).verify_single().is_ok()
+    !is_small_order(key.as_bytes())
+        && item(Signed {
+            key,
+            message,
+            signature,
+        })
+        .verify_single()
+        .is_ok()
 }
 
 /// Verifies many signatures at once and returns the positions of the bad ones, ascending; empty when all
@@ -45,7 +52,10 @@ pub fn verify_batch(signed: &[Signed<'_>], seed: [u8; 32]) -> Vec<usize> {
         .collect();
     match chunks.as_slice() {
         [(first, chunk, seed)] => bad_in_chunk(*first, chunk, *seed),
-        _ => chunks.into_par_iter().flat_map_iter(|(first, chunk, seed)| bad_in_chunk(first, chunk, seed)).collect(),
+        _ => chunks
+            .into_par_iter()
+            .flat_map_iter(|(first, chunk, seed)| bad_in_chunk(first, chunk, seed))
+            .collect(),
     }
 }
 
@@ -61,7 +71,10 @@ fn bad_in_chunk(first: usize, chunk: &[Signed<'_>], seed: [u8; 32]) -> Vec<usize
         .enumerate()
         .map(|(offset, signed)| (first + offset, *signed))
         .partition(|(_, signed)| is_small_order(signed.key.as_bytes()));
-    let items: Vec<_> = items.into_iter().map(|(position, signed)| (position, item(signed))).collect();
+    let items: Vec<_> = items
+        .into_iter()
+        .map(|(position, signed)| (position, item(signed)))
+        .collect();
     let mut bad: Vec<_> = weak.into_iter().map(|(position, _)| position).collect();
     bad.extend(bad_items(&items, &mut StdRng::from_seed(seed)));
     bad.sort_unstable();
@@ -77,7 +90,9 @@ pub(crate) fn bad_items(items: &[(usize, batch::Item)], rng: &mut StdRng) -> Vec
             continue;
         }
         if items.len() <= limits::BATCH_FLOOR {
-            let single = items.iter().filter(|(_, item)| item.clone().verify_single().is_err());
+            let single = items
+                .iter()
+                .filter(|(_, item)| item.clone().verify_single().is_err());
             bad.extend(single.map(|(position, _)| *position));
         } else {
             let (left, right) = items.split_at(items.len() / 2);
@@ -95,3 +110,6 @@ pub(crate) fn holds(items: &[(usize, batch::Item)], rng: &mut StdRng) -> bool {
     }
     verifier.verify(rng).is_ok()
 }
+
+#[cfg(test)]
+mod tests;

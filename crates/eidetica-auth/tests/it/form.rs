@@ -1,0 +1,105 @@
+use eidetica_auth::{
+    AuthRecord, AuthState, FormError, Permission, Right, SettingsPayload, records_from_json,
+    section_to_json,
+};
+use serde_json::{Value, json};
+
+use crate::{gives, id, name, secret};
+
+fn read(section: Value) -> Result<Vec<AuthRecord>, FormError> {
+    records_from_json(section.as_object().unwrap())
+}
+
+#[test]
+fn the_form_of_the_guide_is_read() {
+    let wildcard = json!({"*": {"pubkey": "*", "permissions": {"Write": 10}, "status": "Active"}});
+    assert_eq!(
+        read(wildcard).unwrap(),
+        [AuthRecord::Wildcard(Some(Permission::Write(10)))]
+    );
+    let key = secret(1).public();
+    let grant =
+        json!({"laptop": {"pubkey": key.to_string(), "permissions": "Read", "status": "Active"}});
+    assert_eq!(
+        read(grant).unwrap(),
+        [AuthRecord::grant(key, Permission::Read, name("laptop"))]
+    );
+}
+
+#[test]
+fn other_forms_are_refused_with_the_name_of_the_entry() {
+    let key = secret(1).public().to_string();
+    let good = json!({"pubkey": key, "permissions": {"Write": 1}, "status": "Active"});
+    assert!(read(json!({"a": good})).is_ok());
+    let with = |field: &str, value: Value| {
+        let mut entry = good.clone();
+        entry[field] = value;
+        read(json!({"laptop": entry})).unwrap_err()
+    };
+    assert!(
+        matches!(with("pubkey", json!("nonsense")), FormError::Pubkey { name } if name == "laptop")
+    );
+    assert!(
+        matches!(with("status", json!("Revoked")), FormError::Status { status, .. } if status == "Revoked")
+    );
+    for permissions in [
+        json!("Write"),
+        json!({"Write": -1}),
+        json!({"Write": 1, "Read": 2}),
+        json!("Recovery"),
+        json!(null),
+    ] {
+        assert!(
+            matches!(with("permissions", permissions), FormError::Entry { name, .. } if name == "laptop")
+        );
+    }
+    assert!(matches!(with("extra", json!(1)), FormError::Entry { .. }));
+    assert!(matches!(
+        read(json!({"a": 1})),
+        Err(FormError::Entry { .. })
+    ));
+    assert!(matches!(
+        read(json!({"a\u{1b}": good})),
+        Err(FormError::Name(_))
+    ));
+}
+
+#[test]
+fn a_state_is_written_in_the_form_of_the_guide_and_read_again() {
+    let records = vec![
+        AuthRecord::Wildcard(Some(Permission::Write(10))),
+        AuthRecord::grant(secret(1).public(), Permission::Admin(0), name("laptop")),
+        AuthRecord::grant(secret(2).public(), Permission::Read, name("laptop")),
+        gives(3, Permission::Write(1)),
+        AuthRecord::grant(secret(4).public(), Permission::Read, name("*")),
+    ];
+    let payload = SettingsPayload::new(records, Default::default()).unwrap();
+    let state = AuthState::default().apply(id(1), Permission::Admin(0).into(), &payload);
+    let section = section_to_json(&state);
+    assert_eq!(section.len(), 5);
+    assert_eq!(
+        section["*"],
+        json!({"pubkey": "*", "permissions": {"Write": 10}, "status": "Active"})
+    );
+    let again =
+        SettingsPayload::new(records_from_json(&section).unwrap(), Default::default()).unwrap();
+    let again = AuthState::default().apply(id(1), Permission::Admin(0).into(), &again);
+    for n in 1..6 {
+        assert_eq!(
+            again.right_of(&secret(n).public()),
+            state.right_of(&secret(n).public())
+        );
+    }
+}
+
+#[test]
+fn a_recovery_key_is_shown_and_cannot_be_given() {
+    let payload =
+        SettingsPayload::new(vec![gives(1, Right::Recovery)], Default::default()).unwrap();
+    let section = section_to_json(&AuthState::default().apply(id(1), Right::Recovery, &payload));
+    assert_eq!(
+        section[&secret(1).public().to_string()]["permissions"],
+        "Recovery"
+    );
+    assert!(records_from_json(&section).is_err());
+}
