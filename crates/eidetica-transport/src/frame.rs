@@ -10,14 +10,17 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::{Stream, StreamExt, stream};
+use futures::{
+    Stream, StreamExt,
+    stream::{self, BoxStream},
+};
 
 use crate::{Blame, TransportError, limits};
 
 /// The receiving end of a stream of frames. It ends with `Ok(None)` only if the sender said so; after an error or
 /// the end it stays ended.
 pub struct FrameStream {
-    inner: Option<Pin<Box<dyn Stream<Item = Result<Bytes, TransportError>> + Send>>>,
+    inner: Option<BoxStream<'static, Result<Bytes, TransportError>>>,
 }
 
 impl FrameStream {
