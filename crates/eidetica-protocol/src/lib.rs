@@ -1,1 +1,50 @@
-//! Sans-IO sessions of entry synchronization.
+//! Sessions of entry synchronization, without any I/O.
+//!
+//! Two peers hold parts of the same signed history and want the union of it on both sides. This crate decides
+//! what they say to each other; it opens no socket, reads no clock, draws no random number and touches no
+//! storage. Time and randomness are arguments, storage is asked by [`Query`] and filled by
+//! [`Output::Ingest`], and a pack of entries is opaque bytes.
+//!
+//! - [`handshake`]: proves device keys over a channel binding and agrees on a version.
+//! - [`ProvenKeys`]: what a peer may read with, the device key and the keys that made a claim for it.
+//! - [`SyncClient`]: brings one database up to date in both directions.
+//! - [`Call`]: asks one short question (discovery, bootstrap, its status).
+//! - [`Responder`]: answers one request, whatever it is.
+//!
+//! The unit of exchange is a *request*: a stream of frames one way and a stream of frames back, on a channel that
+//! a transport keeps secret and authentic. Nothing is kept between requests on the answering side.
+//!
+//! The machines have one vocabulary: [`Input`] goes in through `handle_input`, [`Output`] comes out of
+//! `poll_output` until it is [`Output::Timeout`], which says that nothing more is to be done before the next input
+//! or that time. See [`SyncClient`] for the contract.
+
+mod call;
+mod claims;
+mod client;
+mod codec;
+mod error;
+pub mod handshake;
+mod headers;
+pub mod limits;
+mod machine;
+mod message;
+mod receive;
+mod responder;
+mod send;
+mod walk;
+
+pub use call::{Call, CallReply};
+pub use claims::ProvenKeys;
+pub use client::{Outcome, PushOutcome, Relation, SyncClient, SyncConfig};
+pub use error::{Blame, Failure, PeerFault};
+pub use handshake::PeerIdentity;
+pub use headers::{HeaderSummary, ancestors_page};
+pub use machine::{
+    Answer, BootstrapAnswer, CloseReason, Cursor, DatabaseInfo, IngestBatch, IngestError, IngestId,
+    IngestReport, Input, Output, PackPage, Progress, Query, QueryId, Unavailable,
+};
+pub use message::{
+    BootstrapState, Frame, HeaderPage, MessageError, Refusal, Reply, Request, RequestRef, TipList,
+};
+pub use receive::IngestTotals;
+pub use responder::{RequestKind, Responder, ResponderConfig, Served};

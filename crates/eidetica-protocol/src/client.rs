@@ -1,0 +1,678 @@
+//! One database, both directions, from the side that asks.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use eidetica_entry::{Id, Stamp};
+
+use crate::{
+    Answer, Failure, Frame, HeaderPage, IngestTotals, Input, Output, PeerFault, PeerIdentity,
+    Progress, ProvenKeys, Query, QueryId, Reply, Request, TipList, limits,
+    receive::Intake,
+    send::{Flow, Outflow},
+    walk::{Step, Walk},
+};
+
+/// What to sync, with whom.
+#[derive(Debug, Clone)]
+pub struct SyncConfig {
+    /// The database.
+    pub database: Id,
+    /// The peer, from the handshake.
+    pub peer: PeerIdentity,
+    /// What both had after the last sync with this peer, if anything: [`Outcome::common`]. A hint that saves bytes.
+    pub common: Vec<Id>,
+    /// Whether to create the database here if it is not. Only when somebody here asked for it.
+    pub create: bool,
+}
+
+/// How the two histories stood when they were compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Relation {
+    /// The database was not here.
+    Absent,
+    /// The same tips.
+    Equal,
+    /// The peer had more.
+    Behind,
+    /// We had more.
+    Ahead,
+    /// Both had what the other lacked.
+    Diverged,
+}
+
+/// What became of our direction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PushOutcome {
+    /// The peer had everything.
+    Nothing,
+    /// The peer has not proven that it may read what it lacks.
+    Withheld,
+    /// The peer took packs.
+    Done {
+        /// Entries that were new to it.
+        new: u64,
+        /// Entries that it had.
+        known: u64,
+        /// Entries that wait for others there.
+        pending: u64,
+        /// Entries that it rejected.
+        rejected: u64,
+    },
+}
+
+/// What a finished sync did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// How the histories stood at first.
+    pub relation: Relation,
+    /// Whether everything the peer has is here now. Not if entries were rejected or wait for others.
+    pub complete: bool,
+    /// What came in.
+    pub received: IngestTotals,
+    /// What went out.
+    pub push: PushOutcome,
+    /// Packs sent.
+    pub packs_sent: u64,
+    /// Headers compared.
+    pub headers: u64,
+    /// Requests made.
+    pub requests: u64,
+    /// Bytes of frames, both ways.
+    pub frame_bytes: u64,
+    /// A frontier that both have now: the hint for the next sync. At most [`limits::COMMON`] ids, the highest.
+    pub common: Vec<Id>,
+    /// The greatest stamp that both have now.
+    pub last: Option<Stamp>,
+}
+
+/// Syncs one database with one peer: compares tips, finds the exact difference, ingests what is missing here, then
+/// pushes what is missing there.
+///
+/// # Contract
+///
+/// - `new`, then [`poll_output`](Self::poll_output) until it says [`Timeout`](Output::Timeout), then one
+///   [`handle_input`](Self::handle_input), then `poll_output` again, until it says [`Done`](Output::Done). Outputs are
+///   to be carried out in order, each before the next is polled; queries and ingests may run while the driver waits
+///   for input, their results come back as inputs.
+/// - Read a frame of the response only while [`wants_frame`](Self::wants_frame) is true: this is the back-pressure.
+/// - At most one query and one ingest are outstanding.
+/// - Time is given as milliseconds of any clock that does not go back by much; claims are checked against it, so it
+///   is the wall clock.
+/// - [`Input::Closed`] may come at any time. What has arrived whole is still ingested; then the machine is done, with
+///   a [`Failure`]. A new sync starts from the new tips and costs what is missing.
+/// - Memory is bounded by [`limits`], whatever the peer does; so are the rounds that a lying peer can cause.
+#[derive(Debug)]
+pub struct SyncClient {
+    config: SyncConfig,
+    /// What the peer may read with: its device key, and the claims it showed for this database.
+    peer: ProvenKeys,
+    state: State,
+    outputs: VecDeque<Output<Outcome>>,
+    next_query: u64,
+    query: Option<QueryId>,
+    intake: Intake,
+    ours: Option<TipList>,
+    theirs: Vec<Stamp>,
+    /// Entries that both have, for a push in case theirs did not all arrive.
+    base: Vec<Id>,
+    relation: Relation,
+    complete: bool,
+    push: PushOutcome,
+    packs_sent: u64,
+    headers: u64,
+    requests: u64,
+    frame_bytes: u64,
+    /// When the peer's answer became due.
+    waiting_since: Option<u64>,
+}
+
+#[derive(Debug)]
+enum State {
+    New,
+    OurTips,
+    /// A request with one frame for an answer, which may be here already while its end is not.
+    Reply(Expect, Option<Reply>),
+    /// Which of their tips are known here; with the first headers.
+    TheirTips(HeaderPage),
+    /// Which of the walk's ids are known here.
+    Headers(Walk, Vec<Id>),
+    /// Packs come in.
+    Packs {
+        ended: bool,
+    },
+    /// The response is over; the rest is being ingested.
+    Settling,
+    /// Whether their tips are known here by now.
+    Arrived,
+    Sending {
+        flow: Outflow,
+        opened: bool,
+    },
+    /// The rest is being ingested, then this is the end.
+    Failing(Failure),
+    Finished,
+}
+
+#[derive(Debug)]
+enum Expect {
+    Comparison,
+    Headers(Walk),
+    Pushed(Outflow),
+}
+
+impl SyncClient {
+    /// A sync that has not begun.
+    pub fn new(config: SyncConfig) -> Self {
+        Self {
+            peer: ProvenKeys::device(config.peer.device),
+            intake: Intake::new(config.database),
+            config,
+            state: State::New,
+            outputs: VecDeque::new(),
+            next_query: 0,
+            query: None,
+            ours: None,
+            theirs: Vec::new(),
+            base: Vec::new(),
+            relation: Relation::Equal,
+            complete: true,
+            push: PushOutcome::Nothing,
+            packs_sent: 0,
+            headers: 0,
+            requests: 0,
+            frame_bytes: 0,
+            waiting_since: None,
+        }
+    }
+
+    /// Whether a frame of the response, or its end, may be handed in now.
+    pub fn wants_frame(&self) -> bool {
+        match &self.state {
+            State::Reply(..) => true,
+            State::Packs { .. } => self.intake.has_room(),
+            // The peer may refuse before it has everything.
+            State::Sending { opened, .. } => *opened,
+            _ => false,
+        }
+    }
+
+    /// Whether [`Output::Done`] was given out.
+    pub fn is_finished(&self) -> bool {
+        matches!(self.state, State::Finished) && self.outputs.is_empty()
+    }
+
+    /// Takes one input.
+    pub fn handle_input(&mut self, input: Input, now_ms: u64) {
+        if matches!(self.state, State::Finished) {
+            return;
+        }
+        let was_waiting = self.waiting_since.take();
+        let handled = match input {
+            Input::Frame(bytes) => self.handle_frame(&bytes),
+            Input::End => self.handle_end(),
+            Input::Answer(id, answer) => {
+                self.handle_answer(id, answer.map_err(|error| Failure::Local(error.0)))
+            }
+            Input::Ingested(id, report) => {
+                let done = self.intake.done(id, report);
+                self.show_progress();
+                done
+            }
+            Input::Closed(reason) => Err(Failure::Closed(reason)),
+            Input::Tick => {
+                self.waiting_since = was_waiting;
+                self.check_deadline(now_ms)
+            }
+        };
+        if let Err(failure) = handled {
+            self.fail(failure);
+        }
+    }
+
+    /// The next output.
+    pub fn poll_output(&mut self, now_ms: u64) -> Output<Outcome> {
+        if self.outputs.is_empty()
+            && let Err(failure) = self.advance(now_ms)
+        {
+            self.fail(failure);
+        }
+        if let Some(output) = self.outputs.pop_front() {
+            return output;
+        }
+        let due = self.wait_limit_ms().filter(|_| self.wants_frame());
+        let since = due.map(|_| *self.waiting_since.get_or_insert(now_ms));
+        Output::Timeout(
+            due.zip(since)
+                .map(|(limit, since)| since.saturating_add(limit)),
+        )
+    }
+
+    fn wait_limit_ms(&self) -> Option<u64> {
+        match &self.state {
+            State::Reply(Expect::Headers(_), _) | State::Packs { .. } => Some(limits::IDLE_MS),
+            State::Reply(Expect::Comparison | Expect::Pushed(_), _) => Some(limits::ANSWER_MS),
+            _ => None,
+        }
+    }
+
+    fn check_deadline(&self, now_ms: u64) -> Result<(), Failure> {
+        match (self.wait_limit_ms(), self.waiting_since) {
+            (Some(limit), Some(since)) if now_ms >= since.saturating_add(limit) => {
+                Err(Failure::Idle(limit))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Does what can be done without an input.
+    fn advance(&mut self, now_ms: u64) -> Result<(), Failure> {
+        if let Some((id, batch)) = self.intake.poll() {
+            self.outputs.push_back(Output::Ingest(id, batch));
+        }
+        let idle = self.intake.is_idle();
+        match std::mem::replace(&mut self.state, State::Finished) {
+            State::New => {
+                self.ask(Query::Tips {
+                    database: self.config.database,
+                });
+                self.state = State::OurTips;
+            }
+            State::Settling if idle => {
+                let ids = self.theirs.iter().map(|tip| tip.id).collect();
+                self.ask(Query::Known {
+                    database: self.config.database,
+                    ids,
+                });
+                self.state = State::Arrived;
+            }
+            State::Sending { flow, opened } => return self.advance_push(flow, opened, now_ms),
+            State::Failing(failure) if idle => self.outputs.push_back(Output::Done(Err(failure))),
+            state => self.state = state,
+        }
+        Ok(())
+    }
+
+    fn handle_frame(&mut self, bytes: &Bytes) -> Result<(), Failure> {
+        self.frame_bytes += bytes.len() as u64;
+        if !self.wants_frame() {
+            return Err(Failure::Driver("hands in a frame that is not wanted"));
+        }
+        let frame = Frame::decode(bytes).map_err(PeerFault::from)?;
+        if let Frame::Reply(Reply::Refused(refusal)) = frame {
+            return Err(Failure::Refused(refusal));
+        }
+        match (&mut self.state, frame) {
+            (State::Packs { ended: false }, Frame::Pack(pack)) => self.intake.push(pack),
+            (State::Packs { ended }, Frame::Reply(Reply::End { tips })) if !*ended => {
+                *ended = true;
+                self.theirs = tips.stamps().to_vec();
+            }
+            (
+                State::Reply(Expect::Comparison, None),
+                Frame::Reply(Reply::Behind { tips, claims }),
+            ) => {
+                self.see_claims(&claims)?;
+                self.theirs = tips.stamps().to_vec();
+                if self.relation != Relation::Absent {
+                    self.relation = Relation::Behind;
+                }
+                self.base = self.ours.as_ref().map(TipList::ids).unwrap_or_default();
+                self.state = State::Packs { ended: false };
+            }
+            (State::Reply(_, reply @ None), Frame::Reply(frame)) => *reply = Some(frame),
+            (_, Frame::Pack(_)) => return Err(PeerFault::Unexpected("a pack").into()),
+            (_, Frame::Request(_)) => return Err(PeerFault::Unexpected("a request").into()),
+            (_, Frame::Reply(_)) => return Err(PeerFault::Unexpected("a reply").into()),
+        }
+        Ok(())
+    }
+
+    fn handle_end(&mut self) -> Result<(), Failure> {
+        match std::mem::replace(&mut self.state, State::Settling) {
+            State::Packs { ended: true } => Ok(()),
+            State::Reply(expect, Some(reply)) => self.handle_reply(expect, reply),
+            state @ (State::Reply(..) | State::Packs { .. } | State::Sending { .. }) => {
+                self.state = state;
+                Err(PeerFault::Truncated.into())
+            }
+            // The end of a response that is done with: nothing to do.
+            state => {
+                self.state = state;
+                Ok(())
+            }
+        }
+    }
+
+    fn handle_reply(&mut self, expect: Expect, reply: Reply) -> Result<(), Failure> {
+        match (expect, reply) {
+            (Expect::Comparison, Reply::Equal) => {
+                self.theirs = self
+                    .ours
+                    .as_ref()
+                    .map(|tips| tips.stamps().to_vec())
+                    .unwrap_or_default();
+                let tips = self.theirs.clone();
+                self.finish(&tips);
+            }
+            (
+                Expect::Comparison,
+                Reply::Diverged {
+                    tips,
+                    claims,
+                    headers,
+                },
+            ) => {
+                self.see_claims(&claims)?;
+                self.theirs = tips.stamps().to_vec();
+                self.ask(Query::Known {
+                    database: self.config.database,
+                    ids: tips.ids(),
+                });
+                self.state = State::TheirTips(headers);
+            }
+            (Expect::Headers(mut walk), Reply::Headers(page)) => {
+                let ids = walk.take_reply(page.headers().map_err(PeerFault::from)?)?;
+                self.ask_headers_known(walk, ids);
+            }
+            (
+                Expect::Pushed(flow),
+                Reply::Pushed {
+                    new,
+                    known,
+                    pending,
+                    rejected,
+                    ..
+                },
+            ) => {
+                if self.push == PushOutcome::Nothing {
+                    self.push = PushOutcome::Done {
+                        new,
+                        known,
+                        pending,
+                        rejected,
+                    };
+                }
+                let both = if pending == 0 && rejected == 0 {
+                    flow.tips
+                } else {
+                    self.theirs.clone()
+                };
+                self.finish(&both);
+            }
+            _ => return Err(PeerFault::Unexpected("another answer").into()),
+        }
+        Ok(())
+    }
+
+    fn handle_answer(
+        &mut self,
+        id: QueryId,
+        answer: Result<Answer, Failure>,
+    ) -> Result<(), Failure> {
+        if self.query.take_if(|query| *query == id).is_none() {
+            return match self.state {
+                // Asked before the end came into sight.
+                State::Failing(_) => Ok(()),
+                _ => Err(Failure::Driver("answers a query that was not asked")),
+            };
+        }
+        let answer = answer?;
+        match (std::mem::replace(&mut self.state, State::Settling), answer) {
+            (State::OurTips, Answer::Tips(tips)) => self.compare(tips),
+            (State::TheirTips(page), Answer::Known(known)) if known.len() == self.theirs.len() => {
+                self.start_walk(&page, &known)
+            }
+            (State::Headers(mut walk, ids), Answer::Known(known)) if known.len() == ids.len() => {
+                walk.classify(&ids, &known);
+                self.headers = walk.headers as u64;
+                self.show_progress();
+                self.step_walk(walk)
+            }
+            (State::Arrived, Answer::Known(known)) if known.len() == self.theirs.len() => {
+                self.check_arrived(&known)
+            }
+            (State::Sending { mut flow, opened }, answer) => {
+                flow.answer(answer)?;
+                self.state = State::Sending { flow, opened };
+                Ok(())
+            }
+            (state @ State::Failing(_), _) => {
+                self.state = state;
+                Ok(())
+            }
+            _ => Err(Failure::Driver("answers another question than was asked")),
+        }
+    }
+
+    fn compare(&mut self, tips: Option<Vec<Stamp>>) -> Result<(), Failure> {
+        if tips.is_none() && !self.config.create {
+            return Err(Failure::NotHere);
+        }
+        self.intake.create = tips.is_none();
+        if tips.is_none() {
+            self.relation = Relation::Absent;
+        }
+        let tips = TipList::new(tips.unwrap_or_default());
+        let common = self
+            .config
+            .common
+            .iter()
+            .take(limits::COMMON)
+            .copied()
+            .collect();
+        self.ours = Some(tips.clone());
+        self.request(&Request::Compare {
+            database: self.config.database,
+            tips,
+            common,
+        })?;
+        self.state = State::Reply(Expect::Comparison, None);
+        Ok(())
+    }
+
+    fn start_walk(&mut self, page: &HeaderPage, known: &[bool]) -> Result<(), Failure> {
+        let mut walk = Walk::new(self.config.database, &self.theirs, known);
+        if walk.is_closed() {
+            self.relation = Relation::Ahead;
+            self.base = walk.into_boundary();
+            self.start_push(self.base.clone());
+            return Ok(());
+        }
+        self.relation = Relation::Diverged;
+        let ids = walk.take_first(page.headers().map_err(PeerFault::from)?, &self.theirs)?;
+        self.ask_headers_known(walk, ids);
+        Ok(())
+    }
+
+    fn ask_headers_known(&mut self, walk: Walk, ids: Vec<Id>) {
+        self.ask(Query::Known {
+            database: self.config.database,
+            ids: ids.clone(),
+        });
+        self.state = State::Headers(walk, ids);
+    }
+
+    fn step_walk(&mut self, mut walk: Walk) -> Result<(), Failure> {
+        let database = self.config.database;
+        match walk.next() {
+            Step::Ask {
+                of,
+                generations,
+                limit,
+            } => {
+                self.request(&Request::Headers {
+                    database,
+                    of,
+                    generations,
+                    limit,
+                })?;
+                self.state = State::Reply(Expect::Headers(walk), None);
+            }
+            Step::Done { exact } => {
+                self.base = walk.into_boundary();
+                if !exact {
+                    self.base.splice(
+                        0..0,
+                        self.config.common.iter().take(limits::COMMON).copied(),
+                    );
+                }
+                let not = self.base.iter().take(limits::NOT).copied().collect();
+                self.request(&Request::Fetch { database, not })?;
+                self.state = State::Packs { ended: false };
+            }
+        }
+        Ok(())
+    }
+
+    fn check_arrived(&mut self, known: &[bool]) -> Result<(), Failure> {
+        let missing = self
+            .theirs
+            .iter()
+            .zip(known)
+            .find(|(_, known)| !**known)
+            .map(|(tip, _)| tip.id);
+        let excused = self.intake.totals.pending > 0 || self.intake.totals.rejected > 0;
+        self.complete = missing.is_none() && !excused;
+        match missing {
+            Some(id) if !excused => return Err(PeerFault::TipNotDelivered(id).into()),
+            Some(_) => {
+                let arrived = self
+                    .theirs
+                    .iter()
+                    .zip(known)
+                    .filter(|(_, known)| **known)
+                    .map(|(tip, _)| tip.id);
+                let not = self.base.iter().copied().chain(arrived).collect();
+                self.start_push(not);
+            }
+            // Their tips cover all that both have.
+            None => self.start_push(self.theirs.iter().map(|tip| tip.id).collect()),
+        }
+        Ok(())
+    }
+
+    fn start_push(&mut self, not: Vec<Id>) {
+        let flow = Outflow::new(self.config.database, not);
+        self.state = State::Sending {
+            flow,
+            opened: false,
+        };
+    }
+
+    fn advance_push(
+        &mut self,
+        mut flow: Outflow,
+        mut opened: bool,
+        now_ms: u64,
+    ) -> Result<(), Failure> {
+        match flow.poll(&self.peer, now_ms) {
+            Flow::Query(query) => self.ask(query),
+            Flow::Wait => {}
+            Flow::Pack(pack) => {
+                if !opened {
+                    opened = true;
+                    self.requests += 1;
+                    self.outputs.push_back(Output::OpenRequest);
+                    self.send(&Frame::Request(Request::Push {
+                        database: self.config.database,
+                    }))?;
+                }
+                self.packs_sent += 1;
+                self.send(&Frame::Pack(pack))?;
+                self.show_progress();
+            }
+            Flow::Ended { denied } => {
+                if denied {
+                    self.push = PushOutcome::Withheld;
+                }
+                if opened {
+                    self.outputs.push_back(Output::End);
+                    self.state = State::Reply(Expect::Pushed(flow), None);
+                } else {
+                    let both = if denied || !self.complete {
+                        self.theirs.clone()
+                    } else {
+                        flow.tips
+                    };
+                    self.finish(&both);
+                }
+                return Ok(());
+            }
+        }
+        self.state = State::Sending { flow, opened };
+        Ok(())
+    }
+
+    /// Ends well. Both sides have what is in the past of `both`.
+    fn finish(&mut self, both: &[Stamp]) {
+        let mut both = both.to_vec();
+        both.sort_unstable_by(|a, b| b.cmp(a));
+        let outcome = Outcome {
+            relation: self.relation,
+            complete: self.complete,
+            received: self.intake.totals.clone(),
+            push: self.push,
+            packs_sent: self.packs_sent,
+            headers: self.headers,
+            requests: self.requests,
+            frame_bytes: self.frame_bytes,
+            common: if self.complete {
+                both.iter().take(limits::COMMON).map(|tip| tip.id).collect()
+            } else {
+                Vec::new()
+            },
+            last: both.first().copied().filter(|_| self.complete),
+        };
+        self.outputs.push_back(Output::Done(Ok(outcome)));
+        self.state = State::Finished;
+    }
+
+    fn fail(&mut self, failure: Failure) {
+        if matches!(self.state, State::Failing(_)) {
+            return;
+        }
+        self.outputs
+            .retain(|output| matches!(output, Output::Ingest(..)));
+        self.state = State::Failing(failure);
+    }
+
+    fn see_claims(&mut self, claims: &[Bytes]) -> Result<(), Failure> {
+        self.peer = ProvenKeys::decode(self.config.peer.device, claims).map_err(PeerFault::from)?;
+        Ok(())
+    }
+
+    /// Opens a request of one frame.
+    fn request(&mut self, request: &Request) -> Result<(), Failure> {
+        self.requests += 1;
+        self.outputs.push_back(Output::OpenRequest);
+        self.send(&Frame::Request(request.clone()))?;
+        self.outputs.push_back(Output::End);
+        Ok(())
+    }
+
+    fn send(&mut self, frame: &Frame) -> Result<(), Failure> {
+        let bytes = frame
+            .encode()
+            .map_err(|error| Failure::Local(error.to_string()))?;
+        self.frame_bytes += bytes.len() as u64;
+        self.outputs.push_back(Output::Send(bytes));
+        Ok(())
+    }
+
+    fn ask(&mut self, query: Query) {
+        let id = QueryId(self.next_query);
+        self.next_query += 1;
+        self.query = Some(id);
+        self.outputs.push_back(Output::Query(id, query));
+    }
+
+    fn show_progress(&mut self) {
+        self.outputs.push_back(Output::Event(Progress {
+            headers: self.headers,
+            received: self.intake.totals.clone(),
+            packs_sent: self.packs_sent,
+            frame_bytes: self.frame_bytes,
+        }));
+    }
+}

@@ -1,0 +1,110 @@
+//! Why a session failed, and who is to blame.
+
+use eidetica_auth::ClaimError;
+use eidetica_entry::Id;
+
+use crate::{CloseReason, MessageError, Refusal, limits};
+
+/// Who is to blame for a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Blame {
+    /// The peer broke the protocol.
+    Peer,
+    /// The caller asked for what is not possible.
+    Caller,
+    /// Something is not available now: the network, the peer, local storage.
+    Unavailable,
+}
+
+/// Why a session did not reach its end.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Failure {
+    /// The peer broke the protocol.
+    #[error("the peer {0}")]
+    Peer(#[from] PeerFault),
+    /// The peer refuses. [`Refusal::ABSENT`] means that it does not have the database or does not give access.
+    #[error("the peer refuses: {0}")]
+    Refused(Refusal),
+    /// The channel closed or the request was cut. What had arrived whole was ingested: a new sync goes on from there.
+    #[error("{0}")]
+    Closed(CloseReason),
+    /// The peer sent nothing for so long.
+    #[error("the peer sent nothing for {0} ms")]
+    Idle(u64),
+    /// The database is not here, and was not to be created.
+    #[error("the database is not here")]
+    NotHere,
+    /// A local query or ingest failed.
+    #[error("local storage: {0}")]
+    Local(String),
+    /// The driver broke the machine's contract.
+    #[error("the driver {0}")]
+    Driver(&'static str),
+}
+
+impl Failure {
+    /// Who is to blame.
+    pub fn blame(&self) -> Blame {
+        match self {
+            Self::Peer(_) => Blame::Peer,
+            Self::NotHere | Self::Driver(_) => Blame::Caller,
+            Self::Refused(Refusal::MALFORMED | Refusal::BAD_PACK | Refusal::NOT_PROVEN) => {
+                Blame::Caller
+            }
+            Self::Refused(_) | Self::Closed(_) | Self::Idle(_) | Self::Local(_) => {
+                Blame::Unavailable
+            }
+        }
+    }
+}
+
+/// How a peer broke the protocol.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PeerFault {
+    /// A frame that does not decode.
+    #[error("sent {0}")]
+    Message(#[from] MessageError),
+    /// A frame that has no place here.
+    #[error("sent {0} out of turn")]
+    Unexpected(&'static str),
+    /// The response ended too early.
+    #[error("ended its response early")]
+    Truncated,
+    /// A claim that proves nothing.
+    #[error("showed {0}")]
+    Claim(#[from] ClaimError),
+    /// Packs that do not decode or are of another database.
+    #[error("sent a bad pack: {0}")]
+    BadPack(String),
+    /// Too many entries that cannot be right.
+    #[error("sent {0} entries that were rejected, {limit} are tolerated", limit = limits::REJECTED)]
+    TooManyRejected(u64),
+    /// Packs and packs, and nothing new in them.
+    #[error("sent {0} packs in a row without anything new")]
+    Useless(u64),
+    /// More headers than asked for.
+    #[error("sent {count} headers, {limit} were asked for")]
+    TooManyHeaders {
+        /// Headers sent.
+        count: usize,
+        /// Headers asked for.
+        limit: usize,
+    },
+    /// None of the headers asked for, though it must have them.
+    #[error("withholds the header of {0}")]
+    HeaderWithheld(Id),
+    /// A header that nobody asked for and that is no ancestor of one that was.
+    #[error("sent the unrelated header of {0}")]
+    StrayHeader(Id),
+    /// A height that contradicts others.
+    #[error("claims a wrong height for {0}")]
+    WrongHeight(Id),
+    /// A root that is not the database's.
+    #[error("claims the root {0}, which is not the database")]
+    ForeignRoot(Id),
+    /// Tips that the peer claims and did not deliver.
+    #[error("claims the tip {0} and did not deliver it")]
+    TipNotDelivered(Id),
+}

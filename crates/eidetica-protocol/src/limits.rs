@@ -1,0 +1,58 @@
+//! Every bound of this crate by name. What is above one is refused with a typed error, or cut where the text says so.
+
+/// Bytes of one frame. A frame that carries a pack may be this long.
+pub const FRAME: usize = 8 << 20;
+/// Bytes of one frame that carries anything else.
+pub const CONTROL_FRAME: usize = 1 << 20;
+/// Protocol versions that one side may offer.
+pub const VERSIONS: usize = 16;
+/// Device claims that one side may present at once.
+pub const CLAIMS: usize = 64;
+/// Tips in one message. A longer list is cut to the highest ones and says so; that costs bytes, never entries.
+pub const TIPS: usize = 4096;
+/// Ids of a frontier known to be common that a request may name; more are not sent.
+pub const COMMON: usize = 64;
+/// Ids in the `not` of a fetch. More are not sent; that costs bytes, never entries.
+pub const NOT: usize = 4096;
+/// Entries whose ancestors one request may ask for.
+pub const WALK_OF: usize = 1024;
+/// Headers in one reply.
+pub const HEADERS: usize = 8192;
+/// Parents of one header on the wire, as in an entry.
+pub const PARENTS: usize = eidetica_entry::limits::PARENTS;
+/// Bytes of headers in one reply; the page is cut there.
+pub const HEADER_BYTES: usize = 512 << 10;
+/// Generations of headers that come unasked with the answer to a comparison.
+pub const FIRST_GENERATIONS: u32 = 16;
+/// Headers that come unasked with the answer to a comparison.
+pub const FIRST_HEADERS: u32 = 64;
+/// Generations asked for by the first request for headers; doubled by each further one up to [`HEADERS`].
+pub const WALK_GENERATIONS: u32 = 64;
+/// Requests for headers in one sync. A walk that needs more goes on as a coarse fetch.
+pub const WALK_ROUNDS: u32 = 64;
+/// Headers looked at in one sync. A walk that needs more goes on as a coarse fetch.
+pub const WALK_HEADERS: usize = 1 << 19;
+/// Ids that a walk may remember apart from the headers. A walk that needs more goes on as a coarse fetch.
+pub const WALK_IDS: usize = 1 << 17;
+/// Packs received and not yet handed to ingest; no more frames are read while so many wait.
+pub const PACKS_WAITING: usize = 16;
+/// Bytes of packs received and not yet handed to ingest; no more frames are read while so many wait.
+pub const PACK_BYTES_WAITING: usize = 8 << 20;
+/// Packs in a row that brought nothing new before the sender is called a liar.
+pub const USELESS_PACKS: u64 = 1 << 16;
+/// Entries rejected in one sync before the sender is called a liar.
+pub const REJECTED: u64 = 1024;
+/// Ids of rejected entries that an outcome names.
+pub const REJECTED_NAMED: usize = 16;
+/// Bytes of packs asked for at once when sending: access is checked again for every such page.
+pub const PAGE_BYTES: usize = 1 << 20;
+/// Databases in one answer to a discovery.
+pub const DATABASES: usize = 1024;
+/// Bytes of a database's name on the wire.
+pub const NAME_BYTES: usize = 255;
+/// Milliseconds without a frame from the peer, while one is due.
+pub const IDLE_MS: u64 = 30_000;
+/// Milliseconds that a peer may take to answer what makes it work: the end of a push, a comparison.
+pub const ANSWER_MS: u64 = 120_000;
+/// Milliseconds for a whole handshake, kept by whoever drives it.
+pub const HANDSHAKE_MS: u64 = 5_000;

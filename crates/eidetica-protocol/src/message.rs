@@ -1,0 +1,442 @@
+//! Messages and their bytes. `docs/formats/protocol.md` has them field by field.
+//!
+//! A frame is one byte that says what it is, then the message, or the bytes of a pack as they are. Decoding is
+//! total: any bytes give a message or a [`MessageError`], never more than a small multiple of them in memory, and a
+//! message has one encoding only.
+
+use std::fmt;
+
+use bytes::Bytes;
+use eidetica_auth::RequestId;
+use eidetica_entry::{Id, PublicKey, Stamp};
+use serde::{Deserialize, Serialize};
+
+use crate::{DatabaseInfo, HeaderSummary, codec, headers, limits};
+
+const REQUEST: u8 = 0x01;
+const REPLY: u8 = 0x02;
+const PACK: u8 = 0x03;
+
+/// One frame.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Frame {
+    /// The first frame of a request.
+    Request(Request),
+    /// A frame of a response.
+    Reply(Reply),
+    /// A pack of entries, in either direction.
+    Pack(Bytes),
+}
+
+/// What a client asks, always the first frame of a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Request {
+    /// Compare histories. Answered by [`Reply::Equal`]; by [`Reply::Behind`], packs and [`Reply::End`] when the
+    /// server knows all of the client's tips; else by [`Reply::Diverged`].
+    Compare {
+        /// The database.
+        database: Id,
+        /// The client's tips; none if it does not have the database.
+        tips: TipList,
+        /// Ids that both had after their last sync, as a hint, at most [`limits::COMMON`].
+        common: Vec<Id>,
+    },
+    /// Headers of entries and of their ancestors, by generations. Answered by [`Reply::Headers`].
+    Headers {
+        /// The database.
+        database: Id,
+        /// Where to begin, at most [`limits::WALK_OF`].
+        of: Vec<Id>,
+        /// Generations at most, those of `of` being the first.
+        generations: u32,
+        /// Headers at most.
+        limit: u32,
+    },
+    /// All entries that are not in the past of `not`. Answered by packs and [`Reply::End`].
+    Fetch {
+        /// The database.
+        database: Id,
+        /// Entries that the client has, at most [`limits::NOT`].
+        not: Vec<Id>,
+    },
+    /// Packs for the server follow. Answered by [`Reply::Pushed`].
+    Push {
+        /// The database.
+        database: Id,
+    },
+    /// Which databases the client may read. Answered by [`Reply::Databases`].
+    Discover,
+    /// A bootstrap request, as the canonical bytes that its key signed. Answered by [`Reply::Bootstrap`].
+    Bootstrap {
+        /// See `eidetica_auth::SignedRequest`.
+        request: Bytes,
+    },
+    /// What became of a bootstrap request of a proven key. Answered by [`Reply::Bootstrap`].
+    Status(RequestRef),
+    /// Withdraws a bootstrap request of a proven key. Answered by [`Reply::Cancelled`], done or never there.
+    Cancel(RequestRef),
+}
+
+/// Names a bootstrap request, for whoever made it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestRef {
+    /// The database.
+    pub database: Id,
+    /// The key that signed the request; the peer must have proven it.
+    pub key: PublicKey,
+    /// The request.
+    pub id: RequestId,
+}
+
+/// What a server answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Reply {
+    /// The request is not answered; ends the response at any point.
+    Refused(Refusal),
+    /// Both have the same tips.
+    Equal,
+    /// The server knows all tips of the client. Packs follow, then [`Reply::End`].
+    Behind {
+        /// The server's tips when it compared.
+        tips: TipList,
+        /// The server's device claims for this database.
+        claims: Vec<Bytes>,
+    },
+    /// The client has what the server lacks.
+    Diverged {
+        /// The server's tips.
+        tips: TipList,
+        /// The server's device claims for this database.
+        claims: Vec<Bytes>,
+        /// The newest headers of the server.
+        headers: HeaderPage,
+    },
+    /// Headers.
+    Headers(HeaderPage),
+    /// The last frame after packs.
+    End {
+        /// The tips that the packs lead up to.
+        tips: TipList,
+    },
+    /// What became of pushed packs.
+    Pushed {
+        /// The server's tips afterwards.
+        tips: TipList,
+        /// Entries that were new.
+        new: u64,
+        /// Entries that were there already.
+        known: u64,
+        /// Entries that wait for others.
+        pending: u64,
+        /// Entries that were rejected.
+        rejected: u64,
+    },
+    /// Databases.
+    Databases {
+        /// At most [`limits::DATABASES`].
+        databases: Vec<DatabaseInfo>,
+        /// Whether there are more.
+        more: bool,
+    },
+    /// What became of a bootstrap request.
+    Bootstrap(BootstrapState),
+    /// The bootstrap request is gone.
+    Cancelled,
+}
+
+/// What became of a bootstrap request. A denial is [`Refusal::ABSENT`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BootstrapState {
+    /// The key has the right that it asked for, or a stronger one.
+    Granted,
+    /// An administrator has to decide.
+    Pending(RequestId),
+}
+
+/// Why a request is not answered. A number, so that the text of one peer never reaches the user of another.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Refusal(pub u16);
+
+impl Refusal {
+    /// The database is not here, or the caller may not read it: nobody can tell which.
+    pub const ABSENT: Self = Self(1);
+    /// The request does not decode, or a frame came that had no place.
+    pub const MALFORMED: Self = Self(2);
+    /// The server cannot answer now (storage, shutdown).
+    pub const UNAVAILABLE: Self = Self(3);
+    /// A bootstrap request whose signature, key or device is not right.
+    pub const NOT_PROVEN: Self = Self(4);
+    /// No common protocol version.
+    pub const VERSION: Self = Self(5);
+    /// Packs that do not decode or belong elsewhere.
+    pub const BAD_PACK: Self = Self(6);
+    /// A handshake message that does not prove what it must.
+    pub const IDENTITY: Self = Self(7);
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = match *self {
+            Self::ABSENT => "not found, or no access",
+            Self::MALFORMED => "malformed request",
+            Self::UNAVAILABLE => "temporarily unavailable",
+            Self::NOT_PROVEN => "request not proven",
+            Self::VERSION => "no common protocol version",
+            Self::BAD_PACK => "malformed entries",
+            Self::IDENTITY => "identity not proven",
+            Self(code) => return write!(f, "refusal {code}"),
+        };
+        f.write_str(text)
+    }
+}
+
+impl fmt::Debug for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Refusal({}: {self})", self.0)
+    }
+}
+
+/// The tips of a history, on the wire: a hash over all of them, and the highest ones.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TipList {
+    hash: [u8; 32],
+    tips: Vec<Stamp>,
+    more: bool,
+}
+
+impl TipList {
+    /// The list of `tips`, in any order. Lists above [`limits::TIPS`] are cut to the highest.
+    pub fn new(mut tips: Vec<Stamp>) -> Self {
+        tips.sort_unstable_by(|a, b| b.cmp(a));
+        tips.dedup();
+        let mut hasher = blake3::Hasher::new_derive_key("eidetica tips v1");
+        for tip in &tips {
+            hasher.update(&tip.height.0.to_le_bytes());
+            hasher.update(tip.id.as_bytes());
+        }
+        let more = tips.len() > limits::TIPS;
+        tips.truncate(limits::TIPS);
+        Self {
+            hash: *hasher.finalize().as_bytes(),
+            tips,
+            more,
+        }
+    }
+
+    /// The tips, the highest first.
+    pub fn stamps(&self) -> &[Stamp] {
+        &self.tips
+    }
+
+    /// Their ids, the highest first.
+    pub fn ids(&self) -> Vec<Id> {
+        self.tips.iter().map(|tip| tip.id).collect()
+    }
+
+    /// Whether there are tips that are not listed.
+    pub fn is_cut(&self) -> bool {
+        self.more
+    }
+
+    /// Whether both lists are of the same tips, also where they are cut.
+    pub fn same_tips(&self, other: &Self) -> bool {
+        self.hash == other.hash
+    }
+
+    fn check(&self) -> Result<(), MessageError> {
+        check_count("tips", self.tips.len(), limits::TIPS)?;
+        if !self.tips.is_sorted_by(|a, b| a > b) || (self.more && self.tips.len() < limits::TIPS) {
+            return Err(MessageError::NotCanonical);
+        }
+        if !self.more && Self::new(self.tips.clone()).hash != self.hash {
+            return Err(MessageError::NotCanonical);
+        }
+        Ok(())
+    }
+}
+
+/// Headers in one reply, unknown ids once each: see [`HeaderPage::headers`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeaderPage(headers::WirePage);
+
+impl HeaderPage {
+    /// The page of these headers, taken in their order up to [`limits::HEADERS`] and [`limits::HEADER_BYTES`].
+    pub fn new(headers: Vec<HeaderSummary>) -> Self {
+        Self(headers::WirePage::new(headers))
+    }
+
+    /// The headers, the greatest stamp first.
+    ///
+    /// # Errors
+    /// References that lead nowhere, heights that do not fall, counts above the limits.
+    pub fn headers(&self) -> Result<Vec<HeaderSummary>, MessageError> {
+        self.0.unpack()
+    }
+}
+
+/// Why bytes are not a message, or a message has no bytes. When decoding, the sender is to blame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MessageError {
+    /// A frame with nothing in it, or of a kind that does not exist.
+    #[error("a frame of unknown kind")]
+    Kind,
+    /// Longer than its kind may be.
+    #[error("{len} bytes, at most {limit} are allowed")]
+    TooLong {
+        /// Bytes given.
+        len: usize,
+        /// Bytes allowed.
+        limit: usize,
+    },
+    /// More elements than a list may have.
+    #[error("{count} {what}, at most {limit} are allowed")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// Elements given.
+        count: usize,
+        /// Elements allowed.
+        limit: usize,
+    },
+    /// The bytes end early, carry an unknown tag, or claim more than they hold.
+    #[error("bytes that do not decode")]
+    Malformed,
+    /// The bytes decode, but the encoder would have written others.
+    #[error("bytes in another than the canonical form")]
+    NotCanonical,
+    /// A text that may not be shown: too long, or with control characters.
+    #[error("a name that may not be shown")]
+    Name,
+}
+
+pub(crate) fn check_count(
+    what: &'static str,
+    count: usize,
+    limit: usize,
+) -> Result<(), MessageError> {
+    if count <= limit {
+        Ok(())
+    } else {
+        Err(MessageError::TooMany { what, count, limit })
+    }
+}
+
+impl Frame {
+    /// The frame's bytes.
+    ///
+    /// # Errors
+    /// A message above a limit; the caller is to blame.
+    pub fn encode(&self) -> Result<Bytes, MessageError> {
+        match self {
+            Self::Request(request) => {
+                request.check()?;
+                encode_control(REQUEST, request)
+            }
+            Self::Reply(reply) => {
+                reply.check()?;
+                encode_control(REPLY, reply)
+            }
+            Self::Pack(pack) => {
+                check_frame_len(1 + pack.len())?;
+                let mut out = Vec::with_capacity(1 + pack.len());
+                out.push(PACK);
+                out.extend_from_slice(pack);
+                Ok(out.into())
+            }
+        }
+    }
+
+    /// The frame with these bytes. A pack is a slice of them, not a copy.
+    ///
+    /// # Errors
+    /// Anything that [`encode`](Self::encode) would not have written; the sender is to blame.
+    pub fn decode(bytes: &Bytes) -> Result<Self, MessageError> {
+        check_frame_len(bytes.len())?;
+        let (kind, body) = bytes.split_first().ok_or(MessageError::Kind)?;
+        match *kind {
+            REQUEST => codec::decode(body)
+                .and_then(|request: Request| request.check().map(|()| Self::Request(request))),
+            REPLY => codec::decode(body)
+                .and_then(|reply: Reply| reply.check().map(|()| Self::Reply(reply))),
+            PACK => Ok(Self::Pack(bytes.slice(1..))),
+            _ => Err(MessageError::Kind),
+        }
+    }
+}
+
+fn check_frame_len(len: usize) -> Result<(), MessageError> {
+    if len <= limits::FRAME {
+        Ok(())
+    } else {
+        Err(MessageError::TooLong {
+            len,
+            limit: limits::FRAME,
+        })
+    }
+}
+
+fn encode_control<T: Serialize>(kind: u8, message: &T) -> Result<Bytes, MessageError> {
+    let mut out = vec![kind];
+    codec::encode_into(&mut out, message)?;
+    Ok(out.into())
+}
+
+impl Request {
+    fn check(&self) -> Result<(), MessageError> {
+        match self {
+            Self::Compare { tips, common, .. } => {
+                check_count("common ids", common.len(), limits::COMMON)?;
+                tips.check()
+            }
+            Self::Headers { of, .. } => check_count("ids", of.len(), limits::WALK_OF),
+            Self::Fetch { not, .. } => check_count("ids", not.len(), limits::NOT),
+            Self::Bootstrap { request } => check_count(
+                "bytes of a request",
+                request.len(),
+                eidetica_auth::limits::REQUEST_BYTES,
+            ),
+            Self::Push { .. } | Self::Discover | Self::Status(_) | Self::Cancel(_) => Ok(()),
+        }
+    }
+}
+
+impl Reply {
+    fn check(&self) -> Result<(), MessageError> {
+        match self {
+            Self::Behind { tips, claims } => {
+                check_claims(claims)?;
+                tips.check()
+            }
+            Self::Diverged {
+                tips,
+                claims,
+                headers,
+            } => {
+                check_claims(claims)?;
+                tips.check()?;
+                headers.headers().map(drop)
+            }
+            Self::Headers(page) => page.headers().map(drop),
+            Self::End { tips } | Self::Pushed { tips, .. } => tips.check(),
+            Self::Databases { databases, .. } => {
+                check_count("databases", databases.len(), limits::DATABASES)?;
+                databases.iter().try_for_each(DatabaseInfo::check)
+            }
+            Self::Refused(_) | Self::Equal | Self::Bootstrap(_) | Self::Cancelled => Ok(()),
+        }
+    }
+}
+
+pub(crate) fn check_claims(claims: &[Bytes]) -> Result<(), MessageError> {
+    check_count("claims", claims.len(), limits::CLAIMS)?;
+    let longest = claims.iter().map(Bytes::len).max().unwrap_or(0);
+    check_count(
+        "bytes of a claim",
+        longest,
+        eidetica_auth::limits::CLAIM_BYTES,
+    )
+}

@@ -1,0 +1,657 @@
+//! One request, from the side that answers.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use eidetica_auth::{DeviceClaim, SignedRequest};
+use eidetica_entry::{Id, PublicKey, Stamp};
+
+use crate::{
+    Answer, DatabaseInfo, Failure, Frame, HeaderPage, IngestTotals, Input, Output, PeerFault,
+    ProvenKeys, Query, QueryId, Refusal, Reply, Request, RequestRef, TipList,
+    claims::encode_claims,
+    limits,
+    machine::BootstrapAnswer,
+    message::BootstrapState,
+    receive::Intake,
+    send::{Flow, Outflow},
+};
+
+/// Who asks, and what this node may show.
+#[derive(Debug, Clone)]
+pub struct ResponderConfig {
+    /// What the peer has proven.
+    pub peer: ProvenKeys,
+    /// Claims for this node's own device. Those that cover a database are shown to those who may read it.
+    pub claims: Vec<DeviceClaim>,
+}
+
+/// What kind of request it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum RequestKind {
+    /// [`Request::Compare`].
+    Compare,
+    /// [`Request::Headers`].
+    Headers,
+    /// [`Request::Fetch`].
+    Fetch,
+    /// [`Request::Push`].
+    Push,
+    /// [`Request::Discover`].
+    Discover,
+    /// [`Request::Bootstrap`].
+    Bootstrap,
+    /// [`Request::Status`].
+    Status,
+    /// [`Request::Cancel`].
+    Cancel,
+}
+
+/// What an answered request did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Served {
+    /// What was asked.
+    pub kind: RequestKind,
+    /// About which database.
+    pub database: Option<Id>,
+    /// Whether the answer was a refusal.
+    pub refused: Option<Refusal>,
+    /// Packs sent.
+    pub packs_sent: u64,
+    /// What came in.
+    pub received: IngestTotals,
+}
+
+/// Answers one request. The same contract as [`SyncClient`](crate::SyncClient): its `Send`s are the response,
+/// [`Output::End`] ends it, [`Output::OpenRequest`] does not occur.
+///
+/// Whether the peer may read is asked before anything else and again before every page of packs. A peer that may not
+/// gets [`Refusal::ABSENT`], byte for byte what it gets for a database that is not here.
+#[derive(Debug)]
+pub struct Responder {
+    config: ResponderConfig,
+    /// The database asked about; means nothing for requests about none.
+    database: Id,
+    state: State,
+    outputs: VecDeque<Output<Served>>,
+    next_query: u64,
+    query: Option<QueryId>,
+    served: Option<Served>,
+    intake: Option<Intake>,
+    waiting_since: Option<u64>,
+}
+
+#[derive(Debug)]
+enum State {
+    Request,
+    /// Asked whether the peer may read, then to go on with this.
+    Access(Request),
+    /// The frames have ended, asked whether the peer may still read.
+    AccessAgain,
+    Tips(Comparison),
+    Known(Comparison, Vec<Stamp>),
+    FirstHeaders(TipList),
+    Headers,
+    FetchKnown(Vec<Id>),
+    Sending(Outflow),
+    Receiving {
+        ended: bool,
+    },
+    PushedTips,
+    Discovering(Discovery),
+    Short,
+    Failing(Failure),
+    Finished,
+}
+
+#[derive(Debug)]
+struct Comparison {
+    tips: TipList,
+    common: Vec<Id>,
+}
+
+/// A discovery by keys of different scope, one query per scope.
+#[derive(Debug)]
+struct Discovery {
+    /// Still to be asked, with the databases that count.
+    scoped: Vec<(PublicKey, Vec<Id>)>,
+    /// What counts of the answer that is due; all if none.
+    only: Option<Vec<Id>>,
+    found: Vec<DatabaseInfo>,
+}
+
+impl Responder {
+    /// Ready for the request's first frame.
+    pub fn new(config: ResponderConfig) -> Self {
+        Self {
+            config,
+            database: Id::new([0; 32]),
+            state: State::Request,
+            outputs: VecDeque::new(),
+            next_query: 0,
+            query: None,
+            served: None,
+            intake: None,
+            waiting_since: None,
+        }
+    }
+
+    /// Whether a frame of the request, or its end, may be handed in now.
+    pub fn wants_frame(&self) -> bool {
+        match &self.state {
+            State::Request => true,
+            State::Receiving { ended: false } => self.intake.as_ref().is_some_and(Intake::has_room),
+            _ => false,
+        }
+    }
+
+    /// Takes one input.
+    pub fn handle_input(&mut self, input: Input, now_ms: u64) {
+        if matches!(self.state, State::Finished) {
+            return;
+        }
+        let waiting = self.waiting_since.take();
+        let handled = match input {
+            Input::Frame(bytes) => self.handle_frame(&bytes, now_ms),
+            Input::End => self.handle_end(),
+            Input::Answer(id, answer) => {
+                self.handle_answer(id, answer.map_err(|error| Failure::Local(error.0)), now_ms)
+            }
+            Input::Ingested(id, report) => match &mut self.intake {
+                Some(intake) => intake.done(id, report),
+                None => Err(Failure::Driver("reports an ingest that does not run")),
+            },
+            Input::Closed(reason) => Err(Failure::Closed(reason)),
+            Input::Tick => {
+                self.waiting_since = waiting;
+                match waiting {
+                    Some(since) if now_ms >= since.saturating_add(limits::IDLE_MS) => {
+                        Err(Failure::Idle(limits::IDLE_MS))
+                    }
+                    _ => Ok(()),
+                }
+            }
+        };
+        if let Err(failure) = handled {
+            self.fail(failure);
+        }
+    }
+
+    /// The next output.
+    pub fn poll_output(&mut self, now_ms: u64) -> Output<Served> {
+        if self.outputs.is_empty()
+            && let Err(failure) = self.advance(now_ms)
+        {
+            self.fail(failure);
+        }
+        if let Some(output) = self.outputs.pop_front() {
+            return output;
+        }
+        let since = self
+            .wants_frame()
+            .then(|| *self.waiting_since.get_or_insert(now_ms));
+        Output::Timeout(since.map(|since| since.saturating_add(limits::IDLE_MS)))
+    }
+
+    /// Does what can be done without an input.
+    fn advance(&mut self, now_ms: u64) -> Result<(), Failure> {
+        if let Some((id, batch)) = self.intake.as_mut().and_then(Intake::poll) {
+            self.outputs.push_back(Output::Ingest(id, batch));
+        }
+        let idle = self.intake.as_ref().is_none_or(Intake::is_idle);
+        match std::mem::replace(&mut self.state, State::Finished) {
+            State::Sending(flow) => self.advance_sending(flow, now_ms),
+            State::Receiving { ended: true } if idle => {
+                self.ask_access(now_ms);
+                self.state = State::AccessAgain;
+                Ok(())
+            }
+            State::Failing(failure) if idle => {
+                self.outputs.push_back(Output::Done(Err(failure)));
+                Ok(())
+            }
+            state => {
+                self.state = state;
+                Ok(())
+            }
+        }
+    }
+
+    fn handle_frame(&mut self, bytes: &Bytes, now_ms: u64) -> Result<(), Failure> {
+        if !self.wants_frame() {
+            return Err(Failure::Driver("hands in a frame that is not wanted"));
+        }
+        let frame = Frame::decode(bytes).map_err(PeerFault::from)?;
+        match (&self.state, frame) {
+            (State::Request, Frame::Request(request)) => self.start(request, now_ms),
+            (State::Receiving { .. }, Frame::Pack(pack)) => {
+                if let Some(intake) = &mut self.intake {
+                    intake.push(pack);
+                }
+                Ok(())
+            }
+            _ => Err(PeerFault::Unexpected("a frame").into()),
+        }
+    }
+
+    fn handle_end(&mut self) -> Result<(), Failure> {
+        match &mut self.state {
+            State::Request => Err(PeerFault::Truncated.into()),
+            State::Receiving { ended } => {
+                *ended = true;
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn start(&mut self, request: Request, now_ms: u64) -> Result<(), Failure> {
+        let (kind, database) = about(&request);
+        self.database = database.unwrap_or(self.database);
+        let received = IngestTotals::default();
+        self.served = Some(Served {
+            kind,
+            database,
+            refused: None,
+            packs_sent: 0,
+            received,
+        });
+        match request {
+            Request::Discover => {
+                let only = None;
+                let discovery = Discovery {
+                    scoped: self.config.peer.scoped(now_ms),
+                    only,
+                    found: Vec::new(),
+                };
+                self.ask(Query::Discover {
+                    keys: self.config.peer.keys_for_all(now_ms),
+                });
+                self.state = State::Discovering(discovery);
+                Ok(())
+            }
+            Request::Bootstrap { request } => self.start_bootstrap(&request),
+            Request::Status(request) => {
+                let device = self.config.peer.device_key();
+                self.start_of_request(request, now_ms, |request| Query::Status { request, device })
+            }
+            Request::Cancel(request) => {
+                let device = self.config.peer.device_key();
+                self.start_of_request(request, now_ms, |request| Query::Cancel { request, device })
+            }
+            request => {
+                self.ask_access(now_ms);
+                self.state = State::Access(request);
+                Ok(())
+            }
+        }
+    }
+
+    /// Nobody asks for another's key or from another's device.
+    fn start_bootstrap(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        match SignedRequest::decode(bytes) {
+            Ok(signed) if signed.request().device == self.config.peer.device_key() => {
+                if let Some(served) = &mut self.served {
+                    served.database = Some(signed.request().database);
+                }
+                self.ask(Query::Bootstrap {
+                    request: Box::new(signed),
+                });
+                self.state = State::Short;
+                Ok(())
+            }
+            _ => self.refuse(Refusal::NOT_PROVEN),
+        }
+    }
+
+    /// A request's fate is for its own key only; for others there is no such request.
+    fn start_of_request(
+        &mut self,
+        request: RequestRef,
+        now_ms: u64,
+        query: impl FnOnce(RequestRef) -> Query,
+    ) -> Result<(), Failure> {
+        if !self
+            .config
+            .peer
+            .keys_for(&request.database, now_ms)
+            .contains(&request.key)
+        {
+            return self.refuse(Refusal::ABSENT);
+        }
+        self.ask(query(request));
+        self.state = State::Short;
+        Ok(())
+    }
+
+    fn handle_answer(
+        &mut self,
+        id: QueryId,
+        answer: Result<Answer, Failure>,
+        now_ms: u64,
+    ) -> Result<(), Failure> {
+        if self.query.take_if(|query| *query == id).is_none() {
+            return match self.state {
+                State::Failing(_) => Ok(()),
+                _ => Err(Failure::Driver("answers a query that was not asked")),
+            };
+        }
+        match (std::mem::replace(&mut self.state, State::Short), answer?) {
+            (State::Access(_) | State::AccessAgain, Answer::Access(false)) => {
+                self.refuse(Refusal::ABSENT)
+            }
+            (State::Access(request), Answer::Access(true)) => self.go_on(request),
+            (State::Tips(_) | State::PushedTips, Answer::Tips(None)) => {
+                self.refuse(Refusal::ABSENT)
+            }
+            (State::Tips(comparison), Answer::Tips(Some(tips))) => self.compare(comparison, tips),
+            (State::Known(comparison, tips), Answer::Known(known)) => {
+                self.answer_comparison(comparison, tips, &known, now_ms)
+            }
+            (State::FirstHeaders(tips), Answer::Headers(headers)) => {
+                let claims = self.own_claims(now_ms)?;
+                self.reply_last(Reply::Diverged {
+                    tips,
+                    claims,
+                    headers: HeaderPage::new(headers),
+                })
+            }
+            (State::Headers, Answer::Headers(headers)) => {
+                self.reply_last(Reply::Headers(HeaderPage::new(headers)))
+            }
+            (State::FetchKnown(ids), Answer::Known(known)) => {
+                let not = ids
+                    .into_iter()
+                    .zip(known)
+                    .filter(|(_, known)| *known)
+                    .map(|(id, _)| id)
+                    .collect();
+                self.start_sending(not);
+                Ok(())
+            }
+            (State::Sending(mut flow), answer) => {
+                flow.answer(answer)?;
+                self.state = State::Sending(flow);
+                Ok(())
+            }
+            (State::AccessAgain, Answer::Access(true)) => {
+                self.ask(Query::Tips {
+                    database: self.database,
+                });
+                self.state = State::PushedTips;
+                Ok(())
+            }
+            (State::PushedTips, Answer::Tips(Some(tips))) => self.answer_push(tips),
+            (State::Discovering(discovery), Answer::Databases(found)) => {
+                self.go_on_discovering(discovery, found)
+            }
+            (State::Short, Answer::Bootstrap(answer)) => match answer {
+                BootstrapAnswer::Granted => {
+                    self.reply_last(Reply::Bootstrap(BootstrapState::Granted))
+                }
+                BootstrapAnswer::Pending(id) => {
+                    self.reply_last(Reply::Bootstrap(BootstrapState::Pending(id)))
+                }
+                BootstrapAnswer::Denied => self.refuse(Refusal::ABSENT),
+            },
+            (State::Short, Answer::Cancelled) => self.reply_last(Reply::Cancelled),
+            (state @ State::Failing(_), _) => {
+                self.state = state;
+                Ok(())
+            }
+            _ => Err(Failure::Driver("answers another question than was asked")),
+        }
+    }
+
+    /// The peer may read.
+    fn go_on(&mut self, request: Request) -> Result<(), Failure> {
+        let database = self.database;
+        match request {
+            Request::Compare { tips, common, .. } => {
+                self.ask(Query::Tips { database });
+                self.state = State::Tips(Comparison { tips, common });
+            }
+            Request::Headers {
+                of,
+                generations,
+                limit,
+                ..
+            } => {
+                let limit = limit.min(limits::HEADERS as u32);
+                self.ask(Query::Ancestors {
+                    database,
+                    of,
+                    stop: Vec::new(),
+                    generations,
+                    limit,
+                });
+                self.state = State::Headers;
+            }
+            Request::Fetch { not, .. } if not.is_empty() => self.start_sending(not),
+            Request::Fetch { not, .. } => {
+                self.ask(Query::Known {
+                    database,
+                    ids: not.clone(),
+                });
+                self.state = State::FetchKnown(not);
+            }
+            Request::Push { .. } => {
+                self.intake = Some(Intake::new(database));
+                self.state = State::Receiving { ended: false };
+            }
+            _ => return Err(Failure::Driver("lost the request")),
+        }
+        Ok(())
+    }
+
+    fn compare(&mut self, comparison: Comparison, tips: Vec<Stamp>) -> Result<(), Failure> {
+        if TipList::new(tips.clone()).same_tips(&comparison.tips) {
+            return self.reply_last(Reply::Equal);
+        }
+        self.ask(Query::Known {
+            database: self.database,
+            ids: comparison.tips.ids(),
+        });
+        self.state = State::Known(comparison, tips);
+        Ok(())
+    }
+
+    fn answer_comparison(
+        &mut self,
+        comparison: Comparison,
+        tips: Vec<Stamp>,
+        known: &[bool],
+        now_ms: u64,
+    ) -> Result<(), Failure> {
+        let theirs = comparison.tips.ids();
+        let ours = TipList::new(tips);
+        let both: Vec<Id> = theirs
+            .into_iter()
+            .zip(known)
+            .filter(|(_, known)| **known)
+            .map(|(id, _)| id)
+            .collect();
+        if both.len() == known.len() {
+            let claims = self.own_claims(now_ms)?;
+            self.reply(Reply::Behind { tips: ours, claims })?;
+            self.start_sending(both);
+            return Ok(());
+        }
+        let of = ours.ids();
+        let stop = [comparison.common, both].concat();
+        let (generations, limit) = (limits::FIRST_GENERATIONS, limits::FIRST_HEADERS);
+        self.ask(Query::Ancestors {
+            database: self.database,
+            of,
+            stop,
+            generations,
+            limit,
+        });
+        self.state = State::FirstHeaders(ours);
+        Ok(())
+    }
+
+    fn start_sending(&mut self, not: Vec<Id>) {
+        self.state = State::Sending(Outflow::new(self.database, not));
+    }
+
+    fn advance_sending(&mut self, mut flow: Outflow, now_ms: u64) -> Result<(), Failure> {
+        match flow.poll(&self.config.peer, now_ms) {
+            Flow::Query(query) => self.ask(query),
+            Flow::Wait => {}
+            Flow::Pack(pack) => {
+                if let Some(served) = &mut self.served {
+                    served.packs_sent += 1;
+                }
+                self.send(&Frame::Pack(pack))?;
+            }
+            Flow::Ended { denied: true } => return self.refuse(Refusal::ABSENT),
+            Flow::Ended { denied: false } => {
+                let tips = TipList::new(flow.tips);
+                return self.reply_last(Reply::End { tips });
+            }
+        }
+        self.state = State::Sending(flow);
+        Ok(())
+    }
+
+    fn answer_push(&mut self, tips: Vec<Stamp>) -> Result<(), Failure> {
+        let totals = self
+            .intake
+            .as_ref()
+            .map(|intake| intake.totals.clone())
+            .unwrap_or_default();
+        let IngestTotals {
+            new,
+            known,
+            pending,
+            rejected,
+            ..
+        } = totals;
+        self.reply_last(Reply::Pushed {
+            tips: TipList::new(tips),
+            new,
+            known,
+            pending,
+            rejected,
+        })
+    }
+
+    fn go_on_discovering(
+        &mut self,
+        mut discovery: Discovery,
+        found: Vec<DatabaseInfo>,
+    ) -> Result<(), Failure> {
+        let only = discovery.only.take();
+        let counts = |info: &DatabaseInfo| {
+            only.as_ref()
+                .is_none_or(|only| only.binary_search(&info.id()).is_ok())
+        };
+        discovery.found.extend(found.into_iter().filter(counts));
+        if let Some((key, only)) = discovery.scoped.pop() {
+            discovery.only = Some(only);
+            self.ask(Query::Discover { keys: vec![key] });
+            self.state = State::Discovering(discovery);
+            return Ok(());
+        }
+        let mut databases = discovery.found;
+        databases.sort_by_key(DatabaseInfo::id);
+        databases.dedup_by_key(|info| info.id());
+        let more = databases.len() > limits::DATABASES;
+        databases.truncate(limits::DATABASES);
+        self.reply_last(Reply::Databases { databases, more })
+    }
+
+    fn fail(&mut self, failure: Failure) {
+        if matches!(self.state, State::Failing(_)) {
+            return;
+        }
+        self.outputs
+            .retain(|output| matches!(output, Output::Ingest(..)));
+        let refusal = match &failure {
+            Failure::Peer(
+                PeerFault::BadPack(_) | PeerFault::TooManyRejected(_) | PeerFault::Useless(_),
+            ) => Some(Refusal::BAD_PACK),
+            Failure::Peer(_) => Some(Refusal::MALFORMED),
+            Failure::Local(_) | Failure::Driver(_) => Some(Refusal::UNAVAILABLE),
+            _ => None,
+        };
+        // A refusal always encodes.
+        if let Some(Ok(frame)) =
+            refusal.map(|refusal| Frame::Reply(Reply::Refused(refusal)).encode())
+        {
+            self.outputs.extend([Output::Send(frame), Output::End]);
+        }
+        self.state = State::Failing(failure);
+    }
+
+    fn refuse(&mut self, refusal: Refusal) -> Result<(), Failure> {
+        if let Some(served) = &mut self.served {
+            served.refused = Some(refusal);
+        }
+        self.reply_last(Reply::Refused(refusal))
+    }
+
+    fn reply(&mut self, reply: Reply) -> Result<(), Failure> {
+        self.send(&Frame::Reply(reply))
+    }
+
+    /// The end of the response.
+    fn reply_last(&mut self, reply: Reply) -> Result<(), Failure> {
+        self.reply(reply)?;
+        self.outputs.push_back(Output::End);
+        self.state = State::Finished;
+        let mut served = self
+            .served
+            .take()
+            .ok_or(Failure::Driver("lost the request"))?;
+        if let Some(intake) = &mut self.intake {
+            served.received = std::mem::take(&mut intake.totals);
+        }
+        self.outputs.push_back(Output::Done(Ok(served)));
+        Ok(())
+    }
+
+    fn send(&mut self, frame: &Frame) -> Result<(), Failure> {
+        let bytes = frame
+            .encode()
+            .map_err(|error| Failure::Local(error.to_string()))?;
+        self.outputs.push_back(Output::Send(bytes));
+        Ok(())
+    }
+
+    fn ask_access(&mut self, now_ms: u64) {
+        let database = self.database;
+        let keys = self.config.peer.keys_for(&database, now_ms);
+        self.ask(Query::CanRead { database, keys });
+    }
+
+    fn ask(&mut self, query: Query) {
+        let id = QueryId(self.next_query);
+        self.next_query += 1;
+        self.query = Some(id);
+        self.outputs.push_back(Output::Query(id, query));
+    }
+
+    fn own_claims(&self, now_ms: u64) -> Result<Vec<Bytes>, Failure> {
+        let database = self.database;
+        let good = |claim: &&DeviceClaim| claim.covers(&database) && claim.not_after_ms() >= now_ms;
+        encode_claims(self.config.claims.iter().filter(good))
+            .map_err(|error| Failure::Local(error.to_string()))
+    }
+}
+
+/// What a request is, and about which database.
+fn about(request: &Request) -> (RequestKind, Option<Id>) {
+    match request {
+        Request::Compare { database, .. } => (RequestKind::Compare, Some(*database)),
+        Request::Headers { database, .. } => (RequestKind::Headers, Some(*database)),
+        Request::Fetch { database, .. } => (RequestKind::Fetch, Some(*database)),
+        Request::Push { database } => (RequestKind::Push, Some(*database)),
+        Request::Discover => (RequestKind::Discover, None),
+        Request::Bootstrap { .. } => (RequestKind::Bootstrap, None),
+        Request::Status(request) => (RequestKind::Status, Some(request.database)),
+        Request::Cancel(request) => (RequestKind::Cancel, Some(request.database)),
+    }
+}
