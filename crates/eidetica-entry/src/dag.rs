@@ -83,7 +83,9 @@ pub struct Budget(u64);
 
 impl Budget {
     /// No bound: for histories and questions that are our own.
-    pub const UNLIMITED: Self = Self(u64::MAX);
+    pub const fn unlimited() -> Self {
+        Self(u64::MAX)
+    }
 
     /// A bound of `steps` entries.
     pub const fn new(steps: u64) -> Self {
