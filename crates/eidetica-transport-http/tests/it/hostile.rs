@@ -1,0 +1,210 @@
+//! Peers that speak something else, or nothing, or too slowly.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use eidetica_transport::{Address, FrameStream, Listener, Transport, TransportError};
+use eidetica_transport_http::{HttpLimits, HttpTransport};
+use futures::future::join_all;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+
+use crate::{ask, dial, echo_server, listen, pair};
+
+async fn socket(address: &Address) -> TcpStream {
+    TcpStream::connect((address.host(), address.port().unwrap())).await.unwrap()
+}
+
+/// Sends bytes and returns what comes back until the server closes or a second passes.
+async fn say(address: &Address, bytes: &[u8]) -> Vec<u8> {
+    let mut socket = socket(address).await;
+    let _ = socket.write_all(bytes).await;
+    let mut answer = Vec::new();
+    let _ = tokio::time::timeout(Duration::from_secs(1), socket.read_to_end(&mut answer)).await;
+    answer
+}
+
+fn post(path: &str, body: &[u8]) -> Vec<u8> {
+    let mut bytes = format!(
+        "POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/vnd.eidetica\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    )
+    .into_bytes();
+    bytes.extend_from_slice(body);
+    bytes
+}
+
+fn status(answer: &[u8]) -> String {
+    String::from_utf8_lossy(answer).split(' ').nth(1).unwrap_or("").to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn garbage_is_answered_cleanly_and_harms_nobody() {
+    let listener = listen(HttpLimits::default()).await;
+    let address = listener.address();
+    let server = echo_server(listener);
+    let channel = dial(&address).await.unwrap();
+
+    let cases: Vec<(Vec<u8>, &str)> = vec![
+        (b"GET / HTTP/1.1\r\nhost: x\r\n\r\n".to_vec(), "404"),
+        (b"POST /eidetica/v1/open HTTP/1.1\r\nhost: x\r\ncontent-type: text/plain\r\ncontent-length: 0\r\n\r\n".to_vec(), "415"),
+        (post("/eidetica/v2/open", &[1; 32]), "404"),
+        (post("/eidetica/v1/open", &[1; 31]), "400"),
+        (post("/eidetica/v1/open", &[1; 33]), "400"),
+        (post("/eidetica/v1/open", &[0; 32]), "400"),
+        (post("/eidetica/v1/request", &[]), "400"),
+        (post("/eidetica/v1/request", &[0; 19]), "400"),
+        (post("/eidetica/v1/request", &[&[0; 20][..], &[17, 0], &[0; 17]].concat()), "410"),
+        (post("/eidetica/v1/close", &[&[0; 20][..], &[17, 0], &[0; 17]].concat()), "410"),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec(), "400"),
+        ([b"GET / HTTP/1.1\r\n".as_slice(), &b"a: b\r\n".repeat(100), b"\r\n"].concat(), "431"),
+        ([b"GET / HTTP/1.1\r\na: ".as_slice(), &[b'a'; 20_000], b"\r\n\r\n"].concat(), "431"),
+    ];
+    for (bytes, expected) in cases {
+        let answer = say(&address, &bytes).await;
+        assert_eq!(status(&answer), expected, "{:?}", String::from_utf8_lossy(&bytes[..bytes.len().min(60)]));
+    }
+    let frames = vec![Bytes::from_static(b"still here")];
+    assert_eq!(ask(&*channel, frames.clone()).await.unwrap(), frames);
+    server.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stranger_at_the_other_end_is_a_clean_error() {
+    for answer in [
+        "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi",
+        "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n",
+        "HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n",
+        "SSH-2.0-OpenSSH_9.2\r\n",
+        "",
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = Address::http(&listener.local_addr().unwrap().to_string()).unwrap();
+        let server = tokio::spawn(async move {
+            while let Ok((mut socket, _)) = listener.accept().await {
+                let mut head = [0; 1024];
+                let _ = socket.read(&mut head).await;
+                let _ = socket.write_all(answer.as_bytes()).await;
+            }
+        });
+        assert!(dial(&address).await.is_err(), "{answer:?}");
+        server.abort();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_server_times_out() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = Address::http(&listener.local_addr().unwrap().to_string()).unwrap();
+    let mut limits = HttpLimits::default();
+    limits.handshake = Duration::from_millis(100);
+    let error = HttpTransport::with_limits(limits).unwrap().connect(&address).await.err();
+    assert_eq!(error, Some(TransportError::TimedOut { what: "handshake", after_ms: 100 }));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stalled_clients_do_not_stop_an_honest_one() {
+    let listener = listen(HttpLimits::default()).await;
+    let address = listener.address();
+    let server = echo_server(listener);
+    let big = Bytes::from(vec![1; 4 << 20]);
+
+    // 100 connections that say nothing or half a head, 50 that begin a body and stop, 50 that never read a response.
+    let silent = join_all((0..50).map(|_| socket(&address))).await;
+    let half: Vec<_> = join_all((0..50).map(|_| async {
+        let mut socket = socket(&address).await;
+        socket.write_all(b"POST /eidetica/v1/open HTTP/1.1\r\nhost:").await.unwrap();
+        socket
+    }))
+    .await;
+    let begun: Vec<_> = join_all((0..50).map(|_| async {
+        let mut socket = socket(&address).await;
+        let bytes = post("/eidetica/v1/request", &[0; 100]);
+        socket.write_all(&bytes[..bytes.len() - 90]).await.unwrap();
+        socket
+    }))
+    .await;
+    let stalled: Vec<_> = join_all((0..50).map(|_| async {
+        let channel = dial(&address).await.unwrap();
+        let response = channel.request(FrameStream::of(vec![big.clone(); 8])).await.unwrap();
+        (channel, response)
+    }))
+    .await;
+
+    let honest = async {
+        let channel = dial(&address).await.unwrap();
+        for number in 0..50_u8 {
+            let frames = vec![Bytes::from(vec![number; 10_000])];
+            assert_eq!(ask(&*channel, frames.clone()).await.unwrap(), frames);
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), honest).await.expect("an honest client waits for stalled ones");
+    drop((silent, half, begun, stalled));
+    server.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_that_stops_is_a_timeout_at_the_reader() {
+    let mut limits = HttpLimits::default();
+    limits.idle = Duration::from_millis(200);
+    // The client would keep its stream alive; this one is stopped by a proxy that swallows everything after a while.
+    let mut quiet = HttpLimits::default();
+    quiet.keep_alive = Duration::from_secs(60);
+    let mut listener = listen(limits).await;
+    let address = listener.address();
+    let transport = HttpTransport::with_limits(quiet).unwrap();
+    let (client, server) = futures::join!(transport.connect(&address), listener.accept());
+    let (client, mut server) = (client.unwrap(), server.unwrap());
+    let (_sink, body) = eidetica_transport::pipe();
+    let (response, request) = futures::join!(client.request(body.into()), server.next_request());
+    let (_response, (mut request, _sink)) = (response.unwrap(), request.unwrap());
+    assert_eq!(request.next().await, Err(TransportError::TimedOut { what: "data", after_ms: 200 }));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keep_alives_keep_a_quiet_stream() {
+    let mut limits = HttpLimits::default();
+    limits.idle = Duration::from_millis(200);
+    limits.keep_alive = Duration::from_millis(40);
+    let transport = HttpTransport::with_limits(limits).unwrap();
+    let mut listener = transport.listen("127.0.0.1:0").await.unwrap();
+    let address = listener.address();
+    let (client, server) = futures::join!(transport.connect(&address), listener.accept());
+    let (client, mut server) = (client.unwrap(), server.unwrap());
+    server.mark_proven();
+    let (mut up, body) = eidetica_transport::pipe();
+    let (response, request) = futures::join!(client.request(body.into()), server.next_request());
+    let (mut response, (mut request, mut sink)) = (response.unwrap(), request.unwrap());
+    let quiet = async {
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        up.send(Bytes::from_static(b"up")).await.unwrap();
+        sink.send(Bytes::from_static(b"down")).await.unwrap();
+    };
+    let (up, down, ()) = futures::join!(request.next(), response.next(), quiet);
+    assert_eq!((up, down), (Ok(Some(Bytes::from_static(b"up"))), Ok(Some(Bytes::from_static(b"down")))));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_recorded_request_cannot_be_replayed() {
+    let mut listener: Box<dyn Listener> = listen(HttpLimits::default()).await;
+    let proxy = crate::proxy::Proxy::start(&listener.address(), [crate::proxy::Fault::None; 2]).await;
+    let address = listener.address();
+    let (client, server) = futures::join!(dial(&proxy.address), listener.accept());
+    let (client, mut server) = (client.unwrap(), server.unwrap());
+    let before = proxy.seen()[0].len();
+    let serve = async {
+        let (mut request, response) = server.next_request().await.unwrap();
+        response.finish();
+        request.next().await
+    };
+    let (answer, got) = futures::join!(ask(&*client, vec![Bytes::from_static(b"pay 5")]), serve);
+    assert_eq!((answer, got), (Ok(vec![]), Ok(Some(Bytes::from_static(b"pay 5")))));
+    let recorded = proxy.seen()[0][before..].to_vec();
+    assert!(recorded.starts_with(b"POST /eidetica/v1/request "));
+    assert_eq!(status(&say(&address, &recorded).await), "409");
+    let (mut other, _server) = pair(&mut listener).await;
+    other = { other.close().await; other };
+    assert_eq!(other.request(FrameStream::empty()).await.err(), Some(TransportError::Closed));
+}
