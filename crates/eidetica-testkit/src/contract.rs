@@ -1,9 +1,10 @@
 //! The contract of the engine trait, clause by clause.
 
 use std::ops::ControlFlow;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
+use std::time::Duration;
 
 use eidetica_storage::{
     Batch, Blame, Direction, Durability, Engine, EngineError, KeyRange, Row, ScanLimit, Snapshot,
@@ -38,7 +39,7 @@ impl<F: Fn() -> Result<Arc<dyn Engine>, EngineError>> EngineSite for F {
 ///
 /// ```
 /// # use eidetica_storage::{Engine, EngineError, MemoryEngine};
-/// # use std::sync::Arc;
+/// # use std::sync::{Arc, mpsc};
 /// mod memory {
 ///     # use super::*;
 ///     fn open() -> Result<Arc<dyn Engine>, EngineError> {
@@ -82,6 +83,9 @@ macro_rules! engine_contract {
         )*
     };
 }
+
+/// How long a hint may take where it comes over a network.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 const DURABLE: Durability = Durability::Durable;
 
@@ -614,26 +618,29 @@ fn increment(engine: &dyn Engine) -> bool {
 /// A hint comes after a write, may use the engine, and ends with its guard.
 pub fn watchers_hear_of_writes(site: &impl EngineSite) {
     let engine = open(site);
-    let calls = Arc::new(AtomicUsize::new(0));
-    let hint = {
-        let (calls, engine) = (calls.clone(), Arc::downgrade(&engine));
-        move || {
-            if let Some(engine) = engine.upgrade() {
-                assert_eq!(get(&*engine, Space::Local, b"a"), Some(b"1".to_vec()));
-            }
-            calls.fetch_add(1, Ordering::AcqRel);
-        }
+    let (heard, hints) = mpsc::channel();
+    let weak = Arc::downgrade(&engine);
+    let hint = move || {
+        let engine = weak.upgrade().expect("the engine lives");
+        heard
+            .send(get(&*engine, Space::Local, b"a"))
+            .expect("the test listens");
     };
     let watch = engine.watch(Arc::new(hint));
     put(&*engine, Space::Local, &[(b"a", b"1")]);
-    while calls.load(Ordering::Acquire) == 0 {
-        thread::yield_now();
-    }
+    let seen = hints.recv_timeout(PATIENCE).expect("a hint comes");
+    assert_eq!(
+        seen,
+        Some(b"1".to_vec()),
+        "the write is visible when the hint comes"
+    );
     drop(watch);
-    let heard = calls.load(Ordering::Acquire);
     put(&*engine, Space::Local, &[(b"a", b"2")]);
     engine.flush().unwrap();
-    assert_eq!(calls.load(Ordering::Acquire), heard);
+    assert!(
+        hints.iter().all(|seen| seen == Some(b"1".to_vec())),
+        "no hint after the guard is gone"
+    );
 }
 
 /// After close every call but `close` and `info` says so.

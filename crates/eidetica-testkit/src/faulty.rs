@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use eidetica_storage::{
     Batch, Direction, Durability, Engine, EngineError, EngineInfo, KeyRange, MemoryEngine, Page,
-    ScanLimit, Snapshot, Space, Watch,
+    ScanLimit, Snapshot, Space, Watch, Watchers,
 };
 use parking_lot::Mutex;
 
@@ -44,6 +44,7 @@ pub enum Fault {
 pub struct FaultyEngine {
     fault: Option<(u64, Fault)>,
     disk: Arc<Mutex<Disk>>,
+    watchers: Watchers,
 }
 
 #[derive(Debug)]
@@ -53,7 +54,7 @@ struct Disk {
     /// What each later, relaxed batch made of it, oldest first.
     relaxed: Vec<MemoryEngine>,
     /// What readers see.
-    visible: Arc<MemoryEngine>,
+    visible: MemoryEngine,
     writes: u64,
     reads: u64,
     poisoned: bool,
@@ -78,7 +79,7 @@ impl FaultyEngine {
         let disk = Disk {
             durable: engine.fork().unwrap(),
             relaxed: Vec::new(),
-            visible: Arc::new(engine.fork().unwrap()),
+            visible: engine.fork().unwrap(),
             writes: 0,
             reads: 0,
             poisoned: false,
@@ -86,6 +87,7 @@ impl FaultyEngine {
         Self {
             fault,
             disk: Arc::new(Mutex::new(disk)),
+            watchers: Watchers::default(),
         }
     }
 
@@ -202,7 +204,9 @@ impl Engine for FaultyEngine {
     }
 
     fn write(&self, batch: &Batch, durability: Durability) -> Result<(), EngineError> {
-        self.change(|disk| disk.write(batch, durability))
+        self.change(|disk| disk.write(batch, durability))?;
+        self.watchers.notify();
+        Ok(())
     }
 
     fn flush(&self) -> Result<(), EngineError> {
@@ -210,7 +214,7 @@ impl Engine for FaultyEngine {
     }
 
     fn watch(&self, hint: Arc<dyn Fn() + Send + Sync>) -> Watch {
-        self.disk.lock().visible.watch(hint)
+        self.watchers.add(hint)
     }
 
     fn close(&self) -> Result<(), EngineError> {
