@@ -1,0 +1,110 @@
+//! What goes wrong on the command line: a message, a hint, and the exit code that scripts can rely on.
+
+use std::fmt;
+
+use crate::escape::escape;
+
+/// Exit codes, as `eidetica --help` documents them. Usage errors exit with 2, by clap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Code {
+    /// Anything that has no code of its own.
+    Failed = 1,
+    /// A database, user, row, file or data directory that is not there.
+    NotFound = 3,
+    /// A wrong password, a missing right, a rejected request.
+    Denied = 4,
+    /// A file or value that does not parse.
+    BadInput = 5,
+    /// A peer that does not answer, a port in use, a data directory open elsewhere: try again later.
+    Unavailable = 6,
+    /// Stored data that is damaged or foreign.
+    Corrupt = 7,
+    /// Access was requested and waits for approval.
+    Pending = 8,
+}
+
+impl Code {
+    /// The name used in `--json` output.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::NotFound => "not_found",
+            Self::Denied => "denied",
+            Self::BadInput => "bad_input",
+            Self::Unavailable => "unavailable",
+            Self::Corrupt => "corrupt",
+            Self::Pending => "pending",
+        }
+    }
+}
+
+/// A failed command.
+#[derive(Debug)]
+pub(crate) struct Error {
+    code: Code,
+    message: String,
+    hint: Option<String>,
+}
+
+/// The result of a command.
+pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+            hint: None,
+        }
+    }
+
+    /// Says what to do about it.
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Puts what was attempted before the message: `cannot open x: <message>`.
+    pub(crate) fn context(mut self, attempted: impl fmt::Display) -> Self {
+        self.message = format!("{attempted}: {}", self.message);
+        self
+    }
+
+    pub(crate) fn code(&self) -> Code {
+        self.code
+    }
+
+    /// Prints to standard error: two lines for people, one JSON object for programs.
+    pub(crate) fn print(&self, json: bool) {
+        if json {
+            let value = serde_json::json!({
+                "error": self.message, "code": self.code.name(), "exit_code": self.code as u8, "hint": self.hint,
+            });
+            eprintln!("{}", crate::output::json_text(&value));
+            return;
+        }
+        eprintln!("error: {}", escape(&self.message));
+        if let Some(hint) = &self.hint {
+            eprintln!("hint: {}", escape(hint));
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl From<std::io::Error> for Error {
+    fn from(error: std::io::Error) -> Self {
+        let code = match error.kind() {
+            std::io::ErrorKind::NotFound => Code::NotFound,
+            std::io::ErrorKind::PermissionDenied => Code::Denied,
+            std::io::ErrorKind::AddrInUse | std::io::ErrorKind::WouldBlock => Code::Unavailable,
+            _ => Code::Failed,
+        };
+        Self::new(code, error.to_string())
+    }
+}
