@@ -6,9 +6,11 @@
 //! This crate does no I/O of its own: no files, no sockets, no clock, no ambient randomness.
 
 mod batch;
+pub mod commit;
 mod engine;
 mod error;
 pub mod limits;
+pub mod log;
 mod memory;
 mod watch;
 

@@ -25,3 +25,39 @@ pub const PAGE_ROWS: usize = 512;
 
 /// Bytes of a page when a helper pages on behalf of its caller.
 pub const PAGE_BYTES: usize = 1 << 20;
+
+/// Entries of the open block at which the writer seals them into a pack.
+pub const BLOCK_ENTRIES: usize = 256;
+
+/// Bytes of the open block at which the writer seals it, however few entries it holds.
+pub const BLOCK_BYTES: usize = 2 << 20;
+
+/// Most entries in one stored pack: what reading one entry may have to decode.
+pub const STORED_PACK_ENTRIES: usize = 512;
+
+/// Fewer received entries than this join the open block instead of making a small pack.
+pub const MIN_PACK_ENTRIES: usize = 64;
+
+/// Bytes of entries after which one read of the log ends.
+pub const READ_BYTES: usize = 8 << 20;
+
+/// Default for the decoded packs kept in memory, for all databases together.
+pub const PACK_CACHE_BYTES: u64 = 64 << 20;
+
+/// What a typical decoded pack takes; only a hint for the size of tables.
+pub(crate) const PACK_ESTIMATE_BYTES: u64 = 256 << 10;
+
+/// What a decoded entry takes in memory beside its bytes.
+pub(crate) const ENTRY_OVERHEAD: usize = 640;
+
+/// Packs whose places are remembered, so that a cached one is found without reading its row.
+pub const KNOWN_PACKS: usize = 1 << 16;
+
+/// Packs that one reader holds on to.
+pub const RECENT_PACKS: usize = 8;
+
+/// Most batches that one group commit writes together.
+pub const GROUP_BATCHES: usize = 1_024;
+
+/// Bytes at which a group commit takes no further batch.
+pub const GROUP_BYTES: usize = 64 << 20;

@@ -1,0 +1,294 @@
+//! [`GroupCommit`]: many writers, one write and one sync for all that are ready.
+//!
+//! A writer takes a [`Ticket`] while it holds its database's lock, which fixes the order; it lets the
+//! lock go, finishes its batch (signs) and brings it to [`GroupCommit::commit`]. Whoever finds nobody
+//! writing leads: it joins all batches that are ready, of all databases, writes them and tells the
+//! others. Batches of one lane are written in the order of their tickets, and a batch never goes before
+//! one with an earlier ticket.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
+use std::sync::Arc;
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
+
+use crate::{Batch, Durability, Engine, EngineError, limits};
+
+/// What must keep its order: the number of a database, or whatever the caller numbers likewise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Lane(pub u64);
+
+/// Writes batches for many threads at once. Cheap to clone.
+#[derive(Clone)]
+pub struct GroupCommit {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    engine: Arc<dyn Engine>,
+    queue: Mutex<Queue>,
+    /// Told whenever a result came in or a leader stepped down.
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Queue {
+    /// Tickets that are not written, per lane in their order. Empty lanes are removed.
+    lanes: BTreeMap<Lane, VecDeque<Slot>>,
+    /// Results that their writers have not fetched yet.
+    results: HashMap<u64, Result<(), EngineError>>,
+    next_number: u64,
+    leading: bool,
+    unflushed: bool,
+    failed: Option<EngineError>,
+}
+
+struct Slot {
+    number: u64,
+    ready: Option<(Batch, Durability)>,
+}
+
+/// A place in the order of a lane. Dropping it unused gives the place up; batches of the same lane with
+/// later tickets were staged on top of what is now missing, and their preconditions refuse them.
+#[must_use = "later batches of the lane wait for this one"]
+pub struct Ticket {
+    shared: Arc<Shared>,
+    lane: Lane,
+    number: u64,
+    used: bool,
+}
+
+impl GroupCommit {
+    /// Group commit over `engine`. All durable writes of the lanes must go through one of these.
+    #[must_use]
+    pub fn new(engine: Arc<dyn Engine>) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                engine,
+                queue: Mutex::default(),
+                changed: Condvar::new(),
+            }),
+        }
+    }
+
+    /// The engine below.
+    #[must_use]
+    pub fn engine(&self) -> &Arc<dyn Engine> {
+        &self.shared.engine
+    }
+
+    /// Takes the next place in `lane`. Call it under the lock under which the batch is staged.
+    pub fn reserve(&self, lane: Lane) -> Ticket {
+        let mut queue = self.shared.queue.lock();
+        let number = queue.next_number;
+        queue.next_number += 1;
+        let slot = Slot {
+            number,
+            ready: None,
+        };
+        queue.lanes.entry(lane).or_default().push_back(slot);
+        Ticket {
+            shared: Arc::clone(&self.shared),
+            lane,
+            number,
+            used: false,
+        }
+    }
+
+    /// Writes `batch` in its turn and blocks until it is done: visible, and with
+    /// [`Durability::Durable`] on stable storage.
+    ///
+    /// Waits for all earlier tickets of the lane to be committed or dropped. So a thread that holds
+    /// several tickets of one lane must use them in order.
+    ///
+    /// # Errors
+    /// The engine's. A refusal ([`EngineError::is_refusal`]) concerns this batch alone and leaves
+    /// everything as it was. Any other failure ends this group commit: all later calls fail with it.
+    pub fn commit(
+        &self,
+        ticket: Ticket,
+        batch: Batch,
+        durability: Durability,
+    ) -> Result<(), EngineError> {
+        let number = ticket.number;
+        ticket.submit(batch, durability);
+        let mut queue = self.shared.queue.lock();
+        loop {
+            if let Some(result) = queue.results.remove(&number) {
+                return result;
+            }
+            let group = match queue.leading {
+                true => Vec::new(),
+                false => queue.take_ready(),
+            };
+            match group.is_empty() {
+                true => self.shared.changed.wait(&mut queue),
+                false => self.lead(&mut queue, group),
+            }
+        }
+    }
+
+    /// Reserves and commits a batch that needs no order of its own.
+    ///
+    /// # Errors
+    /// As [`GroupCommit::commit`].
+    pub fn write(
+        &self,
+        lane: Lane,
+        batch: Batch,
+        durability: Durability,
+    ) -> Result<(), EngineError> {
+        self.commit(self.reserve(lane), batch, durability)
+    }
+
+    /// Whether something was written relaxed and not flushed since. The owner of time calls
+    /// [`GroupCommit::flush`] before the oldest of it is older than the promised delay.
+    #[must_use]
+    pub fn is_unflushed(&self) -> bool {
+        self.shared.queue.lock().unflushed
+    }
+
+    /// Makes everything written so far survive power loss.
+    ///
+    /// # Errors
+    /// The engine's; a failure ends this group commit.
+    pub fn flush(&self) -> Result<(), EngineError> {
+        let failed = {
+            let mut queue = self.shared.queue.lock();
+            queue.unflushed = false;
+            queue.failed.clone()
+        };
+        let flushed = failed.map_or_else(|| self.shared.engine.flush(), Err);
+        if let Err(error) = &flushed {
+            let mut queue = self.shared.queue.lock();
+            queue.unflushed = true;
+            queue.failed.get_or_insert(error.clone());
+        }
+        flushed
+    }
+
+    /// Writes a group without the lock, so that the next one gathers meanwhile.
+    fn lead(&self, queue: &mut MutexGuard<'_, Queue>, group: Vec<(u64, Batch, Durability)>) {
+        queue.leading = true;
+        let failed = queue.failed.clone();
+        let results = MutexGuard::unlocked(queue, || match failed {
+            Some(error) => group
+                .iter()
+                .map(|(number, ..)| (*number, Err(error.clone())))
+                .collect(),
+            None => write_group(&*self.shared.engine, &group),
+        });
+        for (number, result) in results {
+            let relaxed = |(other, _, durability): &&(u64, Batch, Durability)| {
+                *other == number && *durability == Durability::Relaxed
+            };
+            queue.unflushed |= result.is_ok() && group.iter().any(|batch| relaxed(&batch));
+            if let Err(error) = &result
+                && !error.is_refusal()
+            {
+                queue.failed.get_or_insert(error.clone());
+            }
+            queue.results.insert(number, result);
+        }
+        queue.leading = false;
+        self.shared.changed.notify_all();
+    }
+}
+
+/// Writes all batches as one. If that is refused, one by one, so that each gets its own answer.
+fn write_group(
+    engine: &dyn Engine,
+    group: &[(u64, Batch, Durability)],
+) -> Vec<(u64, Result<(), EngineError>)> {
+    if let [(number, batch, durability)] = group {
+        return vec![(*number, engine.write(batch, *durability))];
+    }
+    let mut all = Batch::with_capacity(
+        group.iter().map(|(_, batch, _)| batch.len()).sum(),
+        group.iter().map(|(_, batch, _)| batch.byte_len()).sum(),
+    );
+    group.iter().for_each(|(_, batch, _)| all.append(batch));
+    let durable = group
+        .iter()
+        .any(|(.., durability)| *durability == Durability::Durable);
+    let durability = if durable {
+        Durability::Durable
+    } else {
+        Durability::Relaxed
+    };
+    match engine.write(&all, durability) {
+        Err(error) if error.is_refusal() => {
+            let alone = group.iter();
+            alone
+                .map(|(number, batch, durability)| (*number, engine.write(batch, *durability)))
+                .collect()
+        }
+        written => group
+            .iter()
+            .map(|(number, ..)| (*number, written.clone()))
+            .collect(),
+    }
+}
+
+impl Queue {
+    /// The batches that nothing unfinished stands before, oldest ticket first, up to the limits of a
+    /// group.
+    fn take_ready(&mut self) -> Vec<(u64, Batch, Durability)> {
+        let heads = self
+            .lanes
+            .iter()
+            .filter_map(|(lane, slots)| Some((slots.front()?.number, *lane)));
+        let mut heads: BinaryHeap<_> = heads.map(Reverse).collect();
+        let mut group = Vec::new();
+        let mut bytes = 0;
+        while group.len() < limits::GROUP_BATCHES && bytes < limits::GROUP_BYTES {
+            let Some(Reverse((number, lane))) = heads.pop() else {
+                break;
+            };
+            let Some(slots) = self.lanes.get_mut(&lane) else {
+                continue;
+            };
+            let Some((batch, durability)) = slots.front_mut().and_then(|slot| slot.ready.take())
+            else {
+                continue;
+            };
+            bytes += batch.byte_len();
+            group.push((number, batch, durability));
+            slots.pop_front();
+            heads.extend(slots.front().map(|slot| Reverse((slot.number, lane))));
+        }
+        self.lanes.retain(|_, slots| !slots.is_empty());
+        group
+    }
+}
+
+impl Ticket {
+    fn submit(mut self, batch: Batch, durability: Durability) {
+        self.used = true;
+        self.with_slot(|slots, at| {
+            if let Some(slot) = slots.get_mut(at) {
+                slot.ready = Some((batch, durability));
+            }
+        });
+    }
+
+    fn with_slot(&self, change: impl FnOnce(&mut VecDeque<Slot>, usize)) {
+        let mut queue = self.shared.queue.lock();
+        if let Some(slots) = queue.lanes.get_mut(&self.lane)
+            && let Ok(at) = slots.binary_search_by_key(&self.number, |slot| slot.number)
+        {
+            change(slots, at);
+        }
+        queue.lanes.retain(|_, slots| !slots.is_empty());
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if !self.used {
+            self.with_slot(|slots, at| drop(slots.remove(at)));
+            // What stood behind this place may be ready now.
+            self.shared.changed.notify_all();
+        }
+    }
+}

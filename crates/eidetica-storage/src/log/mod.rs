@@ -1,0 +1,230 @@
+//! The entry log: the entries of all databases of an instance, as rows of one [`Engine`].
+//!
+//! Everything above the engine trait that knows about entries is here, once for all engines:
+//!
+//! - [`EntryLog`] lists, opens and creates databases.
+//! - [`LogWriter`] turns new entries into rows of a [`Batch`](crate::Batch). Each database has one
+//!   writer at a time in a process; every batch has the database's version row as its one
+//!   precondition, so that a writer elsewhere is noticed and nothing is ever applied twice or between.
+//! - [`LogReader`] reads one database through one snapshot.
+//!
+//! Entries have *arrival numbers*: 0 for the root, then without gaps in the order of commits. A parent
+//! always arrives before its children. Single commits stand in rows of their own (the *open block*) until
+//! a writer seals them into a pack; received packs are stored as they came. Rows refer to entries by
+//! arrival number, which sealing does not change.
+//!
+//! The rows are described byte by byte in `docs/formats/log.md`. The log judges nothing: whoever stages
+//! an entry has verified it.
+
+mod cache;
+mod error;
+mod packs;
+mod reader;
+mod rows;
+mod state;
+mod writer;
+
+use std::fmt;
+use std::sync::Arc;
+
+use eidetica_entry::{Entry, Id};
+
+pub use cache::CacheSize;
+pub use error::LogError;
+pub use packs::{Difference, PackPage};
+pub use reader::{Located, LogReader, SettingsDag};
+pub use state::LogState;
+pub use writer::{LogWriter, Stage, Unsigned};
+
+use crate::{Batch, Direction, Engine, Snapshot, Space};
+use cache::PackCache;
+
+/// The short number of a database in this instance. It prefixes all keys of the database and is never
+/// used again for another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DbNo(pub u32);
+
+impl DbNo {
+    /// The key prefix: big-endian, so that databases lie one after the other.
+    #[must_use]
+    pub const fn prefix(self) -> [u8; 4] {
+        self.0.to_be_bytes()
+    }
+}
+
+impl fmt::Display for DbNo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The logs of all databases of an instance. Cheap to clone.
+#[derive(Clone)]
+pub struct EntryLog {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    engine: Arc<dyn Engine>,
+    cache: PackCache,
+}
+
+impl EntryLog {
+    /// Opens the log, or makes an empty one in an engine that has none.
+    ///
+    /// # Errors
+    /// [`LogError::NewerFormat`] for rows of a later version, and the engine's errors.
+    pub fn open(engine: Arc<dyn Engine>, cache: CacheSize) -> Result<Self, LogError> {
+        rows::check_format(&*engine)?;
+        let cache = PackCache::new(cache);
+        Ok(Self {
+            shared: Arc::new(Shared { engine, cache }),
+        })
+    }
+
+    /// The engine below.
+    #[must_use]
+    pub fn engine(&self) -> &Arc<dyn Engine> {
+        &self.shared.engine
+    }
+
+    /// All databases, in the order of their ids. Costs one row each.
+    ///
+    /// # Errors
+    /// The engine's errors, a damaged row.
+    pub fn databases(&self) -> Result<Vec<DatabaseLog>, LogError> {
+        let snapshot = self.shared.engine.snapshot()?;
+        let mut found = Vec::new();
+        let range = rows::directory_range();
+        let _: std::ops::ControlFlow<()> =
+            snapshot.for_each(Space::Meta, &range, Direction::Forward, |row| {
+                let (id, no) = rows::decode_directory(&row.key, &row.value)?;
+                found.push(self.handle(id, no));
+                Ok::<_, LogError>(std::ops::ControlFlow::Continue(()))
+            })?;
+        Ok(found)
+    }
+
+    /// One database, if it is here.
+    ///
+    /// # Errors
+    /// The engine's errors, a damaged row.
+    pub fn database(&self, id: &Id) -> Result<Option<DatabaseLog>, LogError> {
+        let snapshot = self.shared.engine.snapshot()?;
+        self.database_in(&*snapshot, id)
+    }
+
+    /// One database, if it is in `snapshot`.
+    ///
+    /// # Errors
+    /// The engine's errors, a damaged row.
+    pub fn database_in(
+        &self,
+        snapshot: &dyn Snapshot,
+        id: &Id,
+    ) -> Result<Option<DatabaseLog>, LogError> {
+        let key = rows::directory_key(id);
+        let Some(value) = snapshot.get(Space::Meta, &key)? else {
+            return Ok(None);
+        };
+        let (id, no) = rows::decode_directory(&key, &value)?;
+        Ok(Some(self.handle(id, no)))
+    }
+
+    /// Stages a new database: its number and its root entry at arrival 0. Nothing exists before `batch`
+    /// is written; then the writer goes on from there. Stage further rows of the first batch through
+    /// `rest`, which gets the stage of the root.
+    ///
+    /// Two creations at once take the same number; one of their batches is then refused
+    /// ([`EngineError::PreconditionFailed`](crate::EngineError::PreconditionFailed)) and must be staged
+    /// again.
+    ///
+    /// # Errors
+    /// [`LogError::Exists`], [`LogError::NotRoot`], the engine's errors.
+    pub fn create<E: From<LogError>>(
+        &self,
+        root: &Entry,
+        batch: &mut Batch,
+        rest: impl FnOnce(&DatabaseLog, &mut Stage<'_>, &mut Batch) -> Result<(), E>,
+    ) -> Result<(DatabaseLog, LogWriter), E> {
+        if !root.header().is_root() {
+            return Err(LogError::NotRoot(root.id()).into());
+        }
+        let no = rows::stage_number(&*self.shared.engine, &root.id(), batch)?;
+        let log = self.handle(root.id(), no);
+        let mut writer = LogWriter::of_new(log.clone());
+        let mut stage = writer.stage();
+        stage.add(root, batch)?;
+        rest(&log, &mut stage, batch)?;
+        stage.finish(batch)?;
+        Ok((log, writer))
+    }
+
+    fn handle(&self, id: Id, no: DbNo) -> DatabaseLog {
+        DatabaseLog {
+            shared: Arc::clone(&self.shared),
+            id,
+            no,
+        }
+    }
+}
+
+/// The log of one database. Cheap to clone; holds no state of its own.
+#[derive(Clone)]
+pub struct DatabaseLog {
+    shared: Arc<Shared>,
+    id: Id,
+    no: DbNo,
+}
+
+impl DatabaseLog {
+    /// The id: that of the root entry.
+    #[must_use]
+    pub fn id(&self) -> Id {
+        self.id
+    }
+
+    /// The number that prefixes this database's keys.
+    #[must_use]
+    pub fn no(&self) -> DbNo {
+        self.no
+    }
+
+    /// The engine below.
+    #[must_use]
+    pub fn engine(&self) -> &Arc<dyn Engine> {
+        &self.shared.engine
+    }
+
+    /// Reads through `snapshot`, which must be of the same engine.
+    pub fn reader<'a>(&'a self, snapshot: &'a dyn Snapshot) -> LogReader<'a> {
+        LogReader::new(self, snapshot)
+    }
+
+    /// A writer that goes on from what is stored. A process keeps one per database, behind a lock, and
+    /// makes a new one after a batch of the old one was not written.
+    ///
+    /// Costs reading the open block: at most a few hundred rows.
+    ///
+    /// # Errors
+    /// The engine's errors, damaged rows.
+    pub fn writer(&self) -> Result<LogWriter, LogError> {
+        let snapshot = self.shared.engine.snapshot()?;
+        LogWriter::load(self.clone(), &*snapshot)
+    }
+}
+
+impl fmt::Debug for EntryLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EntryLog").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for DatabaseLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DatabaseLog")
+            .field("id", &self.id)
+            .field("no", &self.no)
+            .finish_non_exhaustive()
+    }
+}

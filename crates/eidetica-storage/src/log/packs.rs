@@ -1,0 +1,234 @@
+//! What one replica has and another has not, as packs to send.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use eidetica_entry::dag::{self, Budget};
+use eidetica_entry::{Entry, Id, pack};
+
+use super::cache::Block;
+use super::rows::{self, Stored};
+use super::{LogError, LogReader};
+use crate::limits;
+
+/// A set of entries of one database, as ranges of arrival numbers. Closed under "parent" towards what
+/// it was made against, so sending it in order sends parents first. Cheap to clone.
+///
+/// It stays valid while the database grows: entries keep their arrival numbers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// Ascending, disjoint, not touching, none empty.
+    ranges: Arc<[Range<u64>]>,
+}
+
+impl Difference {
+    fn all(end: u64) -> Self {
+        let range = 0..end;
+        Self {
+            ranges: (!range.is_empty()).then_some(range).into_iter().collect(),
+        }
+    }
+
+    fn from_arrivals(mut arrivals: Vec<u64>) -> Self {
+        arrivals.sort_unstable();
+        let runs = arrivals.chunk_by(|a, b| a + 1 == *b);
+        let ranges = runs.filter_map(|run| Some(*run.first()?..run.last()? + 1));
+        Self {
+            ranges: ranges.collect(),
+        }
+    }
+
+    /// How many entries there are.
+    #[must_use]
+    pub fn entries(&self) -> u64 {
+        self.ranges
+            .iter()
+            .map(|range| range.end - range.start)
+            .sum()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ranges.is_empty()
+    }
+
+    /// The arrival numbers, as ascending disjoint ranges.
+    #[must_use]
+    pub fn ranges(&self) -> &[Range<u64>] {
+        &self.ranges
+    }
+}
+
+/// Some packs of a [`Difference`].
+#[derive(Debug, Clone, Default)]
+pub struct PackPage {
+    /// Packs in the order in which they must be read.
+    pub packs: Vec<Bytes>,
+    /// Where to go on; `None` if these are the last.
+    pub next: Option<u64>,
+}
+
+impl LogReader<'_> {
+    /// `past(from)` without `past(not)`, ends included. Ids in `not` that are not here are ignored.
+    ///
+    /// Where `from` are all tips and nothing is taken away, this costs one row. Else it walks the
+    /// difference; see [`dag::difference`].
+    ///
+    /// # Errors
+    /// [`LogError::Missing`] for an id in `from` that is not here, [`LogError::Budget`], the engine's
+    /// errors, damaged rows.
+    pub fn difference(
+        &self,
+        from: &[Id],
+        not: &[Id],
+        budget: &mut Budget,
+    ) -> Result<Difference, LogError> {
+        let state = self.state()?;
+        let known = self.contains_many(not)?;
+        let not: Vec<Id> = not
+            .iter()
+            .zip(known)
+            .filter_map(|(id, known)| known.then_some(*id))
+            .collect();
+        if not.is_empty() && state.tips.iter().all(|tip| from.contains(&tip.id)) {
+            return Ok(Difference::all(state.next_arrival));
+        }
+        let stamps = dag::difference(self, from, &not, budget)?;
+        let mut arrivals = Vec::with_capacity(stamps.len());
+        let mut unknown = Vec::new();
+        for stamp in &stamps {
+            match self.find_recent(&stamp.id, |arrival, _| arrival) {
+                Some(arrival) => arrivals.push(arrival),
+                None => unknown.push(stamp.id),
+            }
+        }
+        for (id, located) in unknown.iter().zip(self.locate(&unknown)?) {
+            arrivals.push(located.ok_or(LogError::Missing(*id))?.arrival);
+        }
+        Ok(Difference::from_arrivals(arrivals))
+    }
+
+    /// The packs of `difference` from arrival number `from` on (0 at first), until they hold
+    /// `budget_bytes`; at least one if there is any.
+    ///
+    /// Stored packs that lie in the difference as a whole are returned as they are. The others are
+    /// decoded and packed anew.
+    ///
+    /// # Errors
+    /// The engine's errors, damaged rows.
+    pub fn packs(
+        &self,
+        difference: &Difference,
+        from: u64,
+        budget_bytes: usize,
+    ) -> Result<PackPage, LogError> {
+        let mut page = PageMaker::new(budget_bytes);
+        for range in difference.ranges.iter().filter(|range| range.end > from) {
+            let mut next = range.start.max(from);
+            while next < range.end {
+                if page.is_full() {
+                    return page.finish(Some(next));
+                }
+                next = self.add_row(next, range.end, &mut page)?;
+            }
+        }
+        page.finish(None)
+    }
+
+    /// Adds what the row that contains `arrival` holds of `arrival..end`; says where to go on.
+    fn add_row(&self, arrival: u64, end: u64, page: &mut PageMaker) -> Result<u64, LogError> {
+        let (first, stored) = self.row_at(arrival)?;
+        if let Stored::Pack(bytes) = &stored {
+            let row_end = first + u64::from(rows::pack_info(self.no(), first, bytes)?.entries);
+            if first == arrival && row_end <= end {
+                page.add_pack(bytes.clone())?;
+                return Ok(row_end);
+            }
+        }
+        let block = match self.cached(arrival) {
+            Some(block) => block,
+            None => self.decode(first, stored)?,
+        };
+        let mut next = arrival;
+        while next < end.min(block.end()) {
+            let Some(entry) = block.at(next) else { break };
+            page.add_entry(entry.clone())?;
+            next += 1;
+        }
+        match next > arrival {
+            true => Ok(next),
+            false => Err(LogError::corrupt(
+                rows::log_row(self.no(), arrival),
+                "missing",
+            )),
+        }
+    }
+
+    fn cached(&self, arrival: u64) -> Option<Arc<Block>> {
+        self.cache().containing(self.no(), arrival)
+    }
+}
+
+/// Collects packs, and packs loose entries in between.
+struct PageMaker {
+    packs: Vec<Bytes>,
+    loose: Vec<Entry>,
+    loose_bytes: usize,
+    bytes: usize,
+    budget: usize,
+}
+
+impl PageMaker {
+    fn new(budget: usize) -> Self {
+        Self {
+            packs: Vec::new(),
+            loose: Vec::new(),
+            loose_bytes: 0,
+            bytes: 0,
+            budget,
+        }
+    }
+
+    /// Loose entries count at their full size, though packs are smaller.
+    fn is_full(&self) -> bool {
+        let some = !self.packs.is_empty() || !self.loose.is_empty();
+        some && self.bytes + self.loose_bytes >= self.budget
+    }
+
+    fn add_pack(&mut self, pack: Bytes) -> Result<(), LogError> {
+        self.pack_loose()?;
+        self.bytes += pack.len();
+        self.packs.push(pack);
+        Ok(())
+    }
+
+    fn add_entry(&mut self, entry: Entry) -> Result<(), LogError> {
+        self.loose_bytes += entry.encoded_len();
+        self.loose.push(entry);
+        match self.loose.len() >= limits::STORED_PACK_ENTRIES {
+            true => self.pack_loose(),
+            false => Ok(()),
+        }
+    }
+
+    fn pack_loose(&mut self) -> Result<(), LogError> {
+        for chunk in pack::chunks(&self.loose, limits::STORED_PACK_ENTRIES) {
+            let pack = pack::encode(chunk)?;
+            self.bytes += pack.len();
+            self.packs.push(pack);
+        }
+        self.loose.clear();
+        self.loose_bytes = 0;
+        Ok(())
+    }
+
+    fn finish(mut self, next: Option<u64>) -> Result<PackPage, LogError> {
+        self.pack_loose()?;
+        Ok(PackPage {
+            packs: self.packs,
+            next,
+        })
+    }
+}

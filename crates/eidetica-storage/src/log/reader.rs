@@ -1,0 +1,360 @@
+//! [`LogReader`]: one database through one snapshot.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::{ControlFlow, RangeInclusive};
+use std::sync::Arc;
+
+use eidetica_entry::dag::{Dag, Node};
+use eidetica_entry::pack::{self, Limits};
+use eidetica_entry::{Entry, Height, Id, Ids, ParentInfo, Stamp};
+
+use super::cache::{Block, PackCache};
+use super::rows::{self, Stored};
+use super::{DatabaseLog, DbNo, LogError, LogState};
+use crate::{Direction, ScanLimit, Snapshot, Space, limits};
+
+/// Where an entry stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Located {
+    /// Its arrival number.
+    pub arrival: u64,
+    /// Its height.
+    pub height: Height,
+    /// Whether it writes `_settings`.
+    pub writes_settings: bool,
+}
+
+/// Reads the log of one database as it was when a snapshot was taken.
+///
+/// Also a [`Dag`] of its entries. A reader remembers the packs that it met last, so that a walk costs
+/// one decoding per pack and not one lookup per entry; make one per call and let it go.
+pub struct LogReader<'a> {
+    log: &'a DatabaseLog,
+    snapshot: &'a dyn Snapshot,
+    recent: RefCell<VecDeque<Arc<Block>>>,
+}
+
+impl<'a> LogReader<'a> {
+    pub(super) fn new(log: &'a DatabaseLog, snapshot: &'a dyn Snapshot) -> Self {
+        Self {
+            log,
+            snapshot,
+            recent: RefCell::new(VecDeque::new()),
+        }
+    }
+
+    pub(super) fn no(&self) -> DbNo {
+        self.log.no
+    }
+
+    pub(super) fn cache(&self) -> &PackCache {
+        &self.log.shared.cache
+    }
+
+    /// The version row.
+    ///
+    /// # Errors
+    /// The engine's errors, a damaged row.
+    pub fn state(&self) -> Result<LogState, LogError> {
+        rows::read_state(self.no(), self.snapshot).map(|(state, _)| state)
+    }
+
+    /// Where each of `ids` stands: one row lookup per id, in one call to the engine.
+    ///
+    /// # Errors
+    /// The engine's errors, a damaged row.
+    pub fn locate(&self, ids: &[Id]) -> Result<Vec<Option<Located>>, LogError> {
+        let keys: Vec<[u8; 36]> = ids.iter().map(|id| rows::id_key(self.no(), id)).collect();
+        let keys: Vec<&[u8]> = keys.iter().map(|key| key.as_slice()).collect();
+        let values = self.snapshot.multi_get(Space::Ids, &keys)?;
+        let located = ids.iter().zip(values).map(|(id, value)| {
+            let row = value
+                .map(|value| rows::decode_id(self.no(), id, &value))
+                .transpose()?;
+            Ok(row.map(|row| Located {
+                arrival: row.arrival,
+                height: row.height,
+                writes_settings: row.writes_settings,
+            }))
+        });
+        located.collect()
+    }
+
+    /// Which of `ids` are here.
+    ///
+    /// # Errors
+    /// The engine's errors, a damaged row.
+    pub fn contains_many(&self, ids: &[Id]) -> Result<Vec<bool>, LogError> {
+        Ok(self.locate(ids)?.iter().map(Option::is_some).collect())
+    }
+
+    /// One entry by id. May decode a pack.
+    ///
+    /// # Errors
+    /// The engine's errors, a damaged row.
+    pub fn get(&self, id: &Id) -> Result<Option<Entry>, LogError> {
+        Ok(self.get_many(&[*id])?.pop().flatten())
+    }
+
+    /// Entries by id, in the order of `ids`. Reads each row once.
+    ///
+    /// # Errors
+    /// The engine's errors, a damaged row.
+    pub fn get_many(&self, ids: &[Id]) -> Result<Vec<Option<Entry>>, LogError> {
+        let mut found: Vec<Option<Entry>> = vec![None; ids.len()];
+        let located = self.locate(ids)?;
+        let mut wanted: Vec<(u64, usize)> = located
+            .iter()
+            .enumerate()
+            .filter_map(|(at, l)| Some((l.as_ref()?.arrival, at)))
+            .collect();
+        wanted.sort_unstable();
+        let mut block: Option<Arc<Block>> = None;
+        for (arrival, at) in wanted {
+            let same = block.take().filter(|block| block.at(arrival).is_some());
+            let current = match same {
+                Some(block) => block,
+                None => self.block_at(arrival)?,
+            };
+            if let (Some(slot), Some(id)) = (found.get_mut(at), ids.get(at)) {
+                *slot = Some(self.pick(&current, arrival, id)?);
+            }
+            block = Some(current);
+        }
+        Ok(found)
+    }
+
+    /// The entry at `arrival`, which the id index says is `id`.
+    fn pick(&self, block: &Block, arrival: u64, id: &Id) -> Result<Entry, LogError> {
+        let entry = block.at(arrival).filter(|entry| entry.id() == *id);
+        entry.cloned().ok_or_else(|| {
+            LogError::corrupt(
+                rows::log_row(self.no(), block.first),
+                format_args!("entry {id} is not at {arrival}"),
+            )
+        })
+    }
+
+    /// What children need to know of each of `ids`.
+    ///
+    /// # Errors
+    /// The engine's errors, a damaged row.
+    pub fn parent_infos(&self, ids: &[Id]) -> Result<Vec<Option<ParentInfo>>, LogError> {
+        let entries = self.get_many(ids)?;
+        Ok(entries
+            .iter()
+            .map(|entry| entry.as_ref().map(ParentInfo::from))
+            .collect())
+    }
+
+    /// The entry with an arrival number.
+    ///
+    /// # Errors
+    /// The engine's errors, a damaged or missing row.
+    pub fn at(&self, arrival: u64) -> Result<Entry, LogError> {
+        let block = self.block_at(arrival)?;
+        block.at(arrival).cloned().ok_or_else(|| self.gap(arrival))
+    }
+
+    /// Entries in the order of arrival, from the number `from` on: at most `limit` and, after the first,
+    /// at most about [`limits::READ_BYTES`]. Empty only where there are none.
+    ///
+    /// # Errors
+    /// The engine's errors, a damaged or missing row.
+    pub fn entries_from(&self, from: u64, limit: usize) -> Result<Vec<Entry>, LogError> {
+        let end = self.state()?.next_arrival;
+        let mut found: Vec<Entry> = Vec::new();
+        let (mut next, mut bytes) = (from, 0);
+        while next < end && found.len() < limit && bytes < limits::READ_BYTES {
+            let block = self.block_at(next)?;
+            while let Some(entry) = block.at(next)
+                && found.len() < limit
+                && bytes < limits::READ_BYTES
+            {
+                bytes += entry.encoded_len();
+                found.push(entry.clone());
+                next += 1;
+            }
+        }
+        Ok(found)
+    }
+
+    /// Ids and parents of entries with heights in `heights`, greatest stamp first, at most `limit`.
+    /// `below` leaves out that stamp and greater ones, so that a long answer can be continued.
+    ///
+    /// Costs the packs that overlap the answer, and one small row per pack above it.
+    ///
+    /// # Errors
+    /// The engine's errors, damaged rows.
+    pub fn by_height(
+        &self,
+        heights: RangeInclusive<Height>,
+        below: Option<Stamp>,
+        limit: usize,
+    ) -> Result<Vec<(Stamp, Ids)>, LogError> {
+        let highest = below.map_or(*heights.end(), |below| below.height.min(*heights.end()));
+        let wanted = |stamp: Stamp| {
+            heights.contains(&stamp.height) && below.is_none_or(|below| stamp < below)
+        };
+        let mut found: BTreeMap<Stamp, Ids> = BTreeMap::new();
+        let mut take = |entries: &[Entry]| {
+            for entry in entries.iter().filter(|entry| wanted(entry.stamp())) {
+                found.insert(entry.stamp(), entry.header().parents.clone());
+                if found.len() > limit {
+                    found.pop_first();
+                }
+            }
+            // The least height in the answer, once that is full.
+            let least = found.first_key_value().filter(|_| found.len() >= limit);
+            least.map(|(stamp, _)| stamp.height)
+        };
+        let mut least = take(&self.open_entries()?);
+        let range = rows::heights_range(self.no(), *heights.start());
+        let _ = self
+            .snapshot
+            .for_each(Space::Meta, &range, Direction::Reverse, |row| {
+                let pack = rows::decode_heights(self.no(), &row.key, &row.value)?;
+                if limit == 0 || least.is_some_and(|least| pack.max < least) {
+                    return Ok(ControlFlow::Break(()));
+                }
+                if pack.min <= highest {
+                    least = take(&self.block_at(pack.first)?.entries);
+                }
+                Ok::<_, LogError>(ControlFlow::Continue(()))
+            })?;
+        Ok(found.into_iter().rev().collect())
+    }
+
+    /// The entries of the open block.
+    pub(super) fn open_entries(&self) -> Result<Vec<Entry>, LogError> {
+        let state = self.state()?;
+        let mut entries = Vec::new();
+        self.rows_between(state.open_from, state.next_arrival, |first, stored| {
+            entries.extend(self.decode(first, stored)?.entries.iter().cloned());
+            Ok(ControlFlow::Continue(()))
+        })?;
+        if state.open_from + entries.len() as u64 != state.next_arrival {
+            return Err(self.gap(state.open_from + entries.len() as u64));
+        }
+        Ok(entries)
+    }
+
+    /// Visits the log rows that begin in `from..to`.
+    pub(super) fn rows_between(
+        &self,
+        from: u64,
+        to: u64,
+        mut visit: impl FnMut(u64, Stored) -> Result<ControlFlow<()>, LogError>,
+    ) -> Result<(), LogError> {
+        let range = rows::log_range(self.no(), from, to);
+        let _ = self
+            .snapshot
+            .for_each(Space::Log, &range, Direction::Forward, |row| {
+                let first = rows::log_arrival(self.no(), &row.key)?;
+                visit(first, rows::decode_log(self.no(), first, &row.value)?)
+            })?;
+        Ok(())
+    }
+
+    /// The row that contains `arrival`, and where it begins.
+    pub(super) fn row_at(&self, arrival: u64) -> Result<(u64, Stored), LogError> {
+        let range = rows::log_range(self.no(), 0, arrival.saturating_add(1));
+        let page =
+            self.snapshot
+                .scan(Space::Log, &range, Direction::Reverse, ScanLimit::rows(1))?;
+        let row = page.rows.first().ok_or_else(|| self.gap(arrival))?;
+        let first = rows::log_arrival(self.no(), &row.key)?;
+        Ok((first, rows::decode_log(self.no(), first, &row.value)?))
+    }
+
+    /// The decoded row that contains `arrival`.
+    pub(super) fn block_at(&self, arrival: u64) -> Result<Arc<Block>, LogError> {
+        if let Some(block) = self.cache().containing(self.no(), arrival) {
+            self.remember(&block);
+            return Ok(block);
+        }
+        let (first, stored) = self.row_at(arrival)?;
+        let block = self.decode(first, stored)?;
+        if block.at(arrival).is_none() {
+            return Err(self.gap(arrival));
+        }
+        self.remember(&block);
+        Ok(block)
+    }
+
+    pub(super) fn decode(&self, first: u64, stored: Stored) -> Result<Arc<Block>, LogError> {
+        let corrupt = |error: &dyn std::fmt::Display| {
+            LogError::corrupt(rows::log_row(self.no(), first), error)
+        };
+        match stored {
+            Stored::Single(bytes) => {
+                let entry = Entry::decode(&bytes).map_err(|error| corrupt(&error))?;
+                Ok(Arc::new(Block::new(first, vec![entry])))
+            }
+            Stored::Pack(bytes) => {
+                let entries =
+                    pack::decode(&bytes, &Limits::default()).map_err(|error| corrupt(&error))?;
+                let block = Arc::new(Block::new(first, entries));
+                self.cache().insert(self.no(), &block);
+                Ok(block)
+            }
+        }
+    }
+
+    fn gap(&self, arrival: u64) -> LogError {
+        LogError::corrupt(rows::log_row(self.no(), arrival), "missing")
+    }
+
+    fn remember(&self, block: &Arc<Block>) {
+        let mut recent = self.recent.borrow_mut();
+        if block.entries.len() > 1 && !recent.iter().any(|known| Arc::ptr_eq(known, block)) {
+            recent.truncate(limits::RECENT_PACKS - 1);
+            recent.push_front(Arc::clone(block));
+        }
+    }
+
+    /// Arrival number and value of an entry in a pack that was met lately.
+    pub(super) fn find_recent<T>(&self, id: &Id, read: impl FnOnce(u64, &Entry) -> T) -> Option<T> {
+        let recent = self.recent.borrow();
+        let (arrival, entry) = recent.iter().find_map(|block| block.find(id))?;
+        Some(read(arrival, entry))
+    }
+
+    fn node_with(&self, id: &Id, edges: fn(&Entry) -> &Ids) -> Result<Option<Node>, LogError> {
+        let node = |entry: &Entry| Node {
+            height: entry.header().height,
+            parents: edges(entry).clone(),
+        };
+        if let Some(found) = self.find_recent(id, |_, entry| node(entry)) {
+            return Ok(Some(found));
+        }
+        Ok(self.get(id)?.as_ref().map(node))
+    }
+
+    /// The entries that write `_settings`, with their settings pins as edges: what
+    /// [`eidetica_entry::derive_settings`] wants.
+    #[must_use]
+    pub fn settings_dag(&self) -> SettingsDag<'_, 'a> {
+        SettingsDag(self)
+    }
+}
+
+impl Dag for LogReader<'_> {
+    type Error = LogError;
+
+    fn node(&self, id: &Id) -> Result<Option<Node>, LogError> {
+        self.node_with(id, |entry| &entry.header().parents)
+    }
+}
+
+/// A view of a log by settings pins; see [`LogReader::settings_dag`].
+pub struct SettingsDag<'r, 'a>(&'r LogReader<'a>);
+
+impl Dag for SettingsDag<'_, '_> {
+    type Error = LogError;
+
+    fn node(&self, id: &Id) -> Result<Option<Node>, LogError> {
+        self.0.node_with(id, |entry| &entry.header().settings)
+    }
+}

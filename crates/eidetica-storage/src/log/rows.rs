@@ -1,0 +1,310 @@
+//! Keys and values of the log's rows; see `docs/formats/log.md`. Nothing else builds or reads them.
+
+use bincode::config::{Configuration, Fixint, LittleEndian, NoLimit};
+use bytes::Bytes;
+use eidetica_entry::pack::PackInfo;
+use eidetica_entry::{Entry, Height, Id};
+
+use super::{DbNo, LogError, LogState};
+use crate::{Batch, Durability, Engine, EngineError, KeyRange, Snapshot, Space};
+
+/// The version of the row formats that this build reads and writes.
+pub(super) const FORMAT: u32 = 1;
+
+/// First byte of all keys of the log in [`Space::Meta`].
+const META: u8 = b'L';
+const FORMAT_KEY: [u8; 2] = [META, b'f'];
+const NEXT_NO_KEY: [u8; 2] = [META, b'n'];
+const DIRECTORY: [u8; 2] = [META, b'd'];
+const VERSION: [u8; 2] = [META, b'v'];
+const HEIGHTS: [u8; 2] = [META, b'h'];
+
+const SINGLE: u8 = 0;
+const PACK: u8 = 1;
+const WRITES_SETTINGS: u8 = 1;
+
+const CONFIG: Configuration<LittleEndian, Fixint, NoLimit> = bincode::config::standard()
+    .with_little_endian()
+    .with_fixed_int_encoding();
+
+// ---- checks -------------------------------------------------------------------------------------
+
+/// A short hash that tells damage from data. It protects nothing from people.
+fn checksum(bytes: &[&[u8]]) -> [u8; 8] {
+    let mut hasher = blake3::Hasher::new();
+    for part in bytes {
+        hasher.update(part);
+    }
+    let mut sum = [0; 8];
+    hasher.finalize_xof().fill(&mut sum);
+    sum
+}
+
+/// Splits a value into its checksum and the rest, and compares them.
+fn checked<'a>(value: &'a [u8], row: impl ToString) -> Result<&'a [u8], LogError> {
+    match value.split_first_chunk::<8>() {
+        Some((sum, rest)) if *sum == checksum(&[rest]) => Ok(rest),
+        _ => Err(LogError::corrupt(row, "checksum does not match")),
+    }
+}
+
+fn array<const N: usize>(bytes: &[u8], row: impl ToString) -> Result<[u8; N], LogError> {
+    bytes
+        .try_into()
+        .map_err(|_| LogError::corrupt(row, format_args!("{} bytes instead of {N}", bytes.len())))
+}
+
+// ---- format and directory -----------------------------------------------------------------------
+
+/// Compares the format row with [`FORMAT`], writing it into an engine that has none.
+pub(super) fn check_format(engine: &dyn Engine) -> Result<(), LogError> {
+    loop {
+        let Some(value) = engine.snapshot()?.get(Space::Meta, &FORMAT_KEY)? else {
+            let mut batch = Batch::new();
+            batch.expect(Space::Meta, &FORMAT_KEY, None);
+            batch.put(Space::Meta, &FORMAT_KEY, &FORMAT.to_le_bytes());
+            match engine.write(&batch, Durability::Durable) {
+                // Another process was faster: see what it wrote.
+                Err(EngineError::PreconditionFailed { .. }) => continue,
+                written => return Ok(written?),
+            }
+        };
+        let found = u32::from_le_bytes(array(&value, "entry log format row")?);
+        return match found {
+            FORMAT => Ok(()),
+            0 => Err(LogError::corrupt("entry log format row", "version 0")),
+            found => Err(LogError::NewerFormat {
+                found,
+                supported: FORMAT,
+            }),
+        };
+    }
+}
+
+pub(super) fn directory_key(id: &Id) -> Vec<u8> {
+    [&DIRECTORY, id.as_bytes().as_slice()].concat()
+}
+
+pub(super) fn directory_range() -> KeyRange {
+    KeyRange::prefix(DIRECTORY)
+}
+
+pub(super) fn decode_directory(key: &[u8], value: &[u8]) -> Result<(Id, DbNo), LogError> {
+    let row = "database directory row";
+    let id = Id::new(array(
+        key.strip_prefix(&DIRECTORY).unwrap_or_default(),
+        row,
+    )?);
+    Ok((id, DbNo(u32::from_be_bytes(array(value, row)?))))
+}
+
+/// Gives a new database the next number.
+pub(super) fn stage_number(
+    engine: &dyn Engine,
+    id: &Id,
+    batch: &mut Batch,
+) -> Result<DbNo, LogError> {
+    let snapshot = engine.snapshot()?;
+    let key = directory_key(id);
+    if snapshot.get(Space::Meta, &key)?.is_some() {
+        return Err(LogError::Exists(*id));
+    }
+    let row = "database counter row";
+    let stored = snapshot.get(Space::Meta, &NEXT_NO_KEY)?;
+    let no = match &stored {
+        Some(value) => u32::from_be_bytes(array(value, row)?),
+        None => 0,
+    };
+    let next = no
+        .checked_add(1)
+        .ok_or_else(|| LogError::corrupt(row, "no number is left"))?;
+    batch.expect(Space::Meta, &NEXT_NO_KEY, stored.as_deref());
+    batch.put(Space::Meta, &NEXT_NO_KEY, &next.to_be_bytes());
+    batch.expect(Space::Meta, &key, None);
+    batch.put(Space::Meta, &key, &no.to_be_bytes());
+    Ok(DbNo(no))
+}
+
+// ---- version row --------------------------------------------------------------------------------
+
+pub(super) fn version_key(no: DbNo) -> [u8; 6] {
+    let ([tag, kind], [a, b, c, d]) = (VERSION, no.prefix());
+    [tag, kind, a, b, c, d]
+}
+
+pub(super) fn encode_state(state: &LogState) -> Vec<u8> {
+    // Writing integers and ids into memory cannot fail; an empty row would not decode.
+    let body = bincode::serde::encode_to_vec(state, CONFIG).unwrap_or_default();
+    [checksum(&[&body]).as_slice(), &body].concat()
+}
+
+pub(super) fn decode_state(no: DbNo, value: &[u8]) -> Result<LogState, LogError> {
+    let row = || format!("version row of database {no}");
+    let body = checked(value, row())?;
+    match bincode::serde::decode_from_slice::<LogState, _>(body, CONFIG) {
+        Ok((state, used)) if used == body.len() && is_sound(&state) => Ok(state),
+        _ => Err(LogError::corrupt(row(), "does not decode")),
+    }
+}
+
+fn is_sound(state: &LogState) -> bool {
+    state.open_from <= state.next_arrival
+        && state.applied <= state.next_arrival
+        && state.tips.is_sorted_by(|a, b| a < b)
+}
+
+pub(super) fn read_state(no: DbNo, snapshot: &dyn Snapshot) -> Result<(LogState, Bytes), LogError> {
+    let value = snapshot.get(Space::Meta, &version_key(no))?;
+    let value = value.ok_or_else(|| {
+        LogError::corrupt(format_args!("version row of database {no}"), "missing")
+    })?;
+    Ok((decode_state(no, &value)?, value))
+}
+
+// ---- log rows -----------------------------------------------------------------------------------
+
+pub(super) fn log_key(no: DbNo, first: u64) -> [u8; 12] {
+    let mut key = [0; 12];
+    let (prefix, arrival) = key.split_at_mut(4);
+    prefix.copy_from_slice(&no.prefix());
+    arrival.copy_from_slice(&first.to_be_bytes());
+    key
+}
+
+/// Rows that begin at an arrival number in `from..to`.
+pub(super) fn log_range(no: DbNo, from: u64, to: u64) -> KeyRange {
+    KeyRange::new(log_key(no, from), log_key(no, to))
+}
+
+pub(super) fn log_arrival(no: DbNo, key: &[u8]) -> Result<u64, LogError> {
+    let arrival = key.strip_prefix(&no.prefix()).unwrap_or_default();
+    Ok(u64::from_be_bytes(array(
+        arrival,
+        format_args!("log key of database {no}"),
+    )?))
+}
+
+/// The value of a log row: one entry, or a pack of several.
+#[derive(Clone)]
+pub(super) enum Stored {
+    Single(Bytes),
+    Pack(Bytes),
+}
+
+pub(super) fn put_single(no: DbNo, arrival: u64, entry: &Entry, batch: &mut Batch) {
+    let bytes = entry.encode();
+    put_log(no, arrival, SINGLE, &bytes, batch);
+}
+
+pub(super) fn put_pack(no: DbNo, first: u64, pack: &[u8], batch: &mut Batch) {
+    put_log(no, first, PACK, pack, batch);
+}
+
+fn put_log(no: DbNo, first: u64, kind: u8, bytes: &[u8], batch: &mut Batch) {
+    let sum = checksum(&[&[kind], bytes]);
+    batch.put_parts(Space::Log, &[&log_key(no, first)], &[&sum, &[kind], bytes]);
+}
+
+pub(super) fn decode_log(no: DbNo, first: u64, value: &Bytes) -> Result<Stored, LogError> {
+    let row = || log_row(no, first);
+    checked(value, row())?;
+    let bytes = value.slice(9.min(value.len())..);
+    match value.get(8) {
+        Some(&SINGLE) => Ok(Stored::Single(bytes)),
+        Some(&PACK) => Ok(Stored::Pack(bytes)),
+        _ => Err(LogError::corrupt(row(), "of unknown kind")),
+    }
+}
+
+/// How a log row is named in errors.
+pub(super) fn log_row(no: DbNo, first: u64) -> String {
+    format!("log row of database {no} at arrival {first}")
+}
+
+pub(super) fn pack_info(no: DbNo, first: u64, pack: &[u8]) -> Result<PackInfo, LogError> {
+    PackInfo::read(pack).map_err(|error| LogError::corrupt(log_row(no, first), error))
+}
+
+// ---- height index -------------------------------------------------------------------------------
+
+/// What the height index says of one pack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct PackHeights {
+    pub(super) max: Height,
+    pub(super) first: u64,
+    pub(super) min: Height,
+}
+
+pub(super) fn heights_range(no: DbNo, lowest_max: Height) -> KeyRange {
+    let mut range = KeyRange::prefix([HEIGHTS.as_slice(), &no.prefix()].concat());
+    range.start.extend_from_slice(&lowest_max.0.to_be_bytes());
+    range
+}
+
+pub(super) fn put_heights(no: DbNo, heights: PackHeights, batch: &mut Batch) {
+    let (max, first) = (heights.max.0.to_be_bytes(), heights.first.to_be_bytes());
+    let min = heights.min.0.to_le_bytes();
+    batch.put_parts(
+        Space::Meta,
+        &[&HEIGHTS, &no.prefix(), &max, &first],
+        &[&min],
+    );
+}
+
+pub(super) fn decode_heights(no: DbNo, key: &[u8], value: &[u8]) -> Result<PackHeights, LogError> {
+    let row = || format!("height row of database {no}");
+    let place: [u8; 16] = array(key.get(6..).unwrap_or_default(), row())?;
+    let (max, first) = place.split_at(8);
+    Ok(PackHeights {
+        max: Height(u64::from_be_bytes(array(max, row())?)),
+        first: u64::from_be_bytes(array(first, row())?),
+        min: Height(u64::from_le_bytes(array(value, row())?)),
+    })
+}
+
+// ---- id index -----------------------------------------------------------------------------------
+
+/// What the id index says of one entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct IdRow {
+    pub(super) arrival: u64,
+    pub(super) height: Height,
+    pub(super) writes_settings: bool,
+}
+
+pub(super) fn id_key(no: DbNo, id: &Id) -> [u8; 36] {
+    let mut key = [0; 36];
+    let (prefix, rest) = key.split_at_mut(4);
+    prefix.copy_from_slice(&no.prefix());
+    rest.copy_from_slice(id.as_bytes());
+    key
+}
+
+pub(super) fn put_id(no: DbNo, id: &Id, row: IdRow, batch: &mut Batch) {
+    let flags = if row.writes_settings {
+        WRITES_SETTINGS
+    } else {
+        0
+    };
+    let (arrival, height) = (row.arrival.to_le_bytes(), row.height.0.to_le_bytes());
+    batch.put_parts(
+        Space::Ids,
+        &[&no.prefix(), id.as_bytes()],
+        &[&arrival, &height, &[flags]],
+    );
+}
+
+pub(super) fn decode_id(no: DbNo, id: &Id, value: &[u8]) -> Result<IdRow, LogError> {
+    let row = || format!("id row of entry {id} of database {no}");
+    let value: [u8; 17] = array(value, row())?;
+    let (arrival, rest) = value.split_at(8);
+    let (height, flags) = rest.split_at(8);
+    if flags.iter().any(|flags| *flags > WRITES_SETTINGS) {
+        return Err(LogError::corrupt(row(), "unknown flags"));
+    }
+    Ok(IdRow {
+        arrival: u64::from_le_bytes(array(arrival, row())?),
+        height: Height(u64::from_le_bytes(array(height, row())?)),
+        writes_settings: flags == [WRITES_SETTINGS],
+    })
+}

@@ -1,0 +1,356 @@
+//! [`LogWriter`]: new entries become rows.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use eidetica_entry::{Draft, Entry, Header, Height, Id, ParentInfo, Signature, Stamp, pack};
+
+use super::rows::{self, IdRow, PackHeights};
+use super::{DatabaseLog, DbNo, LogError, LogState};
+use crate::{Batch, Snapshot, Space, limits};
+
+/// The place of a single entry that may still be waiting for its signature.
+type Slot = Arc<OnceLock<Entry>>;
+
+/// The one writer of a database in this process: its state as staged so far, ahead of what is durable.
+///
+/// Batches must be written in the order in which their stages were finished. If one of them is not
+/// written, this writer and all later batches of it are worthless: make a new one with
+/// [`DatabaseLog::writer`].
+pub struct LogWriter {
+    log: DatabaseLog,
+    state: LogState,
+    /// The version row as the batches staged so far leave it; `None` before the first.
+    row: Option<Bytes>,
+    /// What children need to know of the tips, in the order of `state.tips`.
+    tips: Vec<ParentInfo>,
+    /// The open block, from `state.open_from` on.
+    open: Vec<Slot>,
+}
+
+impl LogWriter {
+    pub(super) fn of_new(log: DatabaseLog) -> Self {
+        Self {
+            log,
+            state: LogState::default(),
+            row: None,
+            tips: Vec::new(),
+            open: Vec::new(),
+        }
+    }
+
+    pub(super) fn load(log: DatabaseLog, snapshot: &dyn Snapshot) -> Result<Self, LogError> {
+        let (state, row) = rows::read_state(log.no, snapshot)?;
+        let (tips, open) = {
+            let reader = log.reader(snapshot);
+            let ids: Vec<Id> = state.tips.iter().map(|tip| tip.id).collect();
+            let tips = reader.parent_infos(&ids)?.into_iter().zip(ids);
+            let tips = tips
+                .map(|(tip, id)| tip.ok_or(LogError::Missing(id)))
+                .collect::<Result<_, _>>()?;
+            (tips, reader.open_entries()?)
+        };
+        let open = open
+            .into_iter()
+            .map(|entry| Arc::new(OnceLock::from(entry)))
+            .collect();
+        let row = Some(row);
+        Ok(Self {
+            log,
+            state,
+            row,
+            tips,
+            open,
+        })
+    }
+
+    /// The database.
+    #[must_use]
+    pub fn log(&self) -> &DatabaseLog {
+        &self.log
+    }
+
+    /// The state after everything staged so far.
+    #[must_use]
+    pub fn state(&self) -> &LogState {
+        &self.state
+    }
+
+    /// The tips after everything staged so far, ascending by stamp.
+    #[must_use]
+    pub fn tips(&self) -> &[ParentInfo] {
+        &self.tips
+    }
+
+    /// Begins the log's part of one batch. Dropping the stage before [`Stage::finish`] undoes it; the
+    /// batch is then of no use.
+    pub fn stage(&mut self) -> Stage<'_> {
+        let state = self.state.clone();
+        let tips = self.tips.clone();
+        Stage {
+            state,
+            tips,
+            added: Vec::new(),
+            sealed: 0,
+            writer: self,
+        }
+    }
+}
+
+/// The log's rows of one batch.
+pub struct Stage<'a> {
+    writer: &'a mut LogWriter,
+    state: LogState,
+    tips: Vec<ParentInfo>,
+    /// Open entries that this stage adds behind those of the writer.
+    added: Vec<Slot>,
+    /// How many open entries, of the writer and then of this stage, it seals.
+    sealed: usize,
+}
+
+impl Stage<'_> {
+    /// The state with what has been added so far.
+    #[must_use]
+    pub fn state(&self) -> &LogState {
+        &self.state
+    }
+
+    /// The tips with what has been added so far, ascending by stamp.
+    #[must_use]
+    pub fn tips(&self) -> &[ParentInfo] {
+        &self.tips
+    }
+
+    /// Declares everything before `arrival` applied to the materialised state. Never goes back, and
+    /// never beyond what has been added.
+    pub fn set_applied(&mut self, arrival: u64) {
+        self.state.applied = self.state.applied.max(arrival.min(self.state.next_arrival));
+    }
+
+    /// Adds one entry that is not here yet and whose parents are: three rows, the version row included.
+    /// Returns its arrival number.
+    ///
+    /// # Errors
+    /// [`LogError::Foreign`].
+    pub fn add(&mut self, entry: &Entry, batch: &mut Batch) -> Result<u64, LogError> {
+        let (arrival, slot) = self.place(entry.id(), entry.database(), entry.header(), batch)?;
+        rows::put_single(self.writer.log.no, arrival, entry, batch);
+        // The slot is new, so it is empty.
+        let _ = slot.set(entry.compact());
+        Ok(arrival)
+    }
+
+    /// Like [`Stage::add`] for an entry that is still to be signed: everything but the row that holds the
+    /// signature. Later entries may build on it at once. The batch is complete after
+    /// [`Unsigned::sign`], which needs no lock.
+    ///
+    /// # Errors
+    /// [`LogError::Foreign`].
+    pub fn add_draft(&mut self, draft: Draft, batch: &mut Batch) -> Result<Unsigned, LogError> {
+        let header = draft.header();
+        let database = if header.is_root() {
+            draft.id()
+        } else {
+            header.database
+        };
+        let (arrival, slot) = self.place(draft.id(), database, header, batch)?;
+        let no = self.writer.log.no;
+        Ok(Unsigned {
+            no,
+            arrival,
+            draft,
+            slot,
+        })
+    }
+
+    fn place(
+        &mut self,
+        id: Id,
+        database: Id,
+        header: &Header,
+        batch: &mut Batch,
+    ) -> Result<(u64, Slot), LogError> {
+        if database != self.writer.log.id {
+            return Err(LogError::Foreign(id));
+        }
+        let arrival = self.index(id, header, batch);
+        self.advance_tips(std::iter::once((id, header)));
+        let slot = Slot::default();
+        self.added.push(Arc::clone(&slot));
+        Ok((arrival, slot))
+    }
+
+    /// Adds entries that are not here yet, in an order with parents first, whose other parents are here:
+    /// one row per entry and two per pack. `packed` may hold the pack that they came in, if it holds
+    /// exactly them in this order; it is then stored as it is unless it is too large or too small.
+    ///
+    /// Fewer than [`limits::MIN_PACK_ENTRIES`] entries join the open block.
+    ///
+    /// # Errors
+    /// [`LogError::Foreign`], and [`LogError::Pack`] for entries that no pack can hold.
+    pub fn add_pack(
+        &mut self,
+        entries: &[Entry],
+        packed: Option<&Bytes>,
+        batch: &mut Batch,
+    ) -> Result<(), LogError> {
+        if let Some(foreign) = entries
+            .iter()
+            .find(|entry| entry.database() != self.writer.log.id)
+        {
+            return Err(LogError::Foreign(foreign.id()));
+        }
+        if entries.len() >= limits::MIN_PACK_ENTRIES {
+            self.seal(1, batch)?;
+        }
+        // Entries that wait for a signature cannot be sealed; what follows them stays open as well.
+        if entries.len() < limits::MIN_PACK_ENTRIES || self.open_len() > 0 {
+            return entries
+                .iter()
+                .try_for_each(|entry| self.add(entry, batch).map(drop));
+        }
+        match packed.filter(|_| entries.len() <= limits::STORED_PACK_ENTRIES) {
+            Some(packed) => self.put_pack(self.state.next_arrival, entries, packed, batch),
+            None => {
+                let mut first = self.state.next_arrival;
+                for chunk in pack::chunks(entries, limits::STORED_PACK_ENTRIES) {
+                    self.put_pack(first, chunk, &pack::encode(chunk)?, batch);
+                    first += chunk.len() as u64;
+                }
+            }
+        }
+        for entry in entries {
+            self.index(entry.id(), entry.header(), batch);
+        }
+        self.advance_tips(entries.iter().map(|entry| (entry.id(), entry.header())));
+        self.state.open_from = self.state.next_arrival;
+        Ok(())
+    }
+
+    /// Gives an entry its arrival number and writes its id row.
+    fn index(&mut self, id: Id, header: &Header, batch: &mut Batch) -> u64 {
+        let arrival = self.state.next_arrival;
+        let row = IdRow {
+            arrival,
+            height: header.height,
+            writes_settings: header.writes_settings(),
+        };
+        rows::put_id(self.writer.log.no, &id, row, batch);
+        self.state.next_arrival += 1;
+        self.state.max_height = self.state.max_height.max(header.height);
+        arrival
+    }
+
+    /// New tips: the old and the added ones that no added one has as a parent.
+    fn advance_tips<'e>(&mut self, added: impl Iterator<Item = (Id, &'e Header)> + Clone) {
+        let covered: BTreeSet<Id> = added
+            .clone()
+            .flat_map(|(_, header)| header.parents.iter().copied())
+            .collect();
+        self.tips.retain(|tip| !covered.contains(&tip.id));
+        let fresh = added.filter(|(id, _)| !covered.contains(id));
+        self.tips
+            .extend(fresh.map(|(id, header)| ParentInfo::of(id, header)));
+        self.tips
+            .sort_unstable_by_key(|tip| Stamp::new(tip.height, tip.id));
+    }
+
+    fn open_len(&self) -> usize {
+        self.writer.open.len() + self.added.len() - self.sealed
+    }
+
+    /// Writes the open entries that are signed as packs in place of their rows, if there are at least
+    /// `min_entries` or enough bytes of them.
+    fn seal(&mut self, min_entries: usize, batch: &mut Batch) -> Result<(), LogError> {
+        let open = self.writer.open.iter().chain(&self.added).skip(self.sealed);
+        let signed: Vec<&Entry> = open.map_while(|slot| slot.get()).collect();
+        let bytes: usize = signed.iter().map(|entry| entry.encoded_len()).sum();
+        if signed.len() < min_entries && bytes < limits::BLOCK_BYTES {
+            return Ok(());
+        }
+        let signed: Vec<Entry> = signed.into_iter().cloned().collect();
+        for chunk in pack::chunks(&signed, limits::STORED_PACK_ENTRIES) {
+            let first = self.state.open_from;
+            let end = first + chunk.len() as u64;
+            self.put_pack(first, chunk, &pack::encode(chunk)?, batch);
+            for arrival in first + 1..end {
+                batch.delete(Space::Log, &rows::log_key(self.writer.log.no, arrival));
+            }
+            self.state.open_from = end;
+            self.sealed += chunk.len();
+        }
+        Ok(())
+    }
+
+    fn put_pack(&self, first: u64, entries: &[Entry], packed: &[u8], batch: &mut Batch) {
+        let no = self.writer.log.no;
+        let heights = || entries.iter().map(|entry| entry.header().height);
+        rows::put_pack(no, first, packed, batch);
+        let (min, max) = (heights().min(), heights().max());
+        let (min, max) = (min.unwrap_or(Height::ROOT), max.unwrap_or(Height::ROOT));
+        rows::put_heights(no, PackHeights { max, first, min }, batch);
+    }
+
+    /// Ends the stage: seals a full block, adds the precondition and the new version row, and takes the
+    /// writer to the new state.
+    ///
+    /// # Errors
+    /// [`LogError::Pack`] if a full block cannot be packed, which no valid entries cause.
+    pub fn finish(mut self, batch: &mut Batch) -> Result<LogState, LogError> {
+        self.seal(limits::BLOCK_ENTRIES, batch)?;
+        self.state.version += 1;
+        self.state.tips = self
+            .tips
+            .iter()
+            .map(|tip| Stamp::new(tip.height, tip.id))
+            .collect();
+        let row = Bytes::from(rows::encode_state(&self.state));
+        let key = rows::version_key(self.writer.log.no);
+        batch.expect(Space::Meta, &key, self.writer.row.as_deref());
+        batch.put(Space::Meta, &key, &row);
+
+        let writer = self.writer;
+        writer.open.append(&mut self.added);
+        writer.open.drain(..self.sealed);
+        writer.row = Some(row);
+        writer.tips = self.tips;
+        writer.state = self.state;
+        Ok(writer.state.clone())
+    }
+}
+
+/// A staged entry without its signature; see [`Stage::add_draft`].
+///
+/// If it is dropped unsigned, its batch must not be written, nor any that was staged after it.
+#[must_use = "the batch is incomplete until the entry is signed"]
+pub struct Unsigned {
+    no: DbNo,
+    arrival: u64,
+    draft: Draft,
+    slot: Slot,
+}
+
+impl Unsigned {
+    /// The arrival number that the entry has.
+    #[must_use]
+    pub fn arrival(&self) -> u64 {
+        self.arrival
+    }
+
+    /// The draft.
+    #[must_use]
+    pub fn draft(&self) -> &Draft {
+        &self.draft
+    }
+
+    /// Adds the row that holds the signed entry to the batch that the draft was staged into. The
+    /// signature is over [`Draft::signing_message`] and is not verified here.
+    pub fn sign(self, signature: Signature, batch: &mut Batch) -> Entry {
+        let entry = self.draft.sign(signature);
+        rows::put_single(self.no, self.arrival, &entry, batch);
+        // Only this call sets the slot, and it consumes its handle.
+        let _ = self.slot.set(entry.clone());
+        entry
+    }
+}
