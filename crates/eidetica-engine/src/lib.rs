@@ -1,1 +1,32 @@
-//! The sans-IO synchronization engine: peers, relationships, requests.
+//! The synchronization engine: what the guide calls BackgroundSync, as one pure machine.
+//!
+//! It knows peers, where they can be dialled, which databases are synced with whom, what both had in common last time,
+//! who asked for access and what was asked of others. Commands of the user and news from the network go in, actions
+//! and records come out. It opens nothing and stores nothing: a driver dials, runs the sessions of
+//! `eidetica-protocol`, writes the records to a local database and gives them back to [`Engine::restore`].
+//!
+//! - [`Engine`]: the machine, with its contract.
+//! - [`Input`], [`Command`], [`Action`]: its vocabulary.
+//! - [`PeerInfo`], [`Cursor`], [`PeerStats`], [`IncomingRequest`], [`OutgoingRequest`]: what it remembers.
+
+mod backoff;
+mod engine;
+mod error;
+pub mod limits;
+mod links;
+mod peers;
+mod record;
+mod requests;
+mod vocabulary;
+mod work;
+
+pub use engine::{Engine, EngineConfig};
+pub use error::{ConnectError, EngineError, RestoreError};
+pub use peers::{Cursor, PeerInfo, PeerStats, PeerStatus};
+pub use record::Record;
+pub use requests::{
+    Facts, GrantOutcome, IncomingRequest, OutgoingRequest, OutgoingState, RequestState,
+};
+pub use vocabulary::{
+    Action, Command, CommandId, Input, Job, JobResult, LinkId, Response, Selection, Target, TaskId,
+};

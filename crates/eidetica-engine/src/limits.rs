@@ -1,0 +1,34 @@
+//! Every bound of this crate by name. What is above one is refused with a typed error.
+
+/// Peers remembered.
+pub const PEERS: usize = 4096;
+/// Addresses remembered per peer.
+pub const ADDRESSES: usize = 16;
+/// Pairs of a peer and a database.
+pub const PAIRS: usize = 65_536;
+/// Bytes of a peer's display name.
+pub const NAME_BYTES: usize = 255;
+/// Bootstrap requests of others, pending and decided.
+pub const INCOMING: usize = 1024;
+/// Bootstrap requests of our own.
+pub const OUTGOING: usize = 1024;
+/// How long a bootstrap request is remembered, on both sides.
+pub const REQUEST_MS: u64 = 7 * 24 * 3600 * 1000;
+/// Device claims of this device.
+pub const CLAIMS: usize = 1024;
+/// Commands that have no reply yet.
+pub const COMMANDS: usize = 4096;
+/// Databases in one sync command.
+pub const DATABASES: usize = 4096;
+/// Work that waits for a connection or for its turn.
+pub const READY: usize = 65_536;
+/// Sessions that run at once, with all peers together.
+pub const TASKS: usize = 256;
+/// Sessions that run at once with one peer, so that slow peers leave room for others.
+pub const TASKS_PER_PEER: usize = 4;
+/// The longest wait before a retry, without jitter.
+pub const BACKOFF_MS: u64 = 64_000;
+/// A link on which nothing happens is closed after this time.
+pub const LINK_IDLE_MS: u64 = 60_000;
+/// Statistics and cursors are written at most this often.
+pub const FLUSH_MS: u64 = 5_000;

@@ -1,0 +1,163 @@
+//! Connections: dialled, open, idle.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use eidetica_entry::PublicKey;
+use eidetica_transport::Address;
+
+use crate::{LinkId, limits, work::Want};
+
+/// What a dial is for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum DialTarget {
+    /// A known peer, at any of its addresses.
+    Peer(PublicKey),
+    /// Whoever is there.
+    Address(Address),
+}
+
+/// Attempts to reach one target, one address after the other.
+#[derive(Debug)]
+pub(crate) struct Dial {
+    pub(crate) link: LinkId,
+    pub(crate) address: Address,
+    pub(crate) rest: VecDeque<Address>,
+    /// What waits for an address. What waits for a peer is in the queue of ready work.
+    pub(crate) wants: Vec<Want>,
+}
+
+/// An open connection.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) peer: PublicKey,
+    pub(crate) tasks: usize,
+    pub(crate) idle_since_ms: u64,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Links {
+    next: u64,
+    dials: BTreeMap<DialTarget, Dial>,
+    links: BTreeMap<LinkId, Link>,
+    /// The link to use for a peer.
+    by_peer: BTreeMap<PublicKey, LinkId>,
+}
+
+impl Links {
+    pub(crate) fn new_id(&mut self) -> LinkId {
+        self.next += 1;
+        LinkId(self.next)
+    }
+
+    pub(crate) fn dial(&mut self, target: &DialTarget) -> Option<&mut Dial> {
+        self.dials.get_mut(target)
+    }
+
+    pub(crate) fn start_dial(&mut self, target: DialTarget, dial: Dial) {
+        self.dials.insert(target, dial);
+    }
+
+    /// Takes out the dial that this link belongs to.
+    pub(crate) fn take_dial(&mut self, link: LinkId) -> Option<(DialTarget, Dial)> {
+        let target = self
+            .dials
+            .iter()
+            .find(|(_, dial)| dial.link == link)
+            .map(|(target, _)| target.clone())?;
+        self.dials.remove(&target).map(|dial| (target, dial))
+    }
+
+    /// A link is open; returns one that it takes the place of and on which nothing runs.
+    pub(crate) fn open(&mut self, id: LinkId, peer: PublicKey, now_ms: u64) -> Option<LinkId> {
+        self.links.insert(
+            id,
+            Link {
+                peer,
+                tasks: 0,
+                idle_since_ms: now_ms,
+            },
+        );
+        let before = self.by_peer.insert(peer, id)?;
+        let idle = self.links.get(&before).is_some_and(|link| link.tasks == 0);
+        idle.then(|| self.links.remove(&before)).map(|_| before)
+    }
+
+    pub(crate) fn of_peer(&self, peer: &PublicKey) -> Option<LinkId> {
+        self.by_peer.get(peer).copied()
+    }
+
+    /// Whether another session may run on the link.
+    pub(crate) fn has_room(&self, id: LinkId) -> bool {
+        self.links
+            .get(&id)
+            .is_some_and(|link| link.tasks < limits::TASKS_PER_PEER)
+    }
+
+    pub(crate) fn task_started(&mut self, id: LinkId) {
+        if let Some(link) = self.links.get_mut(&id) {
+            link.tasks += 1;
+        }
+    }
+
+    /// Returns whether the link has nothing to do any more because another took its place.
+    pub(crate) fn task_ended(&mut self, id: LinkId, now_ms: u64) -> bool {
+        let Some(link) = self.links.get_mut(&id) else {
+            return false;
+        };
+        link.tasks = link.tasks.saturating_sub(1);
+        link.idle_since_ms = now_ms;
+        let replaced = link.tasks == 0 && self.by_peer.get(&link.peer) != Some(&id);
+        if replaced {
+            self.links.remove(&id);
+        }
+        replaced
+    }
+
+    pub(crate) fn remove(&mut self, id: LinkId) {
+        if let Some(link) = self.links.remove(&id)
+            && self.by_peer.get(&link.peer) == Some(&id)
+        {
+            self.by_peer.remove(&link.peer);
+        }
+    }
+
+    /// Links that were idle for too long.
+    pub(crate) fn idle(&self, now_ms: u64) -> Vec<LinkId> {
+        let over = |link: &Link| {
+            link.tasks == 0 && now_ms >= link.idle_since_ms.saturating_add(limits::LINK_IDLE_MS)
+        };
+        self.links
+            .iter()
+            .filter(|(_, link)| over(link))
+            .map(|(id, _)| *id)
+            .collect()
+    }
+
+    /// When the next link will have been idle for too long.
+    pub(crate) fn next_idle_ms(&self) -> Option<u64> {
+        let idle = self.links.values().filter(|link| link.tasks == 0);
+        idle.map(|link| link.idle_since_ms.saturating_add(limits::LINK_IDLE_MS))
+            .min()
+    }
+
+    /// All links, open or being dialled; none are left.
+    pub(crate) fn take_all(&mut self) -> Vec<LinkId> {
+        self.by_peer.clear();
+        let open = std::mem::take(&mut self.links).into_keys();
+        open.chain(
+            std::mem::take(&mut self.dials)
+                .into_values()
+                .map(|dial| dial.link),
+        )
+        .collect()
+    }
+
+    /// Links of one peer.
+    pub(crate) fn of(&self, peer: &PublicKey) -> Vec<LinkId> {
+        self.links
+            .iter()
+            .filter(|(_, link)| link.peer == *peer)
+            .map(|(id, _)| *id)
+            .collect()
+    }
+}

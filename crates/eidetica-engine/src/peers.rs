@@ -1,0 +1,430 @@
+//! Peers, what is synced with them, and how that goes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use eidetica_entry::{Id, PublicKey, Stamp};
+use eidetica_protocol::{Failure, Outcome};
+use eidetica_transport::Address;
+use serde::{Deserialize, Serialize};
+
+use crate::{EngineError, Record, RestoreError, limits, record};
+
+/// How a peer is treated.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum PeerStatus {
+    /// Synced with.
+    #[default]
+    Active,
+    /// Not contacted in the background; may contact us, and may be contacted by command.
+    Inactive,
+    /// Not contacted and not answered.
+    Blocked,
+}
+
+impl fmt::Display for PeerStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Active => "Active",
+            Self::Inactive => "Inactive",
+            Self::Blocked => "Blocked",
+        })
+    }
+}
+
+/// A peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerInfo {
+    /// Its device key.
+    pub pubkey: PublicKey,
+    /// What the user calls it.
+    pub display_name: Option<String>,
+    /// How it is treated.
+    pub status: PeerStatus,
+    /// Where it can be dialled, the last that worked first; given by the user or reached by one that was.
+    pub addresses: Vec<Address>,
+    /// When it was last connected (ms); none if never.
+    pub last_seen_ms: Option<u64>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct PeerRecord {
+    name: Option<String>,
+    status: PeerStatus,
+    addresses: Vec<String>,
+}
+
+/// How syncs with a peer went.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerStats {
+    /// Syncs that reached their end.
+    pub successes: u64,
+    /// Syncs that did not.
+    pub failures: u64,
+    /// When one last succeeded (ms).
+    pub last_success_ms: Option<u64>,
+    /// When one last failed (ms).
+    pub last_failure_ms: Option<u64>,
+    /// When the peer was last connected (ms).
+    pub last_seen_ms: Option<u64>,
+    /// Entries that came in and were new.
+    pub entries_received: u64,
+    /// Bytes of frames, both ways.
+    pub frame_bytes: u64,
+}
+
+impl PeerStats {
+    /// The part of syncs that succeeded, 0 to 1; 0 before the first.
+    pub fn sync_success_rate(&self) -> f64 {
+        let all = self.successes.saturating_add(self.failures);
+        if all == 0 {
+            0.0
+        } else {
+            self.successes as f64 / all as f64
+        }
+    }
+}
+
+/// How far a database is synced with a peer.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cursor {
+    /// The greatest stamp that both had after the last sync.
+    pub last: Option<Stamp>,
+    /// The common frontier after the last sync: the hint for the next.
+    pub common: Vec<Id>,
+    /// When that was (ms).
+    pub last_synced_ms: Option<u64>,
+}
+
+/// A peer and a database.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Pair {
+    /// Whether the database is synced with the peer.
+    pub(crate) related: bool,
+    /// Whether a sync is to be done in the background.
+    pub(crate) queued: bool,
+    pub(crate) cursor: Cursor,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Peers {
+    peers: BTreeMap<PublicKey, PeerInfo>,
+    stats: BTreeMap<PublicKey, PeerStats>,
+    pairs: BTreeMap<(PublicKey, Id), Pair>,
+    dirty_stats: BTreeSet<PublicKey>,
+    dirty_pairs: BTreeSet<(PublicKey, Id)>,
+    records: Vec<Record>,
+}
+
+impl Peers {
+    pub(crate) fn get(&self, key: &PublicKey) -> Option<&PeerInfo> {
+        self.peers.get(key)
+    }
+
+    pub(crate) fn all(&self) -> impl Iterator<Item = &PeerInfo> {
+        self.peers.values()
+    }
+
+    pub(crate) fn stats(&self, key: &PublicKey) -> Option<&PeerStats> {
+        self.stats.get(key)
+    }
+
+    pub(crate) fn pair(&self, key: &PublicKey, database: &Id) -> Option<&Pair> {
+        self.pairs.get(&(*key, *database))
+    }
+
+    pub(crate) fn pairs(&self) -> impl Iterator<Item = (&(PublicKey, Id), &Pair)> {
+        self.pairs.iter()
+    }
+
+    pub(crate) fn related(&self, key: &PublicKey) -> Vec<Id> {
+        let all = self
+            .pairs
+            .range((*key, Id::new([0; 32]))..=(*key, Id::new([0xff; 32])));
+        all.filter(|(_, pair)| pair.related)
+            .map(|((_, database), _)| *database)
+            .collect()
+    }
+
+    /// Remembers a peer; one that is known gets the name, if there is one.
+    pub(crate) fn register(
+        &mut self,
+        key: PublicKey,
+        name: Option<String>,
+    ) -> Result<(), EngineError> {
+        if name.as_ref().is_some_and(|name| {
+            name.len() > limits::NAME_BYTES || name.chars().any(char::is_control)
+        }) {
+            return Err(EngineError::Name);
+        }
+        if !self.peers.contains_key(&key) && self.peers.len() >= limits::PEERS {
+            return Err(EngineError::TooMany {
+                what: "peers",
+                limit: limits::PEERS,
+            });
+        }
+        let known = self.peers.contains_key(&key);
+        let peer = self.peers.entry(key).or_insert_with(|| PeerInfo {
+            pubkey: key,
+            display_name: None,
+            status: PeerStatus::Active,
+            addresses: Vec::new(),
+            last_seen_ms: None,
+        });
+        if !known || (name.is_some() && peer.display_name != name) {
+            peer.display_name = name.or(peer.display_name.take());
+            self.write_peer(&key);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn remove(&mut self, key: &PublicKey) {
+        self.peers.remove(key);
+        self.stats.remove(key);
+        self.dirty_stats.remove(key);
+        self.records.push(Record {
+            key: record::Kind::Peer.key(record::key_key(key)),
+            value: None,
+        });
+        self.records.push(Record {
+            key: record::Kind::Stats.key(record::key_key(key)),
+            value: None,
+        });
+        let gone: Vec<(PublicKey, Id)> = self
+            .pairs
+            .keys()
+            .filter(|(peer, _)| peer == key)
+            .copied()
+            .collect();
+        for pair in gone {
+            self.pairs.remove(&pair);
+            self.write_pair(&pair);
+        }
+    }
+
+    pub(crate) fn set_status(
+        &mut self,
+        key: &PublicKey,
+        status: PeerStatus,
+    ) -> Result<(), EngineError> {
+        self.known(key)?.status = status;
+        self.write_peer(key);
+        Ok(())
+    }
+
+    /// Puts the address first: it is the latest that was given, or that worked.
+    pub(crate) fn add_address(
+        &mut self,
+        key: &PublicKey,
+        address: &Address,
+    ) -> Result<(), EngineError> {
+        let address = address.clone().without_key();
+        let peer = self.known(key)?;
+        let before = peer.addresses.clone();
+        peer.addresses.retain(|other| *other != address);
+        if peer.addresses.len() >= limits::ADDRESSES {
+            peer.addresses = before;
+            return Err(EngineError::TooMany {
+                what: "addresses",
+                limit: limits::ADDRESSES,
+            });
+        }
+        peer.addresses.insert(0, address);
+        if peer.addresses != before {
+            self.write_peer(key);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn remove_address(
+        &mut self,
+        key: &PublicKey,
+        address: &Address,
+    ) -> Result<(), EngineError> {
+        let address = address.clone().without_key();
+        self.known(key)?.addresses.retain(|other| *other != address);
+        self.write_peer(key);
+        Ok(())
+    }
+
+    /// Changes a pair and writes it at once.
+    pub(crate) fn change_pair(
+        &mut self,
+        key: &PublicKey,
+        database: &Id,
+        change: impl FnOnce(&mut Pair),
+    ) -> Result<(), EngineError> {
+        self.known(key)?;
+        let at = (*key, *database);
+        if !self.pairs.contains_key(&at) && self.pairs.len() >= limits::PAIRS {
+            return Err(EngineError::TooMany {
+                what: "pairs of a peer and a database",
+                limit: limits::PAIRS,
+            });
+        }
+        let pair = self.pairs.entry(at).or_default();
+        let before = (pair.related, pair.queued);
+        change(pair);
+        if (pair.related, pair.queued) != before {
+            self.write_pair(&at);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn seen(&mut self, key: &PublicKey, now_ms: u64) {
+        let Some(peer) = self.peers.get_mut(key) else {
+            return;
+        };
+        peer.last_seen_ms = Some(now_ms);
+        self.stats.entry(*key).or_default().last_seen_ms = Some(now_ms);
+        self.dirty_stats.insert(*key);
+    }
+
+    /// Counts a sync. Written later, with others.
+    pub(crate) fn count(
+        &mut self,
+        key: &PublicKey,
+        database: &Id,
+        result: &Result<Outcome, Failure>,
+        now_ms: u64,
+    ) {
+        if !self.peers.contains_key(key) {
+            return;
+        }
+        let stats = self.stats.entry(*key).or_default();
+        match result {
+            Ok(outcome) => {
+                stats.successes += 1;
+                stats.last_success_ms = Some(now_ms);
+                stats.entries_received += outcome.received.new;
+                stats.frame_bytes += outcome.frame_bytes;
+                self.advance_cursor(key, database, outcome, now_ms);
+            }
+            Err(_) => {
+                stats.failures += 1;
+                stats.last_failure_ms = Some(now_ms);
+            }
+        }
+        self.dirty_stats.insert(*key);
+    }
+
+    fn advance_cursor(&mut self, key: &PublicKey, database: &Id, outcome: &Outcome, now_ms: u64) {
+        let Some(pair) = self.pairs.get_mut(&(*key, *database)) else {
+            return;
+        };
+        pair.cursor.last_synced_ms = Some(now_ms);
+        if outcome.complete && pair.cursor.common != outcome.common {
+            pair.cursor.last = outcome.last;
+            pair.cursor.common.clone_from(&outcome.common);
+        }
+        self.dirty_pairs.insert((*key, *database));
+    }
+
+    pub(crate) fn is_dirty(&self) -> bool {
+        !self.dirty_stats.is_empty() || !self.dirty_pairs.is_empty()
+    }
+
+    /// Writes what was put off.
+    pub(crate) fn flush(&mut self) {
+        for key in std::mem::take(&mut self.dirty_stats) {
+            let value = self.stats.get(&key).map(record::encode);
+            self.records.push(Record {
+                key: record::Kind::Stats.key(record::key_key(&key)),
+                value,
+            });
+        }
+        for pair in std::mem::take(&mut self.dirty_pairs) {
+            self.write_pair(&pair);
+        }
+    }
+
+    pub(crate) fn take_records(&mut self) -> Vec<Record> {
+        std::mem::take(&mut self.records)
+    }
+
+    pub(crate) fn restore(
+        &mut self,
+        kind: record::Kind,
+        rest: &str,
+        key: &str,
+        value: &[u8],
+    ) -> Result<(), RestoreError> {
+        let corrupt = || RestoreError::Corrupt {
+            key: key.to_owned(),
+        };
+        match kind {
+            record::Kind::Peer => {
+                let pubkey = record::parse_key(rest).ok_or_else(corrupt)?;
+                let PeerRecord {
+                    name,
+                    status,
+                    addresses,
+                } = record::decode(key, value)?;
+                let addresses = addresses
+                    .iter()
+                    .map(|text| text.parse().map_err(|_| corrupt()));
+                let addresses = addresses.collect::<Result<_, _>>()?;
+                let info = PeerInfo {
+                    pubkey,
+                    display_name: name,
+                    status,
+                    addresses,
+                    last_seen_ms: None,
+                };
+                self.peers.insert(pubkey, info);
+            }
+            record::Kind::Stats => {
+                self.stats.insert(
+                    record::parse_key(rest).ok_or_else(corrupt)?,
+                    record::decode(key, value)?,
+                );
+            }
+            _ => {
+                self.pairs.insert(
+                    record::parse_pair(rest).ok_or_else(corrupt)?,
+                    record::decode(key, value)?,
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// After all records: what belongs together comes together.
+    pub(crate) fn finish_restore(&mut self) {
+        for (key, peer) in &mut self.peers {
+            peer.last_seen_ms = self.stats.get(key).and_then(|stats| stats.last_seen_ms);
+        }
+        let peers = &self.peers;
+        self.stats.retain(|key, _| peers.contains_key(key));
+        self.pairs.retain(|(key, _), _| peers.contains_key(key));
+    }
+
+    fn known(&mut self, key: &PublicKey) -> Result<&mut PeerInfo, EngineError> {
+        self.peers
+            .get_mut(key)
+            .ok_or(EngineError::UnknownPeer(*key))
+    }
+
+    fn write_peer(&mut self, key: &PublicKey) {
+        let value = self.peers.get(key).map(|peer| {
+            record::encode(&PeerRecord {
+                name: peer.display_name.clone(),
+                status: peer.status,
+                addresses: peer.addresses.iter().map(Address::to_string).collect(),
+            })
+        });
+        self.records.push(Record {
+            key: record::Kind::Peer.key(record::key_key(key)),
+            value,
+        });
+    }
+
+    fn write_pair(&mut self, pair: &(PublicKey, Id)) {
+        self.dirty_pairs.remove(pair);
+        let value = self.pairs.get(pair).map(record::encode);
+        self.records.push(Record {
+            key: record::Kind::Pair.key(record::pair_key(&pair.0, &pair.1)),
+            value,
+        });
+    }
+}

@@ -1,0 +1,122 @@
+//! What survives a restart, record by record.
+//!
+//! A key is a word, a slash and ids in hexadecimal; a value is one format byte and bincode (variable-width,
+//! little-endian). A record is small and stands for one thing, so that a change writes one.
+
+use bytes::Bytes;
+use eidetica_entry::{Id, PublicKey};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::RestoreError;
+
+const FORMAT: u8 = 1;
+
+/// One record of a local database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// Its key: ASCII, at most 160 bytes.
+    pub key: String,
+    /// Its value; none removes it.
+    pub value: Option<Bytes>,
+}
+
+/// What kinds of records there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Peer,
+    Stats,
+    Pair,
+    Incoming,
+    Outgoing,
+    Claim,
+}
+
+impl Kind {
+    const ALL: [Self; 6] = [
+        Self::Peer,
+        Self::Stats,
+        Self::Pair,
+        Self::Incoming,
+        Self::Outgoing,
+        Self::Claim,
+    ];
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Peer => "peer",
+            Self::Stats => "stats",
+            Self::Pair => "pair",
+            Self::Incoming => "incoming",
+            Self::Outgoing => "outgoing",
+            Self::Claim => "claim",
+        }
+    }
+
+    /// The kind and the rest of a key.
+    pub(crate) fn split(key: &str) -> Option<(Self, &str)> {
+        let (word, rest) = key.split_once('/')?;
+        Self::ALL
+            .into_iter()
+            .find(|kind| kind.word() == word)
+            .map(|kind| (kind, rest))
+    }
+
+    pub(crate) fn key(self, rest: impl std::fmt::Display) -> String {
+        format!("{}/{rest}", self.word())
+    }
+}
+
+/// The rest of a pair's key.
+pub(crate) fn pair_key(peer: &PublicKey, database: &Id) -> String {
+    format!("{}/{database}", Id::new(peer.to_bytes()))
+}
+
+/// The rest of a key that is a public key.
+pub(crate) fn key_key(key: &PublicKey) -> String {
+    Id::new(key.to_bytes()).to_string()
+}
+
+/// The public key that is the rest of a key.
+pub(crate) fn parse_key(text: &str) -> Option<PublicKey> {
+    text.parse::<Id>()
+        .ok()
+        .map(|id| PublicKey::new(id.to_bytes()))
+}
+
+/// The pair that is the rest of a key.
+pub(crate) fn parse_pair(text: &str) -> Option<(PublicKey, Id)> {
+    let (peer, database) = text.split_once('/')?;
+    Some((parse_key(peer)?, database.parse().ok()?))
+}
+
+#[expect(
+    clippy::expect_used,
+    reason = "records are plain structs, whose Serialize cannot fail into a vector"
+)]
+pub(crate) fn encode<T: Serialize>(value: &T) -> Bytes {
+    let mut out = vec![FORMAT];
+    bincode::serde::encode_into_std_write(value, &mut out, bincode::config::standard())
+        .expect("records encode");
+    out.into()
+}
+
+pub(crate) fn decode<T: DeserializeOwned>(key: &str, value: &[u8]) -> Result<T, RestoreError> {
+    let corrupt = || RestoreError::Corrupt {
+        key: key.to_owned(),
+    };
+    let (format, body) = value.split_first().ok_or_else(corrupt)?;
+    if *format > FORMAT {
+        return Err(RestoreError::Newer {
+            key: key.to_owned(),
+            found: *format,
+            known: FORMAT,
+        });
+    }
+    let config = bincode::config::standard().with_limit::<{ 1 << 20 }>();
+    let (decoded, used) = bincode::serde::decode_from_slice(body, config).map_err(|_| corrupt())?;
+    if *format == FORMAT && used == body.len() {
+        Ok(decoded)
+    } else {
+        Err(corrupt())
+    }
+}

@@ -1,0 +1,203 @@
+//! What goes in and what comes out.
+
+use eidetica_auth::{DeviceClaim, RequestId, SignedRequest};
+use eidetica_entry::{Id, PublicKey};
+use eidetica_protocol::{
+    BootstrapAnswer, DatabaseInfo, Failure, Outcome, PeerIdentity, RequestRef,
+};
+use eidetica_transport::Address;
+
+use crate::{ConnectError, EngineError, GrantOutcome, PeerStatus, Record};
+
+/// Names a command; chosen by the driver, unique while the command has no reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CommandId(pub u64);
+
+/// Names a connection, from [`Action::Connect`] on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LinkId(pub(crate) u64);
+
+/// Names a session, from [`Action::Run`] on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TaskId(pub(crate) u64);
+
+/// Whom a command is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// A registered peer, at any of its addresses; it must prove this key.
+    Peer(PublicKey),
+    /// Whoever is there; if the address pins a key, only that device. The peer becomes registered.
+    Address(Address),
+}
+
+/// Which databases.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Selection {
+    /// These.
+    These(Vec<Id>),
+    /// All that are related to the peer.
+    Related,
+}
+
+/// What a user wants. Each gets exactly one [`Action::Reply`].
+#[derive(Debug, Clone)]
+pub enum Command {
+    /// Remember a peer. Again: only the name changes. -> [`Response::Done`]
+    RegisterPeer {
+        /// Its device key.
+        key: PublicKey,
+        /// What to call it.
+        name: Option<String>,
+    },
+    /// Forget a peer and everything about it. -> [`Response::Done`]
+    RemovePeer(PublicKey),
+    /// Allow, pause or block a peer. -> [`Response::Done`]
+    SetStatus(PublicKey, PeerStatus),
+    /// Remember where a peer can be dialled. -> [`Response::Done`]
+    AddAddress(PublicKey, Address),
+    /// Forget an address. -> [`Response::Done`]
+    RemoveAddress(PublicKey, Address),
+    /// Sync this database with this peer. -> [`Response::Done`]
+    Relate(PublicKey, Id),
+    /// No longer. -> [`Response::Done`]
+    Unrelate(PublicKey, Id),
+    /// Connect and learn who is there. -> [`Response::Peer`]
+    Connect(Target),
+    /// Sync now. Relates the databases to the peer where it succeeds. -> [`Response::Synced`]
+    Sync {
+        /// With whom.
+        target: Target,
+        /// Which databases.
+        databases: Selection,
+        /// Whether to create those that are not here.
+        create: bool,
+    },
+    /// Sync in the background, with retries, until it succeeds once; survives a restart. -> [`Response::Done`]
+    Queue(PublicKey, Id),
+    /// Ask which databases this node may read there. -> [`Response::Databases`]
+    Discover(Target),
+    /// Ask for access; remembered while pending. -> [`Response::Bootstrap`]
+    Bootstrap {
+        /// Whom to ask.
+        target: Target,
+        /// The signed request.
+        request: Box<SignedRequest>,
+    },
+    /// Ask what became of an own request. -> [`Response::Bootstrap`]
+    PollRequest(RequestId),
+    /// Withdraw an own request. -> [`Response::Done`]
+    CancelRequest(RequestId),
+    /// Grant another's request with this administrator's key. Again: the same reply. -> [`Response::Done`]
+    Approve {
+        /// The request.
+        id: RequestId,
+        /// The key that grants.
+        by: PublicKey,
+    },
+    /// Refuse another's request. Again: the same reply. -> [`Response::Done`]
+    Reject(RequestId),
+    /// Remember a claim for this device, in place of older ones of the same key. -> [`Response::Done`]
+    PutClaim(Box<DeviceClaim>),
+    /// Forget the claim of a key. -> [`Response::Done`]
+    RemoveClaim(PublicKey),
+    /// Write statistics and cursors now. -> [`Response::Done`]
+    Flush,
+    /// Stop: end all work, reply to all commands, write everything. -> [`Response::Done`]
+    Stop,
+}
+
+/// What a command led to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Response {
+    /// It is done.
+    Done,
+    /// The peer that was reached.
+    Peer(PublicKey),
+    /// The peer, and what became of each database; fails as a whole only if the peer was not reached.
+    Synced(PublicKey, Vec<(Id, Result<Outcome, EngineError>)>),
+    /// The peer, its databases, and whether it has more.
+    Databases(PublicKey, Vec<DatabaseInfo>, bool),
+    /// What became of a bootstrap request.
+    Bootstrap(PublicKey, BootstrapAnswer),
+}
+
+/// What goes in.
+#[derive(Debug)]
+pub enum Input {
+    /// A command, and until when it needs a reply (ms).
+    Command(CommandId, Command, u64),
+    /// A dial succeeded, handshake included.
+    Connected(LinkId, PeerIdentity),
+    /// A dial or its handshake failed.
+    ConnectFailed(LinkId, ConnectError),
+    /// A connection is gone, and every session on it has been reported as finished.
+    Disconnected(LinkId),
+    /// A session ended.
+    Finished(TaskId, JobResult),
+    /// What became of a grant.
+    Granted(RequestId, Result<GrantOutcome, String>),
+    /// A peer was heard of: an incoming handshake.
+    Seen(PublicKey),
+    /// The time of [`Action::Timeout`] has come.
+    Tick,
+}
+
+/// One session for the driver to run.
+#[derive(Debug, Clone)]
+pub enum Job {
+    /// `SyncClient`.
+    Sync {
+        /// The database.
+        database: Id,
+        /// What both had last time.
+        common: Vec<Id>,
+        /// Whether to create the database.
+        create: bool,
+    },
+    /// `Call::discover`.
+    Discover,
+    /// `Call::bootstrap`.
+    Bootstrap(Box<SignedRequest>),
+    /// `Call::status`.
+    Status(RequestRef),
+    /// `Call::cancel`.
+    Cancel(RequestRef),
+}
+
+/// How a session ended; of the kind of its job.
+#[derive(Debug, Clone)]
+pub enum JobResult {
+    /// Of [`Job::Sync`].
+    Sync(Box<Result<Outcome, Failure>>),
+    /// Of the other jobs.
+    Call(Result<eidetica_protocol::CallReply, Failure>),
+}
+
+/// What comes out.
+#[derive(Debug)]
+pub enum Action {
+    /// Dial, within [`HANDSHAKE_MS`](eidetica_protocol::limits::HANDSHAKE_MS) and a deadline for the dial itself, and
+    /// do the handshake with all [`claims`](crate::Engine::claims). The key is the one to pin.
+    /// -> [`Input::Connected`] or [`Input::ConnectFailed`]
+    Connect(LinkId, Address, Option<PublicKey>),
+    /// Close a connection. No answer; reports about it are ignored from now on.
+    Close(LinkId),
+    /// Run a session on a connection. -> [`Input::Finished`]
+    Run(TaskId, LinkId, Job),
+    /// End a session soon (`CloseReason::Cancelled`). -> [`Input::Finished`]
+    Abort(TaskId),
+    /// Commit a grant of what the request asks for, by the administrator's key `by`, which must be unlocked, and only
+    /// if the requesting key has no explicit right: an approval never changes one. -> [`Input::Granted`]
+    Grant {
+        /// The request.
+        request: Box<SignedRequest>,
+        /// The key that grants.
+        by: PublicKey,
+    },
+    /// Write a record before carrying out later actions.
+    Persist(Record),
+    /// The reply to a command.
+    Reply(CommandId, Result<Response, EngineError>),
+    /// Nothing more to do before the next input, or this time (ms), whichever comes first.
+    Timeout(Option<u64>),
+}
