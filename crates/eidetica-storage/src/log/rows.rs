@@ -40,18 +40,22 @@ fn checksum(bytes: &[&[u8]]) -> [u8; 8] {
     sum
 }
 
-/// Splits a value into its checksum and the rest, and compares them.
-fn checked<'a>(value: &'a [u8], row: impl ToString) -> Result<&'a [u8], LogError> {
-    match value.split_first_chunk::<8>() {
-        Some((sum, rest)) if *sum == checksum(&[rest]) => Ok(rest),
-        _ => Err(LogError::corrupt(row, "checksum does not match")),
-    }
+/// Splits a value into its checksum and the rest; `None` if they do not match.
+fn checked(value: &[u8]) -> Option<&[u8]> {
+    let (sum, rest) = value.split_first_chunk::<8>()?;
+    (*sum == checksum(&[rest])).then_some(rest)
 }
 
-fn array<const N: usize>(bytes: &[u8], row: impl ToString) -> Result<[u8; N], LogError> {
-    bytes
-        .try_into()
-        .map_err(|_| LogError::corrupt(row, format_args!("{} bytes instead of {N}", bytes.len())))
+/// Reads one fixed-size field off the front.
+fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
+    let (field, rest) = bytes.split_first_chunk::<N>()?;
+    *bytes = rest;
+    Some(*field)
+}
+
+/// The whole of `bytes` as one field.
+fn whole<const N: usize>(bytes: &[u8]) -> Option<[u8; N]> {
+    bytes.try_into().ok()
 }
 
 // ---- format and directory -----------------------------------------------------------------------
@@ -69,11 +73,10 @@ pub(super) fn check_format(engine: &dyn Engine) -> Result<(), LogError> {
                 written => return Ok(written?),
             }
         };
-        let found = u32::from_le_bytes(array(&value, "entry log format row")?);
-        return match found {
-            FORMAT => Ok(()),
-            0 => Err(LogError::corrupt("entry log format row", "version 0")),
-            found => Err(LogError::NewerFormat {
+        return match whole(&value).map(u32::from_le_bytes) {
+            Some(FORMAT) => Ok(()),
+            Some(0) | None => Err(LogError::corrupt("entry log format row", "no version")),
+            Some(found) => Err(LogError::NewerFormat {
                 found,
                 supported: FORMAT,
             }),
@@ -90,12 +93,10 @@ pub(super) fn directory_range() -> KeyRange {
 }
 
 pub(super) fn decode_directory(key: &[u8], value: &[u8]) -> Result<(Id, DbNo), LogError> {
-    let row = "database directory row";
-    let id = Id::new(array(
-        key.strip_prefix(&DIRECTORY).unwrap_or_default(),
-        row,
-    )?);
-    Ok((id, DbNo(u32::from_be_bytes(array(value, row)?))))
+    let id = key.strip_prefix(&DIRECTORY).and_then(whole).map(Id::new);
+    let no = whole(value).map(u32::from_be_bytes).map(DbNo);
+    id.zip(no)
+        .ok_or_else(|| LogError::corrupt("database directory row", "of a wrong length"))
 }
 
 /// Gives a new database the next number.
@@ -111,10 +112,10 @@ pub(super) fn stage_number(
     }
     let row = "database counter row";
     let stored = snapshot.get(Space::Meta, &NEXT_NO_KEY)?;
-    let no = match &stored {
-        Some(value) => u32::from_be_bytes(array(value, row)?),
-        None => 0,
-    };
+    let no = stored
+        .as_deref()
+        .map_or(Some(0), |value| whole(value).map(u32::from_be_bytes));
+    let no = no.ok_or_else(|| LogError::corrupt(row, "of a wrong length"))?;
     let next = no
         .checked_add(1)
         .ok_or_else(|| LogError::corrupt(row, "no number is left"))?;
@@ -139,12 +140,16 @@ pub(super) fn encode_state(state: &LogState) -> Vec<u8> {
 }
 
 pub(super) fn decode_state(no: DbNo, value: &[u8]) -> Result<LogState, LogError> {
-    let row = || format!("version row of database {no}");
-    let body = checked(value, row())?;
-    match bincode::serde::decode_from_slice::<LogState, _>(body, CONFIG) {
-        Ok((state, used)) if used == body.len() && is_sound(&state) => Ok(state),
-        _ => Err(LogError::corrupt(row(), "does not decode")),
-    }
+    let decode = || {
+        let body = checked(value)?;
+        let (state, used) = bincode::serde::decode_from_slice::<LogState, _>(body, CONFIG).ok()?;
+        (used == body.len() && is_sound(&state)).then_some(state)
+    };
+    decode().ok_or_else(|| LogError::corrupt(version_row(no), "does not decode"))
+}
+
+fn version_row(no: DbNo) -> String {
+    format!("version row of database {no}")
 }
 
 fn is_sound(state: &LogState) -> bool {
@@ -155,9 +160,7 @@ fn is_sound(state: &LogState) -> bool {
 
 pub(super) fn read_state(no: DbNo, snapshot: &dyn Snapshot) -> Result<(LogState, Bytes), LogError> {
     let value = snapshot.get(Space::Meta, &version_key(no))?;
-    let value = value.ok_or_else(|| {
-        LogError::corrupt(format_args!("version row of database {no}"), "missing")
-    })?;
+    let value = value.ok_or_else(|| LogError::corrupt(version_row(no), "missing"))?;
     Ok((decode_state(no, &value)?, value))
 }
 
@@ -177,11 +180,16 @@ pub(super) fn log_range(no: DbNo, from: u64, to: u64) -> KeyRange {
 }
 
 pub(super) fn log_arrival(no: DbNo, key: &[u8]) -> Result<u64, LogError> {
-    let arrival = key.strip_prefix(&no.prefix()).unwrap_or_default();
-    Ok(u64::from_be_bytes(array(
-        arrival,
-        format_args!("log key of database {no}"),
-    )?))
+    let arrival = key
+        .strip_prefix(&no.prefix())
+        .and_then(whole)
+        .map(u64::from_be_bytes);
+    arrival.ok_or_else(|| {
+        LogError::corrupt(
+            format_args!("log key of database {no}"),
+            "of a wrong length",
+        )
+    })
 }
 
 /// The value of a log row: one entry, or a pack of several.
@@ -206,13 +214,16 @@ fn put_log(no: DbNo, first: u64, kind: u8, bytes: &[u8], batch: &mut Batch) {
 }
 
 pub(super) fn decode_log(no: DbNo, first: u64, value: &Bytes) -> Result<Stored, LogError> {
-    let row = || log_row(no, first);
-    checked(value, row())?;
-    let bytes = value.slice(9.min(value.len())..);
-    match value.get(8) {
-        Some(&SINGLE) => Ok(Stored::Single(bytes)),
-        Some(&PACK) => Ok(Stored::Pack(bytes)),
-        _ => Err(LogError::corrupt(row(), "of unknown kind")),
+    let kind = checked(value).and_then(|rest| rest.first().copied());
+    let bytes = || value.slice(9..);
+    match kind {
+        Some(SINGLE) => Ok(Stored::Single(bytes())),
+        Some(PACK) => Ok(Stored::Pack(bytes())),
+        Some(_) => Err(LogError::corrupt(log_row(no, first), "of unknown kind")),
+        None => Err(LogError::corrupt(
+            log_row(no, first),
+            "checksum does not match",
+        )),
     }
 }
 
@@ -252,13 +263,19 @@ pub(super) fn put_heights(no: DbNo, heights: PackHeights, batch: &mut Batch) {
 }
 
 pub(super) fn decode_heights(no: DbNo, key: &[u8], value: &[u8]) -> Result<PackHeights, LogError> {
-    let row = || format!("height row of database {no}");
-    let place: [u8; 16] = array(key.get(6..).unwrap_or_default(), row())?;
-    let (max, first) = place.split_at(8);
-    Ok(PackHeights {
-        max: Height(u64::from_be_bytes(array(max, row())?)),
-        first: u64::from_be_bytes(array(first, row())?),
-        min: Height(u64::from_le_bytes(array(value, row())?)),
+    let decode = || {
+        let mut place = key.get(6..)?;
+        Some(PackHeights {
+            max: Height(u64::from_be_bytes(take(&mut place)?)),
+            first: u64::from_be_bytes(whole(place)?),
+            min: Height(u64::from_le_bytes(whole(value)?)),
+        })
+    };
+    decode().ok_or_else(|| {
+        LogError::corrupt(
+            format_args!("height row of database {no}"),
+            "of a wrong length",
+        )
     })
 }
 
@@ -295,16 +312,22 @@ pub(super) fn put_id(no: DbNo, id: &Id, row: IdRow, batch: &mut Batch) {
 }
 
 pub(super) fn decode_id(no: DbNo, id: &Id, value: &[u8]) -> Result<IdRow, LogError> {
-    let row = || format!("id row of entry {id} of database {no}");
-    let value: [u8; 17] = array(value, row())?;
-    let (arrival, rest) = value.split_at(8);
-    let (height, flags) = rest.split_at(8);
-    if flags.iter().any(|flags| *flags > WRITES_SETTINGS) {
-        return Err(LogError::corrupt(row(), "unknown flags"));
-    }
-    Ok(IdRow {
-        arrival: u64::from_le_bytes(array(arrival, row())?),
-        height: Height(u64::from_le_bytes(array(height, row())?)),
-        writes_settings: flags == [WRITES_SETTINGS],
+    let decode = || {
+        let mut rest = value;
+        let arrival = u64::from_le_bytes(take(&mut rest)?);
+        let height = Height(u64::from_le_bytes(take(&mut rest)?));
+        let [flags] = whole(rest)?;
+        let writes_settings = flags == WRITES_SETTINGS;
+        (flags <= WRITES_SETTINGS).then_some(IdRow {
+            arrival,
+            height,
+            writes_settings,
+        })
+    };
+    decode().ok_or_else(|| {
+        LogError::corrupt(
+            format_args!("id row of entry {id} of database {no}"),
+            "does not decode",
+        )
     })
 }
