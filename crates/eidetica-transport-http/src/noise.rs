@@ -74,8 +74,10 @@ impl Initiator {
     /// Begins a handshake; the message is for the server.
     pub(crate) fn start() -> Result<(Self, [u8; FIRST]), snow::Error> {
         let mut handshake = builder()?.build_initiator()?;
-        let mut message = [0; FIRST];
-        handshake.write_message(&[], &mut message)?;
+        // `snow` wants room for a tag, which this message does not have.
+        let mut message = [0; FIRST + TAG];
+        let len = handshake.write_message(&[], &mut message)?;
+        let message = message.get(..len).and_then(|message| message.try_into().ok()).ok_or(snow::Error::Input)?;
         Ok((Self { handshake }, message))
     }
 
@@ -123,11 +125,11 @@ mod tests {
 
         let mut send = |payload: &str, expected: &str, up: bool| {
             let (from, to) = if up { (&mut client, &mut server) } else { (&mut server, &mut client) };
-            let mut message = vec![0; expected.len() / 2];
+            let mut message = vec![0; expected.len() / 2 + TAG];
             let len = from.write_message(&hex(payload), &mut message).unwrap();
             assert_eq!(HEXLOWER.encode(&message[..len]), expected);
-            let mut back = vec![0; len];
-            let len = to.read_message(&message, &mut back).unwrap();
+            let mut back = vec![0; len + TAG];
+            let len = to.read_message(&message[..len], &mut back).unwrap();
             assert_eq!(back[..len], hex(payload));
         };
         send(
