@@ -9,6 +9,7 @@
 //! It does no I/O: rows are behind [`Rows`] and [`RowsMut`]. Stamps, seeds and salts are arguments.
 
 mod apply;
+mod cell;
 mod codec;
 mod edit;
 mod hash;
@@ -33,7 +34,7 @@ pub use path::{ElemId, OWN, Path, PathError, Segment};
 pub use payload::{Payload, PayloadError, Rule, StoreKind, Write};
 pub use position::Position;
 pub use read::{
-    ListPage, StampedWrite, TablePage, as_of, get, list_page, resolve, table_get, table_scan, versions_at,
+    ListPage, StampedWrite, TablePage, as_of, get, keys, list_len, list_page, resolve, table_get, table_scan, versions_at,
     writes_in,
 };
 pub use rows::{KeyRange, RowPage, RowSpace, Rows, RowsMut, StateError};

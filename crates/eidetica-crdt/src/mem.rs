@@ -157,10 +157,10 @@ impl<R: Rows, D: std::borrow::Borrow<Delta>> Rows for Overlay<R, D> {
         if changes.peek().is_none() {
             return self.base.scan(space, range, reverse, limit);
         }
-        let mut pages = Pages::new(&self.base, space, range, reverse, limit);
+        let mut pages = Pages::new(space, range.start.to_vec(), range.end.to_vec(), reverse, limit);
         let mut rows = Vec::new();
         while rows.len() < limit {
-            let base = pages.peek()?;
+            let base = pages.peek(&self.base)?;
             let first = match (&base, changes.peek()) {
                 (None, None) => return Ok(RowPage { rows, more: false }),
                 (Some(_), None) => std::cmp::Ordering::Less,
@@ -169,10 +169,10 @@ impl<R: Rows, D: std::borrow::Borrow<Delta>> Rows for Overlay<R, D> {
                 (Some((key, _)), Some((changed, _))) => key.cmp(changed),
             };
             match first {
-                std::cmp::Ordering::Less => rows.extend(pages.next()?),
+                std::cmp::Ordering::Less => rows.extend(pages.next(&self.base)?),
                 _ => {
                     if first.is_eq() {
-                        pages.next()?;
+                        pages.next(&self.base)?;
                     }
                     if let Some((key, Some(value))) = changes.next() {
                         rows.push((key.clone(), value.clone()));
@@ -197,9 +197,9 @@ impl<R: Rows, D: std::borrow::BorrowMut<Delta>> RowsMut for Overlay<R, D> {
     }
 }
 
-/// The rows of a range, page by page, in the direction of the scan.
-pub(crate) struct Pages<'a, R: ?Sized> {
-    rows: &'a R,
+/// A scan that goes on page by page. It holds no rows' borrow, so that they can be changed between
+/// steps; what has been fetched is not fetched again.
+pub(crate) struct Pages {
     space: RowSpace,
     start: Vec<u8>,
     end: Vec<u8>,
@@ -209,32 +209,24 @@ pub(crate) struct Pages<'a, R: ?Sized> {
     more: bool,
 }
 
-impl<'a, R: Rows + ?Sized> Pages<'a, R> {
-    pub(crate) fn new(
-        rows: &'a R,
-        space: RowSpace,
-        range: KeyRange<'_>,
-        reverse: bool,
-        limit: usize,
-    ) -> Self {
-        let (start, end) = (range.start.to_vec(), range.end.to_vec());
-        Self { rows, space, start, end, reverse, limit, page: Vec::new().into_iter().peekable(), more: true }
+impl Pages {
+    pub(crate) fn new(space: RowSpace, start: Vec<u8>, end: Vec<u8>, reverse: bool, limit: usize) -> Self {
+        let page = Vec::new().into_iter().peekable();
+        Self { space, start, end, reverse, limit: limit.max(1), page, more: true }
     }
 
     /// The next row, which stays the next.
-    pub(crate) fn peek(&mut self) -> Result<Option<&(Bytes, Bytes)>, R::Error> {
+    pub(crate) fn peek<R: Rows>(&mut self, rows: &R) -> Result<Option<&(Bytes, Bytes)>, R::Error> {
         if self.page.peek().is_none() && self.more {
             let range = KeyRange { start: &self.start, end: &self.end };
-            let page = self.rows.scan(self.space, range, self.reverse, self.limit.max(1))?;
-            self.more = page.more;
+            let page = rows.scan(self.space, range, self.reverse, self.limit)?;
+            self.more = page.more && !page.rows.is_empty();
             if let Some((last, _)) = page.rows.last() {
                 if self.reverse {
                     self.end = last.to_vec();
                 } else {
                     self.start = [last, &[0][..]].concat();
                 }
-            } else {
-                self.more = false;
             }
             self.page = page.rows.into_iter().peekable();
         }
@@ -242,8 +234,8 @@ impl<'a, R: Rows + ?Sized> Pages<'a, R> {
     }
 
     /// The next row.
-    pub(crate) fn next(&mut self) -> Result<Option<(Bytes, Bytes)>, R::Error> {
-        self.peek()?;
+    pub(crate) fn next<R: Rows>(&mut self, rows: &R) -> Result<Option<(Bytes, Bytes)>, R::Error> {
+        self.peek(rows)?;
         Ok(self.page.next())
     }
 

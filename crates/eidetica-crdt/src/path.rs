@@ -134,7 +134,7 @@ impl Path {
         }
         let before = self.0.len();
         self.0.push(KEY);
-        write_key(key, &mut self.0);
+        write_escaped(key.as_bytes(), &mut self.0);
         self.check_from(before)
     }
 
@@ -262,7 +262,7 @@ impl Path {
             match segment {
                 Segment::Key(key) => {
                     bytes.push(KEY);
-                    write_key(&key, &mut bytes);
+                    write_escaped(key.as_bytes(), &mut bytes);
                 }
                 Segment::Elem(elem) => {
                     bytes.push(ELEM);
@@ -343,9 +343,10 @@ pub(crate) fn split_dotted(text: &str) -> Result<Vec<String>, PathError> {
     }
 }
 
-/// Appends a key without its tag: bytes 0 and 1 escaped, then the end mark.
-fn write_key(key: &str, out: &mut Vec<u8>) {
-    for &byte in key.as_bytes() {
+/// Appends bytes so that they keep their order and none is a prefix of another: 0 and 1 escaped, then
+/// the end mark.
+pub(crate) fn write_escaped(bytes: &[u8], out: &mut Vec<u8>) {
+    for &byte in bytes {
         match byte {
             0x00 => out.extend([ESCAPE, 0x01]),
             0x01 => out.extend([ESCAPE, 0x02]),
@@ -425,7 +426,7 @@ pub(crate) fn last_start(bytes: &[u8]) -> Option<usize> {
     start
 }
 
-/// The key between tag and end mark; `None` if it is not what [`write_key`] writes.
+/// The key between tag and end mark; `None` if it is not what [`write_escaped`] writes.
 fn unescape(bytes: &[u8]) -> Option<Cow<'_, str>> {
     if !bytes.contains(&ESCAPE) {
         return std::str::from_utf8(bytes).ok().map(Cow::Borrowed);
