@@ -19,6 +19,11 @@ const DIRECTORY: [u8; 2] = [META, b'd'];
 const VERSION: [u8; 2] = [META, b'v'];
 const HEIGHTS: [u8; 2] = [META, b'h'];
 
+/// Bytes of the checksum of a row.
+const SUM: usize = 8;
+/// Bytes of the checksum of an id row: there is one per entry, and what it points to is checked too.
+const ID_SUM: usize = 2;
+
 const SINGLE: u8 = 0;
 const PACK: u8 = 1;
 const WRITES_SETTINGS: u8 = 1;
@@ -29,21 +34,33 @@ const CONFIG: Configuration<LittleEndian, Fixint, NoLimit> = bincode::config::st
 
 // ---- checks -------------------------------------------------------------------------------------
 
-/// A short hash that tells damage from data. It protects nothing from people.
-fn checksum(bytes: &[&[u8]]) -> [u8; 8] {
+/// A short hash of a row that tells damage from data. It protects nothing from people.
+fn checksum<const N: usize>(key: &[u8], value: &[&[u8]]) -> [u8; N] {
     let mut hasher = blake3::Hasher::new();
-    for part in bytes {
+    hasher.update(key);
+    for part in value {
         hasher.update(part);
     }
-    let mut sum = [0; 8];
+    let mut sum = [0; N];
     hasher.finalize_xof().fill(&mut sum);
     sum
 }
 
-/// Splits a value into its checksum and the rest; `None` if they do not match.
-fn checked(value: &[u8]) -> Option<&[u8]> {
-    let (sum, rest) = value.split_first_chunk::<8>()?;
-    (*sum == checksum(&[rest])).then_some(rest)
+/// Writes a row with its checksum before the value.
+fn put<const N: usize>(space: Space, key: &[u8], value: &[&[u8]], batch: &mut Batch) {
+    let sum = checksum::<N>(key, value);
+    batch.put_parts(space, &[key], &[&[sum.as_slice()], value].concat());
+}
+
+/// The value without its checksum; `None` if that does not match.
+fn checked<'v, const N: usize>(key: &[u8], value: &'v [u8]) -> Option<&'v [u8]> {
+    let (sum, rest) = value.split_first_chunk::<N>()?;
+    (*sum == checksum(key, &[rest])).then_some(rest)
+}
+
+/// A [`checked`] value of one field.
+fn checked_field<const N: usize>(key: &[u8], value: &[u8]) -> Option<[u8; N]> {
+    whole(checked::<SUM>(key, value)?)
 }
 
 /// Reads one fixed-size field off the front.
@@ -66,16 +83,21 @@ pub(super) fn check_format(engine: &dyn Engine) -> Result<(), LogError> {
         let Some(value) = engine.snapshot()?.get(Space::Meta, &FORMAT_KEY)? else {
             let mut batch = Batch::new();
             batch.expect(Space::Meta, &FORMAT_KEY, None);
-            batch.put(Space::Meta, &FORMAT_KEY, &FORMAT.to_le_bytes());
+            put::<SUM>(
+                Space::Meta,
+                &FORMAT_KEY,
+                &[&FORMAT.to_le_bytes()],
+                &mut batch,
+            );
             match engine.write(&batch, Durability::Durable) {
                 // Another process was faster: see what it wrote.
                 Err(EngineError::PreconditionFailed { .. }) => continue,
                 written => return Ok(written?),
             }
         };
-        return match whole(&value).map(u32::from_le_bytes) {
+        return match checked_field(&FORMAT_KEY, &value).map(u32::from_le_bytes) {
             Some(FORMAT) => Ok(()),
-            Some(0) | None => Err(LogError::corrupt("entry log format row", "no version")),
+            Some(0) | None => Err(LogError::corrupt("entry log format row", "does not decode")),
             Some(found) => Err(LogError::NewerFormat {
                 found,
                 supported: FORMAT,
@@ -94,9 +116,9 @@ pub(super) fn directory_range() -> KeyRange {
 
 pub(super) fn decode_directory(key: &[u8], value: &[u8]) -> Result<(Id, DbNo), LogError> {
     let id = key.strip_prefix(&DIRECTORY).and_then(whole).map(Id::new);
-    let no = whole(value).map(u32::from_be_bytes).map(DbNo);
+    let no = checked_field(key, value).map(u32::from_be_bytes).map(DbNo);
     id.zip(no)
-        .ok_or_else(|| LogError::corrupt("database directory row", "of a wrong length"))
+        .ok_or_else(|| LogError::corrupt("database directory row", "does not decode"))
 }
 
 /// Gives a new database the next number.
@@ -112,17 +134,17 @@ pub(super) fn stage_number(
     }
     let row = "database counter row";
     let stored = snapshot.get(Space::Meta, &NEXT_NO_KEY)?;
-    let no = stored
-        .as_deref()
-        .map_or(Some(0), |value| whole(value).map(u32::from_be_bytes));
-    let no = no.ok_or_else(|| LogError::corrupt(row, "of a wrong length"))?;
+    let no = stored.as_deref().map_or(Some(0), |value| {
+        checked_field(&NEXT_NO_KEY, value).map(u32::from_be_bytes)
+    });
+    let no = no.ok_or_else(|| LogError::corrupt(row, "does not decode"))?;
     let next = no
         .checked_add(1)
         .ok_or_else(|| LogError::corrupt(row, "no number is left"))?;
     batch.expect(Space::Meta, &NEXT_NO_KEY, stored.as_deref());
-    batch.put(Space::Meta, &NEXT_NO_KEY, &next.to_be_bytes());
+    put::<SUM>(Space::Meta, &NEXT_NO_KEY, &[&next.to_be_bytes()], batch);
     batch.expect(Space::Meta, &key, None);
-    batch.put(Space::Meta, &key, &no.to_be_bytes());
+    put::<SUM>(Space::Meta, &key, &[&no.to_be_bytes()], batch);
     Ok(DbNo(no))
 }
 
@@ -133,15 +155,19 @@ pub(super) fn version_key(no: DbNo) -> [u8; 6] {
     [tag, kind, a, b, c, d]
 }
 
-pub(super) fn encode_state(state: &LogState) -> Vec<u8> {
+pub(super) fn encode_state(no: DbNo, state: &LogState) -> Vec<u8> {
     // Writing integers and ids into memory cannot fail; an empty row would not decode.
     let body = bincode::serde::encode_to_vec(state, CONFIG).unwrap_or_default();
-    [checksum(&[&body]).as_slice(), &body].concat()
+    [
+        checksum::<SUM>(&version_key(no), &[&body]).as_slice(),
+        &body,
+    ]
+    .concat()
 }
 
 pub(super) fn decode_state(no: DbNo, value: &[u8]) -> Result<LogState, LogError> {
     let decode = || {
-        let body = checked(value)?;
+        let body = checked::<SUM>(&version_key(no), value)?;
         let (state, used) = bincode::serde::decode_from_slice::<LogState, _>(body, CONFIG).ok()?;
         (used == body.len() && is_sound(&state)).then_some(state)
     };
@@ -209,13 +235,12 @@ pub(super) fn put_pack(no: DbNo, first: u64, pack: &[u8], batch: &mut Batch) {
 }
 
 fn put_log(no: DbNo, first: u64, kind: u8, bytes: &[u8], batch: &mut Batch) {
-    let sum = checksum(&[&[kind], bytes]);
-    batch.put_parts(Space::Log, &[&log_key(no, first)], &[&sum, &[kind], bytes]);
+    put::<SUM>(Space::Log, &log_key(no, first), &[&[kind], bytes], batch);
 }
 
 pub(super) fn decode_log(no: DbNo, first: u64, value: &Bytes) -> Result<Stored, LogError> {
-    let kind = checked(value).and_then(|rest| rest.first().copied());
-    let bytes = || value.slice(9..);
+    let kind = checked::<SUM>(&log_key(no, first), value).and_then(|rest| rest.first().copied());
+    let bytes = || value.slice(SUM + 1..);
     match kind {
         Some(SINGLE) => Ok(Stored::Single(bytes())),
         Some(PACK) => Ok(Stored::Pack(bytes())),
@@ -254,12 +279,8 @@ pub(super) fn heights_range(no: DbNo, lowest_max: Height) -> KeyRange {
 
 pub(super) fn put_heights(no: DbNo, heights: PackHeights, batch: &mut Batch) {
     let (max, first) = (heights.max.0.to_be_bytes(), heights.first.to_be_bytes());
-    let min = heights.min.0.to_le_bytes();
-    batch.put_parts(
-        Space::Meta,
-        &[&HEIGHTS, &no.prefix(), &max, &first],
-        &[&min],
-    );
+    let key = [HEIGHTS.as_slice(), &no.prefix(), &max, &first].concat();
+    put::<SUM>(Space::Meta, &key, &[&heights.min.0.to_le_bytes()], batch);
 }
 
 pub(super) fn decode_heights(no: DbNo, key: &[u8], value: &[u8]) -> Result<PackHeights, LogError> {
@@ -268,7 +289,7 @@ pub(super) fn decode_heights(no: DbNo, key: &[u8], value: &[u8]) -> Result<PackH
         Some(PackHeights {
             max: Height(u64::from_be_bytes(take(&mut place)?)),
             first: u64::from_be_bytes(whole(place)?),
-            min: Height(u64::from_le_bytes(whole(value)?)),
+            min: Height(u64::from_le_bytes(checked_field(key, value)?)),
         })
     };
     decode().ok_or_else(|| {
@@ -298,22 +319,22 @@ pub(super) fn id_key(no: DbNo, id: &Id) -> [u8; 36] {
 }
 
 pub(super) fn put_id(no: DbNo, id: &Id, row: IdRow, batch: &mut Batch) {
-    let flags = if row.writes_settings {
+    let mut value = [0; 17];
+    let (arrival, rest) = value.split_at_mut(8);
+    let (height, flags) = rest.split_at_mut(8);
+    arrival.copy_from_slice(&row.arrival.to_le_bytes());
+    height.copy_from_slice(&row.height.0.to_le_bytes());
+    flags.fill(if row.writes_settings {
         WRITES_SETTINGS
     } else {
         0
-    };
-    let (arrival, height) = (row.arrival.to_le_bytes(), row.height.0.to_le_bytes());
-    batch.put_parts(
-        Space::Ids,
-        &[&no.prefix(), id.as_bytes()],
-        &[&arrival, &height, &[flags]],
-    );
+    });
+    put::<ID_SUM>(Space::Ids, &id_key(no, id), &[&value], batch);
 }
 
 pub(super) fn decode_id(no: DbNo, id: &Id, value: &[u8]) -> Result<IdRow, LogError> {
     let decode = || {
-        let mut rest = value;
+        let mut rest = checked::<ID_SUM>(&id_key(no, id), value)?;
         let arrival = u64::from_le_bytes(take(&mut rest)?);
         let height = Height(u64::from_le_bytes(take(&mut rest)?));
         let [flags] = whole(rest)?;

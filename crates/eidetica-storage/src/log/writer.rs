@@ -305,7 +305,7 @@ impl Stage<'_> {
             .iter()
             .map(|tip| Stamp::new(tip.height, tip.id))
             .collect();
-        let row = Bytes::from(rows::encode_state(&self.state));
+        let row = Bytes::from(rows::encode_state(self.writer.log.no, &self.state));
         let key = rows::version_key(self.writer.log.no);
         batch.expect(Space::Meta, &key, self.writer.row.as_deref());
         batch.put(Space::Meta, &key, &row);
