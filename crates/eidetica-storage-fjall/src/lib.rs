@@ -1,1 +1,12 @@
-//! The fjall storage engine.
+//! The fjall storage engine: a log-structured merge tree, one keyspace per space.
+//!
+//! [`FjallEngine`] keeps the engine contract on top of [fjall](https://docs.rs/fjall). A batch goes to
+//! one journal with a checksum, then to the memory tables of its keyspaces; a torn tail of the journal
+//! is cut off when it is opened. Blocks on disk carry checksums, so that damage is found when it is
+//! read.
+
+mod engine;
+mod options;
+
+pub use engine::FjallEngine;
+pub use options::FjallOptions;

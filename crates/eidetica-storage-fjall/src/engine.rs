@@ -1,0 +1,345 @@
+//! The engine trait on fjall.
+
+use std::ops::Bound;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use eidetica_storage::{
+    Batch, Direction, Durability, Engine, EngineError, EngineInfo, KeyRange, Page, PageBuilder,
+    Plan, ScanLimit, Snapshot, Space, Watch, Watchers,
+};
+use eidetica_storage_dir::{DataDir, shield};
+use fjall::{Guard, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Readable};
+use parking_lot::{Mutex, RwLock};
+
+use crate::FjallOptions;
+
+const NAME: &str = "fjall";
+/// Of the directory and the use of keyspaces; fjall has a format version of its own.
+const FORMAT: u32 = 1;
+
+/// An engine that keeps its rows in a directory, by fjall.
+///
+/// Writes queue up behind a lock that is held through the sync, so that nobody sees what is not
+/// durable yet. Dropping the engine without `close` loses nothing that was acknowledged.
+pub struct FjallEngine {
+    /// `None` once closed.
+    store: RwLock<Option<Arc<Store>>>,
+    writer: Mutex<()>,
+    /// The text of the first failed write or sync.
+    failed: OnceLock<Arc<str>>,
+    watchers: Watchers,
+    options: FjallOptions,
+}
+
+/// Fields drop in order: the keyspaces, the database, at last the lock.
+struct Store {
+    spaces: [Keyspace; Space::ALL.len()],
+    database: fjall::Database,
+    dir: DataDir,
+}
+
+impl FjallEngine {
+    /// Opens the engine in a directory with the default options, creating it if there is none.
+    ///
+    /// Costs the replay of the journals, which the options bound.
+    ///
+    /// # Errors
+    /// [`EngineError::Locked`], [`EngineError::Foreign`], [`EngineError::NewerFormat`],
+    /// [`EngineError::Corrupt`], [`EngineError::Io`].
+    pub fn open(dir: impl AsRef<Path>) -> Result<Self, EngineError> {
+        Self::open_with(dir, FjallOptions::default())
+    }
+
+    /// Opens the engine with options; see [`FjallEngine::open`].
+    ///
+    /// # Errors
+    /// Those of [`FjallEngine::open`].
+    pub fn open_with(dir: impl AsRef<Path>, options: FjallOptions) -> Result<Self, EngineError> {
+        let mut dir = DataDir::claim(dir.as_ref(), NAME, FORMAT)?;
+        let (database, spaces) = dir.open(|path| shield(|| open_database(path, options)))?;
+        Ok(Self {
+            store: RwLock::new(Some(Arc::new(Store {
+                spaces,
+                database,
+                dir,
+            }))),
+            writer: Mutex::new(()),
+            failed: OnceLock::new(),
+            watchers: Watchers::default(),
+            options,
+        })
+    }
+
+    fn store(&self) -> Result<Arc<Store>, EngineError> {
+        let store = self.store.read().clone().ok_or(EngineError::Closed)?;
+        match self.failed.get() {
+            Some(first) => Err(EngineError::Poisoned {
+                first: first.clone(),
+            }),
+            None => Ok(store),
+        }
+    }
+
+    /// Poisons the engine if a write or sync failed other than by a refusal.
+    fn note<T>(&self, result: Result<T, EngineError>) -> Result<T, EngineError> {
+        if let Err(error) = &result
+            && !error.is_refusal()
+        {
+            self.failed.get_or_init(|| error.to_string().into());
+        }
+        result
+    }
+}
+
+fn open_database(
+    path: &Path,
+    options: FjallOptions,
+) -> Result<(fjall::Database, [Keyspace; Space::ALL.len()]), EngineError> {
+    let database = fjall::Database::builder(path)
+        .cache_size(options.cache_bytes)
+        .max_journaling_size(options.journal_bytes)
+        .open()
+        .map_err(|error| failure("opening", error))?;
+    let mut spaces = Vec::with_capacity(Space::ALL.len());
+    for space in Space::ALL {
+        let create = || KeyspaceCreateOptions::default().max_memtable_size(options.memtable_bytes);
+        spaces.push(
+            database
+                .keyspace(space.name(), create)
+                .map_err(|error| failure("opening", error))?,
+        );
+    }
+    let spaces = spaces
+        .try_into()
+        .map_err(|_| EngineError::corrupt("a space is missing"))?;
+    Ok((database, spaces))
+}
+
+impl Engine for FjallEngine {
+    fn snapshot(&self) -> Result<Box<dyn Snapshot>, EngineError> {
+        let store = self.store()?;
+        let view = store.database.snapshot();
+        Ok(Box::new(FjallSnapshot { view, store }))
+    }
+
+    fn write(&self, batch: &Batch, durability: Durability) -> Result<(), EngineError> {
+        let plan = batch.plan()?;
+        {
+            let _turn = self.writer.lock();
+            let store = self.store()?;
+            self.note(shield(|| store.apply(&plan, durability)))?;
+        }
+        self.watchers.notify();
+        Ok(())
+    }
+
+    fn flush(&self) -> Result<(), EngineError> {
+        let store = self.store()?;
+        self.note(store.sync())
+    }
+
+    fn watch(&self, hint: Arc<dyn Fn() + Send + Sync>) -> Watch {
+        self.watchers.add(hint)
+    }
+
+    fn close(&self) -> Result<(), EngineError> {
+        let _turn = self.writer.lock();
+        let Some(store) = self.store.write().take() else {
+            return Ok(());
+        };
+        if self.failed.get().is_none() {
+            store.sync()
+        } else {
+            Ok(())
+        }
+    }
+
+    fn info(&self) -> EngineInfo {
+        let mut info = EngineInfo::new(NAME);
+        info.persistent = true;
+        info.cache_bytes = Some(self.options.cache_bytes);
+        info.disk_bytes = self
+            .store
+            .read()
+            .as_ref()
+            .map(|store| store.dir.disk_bytes());
+        info
+    }
+}
+
+impl std::fmt::Debug for FjallEngine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FjallEngine")
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "there is one keyspace for every space"
+    )]
+    fn keyspace(&self, space: Space) -> &Keyspace {
+        &self.spaces[space.index()]
+    }
+
+    fn apply(&self, plan: &Plan<'_>, durability: Durability) -> Result<(), EngineError> {
+        for expect in &plan.expects {
+            let stored = self
+                .keyspace(expect.space)
+                .get(expect.key)
+                .map_err(|error| failure("reading", error))?;
+            expect.check(stored.as_deref())?;
+        }
+        let mut batch = OwnedWriteBatch::with_capacity(self.database.clone(), plan.writes.len())
+            .durability((durability == Durability::Durable).then_some(PersistMode::SyncAll));
+        self.clear_ranges(plan, &mut batch)?;
+        for write in &plan.writes {
+            let keyspace = self.keyspace(write.space);
+            match write.value {
+                Some(value) => batch.insert(keyspace, write.key, value),
+                None => batch.remove(keyspace, write.key),
+            }
+        }
+        if batch.is_empty() {
+            return if durability == Durability::Durable {
+                self.sync()
+            } else {
+                Ok(())
+            };
+        }
+        batch.commit().map_err(|error| failure("writing", error))
+    }
+
+    /// Removes the stored rows of the ranges, but not those that the batch writes anyway: the items of
+    /// a fjall batch have no order among each other.
+    fn clear_ranges(
+        &self,
+        plan: &Plan<'_>,
+        batch: &mut OwnedWriteBatch,
+    ) -> Result<(), EngineError> {
+        for range in &plan.ranges {
+            let keyspace = self.keyspace(range.space);
+            for row in keyspace.range::<&[u8], _>(bounds(range.start, range.end)) {
+                let key = row.key().map_err(|error| failure("reading", error))?;
+                let written = |space, key: &[u8]| {
+                    plan.writes
+                        .binary_search_by(|write| (write.space, write.key).cmp(&(space, key)))
+                };
+                if written(range.space, &key).is_err() {
+                    batch.remove(keyspace, key);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn sync(&self) -> Result<(), EngineError> {
+        self.database
+            .persist(PersistMode::SyncAll)
+            .map_err(|error| failure("syncing", error))
+    }
+}
+
+struct FjallSnapshot {
+    view: fjall::Snapshot,
+    store: Arc<Store>,
+}
+
+impl FjallSnapshot {
+    fn get_one(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
+        if key.is_empty() {
+            return Ok(None);
+        }
+        let value = self.view.get(self.store.keyspace(space), key);
+        Ok(value
+            .map_err(|error| failure("reading", error))?
+            .map(Bytes::from))
+    }
+}
+
+impl Snapshot for FjallSnapshot {
+    fn multi_get(&self, space: Space, keys: &[&[u8]]) -> Result<Vec<Option<Bytes>>, EngineError> {
+        shield(|| keys.iter().map(|key| self.get_one(space, key)).collect())
+    }
+
+    fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
+        shield(|| self.get_one(space, key))
+    }
+
+    fn scan(
+        &self,
+        space: Space,
+        range: &KeyRange,
+        direction: Direction,
+        limit: ScanLimit,
+    ) -> Result<Page, EngineError> {
+        if range.is_empty() {
+            return Ok(Page::default());
+        }
+        shield(|| {
+            let bounds = bounds(&range.start, range.end.as_deref());
+            let rows = self
+                .view
+                .range::<&[u8], _>(self.store.keyspace(space), bounds);
+            match direction {
+                Direction::Forward => page(rows, limit),
+                Direction::Reverse => page(rows.rev(), limit),
+            }
+        })
+    }
+}
+
+fn page(rows: impl Iterator<Item = Guard>, limit: ScanLimit) -> Result<Page, EngineError> {
+    let mut page = PageBuilder::new(limit);
+    for row in rows {
+        if page.is_full() {
+            return Ok(page.finish(true));
+        }
+        let (key, value) = row
+            .into_inner()
+            .map_err(|error| failure("reading", error))?;
+        page.push(key.into(), value.into());
+    }
+    Ok(page.finish(false))
+}
+
+fn bounds<'a>(start: &'a [u8], end: Option<&'a [u8]>) -> (Bound<&'a [u8]>, Bound<&'a [u8]>) {
+    (
+        Bound::Included(start),
+        end.map_or(Bound::Unbounded, Bound::Excluded),
+    )
+}
+
+/// What a fjall error means to the caller of an engine.
+fn failure(doing: &'static str, error: fjall::Error) -> EngineError {
+    use fjall::Error;
+    match error {
+        Error::Io(source) | Error::Storage(fjall::LsmError::Io(source)) => {
+            missing_or_io(doing, source)
+        }
+        Error::Storage(_)
+        | Error::JournalRecovery(_)
+        | Error::InvalidVersion(_)
+        | Error::Decompress(_)
+        | Error::InvalidTrailer
+        | Error::InvalidTag(_)
+        | Error::Unrecoverable => EngineError::corrupt(format!("{doing} found {error:?}")),
+        error => EngineError::io(doing, error),
+    }
+}
+
+/// Files that vanish or end early are damage; we hold the lock and nobody else removes them.
+fn missing_or_io(doing: &'static str, error: std::io::Error) -> EngineError {
+    use std::io::ErrorKind;
+    match error.kind() {
+        ErrorKind::NotFound
+        | ErrorKind::UnexpectedEof
+        | ErrorKind::InvalidData
+        | ErrorKind::AlreadyExists => EngineError::corrupt(format!("{doing} failed: {error}")),
+        _ => EngineError::io(doing, error),
+    }
+}
