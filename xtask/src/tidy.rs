@@ -72,7 +72,9 @@ fn manifest(package: &Package, files: &[File]) -> Vec<Finding> {
 fn rust_file((path, text): &File) -> Vec<Finding> {
     let place = relative(path);
     let mut findings = Vec::new();
-    if !text.starts_with("//!") {
+    let in_tests = path.components().any(|part| part.as_os_str() == "tests");
+    let introduces_itself = text.starts_with("//!") || (in_tests && !path.ends_with("main.rs"));
+    if !introduces_itself {
         findings.push(Finding::new(
             &place,
             "does not begin with `//!`: what is this file, what is it not?",
@@ -108,7 +110,6 @@ fn rust_file((path, text): &File) -> Vec<Finding> {
             "lib.rs holds documentation, `mod` and `pub use` only",
         ));
     }
-    let in_tests = path.components().any(|part| part.as_os_str() == "tests");
     if in_tests
         && path
             .parent()
