@@ -148,6 +148,14 @@ impl GroupCommit {
         self.shared.queue.lock().unflushed
     }
 
+    /// How many finished batches wait for their turn now.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        let queue = self.shared.queue.lock();
+        let slots = queue.lanes.values().flatten();
+        slots.filter(|slot| slot.ready.is_some()).count()
+    }
+
     /// Makes everything written so far survive power loss.
     ///
     /// # Errors
@@ -168,72 +176,90 @@ impl GroupCommit {
     }
 
     /// Writes a group without the lock, so that the next one gathers meanwhile.
-    fn lead(&self, queue: &mut MutexGuard<'_, Queue>, group: Vec<(u64, Batch, Durability)>) {
+    fn lead(&self, queue: &mut MutexGuard<'_, Queue>, group: Vec<Finished>) {
         queue.leading = true;
         let failed = queue.failed.clone();
-        let results = MutexGuard::unlocked(queue, || match failed {
-            Some(error) => group
-                .iter()
-                .map(|(number, ..)| (*number, Err(error.clone())))
-                .collect(),
+        let outcomes = MutexGuard::unlocked(queue, || match failed {
+            Some(error) => outcomes(&group, &Err(error), Durability::Relaxed),
             None => write_group(&*self.shared.engine, &group),
         });
-        for (number, result) in results {
-            let relaxed = |(other, _, durability): &&(u64, Batch, Durability)| {
-                *other == number && *durability == Durability::Relaxed
-            };
-            queue.unflushed |= result.is_ok() && group.iter().any(|batch| relaxed(&batch));
-            if let Err(error) = &result
-                && !error.is_refusal()
-            {
-                queue.failed.get_or_insert(error.clone());
+        for outcome in outcomes {
+            match &outcome.result {
+                // A durable write takes along whatever was written before it.
+                Ok(()) => queue.unflushed = outcome.durability == Durability::Relaxed,
+                Err(error) if error.is_refusal() => {}
+                Err(error) => drop(queue.failed.get_or_insert(error.clone())),
             }
-            queue.results.insert(number, result);
+            queue.results.insert(outcome.number, outcome.result);
         }
         queue.leading = false;
         self.shared.changed.notify_all();
     }
 }
 
+/// A batch whose turn has come.
+struct Finished {
+    number: u64,
+    batch: Batch,
+    durability: Durability,
+}
+
+/// What became of a batch, and how it was written.
+struct Outcome {
+    number: u64,
+    result: Result<(), EngineError>,
+    durability: Durability,
+}
+
+/// The same outcome for a whole group.
+fn outcomes(
+    group: &[Finished],
+    result: &Result<(), EngineError>,
+    durability: Durability,
+) -> Vec<Outcome> {
+    let outcome = |finished: &Finished| Outcome {
+        number: finished.number,
+        result: result.clone(),
+        durability,
+    };
+    group.iter().map(outcome).collect()
+}
+
 /// Writes all batches as one. If that is refused, one by one, so that each gets its own answer.
-fn write_group(
-    engine: &dyn Engine,
-    group: &[(u64, Batch, Durability)],
-) -> Vec<(u64, Result<(), EngineError>)> {
-    if let [(number, batch, durability)] = group {
-        return vec![(*number, engine.write(batch, *durability))];
+fn write_group(engine: &dyn Engine, group: &[Finished]) -> Vec<Outcome> {
+    let alone = |finished: &Finished| Outcome {
+        number: finished.number,
+        result: engine.write(&finished.batch, finished.durability),
+        durability: finished.durability,
+    };
+    if let [finished] = group {
+        return vec![alone(finished)];
     }
     let mut all = Batch::with_capacity(
-        group.iter().map(|(_, batch, _)| batch.len()).sum(),
-        group.iter().map(|(_, batch, _)| batch.byte_len()).sum(),
+        group.iter().map(|finished| finished.batch.len()).sum(),
+        group.iter().map(|finished| finished.batch.byte_len()).sum(),
     );
-    group.iter().for_each(|(_, batch, _)| all.append(batch));
+    group
+        .iter()
+        .for_each(|finished| all.append(&finished.batch));
     let durable = group
         .iter()
-        .any(|(.., durability)| *durability == Durability::Durable);
+        .any(|finished| finished.durability == Durability::Durable);
     let durability = if durable {
         Durability::Durable
     } else {
         Durability::Relaxed
     };
     match engine.write(&all, durability) {
-        Err(error) if error.is_refusal() => {
-            let alone = group.iter();
-            alone
-                .map(|(number, batch, durability)| (*number, engine.write(batch, *durability)))
-                .collect()
-        }
-        written => group
-            .iter()
-            .map(|(number, ..)| (*number, written.clone()))
-            .collect(),
+        Err(error) if error.is_refusal() => group.iter().map(alone).collect(),
+        result => outcomes(group, &result, durability),
     }
 }
 
 impl Queue {
     /// The batches that nothing unfinished stands before, oldest ticket first, up to the limits of a
     /// group.
-    fn take_ready(&mut self) -> Vec<(u64, Batch, Durability)> {
+    fn take_ready(&mut self) -> Vec<Finished> {
         let heads = self
             .lanes
             .iter()
@@ -253,7 +279,11 @@ impl Queue {
                 continue;
             };
             bytes += batch.byte_len();
-            group.push((number, batch, durability));
+            group.push(Finished {
+                number,
+                batch,
+                durability,
+            });
             slots.pop_front();
             heads.extend(slots.front().map(|slot| Reverse((slot.number, lane))));
         }

@@ -7,4 +7,6 @@
 )]
 
 mod batch;
+mod commit;
+mod log;
 mod memory;

@@ -1,0 +1,6 @@
+//! The entry log, against the list of entries that it stands for.
+
+mod damage;
+mod read;
+mod support;
+mod write;
