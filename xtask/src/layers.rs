@@ -63,8 +63,17 @@ const CRATES: &[Place] = &[
             "eidetica-protocol",
         ],
     ),
-    with_io("eidetica-storage-fjall", 4, &["eidetica-storage"]),
-    with_io("eidetica-storage-redb", 4, &["eidetica-storage"]),
+    with_io("eidetica-storage-dir", 4, &["eidetica-storage"]),
+    with_io(
+        "eidetica-storage-fjall",
+        4,
+        &["eidetica-storage", "eidetica-storage-dir"],
+    ),
+    with_io(
+        "eidetica-storage-redb",
+        4,
+        &["eidetica-storage", "eidetica-storage-dir"],
+    ),
     with_io(
         "eidetica-transport-http",
         4,
@@ -106,7 +115,11 @@ const CRATES: &[Place] = &[
 ];
 
 /// Edges between crates of one level that are meant.
-const SIDEWAYS: &[(&str, &str)] = &[("eidetica-engine", "eidetica-protocol")];
+const SIDEWAYS: &[(&str, &str)] = &[
+    ("eidetica-engine", "eidetica-protocol"),
+    ("eidetica-storage-fjall", "eidetica-storage-dir"),
+    ("eidetica-storage-redb", "eidetica-storage-dir"),
+];
 
 /// Outside the layers: they may use any crate of ours, and no crate of the layers may use them outside its tests.
 const BESIDE: &[&str] = &["eidetica-testkit", "eidetica-benches", "xtask"];
