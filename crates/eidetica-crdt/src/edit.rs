@@ -1,6 +1,7 @@
-//! (in progress)
+//! Edits: what an application wants changed, in terms of what it sees.
+
 use crate::path::split_dotted;
-use crate::*;
+use crate::{Doc, ElemId, Path, PathError, PayloadError, Segment, StateError, Value, limits};
 
 /// One step of a [`Locator`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,12 +24,18 @@ impl Locator {
         Self(Vec::new())
     }
 
-    /// Dotted text.
+    /// Dotted text: the form of [`Path`]'s, with indexes where lists are seen.
     ///
     /// # Errors
     /// No dotted path.
     pub fn parse(text: &str) -> Result<Self, PathError> {
         Ok(Self(split_dotted(text)?.into_iter().map(Step::Name).collect()))
+    }
+
+    /// This locator and one more step.
+    #[must_use]
+    pub fn then(&self, step: Step) -> Self {
+        Self(self.0.iter().cloned().chain([step]).collect())
     }
 }
 
@@ -39,6 +46,14 @@ impl From<&Path> for Locator {
             Segment::Elem(elem) => Step::Elem(elem),
         };
         Self(path.segments().map(step).collect())
+    }
+}
+
+impl std::str::FromStr for Locator {
+    type Err = PathError;
+
+    fn from_str(text: &str) -> Result<Self, PathError> {
+        Self::parse(text)
     }
 }
 
@@ -95,14 +110,14 @@ pub enum Edit {
         /// The fields to change.
         fields: Doc,
     },
-    /// Tables: takes one field away.
+    /// Tables: takes one field away; nothing where there is none.
     FieldDelete {
         /// The row's key.
         key: String,
         /// The field.
         field: String,
     },
-    /// Tables: adds to a number of a row.
+    /// Tables: adds to a number of an existing row, or to 0.
     FieldIncrement {
         /// The row's key.
         key: String,
@@ -140,14 +155,12 @@ pub enum EditError<E> {
         step: String,
     },
     /// An index beyond the end of a list.
-    #[error("index {index} is beyond the list of {len} at `{list}`")]
+    #[error("index {index} is beyond the end of the list at `{list}`")]
     NoIndex {
         /// The list.
         list: Path,
         /// The index.
         index: usize,
-        /// Its length.
-        len: usize,
     },
     /// An element that does not exist (any more), or a step that is none where one must be.
     #[error("there is no element at `{at}`")]
@@ -167,7 +180,7 @@ pub enum EditError<E> {
         /// Where.
         at: Path,
     },
-    /// The root of a document that is to become something else than a map.
+    /// The root of a document that is to become something else than a map, or to go.
     #[error("the root of a document can only be a map")]
     Root,
     /// A value that makes a path of more than [`limits::DEPTH`].
@@ -188,64 +201,4 @@ pub enum EditError<E> {
         /// The list.
         list: Path,
     },
-}
-
-/// The edits of one transaction to one store: what they amount to, and the state as they leave it.
-#[derive(Clone, Debug)]
-pub struct Draft {
-    kind: StoreKind,
-    seed: u64,
-}
-
-impl Draft {
-    /// No edits. `seed` should be random: it keeps positions chosen by different writers apart.
-    pub fn new(kind: StoreKind, seed: u64) -> Self {
-        Self { kind, seed }
-    }
-
-    /// Adds an edit on the state `base`, which must be the same for all edits of a draft.
-    ///
-    /// # Errors
-    /// See [`EditError`]; the draft is unchanged then.
-    pub fn edit<R: Rows>(&mut self, base: &R, edit: &Edit) -> Result<(), EditError<R::Error>> {
-        let _ = (base, edit, self.kind, self.seed);
-        todo!()
-    }
-
-    /// The state `base` with the edits made. What the edits insert has the stamp [`OWN`].
-    pub fn view<'a, R: Rows>(&'a self, base: &'a R) -> Overlay<&'a R, &'a Delta> {
-        let _ = base;
-        todo!()
-    }
-
-    /// Whether the edits amount to nothing.
-    pub fn is_empty(&self) -> bool {
-        todo!()
-    }
-
-    /// What the edits amount to.
-    ///
-    /// # Errors
-    /// Too large for one payload.
-    pub fn payload(&self, salt: Option<[u8; 16]>) -> Result<Payload, PayloadError> {
-        let _ = salt;
-        todo!()
-    }
-}
-
-/// Lowers edits on the state `base` to one payload; `None` if they amount to nothing.
-///
-/// # Errors
-/// See [`EditError`].
-pub fn lower<R: Rows>(
-    base: &R,
-    kind: StoreKind,
-    edits: &[Edit],
-    seed: u64,
-) -> Result<Option<Payload>, EditError<R::Error>> {
-    let mut draft = Draft::new(kind, seed);
-    for edit in edits {
-        draft.edit(base, edit)?;
-    }
-    if draft.is_empty() { Ok(None) } else { Ok(Some(draft.payload(None)?)) }
 }

@@ -11,8 +11,10 @@
 mod apply;
 mod cell;
 mod codec;
+mod draft;
 mod edit;
 mod hash;
+mod lower;
 mod mem;
 mod op;
 mod path;
@@ -26,7 +28,8 @@ mod walk;
 pub mod limits;
 
 pub use apply::{Order, apply_batch, insert, remove};
-pub use edit::{Draft, Edit, EditError, Locator, Step, lower};
+pub use draft::{Draft, lower};
+pub use edit::{Edit, EditError, Locator, Step};
 pub use hash::hash_visible;
 pub use mem::{Delta, MemRows, Overlay};
 pub use op::{Container, Init, Op, Scalar, Slot};

@@ -104,6 +104,17 @@ impl Value {
         }
     }
 
+    /// The value as it is when written: every counter its number. Recursion is bounded by the depth,
+    /// which callers have checked.
+    pub(crate) fn without_counters(&self) -> Self {
+        match self {
+            Self::Counter(n) => Self::Int(*n),
+            Self::Map(doc) => Self::Map(doc.iter().map(|(k, v)| (k, v.without_counters())).collect()),
+            Self::List(list) => Self::List(list.iter().map(Self::without_counters).collect()),
+            scalar => scalar.clone(),
+        }
+    }
+
     /// The scalar this is; `None` for a map or list.
     pub(crate) fn to_scalar(&self) -> Option<Scalar> {
         Some(match self {
