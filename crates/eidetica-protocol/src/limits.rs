@@ -21,7 +21,7 @@ pub const HEADERS: usize = 8192;
 /// Parents of one header on the wire, as in an entry.
 pub const PARENTS: usize = eidetica_entry::limits::PARENTS;
 /// Bytes of headers in one reply; the page is cut there.
-pub const HEADER_BYTES: usize = 512 << 10;
+pub const HEADER_BYTES: usize = 768 << 10;
 /// Generations of headers that come unasked with the answer to a comparison.
 pub const FIRST_GENERATIONS: u32 = 16;
 /// Headers that come unasked with the answer to a comparison.
@@ -31,7 +31,7 @@ pub const WALK_GENERATIONS: u32 = 64;
 /// Requests for headers in one sync. A walk that needs more goes on as a coarse fetch.
 pub const WALK_ROUNDS: u32 = 64;
 /// Headers looked at in one sync. A walk that needs more goes on as a coarse fetch.
-pub const WALK_HEADERS: usize = 1 << 19;
+pub const WALK_HEADERS: usize = 1 << 18;
 /// Ids that a walk may remember apart from the headers. A walk that needs more goes on as a coarse fetch.
 pub const WALK_IDS: usize = 1 << 17;
 /// Packs received and not yet handed to ingest; no more frames are read while so many wait.
