@@ -1,0 +1,186 @@
+//! A database in the hands of a user: the handle of `eidetica-database` with a key to sign with.
+
+use std::{ops::Deref, sync::Arc};
+
+use eidetica_auth::SecretKey;
+use eidetica_database::{CallbackId, Origin, Transaction, limits};
+use eidetica_entry::{Entry, Id};
+use parking_lot::RwLock;
+
+use crate::{AsKey, Instance, KeyId, Result, clock::now_ms, user::User};
+
+/// A database, and the key with which this handle signs. A cheap handle: clones share the key.
+///
+/// Everything that does not sign is on [`eidetica_database::Database`], to which it derefs.
+#[derive(Clone)]
+pub struct Database {
+    inner: eidetica_database::Database,
+    instance: Instance,
+    user: Option<User>,
+    signer: Arc<RwLock<Arc<SecretKey>>>,
+}
+
+impl Database {
+    /// `inner` has a key to sign with.
+    pub(crate) fn new(
+        inner: eidetica_database::Database,
+        instance: Instance,
+        user: Option<User>,
+        key: Arc<SecretKey>,
+    ) -> Self {
+        Self {
+            inner,
+            instance,
+            user,
+            signer: Arc::new(RwLock::new(key)),
+        }
+    }
+
+    /// The database's id: that of its root entry.
+    pub fn root_id(&self) -> Id {
+        self.inner.id()
+    }
+
+    /// The instance that the database is in.
+    pub fn instance(&self) -> &Instance {
+        &self.instance
+    }
+
+    /// The key with which this handle and its clones sign.
+    pub fn default_auth_key(&self) -> KeyId {
+        self.signer.read().public().into()
+    }
+
+    /// Makes this handle and its clones sign with another key: of the user that opened it, of any user that is logged in, or
+    /// of the instance, by id or name.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchKey`](crate::Error::NoSuchKey) and [`Error::AmbiguousKey`](crate::Error::AmbiguousKey).
+    pub fn set_default_auth_key(&self, key: impl AsKey) -> Result<()> {
+        *self.signer.write() = self.instance.find_key(&key.as_key(), self.user.as_ref())?;
+        Ok(())
+    }
+
+    /// Begins a transaction that will be signed with the default key.
+    ///
+    /// # Errors
+    /// None today.
+    pub fn new_transaction(&self) -> Result<Transaction> {
+        let key = Arc::clone(&self.signer.read());
+        Ok(self
+            .inner
+            .new_transaction()
+            .with_key(key)
+            .with_timestamp_ms(now_ms()))
+    }
+
+    /// [`new_transaction`](Self::new_transaction) by its other name.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn new_operation(&self) -> Result<Transaction> {
+        self.new_transaction()
+    }
+
+    /// Begins a transaction that will be signed with this key, looked up as
+    /// [`set_default_auth_key`](Self::set_default_auth_key) does.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn new_authenticated_operation(&self, key: impl AsKey) -> Result<Transaction> {
+        let key = self.instance.find_key(&key.as_key(), self.user.as_ref())?;
+        Ok(self
+            .inner
+            .new_transaction()
+            .with_key(key)
+            .with_timestamp_ms(now_ms()))
+    }
+
+    /// Runs `work` in a transaction and commits it; again while what it read has changed meanwhile.
+    ///
+    /// # Errors
+    /// Those of `work`, of the commit, and a conflict after [`limits::TRANSACT_ATTEMPTS`] attempts.
+    pub fn transact<T>(&self, mut work: impl FnMut(&Transaction) -> Result<T>) -> Result<T> {
+        let mut attempts = 0;
+        loop {
+            let transaction = self.new_transaction()?;
+            let result = work(&transaction)?;
+            attempts += 1;
+            match transaction.commit() {
+                Err(error) if error.is_conflict() && attempts < limits::TRANSACT_ATTEMPTS => {}
+                done => return Ok(done.map(|_| result)?),
+            }
+        }
+    }
+
+    /// Calls `callback` for every entry that is committed on this instance, after it is durable, in order. An error of the
+    /// callback is logged and counted and undoes nothing.
+    ///
+    /// # Errors
+    /// More callbacks than a database may have.
+    pub fn on_local_write<F>(&self, callback: F) -> Result<CallbackId>
+    where
+        F: Fn(&Entry, &Database, &Instance) -> Result<()> + Send + Sync + 'static,
+    {
+        self.on_write(Origin::Local, callback)
+    }
+
+    /// Calls `callback` for every entry that comes from a peer, as [`on_local_write`](Self::on_local_write) does.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn on_remote_write<F>(&self, callback: F) -> Result<CallbackId>
+    where
+        F: Fn(&Entry, &Database, &Instance) -> Result<()> + Send + Sync + 'static,
+    {
+        self.on_write(Origin::Remote, callback)
+    }
+
+    /// The callback stands in the instance, so it must not keep the instance or the user's session alive: they are looked up when it
+    /// is called.
+    fn on_write<F>(&self, origin: Origin, callback: F) -> Result<CallbackId>
+    where
+        F: Fn(&Entry, &Database, &Instance) -> Result<()> + Send + Sync + 'static,
+    {
+        let instance = self.instance.downgrade();
+        let user = self.user.as_ref().map(User::session);
+        let signer = Arc::clone(&self.signer);
+        let call = move |event: &eidetica_database::WriteEvent,
+                         inner: &eidetica_database::Database| {
+            let Some(instance) = instance.upgrade() else {
+                return Ok(());
+            };
+            let user = user.as_ref().and_then(User::of);
+            let signer = Arc::clone(&signer);
+            let database = Database {
+                inner: inner.clone(),
+                instance: instance.clone(),
+                user,
+                signer,
+            };
+            Ok(callback(&event.entry, &database, &instance)?)
+        };
+        let id = match origin {
+            Origin::Local => self.inner.on_local_write(call)?,
+            Origin::Remote => self.inner.on_remote_write(call)?,
+        };
+        Ok(id)
+    }
+}
+
+impl Deref for Database {
+    type Target = eidetica_database::Database;
+
+    fn deref(&self) -> &eidetica_database::Database {
+        &self.inner
+    }
+}
+
+impl std::fmt::Debug for Database {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Database")
+            .field("id", &self.root_id())
+            .field("key", &self.default_auth_key())
+            .finish()
+    }
+}

@@ -1,0 +1,148 @@
+//! The one error of this crate.
+
+use eidetica_auth::{FormError, NameError, SealError};
+use eidetica_entry::Id;
+use eidetica_storage::EngineError;
+
+use crate::{KeyId, KeyRef};
+
+/// The result of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What can go wrong. Reads as a fragment: "cannot open the database: ..".
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Reading or writing a database.
+    #[error(transparent)]
+    Database(#[from] eidetica_database::Error),
+    /// The engine that keeps the data.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// A document or a value of one.
+    #[error(transparent)]
+    Doc(#[from] eidetica_crdt::DocError),
+    /// JSON that is no document.
+    #[error(transparent)]
+    Json(#[from] eidetica_crdt::JsonError),
+    /// An `auth` section of another form.
+    #[error(transparent)]
+    Auth(#[from] FormError),
+    /// A name of a key or user that is none.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// A sealed secret that is damaged. A wrong password is [`Error::Login`].
+    #[error(transparent)]
+    Seal(SealError),
+    /// A text of another form.
+    #[error("{what} has the form {form}")]
+    Text {
+        /// What it should be.
+        what: &'static str,
+        /// Its form.
+        form: &'static str,
+    },
+    /// A location that names no backend of this build.
+    #[error("no backend for {0:?}: memory:, file:PATH, fjall:PATH or redb:PATH")]
+    Location(String),
+    /// The user name or the password is wrong; which of them is not said.
+    #[error("the user name or the password is wrong")]
+    Login,
+    /// There is a user of this name.
+    #[error("there is a user {0:?} already")]
+    UserExists(String),
+    /// No such key among those that the caller may use.
+    #[error("no key {0} that is at hand")]
+    NoSuchKey(KeyRef),
+    /// A key name that several keys have.
+    #[error("the name {name:?} is that of several keys: {}", list(found))]
+    AmbiguousKey {
+        /// The name.
+        name: String,
+        /// The keys that have it.
+        found: Vec<KeyId>,
+    },
+    /// A key name that is taken.
+    #[error("there is a key {0:?} already")]
+    KeyExists(String),
+    /// A recovery key where a signing key is needed, or the other way round; or a default key that is to go.
+    #[error("key {key} {detail}")]
+    KeyRole {
+        /// The key.
+        key: KeyId,
+        /// What does not fit.
+        detail: &'static str,
+    },
+    /// None of the user's keys has a right in the database.
+    #[error("no key of the user has a right in database {0}")]
+    NoAccess(Id),
+    /// The user does not track the database.
+    #[error("database {0} is not tracked by the user")]
+    NotTracked(Id),
+    /// There is no such database on this instance.
+    #[error("no database {0} on this instance")]
+    NoDatabase(Id),
+    /// Something that this instance keeps for itself does not read.
+    #[error("the instance's own data is damaged: {0}")]
+    Damaged(String),
+    /// The instance was closed.
+    #[error("the instance is closed")]
+    Closed,
+}
+
+/// Who has to act on an [`Error`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Blame {
+    /// The peer.
+    Peer,
+    /// The caller.
+    Caller,
+    /// Nobody: stored data is damaged.
+    Corrupt,
+    /// Nobody: a disk, a lock, a network; try again later.
+    Unavailable,
+}
+
+impl Error {
+    /// Who has to act.
+    pub fn blame(&self) -> Blame {
+        match self {
+            Self::Database(error) => match error.blame() {
+                eidetica_database::Blame::Peer => Blame::Peer,
+                eidetica_database::Blame::Caller => Blame::Caller,
+                eidetica_database::Blame::Corrupt => Blame::Corrupt,
+                eidetica_database::Blame::Unavailable => Blame::Unavailable,
+            },
+            Self::Engine(error) => match error.blame() {
+                eidetica_storage::Blame::Caller => Blame::Caller,
+                eidetica_storage::Blame::Corrupt => Blame::Corrupt,
+                eidetica_storage::Blame::Unavailable => Blame::Unavailable,
+            },
+            Self::Damaged(_) | Self::Seal(_) => Blame::Corrupt,
+            Self::Closed => Blame::Unavailable,
+            _ => Blame::Caller,
+        }
+    }
+
+    /// Whether running the same transaction again may succeed.
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, Self::Database(error) if error.is_conflict())
+    }
+}
+
+impl From<SealError> for Error {
+    fn from(error: SealError) -> Self {
+        match error {
+            SealError::Refused => Self::Login,
+            other => Self::Seal(other),
+        }
+    }
+}
+
+fn list(keys: &[KeyId]) -> String {
+    keys.iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(", ")
+}

@@ -1,0 +1,225 @@
+//! An instance: one backend with all the databases and users in it.
+
+use std::sync::{Arc, Weak};
+
+use eidetica_auth::{Right, SecretKey};
+use eidetica_database::{Config, Databases};
+use eidetica_entry::Id;
+use parking_lot::Mutex;
+use rand::Rng as _;
+
+use crate::{
+    AsDatabaseId, Error, KeyId, KeyRef, Result,
+    accounts::{Accounts, LOCAL_NAME},
+    backend::{self, Backend},
+    user::{Session, User},
+};
+
+/// One backend with all the databases and users in it. A cheap handle: clones are the same instance, and the last one that is dropped closes
+/// it.
+///
+/// On first opening it makes a *device key*, which names this instance to its peers. It is kept without a password, like the
+/// keys of users without one: backends that write files make them readable by their owner alone.
+#[derive(Clone)]
+pub struct Instance(Arc<Inner>);
+
+struct Inner {
+    databases: Databases,
+    accounts: Accounts,
+    device: SecretKey,
+    /// Held while a user or a key of the instance is made, so that a name is given once.
+    making: Mutex<()>,
+    sessions: Mutex<Vec<Weak<Session>>>,
+}
+
+impl Instance {
+    /// Opens the instance in `backend`; an empty one becomes a new instance.
+    ///
+    /// # Errors
+    /// What the backend gives, and a typed error for data of a newer version.
+    pub fn open(backend: Box<dyn Backend>) -> Result<Self> {
+        Self::open_engine(Arc::from(backend))
+    }
+
+    /// Opens the instance at `location`: `memory:`, `file:PATH` (the default engine for files), `fjall:PATH` or
+    /// `redb:PATH`. A path that does not exist is created, for its owner alone.
+    ///
+    /// # Errors
+    /// [`Error::Location`] for another form, and what [`open`](Self::open) gives.
+    pub fn connect(location: &str) -> Result<Self> {
+        Self::open_engine(backend::open(location)?)
+    }
+
+    fn open_engine(engine: Arc<dyn Backend>) -> Result<Self> {
+        let mut seed = [0; 32];
+        rand::rng().fill_bytes(&mut seed);
+        let databases = Databases::open(engine, Config::new(seed))?;
+        let accounts = Accounts::new(databases.local(LOCAL_NAME)?);
+        let device = accounts.device_key()?;
+        let (making, sessions) = Default::default();
+        Ok(Self(Arc::new(Inner {
+            databases,
+            accounts,
+            device,
+            making,
+            sessions,
+        })))
+    }
+
+    /// The key that names this instance to its peers.
+    pub fn device_key(&self) -> KeyId {
+        self.0.device.public().into()
+    }
+
+    /// Creates a user, with a signing key of its own and a recovery key.
+    ///
+    /// With a password, the private keys are sealed by it (Argon2id, XChaCha20-Poly1305). Without one they are only as safe as the
+    /// files of the backend.
+    ///
+    /// # Errors
+    /// [`Error::UserExists`], and [`Error::Name`] or [`Error::Text`] where the name is none.
+    pub fn create_user(&self, name: &str, password: Option<&str>) -> Result<()> {
+        let _making = self.0.making.lock();
+        Session::create(&self.0.accounts, name, password)
+    }
+
+    /// Logs a user in. With a password this takes some tenths of a second, by design.
+    ///
+    /// # Errors
+    /// [`Error::Login`] where there is no such user or the password is wrong; both take the same time.
+    pub fn login_user(&self, name: &str, password: Option<&str>) -> Result<User> {
+        let user = Session::login(self, name, password)?;
+        let mut sessions = self.0.sessions.lock();
+        sessions.retain(|session| session.strong_count() > 0);
+        sessions.push(user.session());
+        Ok(user)
+    }
+
+    /// The names of all users, in order.
+    ///
+    /// # Errors
+    /// What reading gives.
+    pub fn list_users(&self) -> Result<Vec<String>> {
+        Ok(self
+            .0
+            .accounts
+            .users()?
+            .into_iter()
+            .map(|(name, _)| name)
+            .collect())
+    }
+
+    /// The ids of all databases in this instance, in order.
+    ///
+    /// # Errors
+    /// What reading gives.
+    pub fn list_databases(&self) -> Result<Vec<Id>> {
+        Ok(self.0.databases.list()?)
+    }
+
+    /// Whether a database is here.
+    ///
+    /// # Errors
+    /// What reading gives, and [`Error::Text`].
+    pub fn has_database(&self, database: impl AsDatabaseId) -> Result<bool> {
+        Ok(self
+            .0
+            .databases
+            .find(&database.as_database_id()?)?
+            .is_some())
+    }
+
+    /// Makes everything written so far survive power loss.
+    ///
+    /// # Errors
+    /// What the backend gives.
+    pub fn flush(&self) -> Result<()> {
+        Ok(self.0.databases.flush()?)
+    }
+}
+
+impl Instance {
+    pub(crate) fn databases(&self) -> &Databases {
+        &self.0.databases
+    }
+
+    pub(crate) fn accounts(&self) -> &Accounts {
+        &self.0.accounts
+    }
+
+    pub(crate) fn open_inner(&self, id: &Id) -> Result<eidetica_database::Database> {
+        self.0.databases.find(id)?.ok_or(Error::NoDatabase(*id))
+    }
+
+    pub(crate) fn right_of(&self, database: &Id, key: KeyId) -> Result<Option<Right>> {
+        Ok(self.open_inner(database)?.right_of(&key.public_key())?)
+    }
+
+    pub(crate) fn downgrade(&self) -> WeakInstance {
+        WeakInstance(Arc::downgrade(&self.0))
+    }
+
+    /// The private key that `key` names: among those of `user`, else of all users that are logged in, else
+    /// of the instance itself.
+    pub(crate) fn find_key(&self, key: &KeyRef, user: Option<&User>) -> Result<Arc<SecretKey>> {
+        if let Some(user) = user
+            && let Some(found) = one_of(key, user.find_keys(key))?
+        {
+            return Ok(found);
+        }
+        let sessions: Vec<Arc<Session>> = self
+            .0
+            .sessions
+            .lock()
+            .iter()
+            .filter_map(Weak::upgrade)
+            .collect();
+        let found = sessions
+            .iter()
+            .flat_map(|session| session.find_keys(key))
+            .collect();
+        if let Some(found) = one_of(key, found)? {
+            return Ok(found);
+        }
+        let own = match key {
+            KeyRef::Name(name) => self.0.accounts.find_plain_key(name)?,
+            KeyRef::Id(_) => None,
+        };
+        own.map(Arc::new)
+            .ok_or_else(|| Error::NoSuchKey(key.clone()))
+    }
+}
+
+impl std::fmt::Debug for Instance {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Instance")
+            .field("device_key", &self.device_key())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A handle that does not keep the instance open.
+#[derive(Clone)]
+pub(crate) struct WeakInstance(Weak<Inner>);
+
+impl WeakInstance {
+    pub(crate) fn upgrade(&self) -> Option<Instance> {
+        self.0.upgrade().map(Instance)
+    }
+}
+
+/// At most one of the keys found; several are an error that lists them.
+fn one_of(key: &KeyRef, mut found: Vec<(KeyId, Arc<SecretKey>)>) -> Result<Option<Arc<SecretKey>>> {
+    found.sort_by_key(|(id, _)| *id);
+    found.dedup_by_key(|(id, _)| *id);
+    match (found.len(), key) {
+        (2.., KeyRef::Name(name)) => {
+            let found = found.into_iter().map(|(id, _)| id).collect();
+            Err(Error::AmbiguousKey {
+                name: name.clone(),
+                found,
+            })
+        }
+        _ => Ok(found.pop().map(|(_, secret)| secret)),
+    }
+}

@@ -1,0 +1,528 @@
+//! Users of an instance: their keys, and the databases they track.
+
+pub(crate) mod keyring;
+pub mod types;
+
+use std::sync::{Arc, Weak};
+
+use eidetica_auth::{
+    AuthRecord, DeviceClaim, KeyName, Permission, Right, Scope, SecretKey, VaultKey,
+    limits as auth_limits,
+};
+use eidetica_crdt::Doc;
+use eidetica_database::NewDatabase;
+use eidetica_entry::Id;
+use parking_lot::RwLock;
+use rand::Rng as _;
+
+use self::{
+    keyring::{HeldKey, KeyRecord, Keyring, Vault, refuse},
+    types::{DatabasePreferences, KeyInfo, KeyRole, UserDatabasePreferences},
+};
+use crate::{
+    AsDatabaseId, AsKey, Database, Error, Instance, KeyId, KeyRef, Result,
+    accounts::{Accounts, UserRecord},
+    clock::now_ms,
+};
+
+/// The names of the keys that a new user gets.
+const DEFAULT_KEY_NAME: &str = "default";
+const RECOVERY_KEY_NAME: &str = "recovery";
+
+/// A logged-in user. A cheap handle: clones act for the same user. The private keys are in memory as long as a
+/// clone or a [`Database`] that it opened lives.
+#[derive(Clone)]
+pub struct User(Arc<Session>);
+
+/// What the clones of a [`User`] share.
+pub(crate) struct Session {
+    instance: Instance,
+    name: String,
+    uid: String,
+    keys: RwLock<Keyring>,
+}
+
+impl User {
+    /// The user's name.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// The instance that the user is logged in to.
+    pub fn instance(&self) -> &Instance {
+        &self.0.instance
+    }
+
+    /// The key that is used where none is named.
+    ///
+    /// # Errors
+    /// None today.
+    pub fn get_default_key(&self) -> Result<KeyId> {
+        Ok(self.0.keys.read().default)
+    }
+
+    /// Makes another signing key the default one.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchKey`], [`Error::AmbiguousKey`], [`Error::KeyRole`] for the recovery key.
+    pub fn set_default_key(&self, key: impl AsKey) -> Result<()> {
+        let mut keys = self.0.keys.write();
+        let (id, held) = own_key(&keys, &key.as_key())?;
+        if held.role != KeyRole::Signing {
+            return Err(Error::KeyRole {
+                key: id,
+                detail: "is for recovery",
+            });
+        }
+        let mut record = self.0.record()?;
+        record.default_key = id;
+        self.0.accounts().put_user(&self.0.name, &record, &[])?;
+        keys.default = id;
+        Ok(())
+    }
+
+    /// The user's keys, in the order of their ids.
+    ///
+    /// # Errors
+    /// None today.
+    pub fn list_keys(&self) -> Result<Vec<KeyInfo>> {
+        Ok(self.0.keys.read().infos())
+    }
+
+    /// Makes a new signing key. Its name, if it has one, must be free.
+    ///
+    /// # Errors
+    /// [`Error::KeyExists`], [`Error::Name`], and what storing gives.
+    pub fn add_private_key(&self, name: Option<&str>) -> Result<KeyId> {
+        self.import_private_key(SecretKey::generate(&mut rand::rng()), name)
+    }
+
+    /// Adds a signing key that was made elsewhere. Adding the same one again changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::KeyExists`], [`Error::Name`], and what storing gives.
+    pub fn import_private_key(&self, secret: SecretKey, name: Option<&str>) -> Result<KeyId> {
+        let name = KeyName::new(name.unwrap_or_default())?;
+        let mut keys = self.0.keys.write();
+        let key = HeldKey {
+            secret: Arc::new(secret),
+            name: name.to_string(),
+            role: KeyRole::Signing,
+            added_at: now_ms(),
+        };
+        let id = key.id();
+        if keys.get(id).is_some() {
+            return Ok(id);
+        }
+        if !key.name.is_empty() && !keys.find(&KeyRef::Name(key.name.clone())).is_empty() {
+            return Err(Error::KeyExists(key.name));
+        }
+        self.0
+            .accounts()
+            .put_key(&self.0.uid, &key.seal(&keys.vault, &self.0.uid)?)?;
+        self.0.claim([&key])?;
+        keys.insert(key);
+        Ok(id)
+    }
+
+    /// The private half of a key, to be kept elsewhere. Asks for the password again, so that an unattended
+    /// program does not give keys away.
+    ///
+    /// # Errors
+    /// [`Error::Login`], [`Error::NoSuchKey`] and [`Error::AmbiguousKey`].
+    pub fn export_private_key(&self, key: impl AsKey, password: Option<&str>) -> Result<SecretKey> {
+        self.0.record()?.vault.open(&self.0.uid, password)?;
+        let keys = self.0.keys.read();
+        own_key(&keys, &key.as_key()).map(|(_, held)| SecretKey::clone(&held.secret))
+    }
+
+    /// Forgets a key on this instance. What it wrote and what it may do elsewhere stays as it is. Export the recovery key first
+    /// and keep it away from this machine, then forget it here: that is what it is for.
+    ///
+    /// # Errors
+    /// [`Error::KeyRole`] for the default key, [`Error::NoSuchKey`] and [`Error::AmbiguousKey`].
+    pub fn forget_private_key(&self, key: impl AsKey) -> Result<()> {
+        let mut keys = self.0.keys.write();
+        let (id, _) = own_key(&keys, &key.as_key())?;
+        if id == keys.default {
+            return Err(Error::KeyRole {
+                key: id,
+                detail: "is the default key",
+            });
+        }
+        self.0.accounts().delete_key(&self.0.uid, id)?;
+        keys.remove(id);
+        Ok(())
+    }
+
+    /// Changes the password, or sets or removes one. All secrets are sealed anew.
+    ///
+    /// # Errors
+    /// [`Error::Login`] where `old` is wrong; then nothing has changed.
+    pub fn change_password(&self, old: Option<&str>, new: Option<&str>) -> Result<()> {
+        let mut keys = self.0.keys.write();
+        let mut record = self.0.record()?;
+        record.vault.open(&self.0.uid, old)?;
+        let vault = VaultKey::generate(&mut rand::rng());
+        record.vault = Vault::seal(&vault, &self.0.uid, new)?;
+        let sealed: Result<Vec<KeyRecord>> = keys
+            .iter()
+            .map(|(_, key)| key.seal(&vault, &self.0.uid))
+            .collect();
+        self.0
+            .accounts()
+            .put_user(&self.0.name, &record, &sealed?)?;
+        keys.vault = vault;
+        Ok(())
+    }
+
+    /// Creates a database with these settings. `key` becomes an `Admin(0)` of it, beside what the settings' `auth` section
+    /// gives, and the user's recovery key stands above it.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchKey`], [`Error::AmbiguousKey`], [`Error::Auth`], and what storing gives.
+    pub fn create_database(&self, settings: Doc, key: impl AsKey) -> Result<Database> {
+        let (id, held) =
+            own_key(&self.0.keys.read(), &key.as_key()).map(|(id, held)| (id, held.clone()))?;
+        if held.role != KeyRole::Signing {
+            return Err(Error::KeyRole {
+                key: id,
+                detail: "is for recovery",
+            });
+        }
+        let (settings, records) = self.0.authority_of_new(settings, &held)?;
+        let new = NewDatabase {
+            records,
+            settings,
+            timestamp_ms: Some(now_ms()),
+        };
+        let inner = self
+            .0
+            .instance
+            .databases()
+            .create(new, Arc::clone(&held.secret))?;
+        Ok(Database::new(
+            inner,
+            self.0.instance.clone(),
+            Some(self.clone()),
+            held.secret,
+        ))
+    }
+
+    /// Opens a database with the key that the user's preferences name, or else with the one that may do most in it.
+    ///
+    /// # Errors
+    /// [`Error::NoDatabase`], and [`Error::NoAccess`] where none of the user's keys has a right in it.
+    pub fn open_database(&self, database: impl AsDatabaseId) -> Result<Database> {
+        let database = database.as_database_id()?;
+        let tracked = self.0.accounts().tracked(&self.0.uid, &database)?;
+        let preferred = tracked
+            .map(|prefs| prefs.key_id)
+            .filter(|id| self.0.keys.read().get(*id).is_some());
+        let best = match preferred {
+            Some(id) if self.right_of(&database, id)?.is_some() => Some(id),
+            _ => self.find_key(database)?,
+        };
+        self.open_database_with_key(database, best.ok_or(Error::NoAccess(database))?)
+    }
+
+    /// Opens a database with a key of the user's choice, whatever its right.
+    ///
+    /// # Errors
+    /// [`Error::NoDatabase`], [`Error::NoSuchKey`] and [`Error::AmbiguousKey`].
+    pub fn open_database_with_key(
+        &self,
+        database: impl AsDatabaseId,
+        key: impl AsKey,
+    ) -> Result<Database> {
+        let inner = self.0.instance.open_inner(&database.as_database_id()?)?;
+        let secret = own_key(&self.0.keys.read(), &key.as_key())
+            .map(|(_, held)| Arc::clone(&held.secret))?;
+        Ok(Database::new(
+            inner,
+            self.0.instance.clone(),
+            Some(self.clone()),
+            secret,
+        ))
+    }
+
+    /// The signing key of the user that has the strongest right in a database, the default key first among
+    /// equals; `None` where none has any.
+    ///
+    /// # Errors
+    /// [`Error::NoDatabase`].
+    pub fn find_key(&self, database: impl AsDatabaseId) -> Result<Option<KeyId>> {
+        let database = database.as_database_id()?;
+        let ids: Vec<KeyId> = self.0.keys.read().signing().map(|(id, _)| id).collect();
+        let mut best: Option<(Right, KeyId)> = None;
+        for id in ids {
+            let right = self.right_of(&database, id)?;
+            if let Some(right) = right.filter(|right| best.is_none_or(|(found, _)| *right > found))
+            {
+                best = Some((right, id));
+            }
+        }
+        Ok(best.map(|(_, id)| id))
+    }
+
+    /// Tracks a database, or changes how it is tracked. It need not be here yet. If it is, and the key that is named has no right in
+    /// it, but another one of the user has, that one is used.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchKey`] where the user does not have the key.
+    pub fn add_database(&self, mut prefs: DatabasePreferences) -> Result<()> {
+        own_key(&self.0.keys.read(), &KeyRef::Id(prefs.key_id))?;
+        let id = prefs.database_id;
+        if self.0.instance.has_database(&id)? && self.right_of(&id, prefs.key_id)?.is_none() {
+            prefs.key_id = self.find_key(id)?.unwrap_or(prefs.key_id);
+        }
+        let before = self.0.accounts().tracked(&self.0.uid, &id)?;
+        let added_at = before.map_or_else(now_ms, |before| before.added_at);
+        self.0.put_prefs(UserDatabasePreferences {
+            database_prefs: prefs,
+            added_at,
+        })
+    }
+
+    /// Changes the preferences of a tracked database.
+    ///
+    /// # Errors
+    /// [`Error::NotTracked`], and [`Error::NoSuchKey`] where the user does not have the key.
+    pub fn set_prefs(&self, prefs: DatabasePreferences) -> Result<()> {
+        own_key(&self.0.keys.read(), &KeyRef::Id(prefs.key_id))?;
+        let added_at = self.database_prefs(prefs.database_id)?.added_at;
+        self.0.put_prefs(UserDatabasePreferences {
+            database_prefs: prefs,
+            added_at,
+        })
+    }
+
+    /// The preferences of a tracked database.
+    ///
+    /// # Errors
+    /// [`Error::NotTracked`].
+    pub fn database_prefs(&self, database: impl AsDatabaseId) -> Result<UserDatabasePreferences> {
+        let database = database.as_database_id()?;
+        self.0
+            .accounts()
+            .tracked(&self.0.uid, &database)?
+            .ok_or(Error::NotTracked(database))
+    }
+
+    /// The preferences of all tracked databases, in the order of their ids.
+    ///
+    /// # Errors
+    /// What reading gives.
+    pub fn list_database_prefs(&self) -> Result<Vec<UserDatabasePreferences>> {
+        self.0.accounts().all_tracked(&self.0.uid)
+    }
+
+    /// Stops tracking a database; its data stay.
+    ///
+    /// # Errors
+    /// [`Error::NotTracked`].
+    pub fn remove_database(&self, database: impl AsDatabaseId) -> Result<()> {
+        let database = database.as_database_id()?;
+        self.database_prefs(database)?;
+        self.0.accounts().delete_tracked(&self.0.uid, &database)
+    }
+
+    fn right_of(&self, database: &Id, key: KeyId) -> Result<Option<Right>> {
+        self.0.instance.right_of(database, key)
+    }
+
+    pub(crate) fn session(&self) -> Weak<Session> {
+        Arc::downgrade(&self.0)
+    }
+
+    pub(crate) fn of(session: &Weak<Session>) -> Option<Self> {
+        session.upgrade().map(Self)
+    }
+
+    pub(crate) fn find_keys(&self, key: &KeyRef) -> Vec<(KeyId, Arc<SecretKey>)> {
+        self.0.find_keys(key)
+    }
+}
+
+impl std::fmt::Debug for User {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("User")
+            .field("name", &self.0.name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Creating users and logging them in.
+impl Session {
+    pub(crate) fn create(accounts: &Accounts, name: &str, password: Option<&str>) -> Result<()> {
+        check_user_name(name)?;
+        if accounts.user(name)?.is_some() {
+            return Err(Error::UserExists(name.into()));
+        }
+        let mut rng = rand::rng();
+        let mut uid = [0; 16];
+        rng.fill_bytes(&mut uid);
+        let uid = data_encoding::HEXLOWER.encode(&uid);
+        let vault = VaultKey::generate(&mut rng);
+        let added_at = now_ms();
+        let mut key = |name: &str, role| HeldKey {
+            secret: Arc::new(SecretKey::generate(&mut rng)),
+            name: name.into(),
+            role,
+            added_at,
+        };
+        let keys = [
+            key(DEFAULT_KEY_NAME, KeyRole::Signing),
+            key(RECOVERY_KEY_NAME, KeyRole::Recovery),
+        ];
+        let [default, _] = &keys;
+        let record = UserRecord {
+            default_key: default.id(),
+            vault: Vault::seal(&vault, &uid, password)?,
+            created_at: added_at,
+            uid,
+        };
+        let sealed: Result<Vec<KeyRecord>> = keys
+            .iter()
+            .map(|key| key.seal(&vault, &record.uid))
+            .collect();
+        accounts.put_user(name, &record, &sealed?)
+    }
+
+    pub(crate) fn login(instance: &Instance, name: &str, password: Option<&str>) -> Result<User> {
+        let accounts = instance.accounts();
+        let Some(mut record) = accounts.user(name)? else {
+            return Err(refuse(password));
+        };
+        let (vault, outdated) = record.vault.open(&record.uid, password)?;
+        if outdated {
+            record.vault = Vault::seal(&vault, &record.uid, password)?;
+            accounts.put_user(name, &record, &[])?;
+        }
+        let records = accounts.keys(&record.uid)?;
+        let keys: Result<Vec<HeldKey>> = records
+            .iter()
+            .map(|key| HeldKey::open(key, &vault, &record.uid))
+            .collect();
+        let keys = RwLock::new(Keyring::new(vault, record.default_key, keys?));
+        let session = Self {
+            instance: instance.clone(),
+            name: name.into(),
+            uid: record.uid,
+            keys,
+        };
+        let held: Vec<HeldKey> = session
+            .keys
+            .read()
+            .signing()
+            .map(|(_, key)| key.clone())
+            .collect();
+        session.claim(&held)?;
+        Ok(User(Arc::new(session)))
+    }
+
+    /// Renews the statements of these keys that this device acts for them, and stores them: synchronization in
+    /// the background shows them when nobody is logged in.
+    fn claim<'a>(&self, keys: impl IntoIterator<Item = &'a HeldKey>) -> Result<()> {
+        let device = self.instance.device_key().public_key();
+        let end = now_ms().saturating_add(auth_limits::CLAIM_LIFETIME_MS);
+        let make = |key: &HeldKey| DeviceClaim::make(&key.secret, device, Scope::All, end);
+        let claims: Result<Vec<DeviceClaim>, _> = keys.into_iter().map(make).collect();
+        let claims = claims.map_err(|error| Error::Damaged(error.to_string()))?;
+        self.accounts().put_claims(&self.uid, &claims)
+    }
+}
+
+impl Session {
+    pub(crate) fn uid(&self) -> &str {
+        &self.uid
+    }
+
+    pub(crate) fn find_keys(&self, key: &KeyRef) -> Vec<(KeyId, Arc<SecretKey>)> {
+        self.keys.read().find(key)
+    }
+
+    fn accounts(&self) -> &Accounts {
+        self.instance.accounts()
+    }
+
+    fn record(&self) -> Result<UserRecord> {
+        let gone = || Error::Damaged(format!("user {:?} is gone", self.name));
+        self.accounts().user(&self.name)?.ok_or_else(gone)
+    }
+
+    fn put_prefs(&self, prefs: UserDatabasePreferences) -> Result<()> {
+        self.accounts().put_tracked(&self.uid, &prefs)
+    }
+
+    /// Takes the `auth` section out of the settings of a new database and adds the owner and the recovery keys.
+    fn authority_of_new(
+        &self,
+        mut settings: Doc,
+        owner: &HeldKey,
+    ) -> Result<(Doc, Vec<AuthRecord>)> {
+        let given = match settings.remove("auth") {
+            Some(section) => section.to_json(),
+            None => serde_json::json!({}),
+        };
+        let section = given.as_object().ok_or(Error::Text {
+            what: "the auth section",
+            form: "a map",
+        })?;
+        let mut own = vec![AuthRecord::grant(
+            owner.id().public_key(),
+            Permission::Admin(0),
+            KeyName::new(&owner.name)?,
+        )];
+        for (id, key) in self
+            .keys
+            .read()
+            .iter()
+            .filter(|(_, key)| key.role == KeyRole::Recovery)
+        {
+            let (right, name) = (Right::Recovery, KeyName::new(&key.name)?);
+            own.push(AuthRecord::Grant {
+                key: id.public_key(),
+                right,
+                name,
+            });
+        }
+        let mut records = eidetica_auth::records_from_json(section)?;
+        records.retain(|record| match record {
+            AuthRecord::Grant { key, .. } => !own
+                .iter()
+                .any(|own| matches!(own, AuthRecord::Grant { key: k, .. } if k == key)),
+            _ => true,
+        });
+        records.extend(own);
+        Ok((settings, records))
+    }
+}
+
+/// The one key of the user that `key` names.
+fn own_key<'a>(keys: &'a Keyring, key: &KeyRef) -> Result<(KeyId, &'a HeldKey)> {
+    let found: Vec<KeyId> = keys.find(key).into_iter().map(|(id, _)| id).collect();
+    match (found.as_slice(), key) {
+        ([id], _) => keys
+            .get(*id)
+            .map(|held| (*id, held))
+            .ok_or_else(|| Error::NoSuchKey(key.clone())),
+        ([_, _, ..], KeyRef::Name(name)) => Err(Error::AmbiguousKey {
+            name: name.clone(),
+            found,
+        }),
+        _ => Err(Error::NoSuchKey(key.clone())),
+    }
+}
+
+/// A user's name is a key's name that is not empty.
+fn check_user_name(name: &str) -> Result<()> {
+    KeyName::new(name)?;
+    if name.is_empty() {
+        return Err(Error::Text {
+            what: "a user name",
+            form: "1 to 255 bytes without control characters",
+        });
+    }
+    Ok(())
+}

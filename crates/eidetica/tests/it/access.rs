@@ -1,0 +1,280 @@
+use eidetica::{
+    Error,
+    auth::{Permission, Right},
+    crdt::Doc,
+};
+use serde_json::json;
+
+use crate::{Disk, database, instance, named, read, user, write};
+
+fn with_auth(name: &str, section: &[(&str, serde_json::Value)]) -> Doc {
+    let mut auth = Doc::new();
+    for (name, entry) in section {
+        auth.set_json(*name, entry.clone()).unwrap();
+    }
+    let mut settings = named(name);
+    settings.set_doc("auth", auth);
+    settings
+}
+
+#[test]
+fn a_new_database_belongs_to_its_owner_with_the_recovery_key_above() {
+    let alice = user(&instance(), "alice");
+    let db = database(&alice, "notes");
+    assert_eq!(
+        db.settings().unwrap().name().unwrap().as_deref(),
+        Some("notes")
+    );
+    let rights: Vec<_> = alice
+        .list_keys()
+        .unwrap()
+        .into_iter()
+        .map(|key| {
+            (
+                key.is_default,
+                db.settings().unwrap().right_of(&key.id.public_key()),
+            )
+        })
+        .collect();
+    assert!(
+        rights.contains(&(true, Some(Right::Permission(Permission::Admin(0))))),
+        "{rights:?}"
+    );
+    assert!(
+        rights.contains(&(false, Some(Right::Recovery))),
+        "{rights:?}"
+    );
+    write(&db, "monday", "buy milk").unwrap();
+    assert_eq!(read(&db, "monday").as_deref(), Some("buy milk"));
+}
+
+#[test]
+fn the_auth_section_of_the_settings_is_merged_with_the_owner() {
+    let instance = instance();
+    let (alice, bob) = (user(&instance, "alice"), user(&instance, "bob"));
+    let bobs = bob.get_default_key().unwrap();
+    let section = [
+        (
+            "*",
+            json!({"pubkey": "*", "permissions": {"Write": 10}, "status": "Active"}),
+        ),
+        (
+            "bob",
+            json!({"pubkey": bobs.as_str(), "permissions": {"Admin": 2}, "status": "Active"}),
+        ),
+        // The owner cannot make itself less than the owner.
+        (
+            "me",
+            json!({"pubkey": alice.get_default_key().unwrap().as_str(), "permissions": "Read", "status": "Active"}),
+        ),
+    ];
+    let db = alice
+        .create_database(
+            with_auth("Team Database", &section),
+            alice.get_default_key().unwrap(),
+        )
+        .unwrap();
+    let settings = db.settings().unwrap();
+    assert_eq!(settings.wildcard(), Some(Permission::Write(10)));
+    assert_eq!(
+        settings.right_of(&bobs.public_key()),
+        Some(Permission::Admin(2).into())
+    );
+    let owner = alice.get_default_key().unwrap();
+    assert_eq!(
+        settings.right_of(&owner.public_key()),
+        Some(Permission::Admin(0).into())
+    );
+    assert_eq!(
+        settings.get("auth").unwrap(),
+        None,
+        "authority is no part of the settings document"
+    );
+    write(&db, "a", "1").unwrap();
+
+    let carol = user(&instance, "carol");
+    write(&carol.open_database(db.root_id()).unwrap(), "b", "2").unwrap();
+    assert_eq!(read(&db, "b").as_deref(), Some("2"));
+}
+
+#[test]
+fn settings_with_a_bad_auth_section_make_no_database() {
+    let instance = instance();
+    let alice = user(&instance, "alice");
+    let key = alice.get_default_key().unwrap();
+    let entry = |permissions: serde_json::Value| json!({"pubkey": "*", "permissions": permissions, "status": "Active"});
+    let bad = [
+        with_auth("x", &[("*", entry(json!({"Admin": 0})))]),
+        with_auth("x", &[("*", entry(json!("Everything")))]),
+        with_auth(
+            "x",
+            &[(
+                "bob",
+                json!({"pubkey": "ed25519:abc", "permissions": "Read", "status": "Active"}),
+            )],
+        ),
+        with_auth(
+            "x",
+            &[(
+                "bob",
+                json!({"pubkey": format!("ed25519:{}", "00".repeat(32)), "permissions": "Read", "status": "Active"}),
+            )],
+        ),
+        with_auth("x", &[("bob", json!("Admin"))]),
+    ];
+    for settings in bad {
+        assert!(alice.create_database(settings, key).is_err());
+    }
+    let mut settings = named("x");
+    settings.set_string("auth", "everybody");
+    assert!(matches!(
+        alice.create_database(settings, key),
+        Err(Error::Text { .. })
+    ));
+    assert!(instance.list_databases().unwrap().is_empty());
+}
+
+#[test]
+fn who_has_no_right_opens_nothing() {
+    let instance = instance();
+    let (alice, bob) = (user(&instance, "alice"), user(&instance, "bob"));
+    let db = database(&alice, "notes");
+    assert!(
+        matches!(bob.open_database(db.root_id()), Err(Error::NoAccess(id)) if id == db.root_id())
+    );
+    assert_eq!(bob.find_key(db.root_id()).unwrap(), None);
+    let forced = bob
+        .open_database_with_key(db.root_id(), bob.get_default_key().unwrap())
+        .unwrap();
+    assert!(write(&forced, "a", "1").is_err());
+    assert_eq!(read(&db, "a"), None);
+    let elsewhere = database(&user(&crate::instance(), "alice"), "other");
+    assert!(matches!(
+        alice.open_database(elsewhere.root_id()),
+        Err(Error::NoDatabase(_))
+    ));
+    assert!(matches!(
+        alice.open_database("abc"),
+        Err(Error::Text { .. })
+    ));
+}
+
+#[test]
+fn the_best_key_of_the_user_is_found() {
+    let instance = instance();
+    let (alice, bob) = (user(&instance, "alice"), user(&instance, "bob"));
+    let strong = bob.add_private_key(Some("strong")).unwrap();
+    let weak = bob.get_default_key().unwrap();
+    let db = database(&alice, "notes");
+    let grant = |key: eidetica::KeyId, permission| {
+        let op = db.new_operation().unwrap();
+        op.settings()
+            .grant(key.public_key(), permission, "")
+            .unwrap();
+        op.commit().unwrap();
+    };
+    grant(weak, Permission::Read);
+    assert_eq!(bob.find_key(db.root_id()).unwrap(), Some(weak));
+    grant(strong, Permission::Write(5));
+    assert_eq!(bob.find_key(db.root_id()).unwrap(), Some(strong));
+    assert_eq!(
+        bob.open_database(db.root_id()).unwrap().default_auth_key(),
+        strong
+    );
+    grant(weak, Permission::Write(5));
+    assert_eq!(
+        bob.find_key(db.root_id()).unwrap(),
+        Some(weak),
+        "the default key first among equals"
+    );
+}
+
+#[test]
+fn a_weaker_admin_grants_less_than_it_has() {
+    let instance = instance();
+    let (alice, bob) = (user(&instance, "alice"), user(&instance, "bob"));
+    let bobs = bob.get_default_key().unwrap().public_key();
+    let db = database(&alice, "notes");
+    let op = db.new_operation().unwrap();
+    op.settings()
+        .grant(bobs, Permission::Admin(5), "bob")
+        .unwrap();
+    op.commit().unwrap();
+    let bobs_db = bob.open_database(db.root_id()).unwrap();
+    let carol = user(&instance, "carol")
+        .get_default_key()
+        .unwrap()
+        .public_key();
+    let grant = |permission| {
+        let op = bobs_db.new_operation()?;
+        op.settings().grant(carol, permission, "carol")?;
+        op.commit()?;
+        eidetica::Result::Ok(())
+    };
+    for too_much in [
+        Permission::Admin(0),
+        Permission::Admin(4),
+        Permission::Admin(5),
+    ] {
+        assert!(grant(too_much).is_err(), "{too_much}");
+    }
+    assert_eq!(db.settings().unwrap().right_of(&carol), None);
+    grant(Permission::Admin(6)).unwrap();
+    assert_eq!(
+        db.settings().unwrap().right_of(&carol),
+        Some(Permission::Admin(6).into())
+    );
+}
+
+#[test]
+fn databases_are_there_after_a_restart() {
+    let disk = Disk::new();
+    let alice = user(&disk.open(), "alice");
+    let db = database(&alice, "notes");
+    write(&db, "a", "1").unwrap();
+    let (id, alice) = (db.root_id(), alice.name().to_owned());
+    drop(db);
+    let instance = disk.open();
+    assert_eq!(instance.list_databases().unwrap(), [id]);
+    let db = instance
+        .login_user(&alice, None)
+        .unwrap()
+        .open_database(id.to_string())
+        .unwrap();
+    assert_eq!(read(&db, "a").as_deref(), Some("1"));
+    write(&db, "a", "2").unwrap();
+    assert_eq!(read(&db, "a").as_deref(), Some("2"));
+}
+
+#[test]
+fn writers_that_conflict_are_told_and_transact_tries_again() {
+    let alice = user(&instance(), "alice");
+    let db = database(&alice, "notes");
+    write(&db, "n", "0").unwrap();
+    let (first, second) = (db.new_operation().unwrap(), db.new_operation().unwrap());
+    for op in [&first, &second] {
+        let read: Option<String> = op.doc("data").unwrap().get_as("n").unwrap();
+        op.doc("data")
+            .unwrap()
+            .set("n", format!("{}+", read.unwrap()))
+            .unwrap();
+    }
+    first.commit().unwrap();
+    let error = eidetica::Error::from(second.commit().unwrap_err());
+    assert!(error.is_conflict(), "{error}");
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..5 {
+                    db.transact(|op| {
+                        let doc = op.doc("data")?;
+                        let read: Option<String> = doc.get_as("n")?;
+                        Ok(doc.set("n", format!("{}+", read.unwrap_or_default()))?)
+                    })
+                    .unwrap();
+                }
+            });
+        }
+    });
+    assert_eq!(read(&db, "n").unwrap(), format!("0+{}", "+".repeat(20)));
+}

@@ -1,0 +1,67 @@
+//! Tests of `eidetica` through its public surface.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+mod access;
+mod callbacks;
+mod keys;
+mod secrets;
+mod tracking;
+mod users;
+
+use std::sync::Arc;
+
+use eidetica::{
+    Database, Instance, User, backend::Backend, backend::database::InMemory, crdt::Doc,
+};
+use eidetica_testkit::RecordingEngine;
+
+/// A memory backend that outlives the instances on it.
+#[derive(Clone)]
+struct Disk(Arc<dyn Backend>);
+
+impl Disk {
+    fn new() -> Self {
+        Self(Arc::new(InMemory::new()))
+    }
+
+    fn open(&self) -> Instance {
+        Instance::open(Box::new(RecordingEngine::new(Arc::clone(&self.0)))).unwrap()
+    }
+}
+
+fn instance() -> Instance {
+    Instance::open(Box::new(InMemory::new())).unwrap()
+}
+
+/// A new passwordless user, logged in.
+fn user(instance: &Instance, name: &str) -> User {
+    instance.create_user(name, None).unwrap();
+    instance.login_user(name, None).unwrap()
+}
+
+fn named(name: &str) -> Doc {
+    let mut settings = Doc::new();
+    settings.set_string("name", name);
+    settings
+}
+
+fn database(user: &User, name: &str) -> Database {
+    user.create_database(named(name), user.get_default_key().unwrap())
+        .unwrap()
+}
+
+fn write(database: &Database, path: &str, value: &str) -> eidetica::Result<()> {
+    let op = database.new_operation()?;
+    op.doc("data")?.set(path, value)?;
+    op.commit()?;
+    Ok(())
+}
+
+fn read(database: &Database, path: &str) -> Option<String> {
+    database.doc("data").unwrap().get_as(path).unwrap()
+}

@@ -1,0 +1,187 @@
+//! Nothing secret shows: not in logs, not in Debug output, not in stored rows.
+
+use std::{
+    io,
+    sync::{Arc, Mutex},
+};
+
+use eidetica::{User, backend::Backend};
+use eidetica_storage::{Direction, Engine, KeyRange, ScanLimit, Space};
+use tracing_subscriber::fmt::MakeWriter;
+
+use crate::{Disk, database, named, read, write};
+
+const PASSWORD: &str = "correct horse battery staple";
+
+/// The texts and bytes that must not show: every private key of the user as hex, as bytes and as a list of numbers, and the password.
+fn forbidden(user: &User, password: Option<&str>) -> Vec<Vec<u8>> {
+    let mut forbidden: Vec<Vec<u8>> = password
+        .iter()
+        .map(|password| password.as_bytes().to_vec())
+        .collect();
+    for key in user.list_keys().unwrap() {
+        let secret = user.export_private_key(key.id, password).unwrap();
+        let seed = *secret.expose();
+        let hex = secret
+            .expose_text()
+            .trim_start_matches("ed25519-secret:")
+            .to_owned();
+        let numbers = format!("{seed:?}");
+        forbidden.extend([
+            seed.to_vec(),
+            hex.to_uppercase().into_bytes(),
+            hex.into_bytes(),
+        ]);
+        forbidden.push(numbers.trim_matches(['[', ']']).as_bytes().to_vec());
+    }
+    forbidden
+}
+
+fn assert_absent(haystack: &[u8], forbidden: &[Vec<u8>], place: &str) {
+    for needle in forbidden {
+        // A part of a secret is a secret.
+        let needle = &needle[..needle.len().min(16)];
+        let found = haystack
+            .windows(needle.len())
+            .any(|window| window == needle);
+        assert!(!found, "a secret shows in {place}");
+    }
+}
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Log {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
+#[test]
+fn logs_at_trace_level_hold_no_secret() {
+    let log = Log::default();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_writer(log.clone())
+        .finish();
+    let (disk, mut secrets) = (Disk::new(), Vec::new());
+    tracing::subscriber::with_default(subscriber, || {
+        tracing::trace!("a line, so that the log is known to work");
+        let instance = disk.open();
+        instance.create_user("alice", Some(PASSWORD)).unwrap();
+        let alice = instance.login_user("alice", Some(PASSWORD)).unwrap();
+        drop(instance.login_user("alice", Some("wrong")));
+        alice.add_private_key(Some("backup")).unwrap();
+        let db = database(&alice, "notes");
+        db.on_local_write(|_, _, _| Err(eidetica::Error::Closed))
+            .unwrap();
+        write(&db, "a", "1").unwrap();
+        drop(alice.create_database(named("x"), "nonsense"));
+        alice
+            .change_password(Some(PASSWORD), Some("another"))
+            .unwrap();
+        alice
+            .change_password(Some("another"), Some(PASSWORD))
+            .unwrap();
+        secrets = forbidden(&alice, Some(PASSWORD));
+        drop(disk.open().login_user("alice", Some(PASSWORD)).unwrap());
+    });
+    let text = log.0.lock().unwrap();
+    assert!(text.len() > 20);
+    assert_absent(&text, &secrets, "the log");
+}
+
+#[test]
+fn debug_output_holds_no_secret() {
+    let instance = Disk::new().open();
+    instance.create_user("alice", Some(PASSWORD)).unwrap();
+    let alice = instance.login_user("alice", Some(PASSWORD)).unwrap();
+    let db = database(&alice, "notes");
+    let errors = [
+        instance
+            .login_user("alice", Some("wrong horse battery"))
+            .unwrap_err(),
+        alice.set_default_key("nonsense").unwrap_err(),
+    ];
+    let shown = format!(
+        "{instance:#?} {alice:#?} {db:#?} {errors:#?} {:#?}",
+        alice.list_keys().unwrap()
+    );
+    let mut secrets = forbidden(&alice, Some(PASSWORD));
+    secrets.push(b"wrong horse battery".to_vec());
+    assert_absent(shown.as_bytes(), &secrets, "Debug output");
+}
+
+/// Every stored key and value.
+fn stored(engine: &dyn Engine) -> Vec<u8> {
+    let snapshot = engine.snapshot().unwrap();
+    let mut bytes = Vec::new();
+    for space in Space::ALL {
+        let page = snapshot
+            .scan(
+                space,
+                &KeyRange::all(),
+                Direction::Forward,
+                ScanLimit::rows(100_000),
+            )
+            .unwrap();
+        assert!(!page.more);
+        for row in page.rows {
+            bytes.extend_from_slice(&row.key);
+            bytes.extend_from_slice(&row.value);
+        }
+    }
+    bytes
+}
+
+#[test]
+fn the_keys_of_a_user_with_a_password_are_stored_sealed() {
+    let disk = Disk::new();
+    let instance = disk.open();
+    instance.create_user("alice", Some(PASSWORD)).unwrap();
+    let alice = instance.login_user("alice", Some(PASSWORD)).unwrap();
+    alice.add_private_key(Some("backup")).unwrap();
+    let engine: &dyn Backend = &*disk.0;
+    let bytes = stored(engine);
+    let public = alice.get_default_key().unwrap();
+    assert!(
+        bytes
+            .windows(64)
+            .any(|window| window == &public.as_str().as_bytes()[8..]),
+        "the scan finds what is there"
+    );
+    assert_absent(&bytes, &forbidden(&alice, Some(PASSWORD)), "the rows");
+}
+
+#[test]
+fn setting_a_password_leaves_no_open_key_behind() {
+    let disk = Disk::new();
+    let instance = disk.open();
+    instance.create_user("alice", None).unwrap();
+    let alice = instance.login_user("alice", None).unwrap();
+    let open = stored(&*disk.0);
+    alice.change_password(None, Some(PASSWORD)).unwrap();
+    let sealed = stored(&*disk.0);
+    assert_ne!(open, sealed);
+    assert_absent(&sealed, &forbidden(&alice, Some(PASSWORD)), "the rows");
+    // What an older copy of the rows opens does not open the present ones.
+    drop(alice);
+    assert!(disk.open().login_user("alice", None).is_err());
+    let alice = disk.open().login_user("alice", Some(PASSWORD)).unwrap();
+    let db = database(&alice, "notes");
+    write(&db, "a", "1").unwrap();
+    assert_eq!(read(&db, "a").as_deref(), Some("1"));
+}
