@@ -1,1 +1,54 @@
 //! Databases, transactions, typed stores and ingest.
+//!
+//! [`Databases`] keeps all databases of an instance in one storage engine. A [`Database`] is read
+//! through typed views ([`DocView`], [`TableView`], [`SettingsView`]) and changed by a [`Transaction`],
+//! which makes one signed entry; entries of others come in by [`Databases::ingest`]. Every entry is
+//! judged by the same function on every way in.
+//!
+//! What a reader may rely on:
+//!
+//! - Reads, callbacks and peers see what is durable, in the order of arrival, and nothing else.
+//! - The state is a pure function of the set of entries: replicas that hold the same entries show the
+//!   same, whatever order they came in.
+//! - No commit, read or lookup scans history, state or tips.
+//!
+//! This crate does no I/O of its own and knows no clock; randomness comes from [`Config::seed`].
+
+mod apply;
+mod asof;
+mod authority;
+mod commit;
+mod core;
+mod database;
+mod databases;
+mod deferred;
+mod edits;
+mod entropy;
+mod error;
+mod events;
+mod ingest;
+pub mod limits;
+mod local;
+mod overlay;
+mod pending;
+mod query;
+mod registry;
+mod rows;
+mod seal;
+mod shared;
+mod source;
+mod stores;
+mod transaction;
+
+pub use asof::AsOf;
+pub use database::Database;
+pub use databases::{
+    Config, Cursor, DatabaseInfo, Databases, HeaderSummary, NewDatabase, PackPage,
+};
+pub use edits::Edits;
+pub use error::{Blame, Error, Reject, Result};
+pub use events::{CallbackError, CallbackId, Origin, WriteEvent};
+pub use ingest::{IngestReport, IngestRequest};
+pub use local::{LocalDatabase, LocalTransaction};
+pub use stores::{DocStore, DocView, Rows, SettingsStore, SettingsView, Table, TableRows, TableView};
+pub use transaction::{Operation, Transaction};

@@ -1,0 +1,216 @@
+//! One database: what is kept of it in memory, and its sequencer.
+//!
+//! The *sequencer* is the lock under which entries get their place: parents, height, id, arrival number
+//! and rows. What it stages is ahead of the engine until the batch is written, in the order of staging.
+//! A batch that cannot be written makes everything staged after it worthless: the sequencer is dropped
+//! and loaded again from the engine by the next who needs it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use eidetica_crdt::StoreKind;
+use eidetica_entry::dag::Budget;
+use eidetica_entry::{Entry, Id, Ids, ParentInfo, Stamp, StoreName, derive_settings};
+use eidetica_storage::log::{DatabaseLog, LogError, LogReader, LogWriter};
+use eidetica_storage::{Snapshot, Space};
+use parking_lot::{MappedMutexGuard, Mutex, MutexGuard, RwLock};
+
+use crate::Database;
+use crate::authority::{Authority, SettingsSource};
+use crate::deferred::Deferred;
+use crate::error::{Error, Result};
+use crate::events::Events;
+use crate::overlay::Overlay;
+use crate::pending::Pool;
+use crate::registry::Registry;
+use crate::rows::StoreSlot;
+use crate::shared::Shared;
+
+/// Begins the keys of registry rows in [`Space::Meta`].
+const STORES: &[u8] = b"S";
+
+/// One open database.
+pub(crate) struct Core {
+    pub(crate) id: Id,
+    pub(crate) log: DatabaseLog,
+    pub(crate) registry: RwLock<Registry>,
+    pub(crate) authority: Authority,
+    pub(crate) pool: Mutex<Pool>,
+    pub(crate) events: Events,
+    sequencer: Mutex<Option<Sequencer>>,
+    /// The version of the newest batch that is in the engine.
+    version: AtomicU64,
+    /// The number of the newest staged batch that is in the engine.
+    settled: AtomicU64,
+    /// Whether state rows are behind the entries.
+    behind: AtomicBool,
+}
+
+/// What is staged; see the module.
+pub(crate) struct Sequencer {
+    pub(crate) writer: LogWriter,
+    pub(crate) overlay: Overlay,
+    /// Entries that are staged and not in the engine, with the number of their batch.
+    staged: VecDeque<(u64, ParentInfo)>,
+    /// The number of the last staged batch.
+    batches: u64,
+    /// Entries whose state is not written yet.
+    pub(crate) deferred: Deferred,
+    /// Whether something staged was not written.
+    failed: bool,
+}
+
+pub(crate) type Sequence<'a> = MappedMutexGuard<'a, Sequencer>;
+
+impl Core {
+    /// Opens a database that is in the engine. O(stores, tips).
+    pub(crate) fn load(shared: &Shared, log: DatabaseLog) -> Result<Self> {
+        let snapshot = shared.engine.snapshot()?;
+        let state = log.reader(&*snapshot).state()?;
+        let registry = load_registry(&log, &*snapshot)?;
+        Ok(Self {
+            id: log.id(),
+            registry: RwLock::new(registry),
+            authority: Authority::default(),
+            pool: Mutex::default(),
+            events: Events::new(Arc::clone(&shared.callbacks)),
+            sequencer: Mutex::new(None),
+            version: AtomicU64::new(state.version),
+            settled: AtomicU64::new(0),
+            behind: AtomicBool::new(!state.is_applied()),
+            log,
+        })
+    }
+
+    /// The version of what is in the engine: when it is the same before and after, nothing changed.
+    pub(crate) fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn is_behind(&self) -> bool {
+        self.behind.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_behind(&self, behind: bool) {
+        self.behind.store(behind, Ordering::Release);
+    }
+
+    pub(crate) fn slot(&self, name: &StoreName, kind: StoreKind) -> Option<StoreSlot> {
+        self.registry.read().slot(name, kind)
+    }
+
+    pub(crate) fn check_kind(&self, name: &StoreName, kind: StoreKind) -> Result<()> {
+        self.registry.read().check_kind(name, kind)
+    }
+
+    /// The sequencer, loaded if it has to be.
+    pub(crate) fn sequence(&self) -> Result<Sequence<'_>> {
+        let mut sequencer = self.sequencer.lock();
+        if sequencer.as_ref().is_none_or(|sequencer| sequencer.failed) {
+            *sequencer = Some(self.load_sequencer()?);
+        }
+        let mut sequence =
+            MutexGuard::try_map(sequencer, Option::as_mut).map_err(|_| Error::Stopped("no sequencer".into()))?;
+        sequence.settle(self.settled.load(Ordering::Acquire));
+        Ok(sequence)
+    }
+
+    fn load_sequencer(&self) -> Result<Sequencer> {
+        let writer = self.log.writer()?;
+        let snapshot = self.log.engine().snapshot()?;
+        *self.registry.write() = load_registry(&self.log, &*snapshot)?;
+        let state = writer.state();
+        self.set_behind(!state.is_applied());
+        self.events.forget(state.next_arrival);
+        Ok(Sequencer {
+            overlay: Overlay::default(),
+            staged: VecDeque::new(),
+            batches: self.settled.load(Ordering::Acquire),
+            deferred: Deferred::new(state.next_arrival),
+            failed: false,
+            writer,
+        })
+    }
+
+    /// Says that a batch could not be written: what was staged is worthless.
+    pub(crate) fn drop_sequencer(&self) {
+        *self.sequencer.lock() = None;
+    }
+
+    /// Says that a batch is in the engine: readers may know.
+    pub(crate) fn settle(&self, written: &Written) {
+        self.settled.fetch_max(written.number, Ordering::AcqRel);
+        self.version.fetch_max(written.version, Ordering::AcqRel);
+    }
+
+    /// Tells the callbacks what is in the engine. Called with no lock held.
+    pub(crate) fn announce(&self, written: &Written, database: &Database) {
+        self.events.durable(written.next_arrival, database);
+    }
+
+    /// The settings of a child of `parents`.
+    pub(crate) fn derive_settings(&self, parents: &[ParentInfo], reader: &LogReader<'_>) -> Result<Ids> {
+        let derived = derive_settings(parents, &reader.settings_dag(), &mut Budget::unlimited());
+        Ok(derived.map_err(LogError::from)?)
+    }
+
+    /// The durable tips, ascending.
+    pub(crate) fn tips(&self) -> Result<Vec<Stamp>> {
+        let snapshot = self.log.engine().snapshot()?;
+        Ok(self.log.reader(&*snapshot).state()?.tips)
+    }
+}
+
+pub(crate) fn registry_prefix(log: &DatabaseLog) -> Vec<u8> {
+    [STORES, &log.no().prefix()].concat()
+}
+
+fn load_registry(log: &DatabaseLog, snapshot: &dyn Snapshot) -> Result<Registry> {
+    Registry::load(Space::Meta, registry_prefix(log), log.no().0, snapshot)
+}
+
+/// What a staged batch leaves behind once it is in the engine.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Written {
+    pub(crate) number: u64,
+    pub(crate) version: u64,
+    pub(crate) next_arrival: u64,
+}
+
+impl SettingsSource for LogReader<'_> {
+    fn settings_entry(&self, id: &Id) -> Result<Option<Entry>> {
+        Ok(self.get(id)?)
+    }
+}
+
+impl Sequencer {
+    /// Says that something staged is not going to be written.
+    pub(crate) fn fail(&mut self) {
+        self.failed = true;
+    }
+
+    /// Forgets what is staged in batches up to `number`, which are in the engine.
+    pub(crate) fn settle(&mut self, number: u64) {
+        self.overlay.settle(number);
+        while self.staged.front().is_some_and(|(batch, _)| *batch <= number) {
+            self.staged.pop_front();
+        }
+    }
+
+    /// Keeps a staged entry in sight until its batch is in the engine.
+    pub(crate) fn add_staged(&mut self, number: u64, info: ParentInfo) {
+        self.staged.push_back((number, info));
+    }
+
+    /// A number for the next batch.
+    pub(crate) fn next_batch(&mut self) -> u64 {
+        self.batches += 1;
+        self.batches
+    }
+
+    /// What children need to know of an entry that is staged and not in the engine.
+    pub(crate) fn staged(&self, id: &Id) -> Option<&ParentInfo> {
+        self.staged.iter().map(|(_, info)| info).find(|info| info.id == *id)
+    }
+}

@@ -1,0 +1,278 @@
+//! [`Database`]: a handle on one database.
+
+use std::sync::Arc;
+
+use eidetica_auth::{AuthState, Right, SecretKey};
+use eidetica_crdt::StoreKind;
+use eidetica_entry::{Entry, Id, PublicKey, Stamp, StoreName};
+use eidetica_storage::Batch;
+use eidetica_storage::commit::Lane;
+
+use crate::core::{Core, Sequencer, Written};
+use crate::edits::NoRows;
+use crate::error::{Error, Result};
+use crate::events::{CallbackError, CallbackId, Origin, WriteEvent};
+use crate::overlay::View;
+use crate::query::DynRows;
+use crate::rows::StoreRows;
+use crate::shared::Shared;
+use crate::source::{Reader, Source};
+use crate::stores::{DocView, SettingsView, TableView};
+use crate::{AsOf, Transaction, limits};
+
+/// One database of an instance. A cheap handle, with the key that its transactions sign with, if any.
+#[derive(Clone)]
+pub struct Database {
+    shared: Arc<Shared>,
+    core: Arc<Core>,
+    key: Option<Arc<SecretKey>>,
+}
+
+impl std::fmt::Debug for Database {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Database").field(&self.core.id).finish()
+    }
+}
+
+impl Database {
+    pub(crate) fn new(shared: Arc<Shared>, core: Arc<Core>) -> Self {
+        Self { shared, core, key: None }
+    }
+
+    pub(crate) fn core(&self) -> &Core {
+        &self.core
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    /// The same database with this key to sign with.
+    #[must_use]
+    pub fn with_key(&self, key: Arc<SecretKey>) -> Self {
+        Self { key: Some(key), ..self.clone() }
+    }
+
+    /// The key that transactions sign with.
+    pub fn key(&self) -> Option<&Arc<SecretKey>> {
+        self.key.as_ref()
+    }
+
+    /// The id: that of the root entry.
+    pub fn id(&self) -> Id {
+        self.core.id
+    }
+
+    /// The name in the settings; `None` if it has none.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn name(&self) -> Result<Option<String>> {
+        let doc = DocView::settings(Reader::Source(Source::Database(self.clone())));
+        Ok(doc.get("name")?.and_then(|name| name.as_text().map(str::to_owned)))
+    }
+
+    /// The tips: the effective entries that are nobody's parents, ascending.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn tips(&self) -> Result<Vec<Stamp>> {
+        self.core.tips()
+    }
+
+    /// How many entries there are.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn entry_count(&self) -> Result<u64> {
+        let snapshot = self.shared.engine.snapshot()?;
+        Ok(self.core.log.reader(&*snapshot).state()?.entries())
+    }
+
+    /// A number that grows with every change: two reads between which it stayed saw the same state.
+    pub fn version(&self) -> u64 {
+        self.core.version()
+    }
+
+    /// One entry. May decode a stored pack.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn get(&self, id: &Id) -> Result<Option<Entry>> {
+        let snapshot = self.shared.engine.snapshot()?;
+        Ok(self.core.log.reader(&*snapshot).get(id)?)
+    }
+
+    /// All stores that anything was written to, `_settings` among them.
+    pub fn stores(&self) -> Vec<(StoreName, StoreKind)> {
+        let all = self.core.registry.read().all();
+        all.into_iter().map(|(name, kind, _)| (name, kind)).collect()
+    }
+
+    /// Begins a transaction on the present state.
+    pub fn new_transaction(&self) -> Transaction {
+        Transaction::new(self, Source::Database(self.clone()))
+    }
+
+    /// The guide's name of [`new_transaction`](Self::new_transaction).
+    pub fn new_operation(&self) -> Transaction {
+        self.new_transaction()
+    }
+
+    /// Begins a transaction whose entry forks from `frontier`: its parents are the maximal ones of these
+    /// entries, and it reads and edits the state as of them. It never conflicts.
+    ///
+    /// # Errors
+    /// [`Error::NoEntry`] for an entry that is not here.
+    pub fn new_transaction_at(&self, frontier: &[Id]) -> Result<Transaction> {
+        Ok(Transaction::new(self, Source::AsOf(AsOf::new(self, frontier)?)))
+    }
+
+    /// Runs `work` in a transaction and commits it; again while what it read has changed meanwhile.
+    ///
+    /// # Errors
+    /// Those of `work`, of the commit, and a conflict after [`limits::TRANSACT_ATTEMPTS`] attempts.
+    pub fn transact<T>(&self, mut work: impl FnMut(&Transaction) -> Result<T>) -> Result<T> {
+        let mut attempts = 0;
+        loop {
+            let transaction = self.new_transaction();
+            let result = work(&transaction)?;
+            attempts += 1;
+            match transaction.commit() {
+                Err(error) if error.is_conflict() && attempts < limits::TRANSACT_ATTEMPTS => {}
+                done => return done.map(|_| result),
+            }
+        }
+    }
+
+    /// A document to read.
+    ///
+    /// # Errors
+    /// A bad name, or a store of another kind.
+    pub fn doc(&self, name: &str) -> Result<DocView<'static>> {
+        DocView::open(Reader::Source(Source::Database(self.clone())), name)
+    }
+
+    /// A table to read, whose rows have the form of `T`.
+    ///
+    /// # Errors
+    /// A bad name, or a store of another kind.
+    pub fn table<T>(&self, name: &str) -> Result<TableView<'static, T>> {
+        TableView::open(Reader::Source(Source::Database(self.clone())), name)
+    }
+
+    /// The settings to read.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn settings(&self) -> Result<SettingsView<'static>> {
+        Ok(SettingsView::new(Reader::Source(Source::Database(self.clone())), self.authority()?))
+    }
+
+    /// The database as of a frontier: the past of these entries.
+    ///
+    /// # Errors
+    /// [`Error::NoEntry`] for an entry that is not here.
+    pub fn as_of(&self, frontier: &[Id]) -> Result<AsOf> {
+        AsOf::new(self, frontier)
+    }
+
+    /// Who may do what at present. O(1) unless the settings have changed.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn authority(&self) -> Result<AuthState> {
+        let snapshot = self.shared.engine.snapshot()?;
+        let reader = self.core.log.reader(&*snapshot);
+        let tips: Vec<Id> = reader.state()?.tips.iter().map(|tip| tip.id).collect();
+        let mut infos = Vec::with_capacity(tips.len());
+        for (tip, info) in tips.iter().zip(reader.parent_infos(&tips)?) {
+            infos.push(info.ok_or(Error::NoEntry(*tip))?);
+        }
+        let settings = self.core.derive_settings(&infos, &reader)?;
+        self.core.authority.at(&settings, &reader)
+    }
+
+    /// What a key may do at present, by a grant or by the wildcard.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn right_of(&self, key: &PublicKey) -> Result<Option<Right>> {
+        Ok(self.authority()?.right_of(key))
+    }
+
+    /// Calls `call` for every entry that is committed through this instance, once it is durable, in the
+    /// order of arrival, on the thread of some writer, with no lock held. Its error is logged and counted and
+    /// undoes nothing.
+    ///
+    /// # Errors
+    /// More than [`limits::CALLBACKS`].
+    pub fn on_local_write(
+        &self,
+        call: impl Fn(&WriteEvent, &Self) -> Result<(), CallbackError> + Send + Sync + 'static,
+    ) -> Result<CallbackId> {
+        self.core.events.own.register(Some(Origin::Local), call)
+    }
+
+    /// Like [`on_local_write`](Self::on_local_write) for entries that come from elsewhere.
+    ///
+    /// # Errors
+    /// More than [`limits::CALLBACKS`].
+    pub fn on_remote_write(
+        &self,
+        call: impl Fn(&WriteEvent, &Self) -> Result<(), CallbackError> + Send + Sync + 'static,
+    ) -> Result<CallbackId> {
+        self.core.events.own.register(Some(Origin::Remote), call)
+    }
+
+    /// Stops calling a callback; says whether there was one.
+    pub fn remove_callback(&self, id: CallbackId) -> bool {
+        self.core.events.own.unregister(id)
+    }
+
+    /// How many callbacks have failed since the database was opened.
+    pub fn callback_failures(&self) -> u64 {
+        self.core.events.failures()
+    }
+
+    /// How many entries wait for their ancestors, and their bytes.
+    pub fn pending(&self) -> (usize, usize) {
+        let pool = self.core.pool.lock();
+        (pool.len(), pool.bytes())
+    }
+
+    pub(crate) fn read<T>(
+        &self,
+        name: &StoreName,
+        kind: StoreKind,
+        read: impl FnOnce(u64, &DynRows<'_>) -> Result<T>,
+    ) -> Result<T> {
+        self.catch_up()?;
+        // Before the snapshot: whoever reads at this version again sees no less.
+        let version = self.core.version();
+        let snapshot = self.shared.engine.snapshot()?;
+        match self.core.slot(name, kind) {
+            Some(slot) => read(version, &StoreRows { view: View::durable(&*snapshot), slot }),
+            None => read(version, &NoRows),
+        }
+    }
+
+    pub(crate) fn lane(&self) -> Lane {
+        Lane(u64::from(self.core.log.no().0))
+    }
+
+    /// Writes a batch while the database's lock is held. All earlier batches are in the engine then too.
+    pub(crate) fn write_locked(&self, sequencer: &mut Sequencer, batch: Batch, written: Written) -> Result<()> {
+        match self.shared.group.write(self.lane(), batch, self.shared.durability) {
+            Ok(()) => {
+                sequencer.settle(written.number);
+                self.core.settle(&written);
+                Ok(())
+            }
+            Err(error) => {
+                sequencer.fail();
+                Err(error.into())
+            }
+        }
+    }
+}

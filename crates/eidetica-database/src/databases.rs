@@ -1,0 +1,457 @@
+//! [`Databases`]: all databases of one instance.
+
+use std::collections::HashMap;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use eidetica_auth::{AuthState, Right, SecretKey, SettingsPayload, Verdict, judge};
+use eidetica_crdt::{Doc, Edit, Locator, StoreKind, Value, lower};
+use eidetica_entry::dag::Budget;
+use eidetica_entry::{Draft, Entry, Height, Id, PublicKey, Stamp, StoreName};
+use eidetica_storage::commit::GroupCommit;
+use eidetica_storage::log::{CacheSize, DatabaseLog, EntryLog};
+use eidetica_storage::{Batch, Durability, Engine};
+use parking_lot::Mutex;
+
+use crate::core::Core;
+use crate::edits::NoRows;
+use crate::entropy::Entropy;
+use crate::error::{Error, Reject, Result};
+use crate::events::{CallbackError, CallbackId, Callbacks, Origin, WriteEvent};
+use crate::ingest::{IngestReport, IngestRequest, Wave, waves};
+use crate::shared::Shared;
+use crate::{Database, LocalDatabase, limits, local};
+
+/// How an instance keeps its databases.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Config {
+    /// 32 unpredictable bytes, fresh for every opening: what batch verification, list positions and
+    /// root entries draw their randomness from.
+    pub seed: [u8; 32],
+    /// When a commit returns.
+    pub durability: Durability,
+    /// Bytes of decoded packs to keep in memory.
+    pub cache_bytes: u64,
+}
+
+impl Config {
+    /// Durable commits and the default cache, with this seed.
+    pub fn new(seed: [u8; 32]) -> Self {
+        Self { seed, durability: Durability::default(), cache_bytes: CacheSize::default().0 }
+    }
+}
+
+/// All databases of one instance, over one engine. A cheap handle.
+#[derive(Clone)]
+pub struct Databases(Arc<Shared>);
+
+/// A database as it is shown to somebody who may read it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DatabaseInfo {
+    /// Its id.
+    pub id: Id,
+    /// Its name; empty if it has none.
+    pub name: String,
+    /// How many entries it has.
+    pub entries: u64,
+}
+
+/// An entry's place in the history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeaderSummary {
+    /// Height and id.
+    pub stamp: Stamp,
+    /// Its parents, ascending.
+    pub parents: Vec<Id>,
+}
+
+/// Where a [`Databases::difference`] goes on. It holds the walked difference, so keep it no longer than
+/// the transfer.
+#[derive(Clone, Debug)]
+pub struct Cursor {
+    difference: eidetica_storage::log::Difference,
+    next: u64,
+    tips: Vec<Stamp>,
+}
+
+/// Some packs of a difference.
+#[derive(Clone, Debug)]
+pub struct PackPage {
+    /// Packs to be read in this order.
+    pub packs: Vec<Bytes>,
+    /// Where to go on; `None` if these are the last.
+    pub next: Option<Cursor>,
+    /// The tips that whoever has taken in all pages has in full.
+    pub done_tips: Vec<Stamp>,
+}
+
+/// What a new database begins with.
+#[derive(Clone, Debug, Default)]
+pub struct NewDatabase {
+    /// Authority records: who may do what. The author needs an admin's right among them.
+    pub records: Vec<eidetica_auth::AuthRecord>,
+    /// Settings beside them: the name under `name`, policies.
+    pub settings: Doc,
+    /// The author's claim of when, in milliseconds since 1970.
+    pub timestamp_ms: Option<u64>,
+}
+
+impl std::fmt::Debug for Databases {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Databases").finish_non_exhaustive()
+    }
+}
+
+impl Databases {
+    /// Opens what is in the engine.
+    ///
+    /// # Errors
+    /// A newer format, damaged rows, the engine's.
+    pub fn open(engine: Arc<dyn Engine>, config: Config) -> Result<Self> {
+        let log = EntryLog::open(Arc::clone(&engine), CacheSize(config.cache_bytes))?;
+        Ok(Self(Arc::new(Shared {
+            group: GroupCommit::new(Arc::clone(&engine)),
+            engine,
+            log,
+            durability: config.durability,
+            entropy: Entropy::new(config.seed),
+            open: Mutex::new(HashMap::new()),
+            local: Mutex::new(HashMap::new()),
+            callbacks: Arc::new(Callbacks::default()),
+        })))
+    }
+
+    /// The engine below.
+    pub fn engine(&self) -> &Arc<dyn Engine> {
+        &self.0.engine
+    }
+
+    /// Makes a new database, whose root entry `key` signs. The handle signs with it too.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] if the records give the author no admin's right, settings beyond a limit, the
+    /// engine's.
+    pub fn create(&self, new: NewDatabase, key: Arc<SecretKey>) -> Result<Database> {
+        let settings = StoreName::settings();
+        let doc = lower_settings(new.settings)?;
+        let payload = SettingsPayload::new(new.records, doc)?.encode();
+        let payloads = [(settings, payload)].into_iter().collect();
+        let draft = Draft::root(self.0.entropy.seed(), payloads, key.public(), new.timestamp_ms)?;
+        let root = {
+            let signature = key.sign(&draft.signing_message());
+            draft.sign(signature)
+        };
+        let core = self.begin(&root)?;
+        Ok(self.handle(core).with_key(key))
+    }
+
+    /// A database that is here.
+    ///
+    /// # Errors
+    /// [`Error::NoDatabase`], the engine's.
+    pub fn get(&self, id: &Id) -> Result<Database> {
+        self.find(id)?.ok_or(Error::NoDatabase(*id))
+    }
+
+    /// A database, if it is here.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn find(&self, id: &Id) -> Result<Option<Database>> {
+        let mut open = self.0.open.lock();
+        if let Some(core) = open.get(id) {
+            return Ok(Some(self.handle(Arc::clone(core))));
+        }
+        let Some(log) = self.0.log.database(id)? else { return Ok(None) };
+        let core = Arc::new(Core::load(&self.0, log)?);
+        open.insert(*id, Arc::clone(&core));
+        Ok(Some(self.handle(core)))
+    }
+
+    /// The ids of all databases, ascending.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn list(&self) -> Result<Vec<Id>> {
+        Ok(self.0.log.databases()?.iter().map(DatabaseLog::id).collect())
+    }
+
+    /// A local database, which begins empty: never offered to a peer.
+    ///
+    /// # Errors
+    /// A name that is empty or too long, the engine's.
+    pub fn local(&self, name: &str) -> Result<LocalDatabase> {
+        let mut local = self.0.local.lock();
+        if let Some(found) = local.get(name) {
+            return Ok(found.clone());
+        }
+        let loaded = LocalDatabase::load(&self.0, name)?;
+        local.insert(name.to_owned(), loaded.clone());
+        Ok(loaded)
+    }
+
+    /// The names of all local databases.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn list_local(&self) -> Result<Vec<String>> {
+        local::names(&*self.0.engine.snapshot()?)
+    }
+
+    /// Whether something committed `Relaxed` may still be lost in a crash. The owner of time calls
+    /// [`flush`](Self::flush) within the delay that was promised.
+    pub fn is_unflushed(&self) -> bool {
+        self.0.group.is_unflushed()
+    }
+
+    /// Makes everything committed so far survive power loss.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn flush(&self) -> Result<()> {
+        Ok(self.0.group.flush()?)
+    }
+
+    /// Calls `call` for every durable entry of every database; see [`Database::on_local_write`].
+    ///
+    /// # Errors
+    /// More than [`limits::CALLBACKS`].
+    pub fn on_write(
+        &self,
+        call: impl Fn(&WriteEvent, &Database) -> Result<(), CallbackError> + Send + Sync + 'static,
+    ) -> Result<CallbackId> {
+        self.0.callbacks.register(None, call)
+    }
+
+    /// Like [`on_write`](Self::on_write) for entries of one origin.
+    ///
+    /// # Errors
+    /// More than [`limits::CALLBACKS`].
+    pub fn on_write_from(
+        &self,
+        origin: Origin,
+        call: impl Fn(&WriteEvent, &Database) -> Result<(), CallbackError> + Send + Sync + 'static,
+    ) -> Result<CallbackId> {
+        self.0.callbacks.register(Some(origin), call)
+    }
+
+    /// Stops calling a callback of all databases; says whether there was one.
+    pub fn remove_callback(&self, id: CallbackId) -> bool {
+        self.0.callbacks.unregister(id)
+    }
+
+    fn handle(&self, core: Arc<Core>) -> Database {
+        Database::new(Arc::clone(&self.0), core)
+    }
+
+    /// Judges and stores a root entry; the database is there afterwards.
+    fn begin(&self, root: &Entry) -> Result<Arc<Core>> {
+        let payload = root.payload(&StoreName::settings()).map(AsRef::as_ref);
+        match judge(root.header(), root.id(), payload, &AuthState::default()) {
+            Verdict::Sound(_) => {}
+            Verdict::Reject(reason) => return Err(Error::Refused(Reject::Authority(reason))),
+            _ => return Err(Error::Refused(Reject::Settings)),
+        }
+        let mut open = self.0.open.lock();
+        if let Some(core) = open.get(&root.id()) {
+            return Ok(Arc::clone(core));
+        }
+        let log = match self.0.log.database(&root.id())? {
+            Some(log) => log,
+            None => {
+                let mut batch = Batch::new();
+                // The root's state waits behind the watermark, as any entry's may.
+                let (log, _) = self.0.log.create::<Error>(root, &mut batch, |_, _, _| Ok(()))?;
+                self.0.engine.write(&batch, self.0.durability)?;
+                log
+            }
+        };
+        let core = Arc::new(Core::load(&self.0, log)?);
+        open.insert(root.id(), Arc::clone(&core));
+        Ok(core)
+    }
+}
+
+/// The document part of a root's settings.
+fn lower_settings(settings: Doc) -> Result<Bytes> {
+    let edits: Vec<Edit> = settings
+        .into_iter()
+        .map(|(key, value): (String, Value)| Edit::Set {
+            at: Locator(vec![eidetica_crdt::Step::Key(key)]),
+            value,
+        })
+        .collect();
+    let payload = lower(&NoRows, StoreKind::Doc, &edits, 0)
+        .map_err(|error| Error::edit(&StoreName::settings(), error))?;
+    Ok(payload.map(|payload| payload.encode().into()).unwrap_or_default())
+}
+
+/// What a node asks to synchronize.
+impl Databases {
+    /// The tips of a database, ascending; `None` if it is not here.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn tips(&self, database: &Id) -> Result<Option<Vec<Stamp>>> {
+        self.find(database)?.map(|database| database.tips()).transpose()
+    }
+
+    /// Which of these entries are here. One batched lookup.
+    ///
+    /// # Errors
+    /// [`Error::NoDatabase`], the engine's.
+    pub fn known(&self, database: &Id, ids: &[Id]) -> Result<Vec<bool>> {
+        let database = self.get(database)?;
+        let snapshot = self.0.engine.snapshot()?;
+        Ok(database.core().log.reader(&*snapshot).contains_many(ids)?)
+    }
+
+    /// Headers with heights in a range, greatest stamp first, at most `limit` and
+    /// [`limits::HEADERS_PAGE`].
+    ///
+    /// # Errors
+    /// [`Error::NoDatabase`], the engine's.
+    pub fn headers(
+        &self,
+        database: &Id,
+        heights: RangeInclusive<Height>,
+        limit: usize,
+    ) -> Result<Vec<HeaderSummary>> {
+        self.headers_below(database, heights, None, limit)
+    }
+
+    /// Like [`headers`](Self::headers), only those below a stamp: the next page.
+    ///
+    /// # Errors
+    /// [`Error::NoDatabase`], the engine's.
+    pub fn headers_below(
+        &self,
+        database: &Id,
+        heights: RangeInclusive<Height>,
+        below: Option<Stamp>,
+        limit: usize,
+    ) -> Result<Vec<HeaderSummary>> {
+        let database = self.get(database)?;
+        let snapshot = self.0.engine.snapshot()?;
+        let reader = database.core().log.reader(&*snapshot);
+        let found = reader.by_height(heights, below, limit.min(limits::HEADERS_PAGE))?;
+        let summary = |(stamp, parents): (Stamp, eidetica_entry::Ids)| HeaderSummary { stamp, parents: parents.to_vec() };
+        Ok(found.into_iter().map(summary).collect())
+    }
+
+    /// Packs of `past(tips)` without `past(not)`, parents first, about `budget_bytes` of them and at least
+    /// one if there is any. Ids in `not` that are not here are ignored. With an empty `not`, stored packs
+    /// are returned as they are.
+    ///
+    /// # Errors
+    /// [`Error::NoDatabase`], the engine's.
+    pub fn difference(
+        &self,
+        database: &Id,
+        not: &[Id],
+        cursor: Option<Cursor>,
+        budget_bytes: usize,
+    ) -> Result<PackPage> {
+        let database = self.get(database)?;
+        let snapshot = self.0.engine.snapshot()?;
+        let reader = database.core().log.reader(&*snapshot);
+        let cursor = match cursor {
+            Some(cursor) => cursor,
+            None => {
+                let tips = reader.state()?.tips;
+                let from: Vec<Id> = tips.iter().map(|tip| tip.id).collect();
+                let difference = reader.difference(&from, not, &mut Budget::unlimited())?;
+                Cursor { difference, next: 0, tips }
+            }
+        };
+        let budget = budget_bytes.min(limits::DIFFERENCE_BYTES);
+        let page = reader.packs(&cursor.difference, cursor.next, budget)?;
+        let done_tips = cursor.tips.clone();
+        let next = page.next.map(|next| Cursor { next, ..cursor });
+        Ok(PackPage { packs: page.packs, next, done_tips })
+    }
+
+    /// Takes in packs; see [`IngestReport`] for what may become of an entry. Returns when the new ones
+    /// are durable. Write callbacks may run before it returns. Must not be called from a thread pool of `rayon`.
+    ///
+    /// # Errors
+    /// [`Error::NoDatabase`] if it is not here and not to be created or its root is not in the packs, an
+    /// unsound root, more than [`limits::INGEST_PACKS`], the engine's. Bad packs and entries are no error but in
+    /// the report.
+    pub fn ingest(&self, request: IngestRequest<'_>) -> Result<IngestReport> {
+        if request.packs.len() > limits::INGEST_PACKS {
+            return Err(Error::Limit { what: "packs in one request", limit: limits::INGEST_PACKS });
+        }
+        let mut report = IngestReport::default();
+        let database = match self.find(&request.database)? {
+            Some(database) => database,
+            None if request.create => {
+                let database = self.receive_root(&request)?;
+                report.new = 1;
+                // The root itself is met again as known.
+                let mut report = database.ingest_packs(&request, report)?;
+                report.known = report.known.saturating_sub(1);
+                return Ok(report);
+            }
+            None => return Err(Error::NoDatabase(request.database)),
+        };
+        database.ingest_packs(&request, report)
+    }
+
+    /// Begins a database with the root entry in the first wave of a request.
+    fn receive_root(&self, request: &IngestRequest<'_>) -> Result<Database> {
+        let missing = Error::NoDatabase(request.database);
+        let Some((first, packs)) = waves(request.packs).into_iter().next() else { return Err(missing) };
+        let nothing_known = |ids: &[Id]| Ok(vec![false; ids.len()]);
+        let seed = self.0.entropy.seed();
+        let wave = Wave::prepare(request.database, first, packs, seed, 0, nothing_known)?;
+        let root = wave.root(request.database).ok_or(missing)?;
+        Ok(self.handle(self.begin(root)?))
+    }
+
+    /// Whether one of these keys may read the database, by a grant or by the wildcard. `false` also for a
+    /// database that is not here.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn can_read(&self, database: &Id, keys: &[PublicKey]) -> Result<bool> {
+        Ok(self.right_of(database, keys)?.is_some())
+    }
+
+    /// The strongest right that one of these keys has at present; `None` for a database that is not here.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn right_of(&self, database: &Id, keys: &[PublicKey]) -> Result<Option<Right>> {
+        let Some(database) = self.find(database)? else { return Ok(None) };
+        let authority = database.authority()?;
+        Ok(keys.iter().filter_map(|key| authority.right_of(key)).max())
+    }
+
+    /// The databases that one of these keys may read. O(databases).
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn list_readable(&self, keys: &[PublicKey]) -> Result<Vec<DatabaseInfo>> {
+        let mut found = Vec::new();
+        for id in self.list()? {
+            if self.can_read(&id, keys)? {
+                found.push(self.get(&id)?.info()?);
+            }
+        }
+        Ok(found)
+    }
+}
+
+impl Database {
+    /// Id, name and number of entries.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn info(&self) -> Result<DatabaseInfo> {
+        let name = self.name()?.unwrap_or_default();
+        Ok(DatabaseInfo { id: self.id(), name, entries: self.entry_count()? })
+    }
+}

@@ -1,0 +1,89 @@
+//! State that is written later: entries behind the `applied` watermark.
+//!
+//! Bulk ingest writes entries at once and their state in large sorted batches: at latest when the
+//! buffer is full, somebody reads or somebody commits. The watermark is part of the version row and
+//! moves in the same batch as the rows, so after a crash the rest is read from the log and applied again
+//! from there, each write exactly once.
+
+use eidetica_crdt::Order;
+use eidetica_entry::Entry;
+use eidetica_storage::Batch;
+
+use crate::apply::writes_of;
+use crate::core::{Sequencer, Written};
+use crate::error::Result;
+use crate::{Database, limits};
+
+/// Entries whose state is to be written, in arrival order.
+pub(crate) struct Deferred {
+    /// Arrival number of the first.
+    from: u64,
+    entries: Vec<Entry>,
+    bytes: usize,
+}
+
+impl Deferred {
+    pub(crate) fn new(from: u64) -> Self {
+        Self { from, entries: Vec::new(), bytes: 0 }
+    }
+
+    /// Adds entries that arrived at `from`. What is not behind the last one is not kept here.
+    pub(crate) fn add(&mut self, from: u64, entries: &[Entry]) {
+        if self.from + self.entries.len() as u64 != from {
+            *self = Self::new(from);
+        }
+        self.bytes += entries.iter().map(Entry::encoded_len).sum::<usize>();
+        self.entries.extend_from_slice(entries);
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.entries.len() >= limits::DEFERRED_ENTRIES || self.bytes >= limits::DEFERRED_BYTES
+    }
+
+    /// Takes the entries out if they begin at `from`; else they are dropped, to be read from the log.
+    fn take(&mut self, from: u64) -> Vec<Entry> {
+        let taken = std::mem::replace(self, Self::new(from));
+        if taken.from == from { taken.entries } else { Vec::new() }
+    }
+}
+
+impl Database {
+    /// Writes the state of all entries that have arrived, so that reads need not wait for it.
+    ///
+    /// Does nothing unless a bulk ingest went before.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn catch_up(&self) -> Result<()> {
+        if !self.core().is_behind() {
+            return Ok(());
+        }
+        let mut sequencer = self.core().sequence()?;
+        self.flush(&mut sequencer)
+    }
+
+    /// Applies everything behind the watermark, under the database's lock.
+    pub(crate) fn flush(&self, sequencer: &mut Sequencer) -> Result<()> {
+        while !sequencer.writer.state().is_applied() {
+            let from = sequencer.writer.state().applied;
+            let snapshot = self.shared().engine.snapshot()?;
+            let mut entries = sequencer.deferred.take(from);
+            if entries.is_empty() {
+                let reader = self.core().log.reader(&*snapshot);
+                entries = reader.entries_from(from, limits::DEFERRED_ENTRIES)?;
+            }
+            let mut batch = Batch::new();
+            let writes = writes_of(&entries);
+            self.core().apply(&writes, Order::Any, &*snapshot, sequencer, &mut batch, None)?;
+            drop(snapshot);
+            let mut stage = sequencer.writer.stage();
+            stage.set_applied(from + entries.len() as u64);
+            let state = stage.finish(&mut batch)?;
+            let number = sequencer.next_batch();
+            let written = Written { number, version: state.version, next_arrival: state.next_arrival };
+            self.write_locked(sequencer, batch, written)?;
+        }
+        self.core().set_behind(false);
+        Ok(())
+    }
+}

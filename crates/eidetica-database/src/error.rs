@@ -1,0 +1,202 @@
+//! What can go wrong, and who has to act.
+
+use eidetica_auth::{Permission, SettingsError};
+use eidetica_crdt::{EditError, PathError, StateError, StoreKind};
+use eidetica_entry::{EntryError, Id, NameError, StoreName};
+use eidetica_storage::EngineError;
+use eidetica_storage::log::LogError;
+
+use crate::registry::kind_name;
+
+/// The result of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a database could not do what it was asked. Reads as a fragment: "cannot commit: ..".
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// There is no such database on this instance.
+    #[error("no database {0}")]
+    NoDatabase(Id),
+    /// There is no such entry in the database.
+    #[error("no entry {0} in the database")]
+    NoEntry(Id),
+    /// What the transaction read has changed since. [`Database::transact`](crate::Database::transact)
+    /// runs it again.
+    #[error("what the transaction read in {store} has changed since")]
+    Conflict {
+        /// The store that was read.
+        store: StoreName,
+    },
+    /// The author has no right to what the entry does.
+    #[error("{0}")]
+    Refused(Reject),
+    /// The transaction has no key to sign with.
+    #[error("no key to sign with")]
+    NoKey,
+    /// The transaction changes nothing.
+    #[error("the transaction is empty")]
+    Empty,
+    /// The store holds another kind of data.
+    #[error("store {store} is a {found}, not a {expected}")]
+    WrongKind {
+        /// The store.
+        store: StoreName,
+        /// What was asked for.
+        expected: &'static str,
+        /// What it is.
+        found: &'static str,
+    },
+    /// An edit does not fit the data as it is.
+    #[error("store {store}: {error}")]
+    Edit {
+        /// The store.
+        store: StoreName,
+        /// Why.
+        #[source]
+        error: Box<EditError<EngineError>>,
+    },
+    /// A text that is no store name.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// A text that is no path.
+    #[error(transparent)]
+    Path(#[from] PathError),
+    /// A table row, a key or a setting has another form than its type says.
+    #[error("{what} does not have the form that was asked for: {detail}")]
+    Form {
+        /// What was read or written.
+        what: &'static str,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// The grant or setting asks for more than can be given.
+    #[error("{permission} cannot be given here")]
+    NotGrantable {
+        /// What was to be given.
+        permission: Permission,
+    },
+    /// A named limit of this crate.
+    #[error("more than {limit} {what}")]
+    Limit {
+        /// What there is too much of.
+        what: &'static str,
+        /// How much is allowed.
+        limit: usize,
+    },
+    /// Bytes from a peer that are no pack, or a pack that is none of this database.
+    #[error("a bad pack: {0}")]
+    Pack(String),
+    /// The entry would be none, because of its size or another limit.
+    #[error(transparent)]
+    Entry(#[from] EntryError),
+    /// The settings would be none.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// Stored data is damaged.
+    #[error("stored data is damaged: {0}")]
+    Corrupt(String),
+    /// The engine failed.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The entry log refused.
+    #[error(transparent)]
+    Log(LogError),
+    /// An earlier failure stopped this database; open it again.
+    #[error("the database stopped after a failure: {0}")]
+    Stopped(String),
+}
+
+/// Who has to act on an [`Error`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Blame {
+    /// The peer that sent the bytes.
+    Peer,
+    /// The caller.
+    Caller,
+    /// Nobody: stored data is damaged and has to be fetched again.
+    Corrupt,
+    /// Nobody: a disk, a lock, another process; try again later.
+    Unavailable,
+}
+
+impl Error {
+    /// Who has to act.
+    #[must_use]
+    pub fn blame(&self) -> Blame {
+        match self {
+            Self::Pack(_) => Blame::Peer,
+            Self::Corrupt(_) => Blame::Corrupt,
+            Self::Engine(error) => match error.blame() {
+                eidetica_storage::Blame::Caller => Blame::Caller,
+                eidetica_storage::Blame::Corrupt => Blame::Corrupt,
+                eidetica_storage::Blame::Unavailable => Blame::Unavailable,
+            },
+            Self::Stopped(_) => Blame::Unavailable,
+            _ => Blame::Caller,
+        }
+    }
+
+    /// Whether running the same transaction again may succeed.
+    #[must_use]
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, Self::Conflict { .. })
+    }
+}
+
+impl Error {
+    pub(crate) fn wrong_kind(store: &StoreName, expected: StoreKind, found: StoreKind) -> Self {
+        Self::WrongKind { store: store.clone(), expected: kind_name(expected), found: kind_name(found) }
+    }
+
+    pub(crate) fn edit(store: &StoreName, error: EditError<EngineError>) -> Self {
+        match error {
+            EditError::State(error) => error.into(),
+            error => Self::Edit { store: store.clone(), error: Box::new(error) },
+        }
+    }
+}
+
+impl From<LogError> for Error {
+    fn from(error: LogError) -> Self {
+        match error {
+            LogError::Engine(error) => Self::Engine(error),
+            LogError::Missing(id) => Self::NoEntry(id),
+            error if error.blame() == eidetica_storage::Blame::Corrupt => Self::Corrupt(error.to_string()),
+            error => Self::Log(error),
+        }
+    }
+}
+
+impl From<StateError<EngineError>> for Error {
+    fn from(error: StateError<EngineError>) -> Self {
+        match error {
+            StateError::Rows(error) => Self::Engine(error),
+            error => Self::Corrupt(error.to_string()),
+        }
+    }
+}
+
+/// Why an entry can never be part of a database. A pure function of the entry and its past.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Reject {
+    /// It belongs to another database.
+    #[error("the entry belongs to another database")]
+    Foreign,
+    /// The signature is not its author's.
+    #[error("the signature does not hold")]
+    Signature,
+    /// The height does not follow from the parents.
+    #[error("the height does not follow from the parents")]
+    Height,
+    /// The settings do not follow from the parents.
+    #[error("the settings do not follow from the parents")]
+    Settings,
+    /// It builds on an entry that is rejected.
+    #[error("it builds on the rejected entry {0}")]
+    Parent(Id),
+    /// The authority rules do not allow it.
+    #[error(transparent)]
+    Authority(#[from] eidetica_auth::Reject),
+}

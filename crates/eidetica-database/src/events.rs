@@ -1,0 +1,204 @@
+//! Write callbacks: who is told of an entry, when, and in which order.
+//!
+//! Events are queued before their batch goes to the engine, and delivered in arrival order once it is
+//! there, by whichever writer comes by first, with no lock held. So a callback may read, write and wait
+//! like any other code; what it commits is delivered after it returns.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use eidetica_entry::{Entry, Id};
+use parking_lot::{Mutex, RwLock};
+
+use crate::error::{Error, Result};
+use crate::{Database, limits};
+
+/// Where an entry came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Origin {
+    /// Committed through this instance.
+    Local,
+    /// Taken in from a pack.
+    Remote,
+}
+
+/// What a write callback is told: one durable entry.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct WriteEvent {
+    /// The entry.
+    pub entry: Entry,
+    /// Where it came from.
+    pub origin: Origin,
+}
+
+/// Any error of a callback: it is logged and counted and undoes nothing.
+pub type CallbackError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Names a registered callback.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct CallbackId(u64);
+
+type Callback = dyn Fn(&WriteEvent, &Database) -> Result<(), CallbackError> + Send + Sync;
+
+struct Registered {
+    id: CallbackId,
+    origin: Option<Origin>,
+    call: Arc<Callback>,
+}
+
+/// Registered callbacks: of one database, or of all databases of an instance.
+#[derive(Default)]
+pub(crate) struct Callbacks {
+    registered: RwLock<Vec<Registered>>,
+    any: AtomicBool,
+    next: AtomicU64,
+}
+
+impl Callbacks {
+    pub(crate) fn register(
+        &self,
+        origin: Option<Origin>,
+        call: impl Fn(&WriteEvent, &Database) -> Result<(), CallbackError> + Send + Sync + 'static,
+    ) -> Result<CallbackId> {
+        let mut registered = self.registered.write();
+        if registered.len() >= limits::CALLBACKS {
+            return Err(Error::Limit { what: "write callbacks", limit: limits::CALLBACKS });
+        }
+        let id = CallbackId(self.next.fetch_add(1, Ordering::Relaxed));
+        registered.push(Registered { id, origin, call: Arc::new(call) });
+        self.any.store(true, Ordering::Release);
+        Ok(id)
+    }
+
+    pub(crate) fn unregister(&self, id: CallbackId) -> bool {
+        let mut registered = self.registered.write();
+        let before = registered.len();
+        registered.retain(|callback| callback.id != id);
+        self.any.store(!registered.is_empty(), Ordering::Release);
+        registered.len() != before
+    }
+
+    fn for_origin(&self, origin: Origin) -> Vec<Arc<Callback>> {
+        let registered = self.registered.read();
+        let wanted = registered.iter().filter(|callback| callback.origin.is_none_or(|wanted| wanted == origin));
+        wanted.map(|callback| Arc::clone(&callback.call)).collect()
+    }
+}
+
+/// The callbacks of one database and the events that wait for them.
+pub(crate) struct Events {
+    pub(crate) own: Callbacks,
+    everywhere: Arc<Callbacks>,
+    failures: AtomicU64,
+    /// Arrival numbers below this one are in the engine.
+    durable: AtomicU64,
+    queue: Mutex<Queue>,
+}
+
+#[derive(Default)]
+struct Queue {
+    /// By arrival number; a gap is an entry whose batch is not in the engine either.
+    waiting: BTreeMap<u64, WriteEvent>,
+    delivering: bool,
+}
+
+impl Events {
+    pub(crate) fn new(everywhere: Arc<Callbacks>) -> Self {
+        Self {
+            own: Callbacks::default(),
+            everywhere,
+            failures: AtomicU64::new(0),
+            durable: AtomicU64::new(0),
+            queue: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Relaxed)
+    }
+
+    fn any(&self) -> bool {
+        self.own.any.load(Ordering::Acquire) || self.everywhere.any.load(Ordering::Acquire)
+    }
+
+    /// Queues an entry, before its batch goes to the engine.
+    pub(crate) fn queue(&self, arrival: u64, entry: &Entry, origin: Origin) {
+        if self.any() {
+            let event = WriteEvent { entry: entry.clone(), origin };
+            self.queue.lock().waiting.insert(arrival, event);
+        }
+    }
+
+    /// Says that all arrivals below `arrival` are in the engine, and delivers what that set free.
+    pub(crate) fn durable(&self, arrival: u64, database: &Database) {
+        self.durable.fetch_max(arrival, Ordering::AcqRel);
+        if !self.any() {
+            return;
+        }
+        let Some(delivery) = Delivery::begin(self) else { return };
+        while let Some(event) = delivery.next() {
+            self.call(&event, database);
+        }
+    }
+
+    /// Forgets one entry that did not become durable.
+    pub(crate) fn cancel(&self, arrival: u64, id: &Id) {
+        let waiting = &mut self.queue.lock().waiting;
+        if waiting.get(&arrival).is_some_and(|event| event.entry.id() == *id) {
+            waiting.remove(&arrival);
+        }
+    }
+
+    /// Forgets what was queued and never became durable.
+    pub(crate) fn forget(&self, from: u64) {
+        self.queue.lock().waiting.split_off(&from);
+    }
+
+    fn call(&self, event: &WriteEvent, database: &Database) {
+        let calls = self.own.for_origin(event.origin).into_iter();
+        for call in calls.chain(self.everywhere.for_origin(event.origin)) {
+            if let Err(error) = call(event, database) {
+                self.failures.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!(entry = %event.entry.id(), %error, "write callback failed");
+            }
+        }
+    }
+}
+
+/// The right to deliver: one thread at a time, given back on drop, also when a callback panics.
+struct Delivery<'a>(&'a Events);
+
+impl<'a> Delivery<'a> {
+    fn begin(events: &'a Events) -> Option<Self> {
+        let mut queue = events.queue.lock();
+        if queue.delivering {
+            return None;
+        }
+        queue.delivering = true;
+        Some(Self(events))
+    }
+
+    /// The next durable event. `None` gives the right back under the same lock, so that an event
+    /// which becomes durable just then finds either this thread still here or the right free.
+    fn next(&self) -> Option<WriteEvent> {
+        let mut queue = self.0.queue.lock();
+        let durable = self.0.durable.load(Ordering::Acquire);
+        match queue.waiting.first_entry() {
+            Some(first) if *first.key() < durable => Some(first.remove()),
+            _ => {
+                queue.delivering = false;
+                None
+            }
+        }
+    }
+}
+
+impl Drop for Delivery<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.queue.lock().delivering = false;
+        }
+    }
+}

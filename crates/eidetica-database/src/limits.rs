@@ -1,0 +1,48 @@
+//! Named limits of this crate.
+
+/// Entries that may wait in the pending pool of one database.
+pub const PENDING_ENTRIES: usize = 10_000;
+/// Bytes of entries that may wait in the pending pool of one database.
+pub const PENDING_BYTES: usize = 64 * 1024 * 1024;
+/// Entries that one source may have waiting in the pending pool of one database.
+pub const PENDING_PER_SOURCE: usize = 1_000;
+/// Signatures that are verified in one batch.
+pub const VERIFY_BATCH: usize = 1_024;
+/// Entries that are judged, staged and written as one engine batch during ingest.
+pub const INGEST_GROUP: usize = 4_096;
+/// Ingest calls of fewer new entries than this write their state at once; larger ones defer it.
+pub const DEFER_STATE_FROM: usize = 512;
+/// Entries whose state may wait behind the `applied` watermark before it is written.
+pub const DEFERRED_ENTRIES: usize = 131_072;
+/// Bytes of entries whose state may wait behind the `applied` watermark before it is written.
+pub const DEFERRED_BYTES: usize = 64 * 1024 * 1024;
+/// Packs that one ingest call may carry.
+pub const INGEST_PACKS: usize = 4_096;
+/// Rejected ids that one ingest report names; the rest is only counted.
+pub const REPORTED_REJECTS: usize = 1_024;
+/// Authority states kept per database, one per settings frontier or settings entry.
+pub const AUTHORITY_CACHE: usize = 1_024;
+/// Attempts that [`transact`](crate::Database::transact) makes before it gives up with a conflict.
+pub const TRANSACT_ATTEMPTS: usize = 64;
+/// Reads that one transaction may note; more are a typed error.
+pub const TRANSACTION_READS: usize = 65_536;
+/// Payload bytes of one entry of an import group.
+pub const IMPORT_ENTRY_BYTES: usize = 1024 * 1024;
+/// Payload bytes that one import may commit as one atomic group.
+pub const IMPORT_BYTES: usize = 256 * 1024 * 1024;
+/// Rows that a page of a table scan, a history or a version list holds unless told.
+pub const PAGE_ROWS: usize = 1_024;
+/// Bytes that one page read from the engine may hold.
+pub const PAGE_BYTES: usize = 4 * 1024 * 1024;
+/// Bytes of packs that one page of a difference may hold, whatever the caller asks for.
+pub const DIFFERENCE_BYTES: usize = 8 * 1024 * 1024;
+/// Headers that one page may hold.
+pub const HEADERS_PAGE: usize = 65_536;
+/// Stores that one database may have.
+pub const STORES: usize = 65_536;
+/// Write callbacks that one database may have.
+pub const CALLBACKS: usize = 1_024;
+/// Faults that one verification lists; the rest is only counted.
+pub const REPORTED_FAULTS: usize = 1_024;
+/// Bytes of the name of a local database.
+pub const LOCAL_NAME: usize = 255;

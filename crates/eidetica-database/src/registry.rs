@@ -1,0 +1,97 @@
+//! The stores of one database: which name and kind has which number in state row keys.
+//!
+//! A store's kind stands in its payloads. Two replicas may create one name with two kinds at the same
+//! time; then both are kept, each under its own number, so that the state does not depend on which
+//! arrived first. One replica never creates a second kind knowingly.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
+use eidetica_crdt::StoreKind;
+use eidetica_entry::StoreName;
+use eidetica_storage::{Batch, Direction, KeyRange, Snapshot, Space};
+
+use crate::error::{Error, Result};
+use crate::rows::StoreSlot;
+use crate::seal;
+
+/// Names and kinds with their store numbers.
+#[derive(Debug)]
+pub(crate) struct Registry {
+    space: Space,
+    /// Before the store number in the keys of the registry's rows.
+    prefix: Vec<u8>,
+    database: u32,
+    stores: BTreeMap<(StoreName, StoreKind), u32>,
+}
+
+impl Registry {
+    /// Reads the registry of one database, whose rows have this prefix. O(stores).
+    pub(crate) fn load(space: Space, prefix: Vec<u8>, database: u32, snapshot: &dyn Snapshot) -> Result<Self> {
+        let mut stores = BTreeMap::new();
+        let range = KeyRange::prefix(prefix.clone());
+        let _ = snapshot.for_each::<(), Error>(space, &range, Direction::Forward, |row| {
+            let value = seal::open(&row.key, &row.value)?;
+            let read = parse(&row.key, &prefix, &value);
+            let (number, key) = read.ok_or_else(|| Error::Corrupt("a store's name".into()))?;
+            stores.insert(key, number);
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(Self { space, prefix, database, stores })
+    }
+
+    pub(crate) fn slot(&self, name: &StoreName, kind: StoreKind) -> Option<StoreSlot> {
+        let store = *self.stores.get(&(name.clone(), kind))?;
+        Some(StoreSlot { database: self.database, store })
+    }
+
+    /// The slot of a store, which is given a number and a row in `batch` where it has none.
+    pub(crate) fn slot_or_create(&mut self, name: &StoreName, kind: StoreKind, batch: &mut Batch) -> StoreSlot {
+        let next = u32::try_from(self.stores.len()).unwrap_or(u32::MAX);
+        let store = *self.stores.entry((name.clone(), kind)).or_insert_with(|| {
+            let key = [self.prefix.as_slice(), &next.to_be_bytes()].concat();
+            let value = [&[kind as u8], name.as_str().as_bytes()].concat();
+            batch.put(self.space, &key, &seal::seal(&key, &value));
+            next
+        });
+        StoreSlot { database: self.database, store }
+    }
+
+    /// Checks that a store may be opened as `kind`: that it is one, or is nothing yet.
+    pub(crate) fn check_kind(&self, name: &StoreName, kind: StoreKind) -> Result<()> {
+        if self.slot(name, kind).is_some() {
+            return Ok(());
+        }
+        match self.kinds(name).next() {
+            None => Ok(()),
+            Some(found) => Err(Error::wrong_kind(name, kind, found)),
+        }
+    }
+
+    fn kinds<'a>(&'a self, name: &'a StoreName) -> impl Iterator<Item = StoreKind> + 'a {
+        let from = (name.clone(), StoreKind::Doc);
+        self.stores.range(from..).map(|(key, _)| key).take_while(move |key| key.0 == *name).map(|key| key.1)
+    }
+
+    /// All stores in the order of name and kind.
+    pub(crate) fn all(&self) -> Vec<(StoreName, StoreKind, StoreSlot)> {
+        let slot = |store| StoreSlot { database: self.database, store };
+        self.stores.iter().map(|((name, kind), store)| (name.clone(), *kind, slot(*store))).collect()
+    }
+}
+
+fn parse(key: &[u8], prefix: &[u8], value: &[u8]) -> Option<(u32, (StoreName, StoreKind))> {
+    let number = key.strip_prefix(prefix)?.try_into().ok().map(u32::from_be_bytes)?;
+    let (kind, name) = value.split_first()?;
+    let name = StoreName::new(std::str::from_utf8(name).ok()?).ok()?;
+    Some((number, (name, StoreKind::from_byte(*kind)?)))
+}
+
+/// What people call a kind.
+pub(crate) fn kind_name(kind: StoreKind) -> &'static str {
+    match kind {
+        StoreKind::Doc => "document",
+        StoreKind::Table => "table",
+        _ => "store of another kind",
+    }
+}

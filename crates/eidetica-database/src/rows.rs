@@ -1,0 +1,111 @@
+//! The rows of one store, as `eidetica_crdt` wants them, in the rows of an engine.
+//!
+//! Key of a state row: database number (4 bytes, big-endian), store number (4), then in
+//! [`Space::State`] a tag (0 what is shown, 1 the order of list elements), then the store's own key. In
+//! [`Space::Versions`] there is no tag. A store number belongs to one name and one kind.
+
+use bytes::Bytes;
+use eidetica_crdt::{Delta, KeyRange, RowPage, RowSpace, Rows};
+use eidetica_storage::{Batch, Direction, EngineError, Page, ScanLimit, Space};
+
+use crate::overlay::{Layer, View};
+
+/// The longest prefix that a store's own keys get.
+const PREFIX: usize = 9;
+
+const CUR: u8 = 0;
+const POS: u8 = 1;
+
+/// Which rows are one store's: its database and store number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct StoreSlot {
+    pub(crate) database: u32,
+    pub(crate) store: u32,
+}
+
+impl StoreSlot {
+    pub(crate) fn space(space: RowSpace) -> Space {
+        match space {
+            RowSpace::Cur | RowSpace::Pos => Space::State,
+            RowSpace::Ver => Space::Versions,
+        }
+    }
+
+    /// The bytes before the store's own keys.
+    pub(crate) fn prefix(self, space: RowSpace) -> Vec<u8> {
+        let mut key = Vec::with_capacity(64);
+        key.extend(self.database.to_be_bytes());
+        key.extend(self.store.to_be_bytes());
+        match space {
+            RowSpace::Cur => key.push(CUR),
+            RowSpace::Pos => key.push(POS),
+            RowSpace::Ver => {}
+        }
+        key
+    }
+
+    fn key(self, space: RowSpace, own: &[u8]) -> Vec<u8> {
+        let mut key = self.prefix(space);
+        key.extend_from_slice(own);
+        key
+    }
+
+    fn key_len(space: RowSpace) -> usize {
+        match space {
+            RowSpace::Cur | RowSpace::Pos => PREFIX,
+            RowSpace::Ver => PREFIX - 1,
+        }
+    }
+}
+
+/// Reads one store through a view.
+pub(crate) struct StoreRows<'a> {
+    pub(crate) view: View<'a>,
+    pub(crate) slot: StoreSlot,
+}
+
+impl Rows for StoreRows<'_> {
+    type Error = EngineError;
+
+    fn get(&self, space: RowSpace, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
+        self.view.get(StoreSlot::space(space), &self.slot.key(space, key))
+    }
+
+    fn scan(
+        &self,
+        space: RowSpace,
+        range: KeyRange<'_>,
+        reverse: bool,
+        limit: usize,
+    ) -> Result<RowPage, EngineError> {
+        let keys = eidetica_storage::KeyRange::new(self.slot.key(space, range.start), self.slot.key(space, range.end));
+        let direction = if reverse { Direction::Reverse } else { Direction::Forward };
+        let page = self.view.scan(StoreSlot::space(space), &keys, direction, ScanLimit::rows(limit))?;
+        Ok(own_rows(page, StoreSlot::key_len(space)))
+    }
+}
+
+fn own_rows(page: Page, prefix: usize) -> RowPage {
+    let rows = page.rows.into_iter().map(|row| (row.key.slice(prefix.min(row.key.len())..), row.value));
+    RowPage { rows: rows.collect(), more: page.more }
+}
+
+/// Writes changed rows of one store into a batch, and into the staged rows where there are some.
+pub(crate) fn write_changes(slot: StoreSlot, changes: &Delta, batch: &mut Batch, mut staged: Option<&mut Layer>) {
+    for own in [RowSpace::Cur, RowSpace::Pos, RowSpace::Ver] {
+        let space = StoreSlot::space(own);
+        let prefix = slot.prefix(own);
+        let mut key = prefix.clone();
+        for (own, value) in changes.iter(own) {
+            key.truncate(prefix.len());
+            key.extend_from_slice(own);
+            match value {
+                Some(value) => batch.put(space, &key, value),
+                None => batch.delete(space, &key),
+            }
+            if let Some(staged) = staged.as_deref_mut() {
+                staged.set(space, Bytes::copy_from_slice(&key), value.map(Bytes::copy_from_slice));
+            }
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! What all databases of one instance share.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use eidetica_entry::Id;
+use eidetica_storage::commit::GroupCommit;
+use eidetica_storage::log::EntryLog;
+use eidetica_storage::{Durability, Engine};
+use parking_lot::Mutex;
+
+use crate::LocalDatabase;
+use crate::core::Core;
+use crate::entropy::Entropy;
+
+use crate::events::Callbacks;
+
+pub(crate) struct Shared {
+    pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) log: EntryLog,
+    pub(crate) group: GroupCommit,
+    pub(crate) durability: Durability,
+    pub(crate) entropy: Entropy,
+    /// The databases that were opened; they stay, each a few kilobytes and its caches.
+    pub(crate) open: Mutex<HashMap<Id, Arc<Core>>>,
+    pub(crate) local: Mutex<HashMap<String, LocalDatabase>>,
+    /// Callbacks for the entries of all databases.
+    pub(crate) callbacks: Arc<Callbacks>,
+}
