@@ -1,0 +1,14 @@
+//! Behaviour of the crate through its public surface.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    missing_docs
+)]
+
+mod laws;
+mod oracle;
+mod rng;
