@@ -29,6 +29,11 @@ pub(crate) fn run() -> anyhow::Result<()> {
         }
     }
     findings.extend(summary(&files));
+    let crates: Vec<&str> = metadata
+        .members()
+        .map(|package| package.name.as_str())
+        .collect();
+    findings.extend(named_tests(&files, &crates));
     report("tidy", findings)
 }
 
@@ -210,6 +215,33 @@ fn outside_code(text: &str) -> impl Iterator<Item = (usize, &str)> {
     })
 }
 
+/// The tests that SECURITY.md names, as `crate::test`, exist.
+fn named_tests(files: &[File], crates: &[&str]) -> Vec<Finding> {
+    let Some((_, page)) = files
+        .iter()
+        .find(|(path, _)| *path == root().join("SECURITY.md"))
+    else {
+        return vec![Finding::new("SECURITY.md", "is missing")];
+    };
+    let mut findings = Vec::new();
+    for (number, line) in page.lines().enumerate() {
+        for (package, test) in line.split('`').filter_map(|text| text.split_once("::")) {
+            let dir = root().join("crates").join(package);
+            let function = format!("fn {test}(");
+            let exists = files
+                .iter()
+                .any(|(path, text)| path.starts_with(&dir) && text.contains(&function));
+            if crates.contains(&package) && !exists {
+                findings.push(Finding::new(
+                    format!("SECURITY.md:{}", number + 1),
+                    format!("no test {test} in {package}"),
+                ));
+            }
+        }
+    }
+    findings
+}
+
 /// Every page of `docs/` is in its table of contents.
 fn summary(files: &[File]) -> Vec<Finding> {
     let docs = root().join("docs");
@@ -320,6 +352,23 @@ mod tests {
         );
         assert_eq!(found("[a](no/such/file.md)"), 1);
         assert_eq!(found("```\n[a](no/such/file.md)\n```"), 0);
+    }
+
+    #[test]
+    fn tests_that_are_promised_exist() {
+        let page = |text: &str| (root().join("SECURITY.md"), text.to_owned());
+        let code = (
+            root().join("crates/x/tests/it/a.rs"),
+            "fn there() {}".to_owned(),
+        );
+        assert_eq!(
+            named_tests(&[page("| `x::there` |"), code.clone()], &["x"]),
+            []
+        );
+        assert_eq!(
+            named_tests(&[page("| `x::there`, `x::gone` |"), code], &["x"]).len(),
+            1
+        );
     }
 
     #[test]
