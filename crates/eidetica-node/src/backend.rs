@@ -1,0 +1,70 @@
+//! What the driver asks of the databases of an instance.
+
+use bytes::Bytes;
+use eidetica_auth::SignedRequest;
+use eidetica_engine::{Facts, GrantOutcome, Record};
+use eidetica_entry::{Id, PublicKey, Stamp};
+use eidetica_protocol::{Cursor, DatabaseInfo, HeaderSummary, IngestBatch, IngestError, IngestReport, PackPage, Unavailable};
+
+/// The databases, the settings and the keys of an instance, as the driver needs them.
+///
+/// All functions may block; they are called on a bounded pool, several at once, `ingest` one at a time per database.
+/// A database that is not offered to peers (local, disabled, unknown) is not here for `can_read`, `discover` and
+/// `facts`; the others are asked only after `can_read` said yes, or for a sync of our own.
+///
+/// # Errors
+/// [`Unavailable`]: storage failed or is closed. Never a verdict.
+pub trait Backend: Send + Sync + 'static {
+    /// Whether one of the keys has at least Read in the present settings of a database offered to peers.
+    fn can_read(&self, database: &Id, keys: &[PublicKey]) -> Result<bool, Unavailable>;
+
+    /// The effective tips; `None` if the database is not here.
+    fn tips(&self, database: &Id) -> Result<Option<Vec<Stamp>>, Unavailable>;
+
+    /// Which of these entries are in the history, one answer per id.
+    fn known(&self, database: &Id, ids: &[Id]) -> Result<Vec<bool>, Unavailable>;
+
+    /// Headers of ancestors by generations, as [`ancestors_page`](eidetica_protocol::ancestors_page) walks them.
+    fn ancestors(
+        &self,
+        database: &Id,
+        of: &[Id],
+        stop: &[Id],
+        generations: u32,
+        limit: u32,
+    ) -> Result<Vec<HeaderSummary>, Unavailable>;
+
+    /// A page of packs of what is in the past of the tips and not in that of `not`, parents first.
+    fn difference(
+        &self,
+        database: &Id,
+        not: &[Id],
+        cursor: Option<&Cursor>,
+        budget_bytes: usize,
+    ) -> Result<PackPage, Unavailable>;
+
+    /// The databases offered to peers that one of the keys may read.
+    fn discover(&self, keys: &[PublicKey]) -> Result<Vec<DatabaseInfo>, Unavailable>;
+
+    /// Judges packs and applies what is sound, in order. Creates the database only if the batch says so.
+    ///
+    /// # Errors
+    /// The packs are malformed, or storage failed.
+    fn ingest(&self, batch: &IngestBatch) -> Result<IngestReport, IngestError>;
+
+    /// What is known about the key of a bootstrap request.
+    fn facts(&self, database: &Id, key: &PublicKey) -> Result<Facts, Unavailable>;
+
+    /// Commits a grant of what `request` asks for, by an administrator's key that is unlocked, only if the asking key
+    /// has no explicit right.
+    ///
+    /// # Errors
+    /// Why there is no grant, as a fragment after "the grant was not made: ".
+    fn grant(&self, request: &SignedRequest, by: &PublicKey) -> Result<GrantOutcome, String>;
+
+    /// All records of the engine.
+    fn load(&self) -> Result<Vec<(String, Bytes)>, Unavailable>;
+
+    /// Writes records durably, all or none, in order.
+    fn persist(&self, records: &[Record]) -> Result<(), Unavailable>;
+}

@@ -1,0 +1,395 @@
+//! The driver: one loop around the engine. Everything that takes long runs in tasks, which send news back.
+
+use std::{
+    collections::HashMap,
+    panic::AssertUnwindSafe,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use eidetica_auth::{RequestId, SecretKey, SignedRequest};
+use eidetica_engine::{
+    Action, Command, CommandId, ConnectError, Facts, GrantOutcome, Input, Job, JobResult, LinkId, Record, Response,
+    TaskId,
+};
+use eidetica_entry::{Id, PublicKey};
+use eidetica_protocol::{Call, CloseReason, Failure, RequestRef, SyncClient, SyncConfig};
+use eidetica_transport::{Address, Listener, Transport, TransportError};
+use futures::{FutureExt, channel::oneshot};
+use tokio::{sync::mpsc, time::timeout};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    Backend, NodeError,
+    dial::Dialer,
+    handle::Shared,
+    limits,
+    link::Link,
+    pool::Pool,
+    serve::Server,
+    session::{self, BootstrapReply, Services, Stop},
+    wire::Wire,
+};
+
+/// The time that the pure machines are told: wall-clock milliseconds.
+pub(crate) fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
+}
+
+/// What handles send.
+pub(crate) enum Event {
+    Command { id: CommandId, command: Command, deadline_ms: u64, reply: oneshot::Sender<Result<Response, NodeError>> },
+    Announce(Id),
+    StartServer { bind: String, reply: oneshot::Sender<Result<Vec<Address>, NodeError>> },
+    StopServer { reply: oneshot::Sender<Result<(), NodeError>> },
+    Shutdown { reply: oneshot::Sender<Result<(), NodeError>> },
+}
+
+/// What tasks send.
+pub(crate) enum News {
+    Dialled(LinkId, Result<Arc<Link>, ConnectError>),
+    Finished(TaskId, LinkId, JobResult),
+    Granted(RequestId, Result<GrantOutcome, String>),
+    Seen(PublicKey),
+    Bootstrap { request: Box<SignedRequest>, facts: Facts, reply: BootstrapReply },
+    Status { request: RequestRef, device: PublicKey, facts: Facts, reply: BootstrapReply },
+    Cancel { request: RequestRef, device: PublicKey, reply: oneshot::Sender<()> },
+}
+
+/// The loop and what it holds.
+pub(crate) struct Driver {
+    shared: Arc<Shared>,
+    device: Arc<SecretKey>,
+    pool: Arc<Pool>,
+    services: Arc<Services>,
+    dialer: Arc<Dialer>,
+    commands: mpsc::Receiver<Event>,
+    next: Arc<AtomicU64>,
+    news: mpsc::Receiver<News>,
+    waiting: HashMap<CommandId, oneshot::Sender<Result<Response, NodeError>>>,
+    links: HashMap<LinkId, Arc<Link>>,
+    sessions: HashMap<TaskId, (LinkId, CancellationToken)>,
+    server: Option<Arc<Server>>,
+    tasks: TaskTracker,
+    _alive: Alive,
+}
+
+/// Says that the node has stopped, however it stopped.
+struct Alive(Arc<Shared>);
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.addresses.lock().clear();
+        self.0.stopped.store(true, Ordering::Release);
+    }
+}
+
+impl Driver {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        device: Arc<SecretKey>,
+        backend: Arc<dyn Backend>,
+        commands: mpsc::Receiver<Event>,
+        next: Arc<AtomicU64>,
+    ) -> Self {
+        let pool = Arc::new(Pool::new(backend));
+        let (sender, news) = mpsc::channel(limits::EVENTS);
+        let services = Arc::new(Services { pool: Arc::clone(&pool), news: sender, send: shared.limits.send });
+        let dialer = Arc::new(Dialer { shared: Arc::clone(&shared), device: Arc::clone(&device) });
+        Self {
+            _alive: Alive(Arc::clone(&shared)),
+            shared,
+            device,
+            pool,
+            services,
+            dialer,
+            commands,
+            next,
+            news,
+            waiting: HashMap::new(),
+            links: HashMap::new(),
+            sessions: HashMap::new(),
+            server: None,
+            tasks: TaskTracker::new(),
+        }
+    }
+
+    /// Runs until it is told to stop, nobody holds a handle, or records cannot be written.
+    pub(crate) async fn run(mut self) {
+        if let Err(error) = self.serve().await {
+            tracing::error!(%error, "the sync engine stops");
+            for (_, reply) in self.waiting.drain() {
+                // Whoever does not wait does not need to know.
+                let _ = reply.send(Err(error.clone()));
+            }
+        }
+    }
+
+    async fn serve(&mut self) -> Result<(), NodeError> {
+        loop {
+            let until_ms = self.carry_out().await?;
+            tokio::select! {
+                event = self.commands.recv() => match event {
+                    Some(Event::Shutdown { reply }) => {
+                        let stopped = self.stop().await;
+                        let _ = reply.send(stopped.clone());
+                        return stopped;
+                    }
+                    Some(event) => self.take_event(event).await,
+                    None => return self.stop().await,
+                },
+                Some(news) = self.news.recv() => self.take_news(news).await?,
+                () = session::until(until_ms) => self.input(Input::Tick),
+            }
+        }
+    }
+
+    fn input(&self, input: Input) {
+        self.shared.engine.lock().handle_input(input, now_ms());
+    }
+
+    async fn take_event(&mut self, event: Event) {
+        match event {
+            Event::Command { id, command, deadline_ms, reply } => {
+                self.waiting.insert(id, reply);
+                self.input(Input::Command(id, command, deadline_ms));
+            }
+            Event::Announce(database) => {
+                let peers = self.shared.engine.lock().peers_of(&database);
+                for peer in peers {
+                    let id = CommandId(self.next.fetch_add(1, Ordering::Relaxed));
+                    let deadline_ms = now_ms().saturating_add(self.shared.limits.local.as_millis() as u64);
+                    self.input(Input::Command(id, Command::Queue(peer, database), deadline_ms));
+                }
+            }
+            Event::StartServer { bind, reply } => {
+                let _ = reply.send(self.start_server(&bind).await);
+            }
+            Event::StopServer { reply } => match self.take_server() {
+                Some(server) => {
+                    self.tasks.spawn(async move {
+                        server.shutdown().await;
+                        let _ = reply.send(Ok(()));
+                    });
+                }
+                None => drop(reply.send(Err(NodeError::ServerNotRunning))),
+            },
+            Event::Shutdown { .. } => {}
+        }
+    }
+
+    async fn take_news(&mut self, news: News) -> Result<(), NodeError> {
+        match news {
+            News::Dialled(id, Ok(link)) => {
+                let identity = link.identity().clone();
+                self.links.insert(id, link);
+                self.input(Input::Connected(id, identity));
+            }
+            News::Dialled(id, Err(error)) => self.input(Input::ConnectFailed(id, error)),
+            News::Finished(task, link, result) => {
+                self.sessions.remove(&task);
+                self.input(Input::Finished(task, result));
+                self.drop_if_broken(link);
+            }
+            News::Granted(id, result) => self.input(Input::Granted(id, result)),
+            News::Seen(peer) => self.input(Input::Seen(peer)),
+            News::Bootstrap { request, facts, reply } => {
+                let answer = self.shared.engine.lock().receive_bootstrap(&request, facts, now_ms());
+                // The request is remembered before the peer is told so.
+                self.carry_out().await?;
+                let _ = reply.send(answer);
+            }
+            News::Status { request, device, facts, reply } => {
+                let answer = self.shared.engine.lock().request_status(&request, &device, facts);
+                let _ = reply.send(answer);
+            }
+            News::Cancel { request, device, reply } => {
+                self.shared.engine.lock().cancel_request(&request, &device);
+                self.carry_out().await?;
+                let _ = reply.send(());
+            }
+        }
+        Ok(())
+    }
+
+    /// A link on which requests fail is given up once no session runs on it.
+    fn drop_if_broken(&mut self, id: LinkId) {
+        let is_used = self.sessions.values().any(|(link, _)| *link == id);
+        if !is_used && self.links.get(&id).is_some_and(|link| link.is_broken()) {
+            self.close(id);
+            self.input(Input::Disconnected(id));
+        }
+    }
+
+    /// Carries out what the engine wants, in order; returns until when there is nothing more.
+    async fn carry_out(&mut self) -> Result<Option<u64>, NodeError> {
+        let mut records: Vec<Record> = Vec::new();
+        loop {
+            let action = self.shared.engine.lock().poll_action(now_ms());
+            match action {
+                Action::Persist(record) if records.len() < limits::RECORDS => records.push(record),
+                action => {
+                    self.persist(std::mem::take(&mut records)).await?;
+                    match action {
+                        Action::Persist(record) => records.push(record),
+                        Action::Timeout(until_ms) => return Ok(until_ms),
+                        action => self.act(action),
+                    }
+                }
+            }
+        }
+    }
+
+    async fn persist(&self, records: Vec<Record>) -> Result<(), NodeError> {
+        if records.is_empty() {
+            return Ok(());
+        }
+        match timeout(self.shared.limits.persist, self.pool.persist(records)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(NodeError::Backend(error.to_string())),
+            Err(_) => Err(NodeError::Backend("records are not written in time".to_owned())),
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Connect(id, address, pinned) => self.connect(id, address, pinned),
+            Action::Close(id) => self.close(id),
+            Action::Run(task, link, job) => self.run_job(task, link, job),
+            Action::Abort(task) => {
+                if let Some((_, token)) = self.sessions.get(&task) {
+                    token.cancel();
+                }
+            }
+            Action::Grant { request, by } => {
+                let (pool, news) = (Arc::clone(&self.pool), self.services.news.clone());
+                self.tasks.spawn(async move {
+                    let id = request.id();
+                    let granted = pool.grant(request, by).await;
+                    let _ = news.send(News::Granted(id, granted)).await;
+                });
+            }
+            Action::Reply(id, result) => {
+                if let Some(reply) = self.waiting.remove(&id) {
+                    let _ = reply.send(result.map_err(NodeError::from));
+                }
+            }
+            // Taken by `carry_out`.
+            Action::Persist(_) | Action::Timeout(_) => {}
+        }
+    }
+
+    fn connect(&self, id: LinkId, address: Address, pinned: Option<PublicKey>) {
+        let (dialer, news) = (Arc::clone(&self.dialer), self.services.news.clone());
+        self.tasks.spawn(async move {
+            let dialled = dialer.dial(&address, pinned).await;
+            let link = dialled.map(|(channel, identity)| {
+                Arc::new(Link::new(Arc::clone(&dialer), address, channel, identity))
+            });
+            let _ = news.send(News::Dialled(id, link)).await;
+        });
+    }
+
+    fn close(&mut self, id: LinkId) {
+        if let Some(link) = self.links.remove(&id) {
+            self.tasks.spawn(async move { link.channel().close().await });
+        }
+    }
+
+    fn run_job(&mut self, task: TaskId, id: LinkId, job: Job) {
+        let token = CancellationToken::new();
+        self.sessions.insert(task, (id, token.clone()));
+        let link = self.links.get(&id).cloned();
+        let (services, news) = (Arc::clone(&self.services), self.services.news.clone());
+        let stop = Stop { token, reason: CloseReason::Cancelled };
+        self.tasks.spawn(async move {
+            let is_sync = matches!(job, Job::Sync { .. });
+            let running = async {
+                match link {
+                    Some(link) => run_on(link, job, &services, &stop).await,
+                    None => failed(is_sync, Failure::Closed(CloseReason::Cut)),
+                }
+            };
+            // A panic is a bug; whoever waits shall learn of it now and not at the deadline.
+            let result = AssertUnwindSafe(running).catch_unwind().await;
+            let result = result.unwrap_or_else(|_| failed(is_sync, Failure::Local("the session panicked".to_owned())));
+            let _ = news.send(News::Finished(task, id, result)).await;
+        });
+    }
+
+    // The server.
+
+    async fn start_server(&mut self, bind: &str) -> Result<Vec<Address>, NodeError> {
+        if self.server.is_some() {
+            return Err(NodeError::ServerRunning);
+        }
+        let transports: Vec<Arc<dyn Transport>> = self.shared.transports.lock().clone();
+        if transports.is_empty() {
+            return Err(NodeError::NoTransport(None));
+        }
+        let mut listeners: Vec<Box<dyn Listener>> = Vec::new();
+        for transport in transports {
+            let late = |_| TransportError::TimedOut { what: "listener", after_ms: self.shared.limits.dial.as_millis() as u64 };
+            listeners.push(timeout(self.shared.limits.dial, transport.listen(bind)).await.map_err(late)??);
+        }
+        let server = Server::new(Arc::clone(&self.shared), Arc::clone(&self.device), Arc::clone(&self.services));
+        let addresses: Vec<Address> = listeners.iter().map(|listener| listener.address()).collect();
+        listeners.into_iter().for_each(|listener| server.start(listener));
+        self.shared.addresses.lock().clone_from(&addresses);
+        self.server = Some(server);
+        Ok(addresses)
+    }
+
+    fn take_server(&mut self) -> Option<Arc<Server>> {
+        self.shared.addresses.lock().clear();
+        self.server.take()
+    }
+
+    /// Ends everything in order: the engine, then the server, then what still runs.
+    async fn stop(&mut self) -> Result<(), NodeError> {
+        let id = CommandId(self.next.fetch_add(1, Ordering::Relaxed));
+        self.input(Input::Command(id, Command::Stop, u64::MAX));
+        self.carry_out().await?;
+        let server = self.take_server();
+        let shutdown = async {
+            if let Some(server) = server {
+                server.shutdown().await;
+            }
+            self.tasks.close();
+            self.tasks.wait().await;
+        };
+        // Sessions that end send news; somebody has to take them.
+        let news = &mut self.news;
+        let drain = async { while news.recv().await.is_some() {} };
+        let limit = self.shared.limits.shutdown.saturating_mul(2) + Duration::from_secs(1);
+        tokio::select! {
+            () = shutdown => {}
+            () = drain => {}
+            () = tokio::time::sleep(limit) => tracing::warn!("some work did not end in time"),
+        }
+        Ok(())
+    }
+}
+
+/// Runs a session on a link.
+async fn run_on(link: Arc<Link>, job: Job, services: &Arc<Services>, stop: &Stop) -> JobResult {
+    let wire = Wire::of_link(Arc::clone(&link));
+    let call = match job {
+        Job::Sync { database, common, create } => {
+            let config = SyncConfig { database, peer: link.identity().clone(), common, create };
+            return JobResult::Sync(Box::new(session::run(SyncClient::new(config), wire, services, stop).await));
+        }
+        Job::Discover => Call::discover(),
+        Job::Bootstrap(request) => Call::bootstrap(&request),
+        Job::Status(request) => Call::status(request),
+        Job::Cancel(request) => Call::cancel(request),
+    };
+    JobResult::Call(session::run(call, wire, services, stop).await)
+}
+
+fn failed(is_sync: bool, failure: Failure) -> JobResult {
+    if is_sync { JobResult::Sync(Box::new(Err(failure))) } else { JobResult::Call(Err(failure)) }
+}

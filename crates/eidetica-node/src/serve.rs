@@ -1,0 +1,238 @@
+//! The server: accepts channels, proves who is there, answers requests.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use eidetica_auth::{DeviceClaim, SecretKey};
+use eidetica_entry::PublicKey;
+use eidetica_protocol::{
+    CloseReason, PeerIdentity, Responder, ResponderConfig,
+    handshake::{Acceptor, HandshakeError, Side, VERSIONS},
+};
+use eidetica_transport::{FrameSink, FrameStream, Listener, ServerChannel, TransportError};
+use parking_lot::Mutex;
+use tokio::{sync::Semaphore, time::timeout};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    driver::{News, now_ms},
+    handle::Shared,
+    session::{self, Services, Stop},
+    slots::{Slot, Slots},
+    wire::Wire,
+};
+
+/// What the tasks of a server share.
+pub(crate) struct Server {
+    shared: Arc<Shared>,
+    device: Arc<SecretKey>,
+    services: Arc<Services>,
+    handshakes: Arc<Slots>,
+    channels: Arc<Slots>,
+    requests: Arc<Slots>,
+    /// The channels of each device, the oldest first.
+    by_device: Mutex<HashMap<PublicKey, VecDeque<CancellationToken>>>,
+    /// No more channels and requests.
+    closing: CancellationToken,
+    /// No more answers either.
+    stop: Stop,
+    tasks: TaskTracker,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Refused {
+    #[error("{0}")]
+    Transport(#[from] TransportError),
+    #[error("{0}")]
+    Handshake(#[from] HandshakeError),
+}
+
+impl Server {
+    pub(crate) fn new(shared: Arc<Shared>, device: Arc<SecretKey>, services: Arc<Services>) -> Arc<Self> {
+        let limits = shared.limits;
+        Arc::new(Self {
+            shared,
+            device,
+            services,
+            handshakes: Slots::new(limits.handshakes, 0),
+            channels: Slots::new(limits.channels, limits.channels_for_known),
+            requests: Slots::new(limits.requests, limits.requests_for_known),
+            by_device: Mutex::default(),
+            closing: CancellationToken::new(),
+            stop: Stop { token: CancellationToken::new(), reason: CloseReason::Shutdown },
+            tasks: TaskTracker::new(),
+        })
+    }
+
+    /// Serves what a listener accepts.
+    pub(crate) fn start(self: &Arc<Self>, listener: Box<dyn Listener>) {
+        self.tasks.spawn(Arc::clone(self).accept(listener));
+    }
+
+    /// Stops: no more requests, a while for those that run, then nothing.
+    pub(crate) async fn shutdown(&self) {
+        self.closing.cancel();
+        self.tasks.close();
+        if timeout(self.shared.limits.shutdown, self.tasks.wait()).await.is_err() {
+            self.stop.token.cancel();
+            self.tasks.wait().await;
+        }
+    }
+
+    async fn accept(self: Arc<Self>, mut listener: Box<dyn Listener>) {
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = self.closing.cancelled() => break,
+                accepted = listener.accept() => accepted,
+            };
+            let Ok(channel) = accepted else { break };
+            // Without a slot the channel is dropped: whoever has one is done within the handshake's deadline.
+            if let Some(slot) = self.handshakes.take(false) {
+                self.tasks.spawn(Arc::clone(&self).serve(channel, slot));
+            }
+        }
+        listener.shutdown().await;
+    }
+
+    /// Serves one channel to its end.
+    async fn serve(self: Arc<Self>, mut channel: Box<dyn ServerChannel>, slot: Slot) {
+        let identified = tokio::select! {
+            () = self.closing.cancelled() => return,
+            identified = timeout(self.shared.limits.handshake, self.identify(&mut *channel)) => identified,
+        };
+        drop(slot);
+        let identity = match identified {
+            Ok(Ok(identity)) => identity,
+            Ok(Err(error)) => return tracing::debug!(remote = channel.remote(), %error, "a handshake failed"),
+            Err(_) => return,
+        };
+        let device = identity.device;
+        let Some(_slot) = self.channels.take(self.knows(&device)) else {
+            return tracing::debug!(%device, "no room for another channel");
+        };
+        channel.mark_proven();
+        if self.services.news.send(News::Seen(device)).await.is_err() {
+            return;
+        }
+        let replaced = self.enter(device);
+        self.answer_requests(&mut *channel, identity, &replaced).await;
+        self.leave(&device, &replaced);
+    }
+
+    fn knows(&self, device: &PublicKey) -> bool {
+        self.shared.engine.lock().peer(device).is_some()
+    }
+
+    /// Puts a channel to those of its device; the oldest goes if there are too many. The token ends this one.
+    fn enter(&self, device: PublicKey) -> CancellationToken {
+        let token = CancellationToken::new();
+        let mut by_device = self.by_device.lock();
+        let channels = by_device.entry(device).or_default();
+        channels.push_back(token.clone());
+        if channels.len() > self.shared.limits.channels_per_device
+            && let Some(oldest) = channels.pop_front()
+        {
+            oldest.cancel();
+        }
+        token
+    }
+
+    fn leave(&self, device: &PublicKey, token: &CancellationToken) {
+        token.cancel();
+        let mut by_device = self.by_device.lock();
+        if let Some(channels) = by_device.get_mut(device) {
+            channels.retain(|token| !token.is_cancelled());
+            if channels.is_empty() {
+                by_device.remove(device);
+            }
+        }
+    }
+
+    async fn answer_requests(
+        self: &Arc<Self>,
+        channel: &mut dyn ServerChannel,
+        identity: PeerIdentity,
+        replaced: &CancellationToken,
+    ) {
+        let turns = Arc::new(Semaphore::new(self.shared.limits.requests_per_channel));
+        loop {
+            let next = async {
+                let turn = Arc::clone(&turns).acquire_owned().await.ok()?;
+                Some((turn, channel.next_request().await?))
+            };
+            let (turn, (request, response)) = tokio::select! {
+                biased;
+                () = self.closing.cancelled() => return,
+                () = replaced.cancelled() => return,
+                next = next => match next {
+                    Some(next) => next,
+                    None => return,
+                },
+            };
+            // Also one that was blocked meanwhile.
+            if !self.shared.engine.lock().admits(&identity.device) {
+                return;
+            }
+            let Some(slot) = self.requests.take(self.knows(&identity.device)) else { continue };
+            let (server, identity) = (Arc::clone(self), identity.clone());
+            self.tasks.spawn(async move {
+                server.answer(identity, request, response).await;
+                drop((slot, turn));
+            });
+        }
+    }
+
+    async fn answer(&self, identity: PeerIdentity, request: FrameStream, response: FrameSink) {
+        let claims: Vec<DeviceClaim> = self.shared.engine.lock().claims(now_ms()).cloned().collect();
+        let device = identity.device;
+        let responder = Responder::new(ResponderConfig { peer: identity.proven, claims });
+        let wire = Wire::of_request(request, response);
+        match session::run(responder, wire, &self.services, &self.stop).await {
+            Ok(served) => tracing::debug!(%device, ?served, "answered"),
+            Err(error) => tracing::debug!(%device, %error, "a request failed"),
+        }
+    }
+
+    /// The identity handshake, from the accepting side.
+    async fn identify(&self, channel: &mut dyn ServerChannel) -> Result<PeerIdentity, Refused> {
+        let binding = *channel.binding().as_bytes();
+        let side = Side { device: &self.device, binding, nonce: rand::random(), versions: VERSIONS };
+        let (hello, reply) = one_frame(channel).await?;
+        let acceptor = respond(reply, Acceptor::hello(&side, &hello)).await?;
+        let (proof, reply) = one_frame(channel).await?;
+        let admits = |identity: &PeerIdentity| self.shared.engine.lock().admits(&identity.device);
+        let proven = acceptor.proof(&proof).and_then(|(identity, welcome)| match admits(&identity) {
+            true => Ok((identity, welcome)),
+            false => Err(HandshakeError::Refused(eidetica_protocol::Refusal::IDENTITY)),
+        });
+        respond(reply, proven).await
+    }
+}
+
+/// The one frame of the next request.
+async fn one_frame(channel: &mut dyn ServerChannel) -> Result<(Bytes, FrameSink), Refused> {
+    let (mut request, response) = channel.next_request().await.ok_or(TransportError::PeerGone)?;
+    let frame = request.next().await?.ok_or(TransportError::Truncated)?;
+    match request.next().await? {
+        None => Ok((frame, response)),
+        Some(_) => Err(TransportError::Protocol { detail: "a handshake message of two frames" }.into()),
+    }
+}
+
+/// Sends what a step of the handshake answers, or that it is refused.
+async fn respond<T>(mut response: FrameSink, step: Result<(T, Bytes), HandshakeError>) -> Result<T, Refused> {
+    let (result, frame) = match step {
+        Ok((next, frame)) => (Ok(next), frame),
+        Err(error) => {
+            let refusal = error.refusal();
+            (Err(error), refusal)
+        }
+    };
+    response.send(frame).await?;
+    response.finish();
+    Ok(result?)
+}

@@ -1,0 +1,186 @@
+//! Running one machine of `eidetica-protocol`: its frames, its questions, its clock.
+
+use std::{sync::Arc, time::Duration};
+
+use eidetica_protocol::{
+    Answer, BootstrapAnswer, Call, CallReply, CloseReason, Failure, Input, Outcome, Output, Query, Responder, Served,
+    SyncClient, Unavailable,
+};
+use futures::{FutureExt, channel::oneshot, future::BoxFuture};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    driver::{News, now_ms},
+    pool::Pool,
+    wire::Wire,
+};
+
+/// What the three machines have in common.
+pub(crate) trait Machine {
+    type Done;
+
+    fn wants_frame(&self) -> bool;
+    fn handle_input(&mut self, input: Input, now_ms: u64);
+    fn poll_output(&mut self, now_ms: u64) -> Output<Self::Done>;
+}
+
+macro_rules! machine {
+    ($machine:ty => $done:ty) => {
+        impl Machine for $machine {
+            type Done = $done;
+
+            fn wants_frame(&self) -> bool {
+                <$machine>::wants_frame(self)
+            }
+
+            fn handle_input(&mut self, input: Input, now_ms: u64) {
+                <$machine>::handle_input(self, input, now_ms);
+            }
+
+            fn poll_output(&mut self, now_ms: u64) -> Output<$done> {
+                <$machine>::poll_output(self, now_ms)
+            }
+        }
+    };
+}
+
+machine!(SyncClient => Outcome);
+machine!(Call => CallReply);
+machine!(Responder => Served);
+
+/// What sessions ask: the databases, and the engine about requests for access.
+pub(crate) struct Services {
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) news: mpsc::Sender<News>,
+    /// For how long a frame may wait to be sent.
+    pub(crate) send: Duration,
+}
+
+impl Services {
+    async fn query(self: Arc<Self>, query: Query) -> Result<Answer, Unavailable> {
+        match query {
+            Query::Bootstrap { request } => {
+                let asked = request.request();
+                let facts = self.pool.facts(asked.database, asked.key).await?;
+                self.ask(|reply| News::Bootstrap { request, facts, reply }).await.map(Answer::Bootstrap)
+            }
+            Query::Status { request, device } => {
+                let facts = self.pool.facts(request.database, request.key).await?;
+                self.ask(|reply| News::Status { request, device, facts, reply }).await.map(Answer::Bootstrap)
+            }
+            Query::Cancel { request, device } => {
+                self.ask(|reply| News::Cancel { request, device, reply }).await?;
+                Ok(Answer::Cancelled)
+            }
+            query => self.pool.query(query).await,
+        }
+    }
+
+    async fn ask<T>(&self, news: impl FnOnce(oneshot::Sender<T>) -> News) -> Result<T, Unavailable> {
+        let stopped = || Unavailable("the node has stopped".to_owned());
+        let (reply, receiver) = oneshot::channel();
+        self.news.send(news(reply)).await.map_err(|_| stopped())?;
+        receiver.await.map_err(|_| stopped())
+    }
+}
+
+/// The reply to a question about a request for access.
+pub(crate) type BootstrapReply = oneshot::Sender<BootstrapAnswer>;
+
+/// Why a session is to end early: cancelled with it.
+#[derive(Clone)]
+pub(crate) struct Stop {
+    pub(crate) token: CancellationToken,
+    pub(crate) reason: CloseReason,
+}
+
+/// Runs a machine to its end. What has arrived whole is ingested even when it is stopped.
+pub(crate) async fn run<M: Machine>(
+    mut machine: M,
+    mut wire: Wire,
+    services: &Arc<Services>,
+    stop: &Stop,
+) -> Result<M::Done, Failure> {
+    let mut query: Option<BoxFuture<'static, Input>> = None;
+    let mut ingest: Option<BoxFuture<'static, Input>> = None;
+    let mut stopped = false;
+    loop {
+        let input = match machine.poll_output(now_ms()) {
+            Output::OpenRequest => {
+                wire.open();
+                continue;
+            }
+            Output::Send(frame) => {
+                let taken = tokio::select! {
+                    biased;
+                    () = stop.token.cancelled(), if !stopped => {
+                        stopped = true;
+                        machine.handle_input(Input::Closed(stop.reason), now_ms());
+                        continue;
+                    }
+                    taken = timeout(services.send, wire.send(frame)) => taken.unwrap_or(false),
+                };
+                // Whoever stops reading may have said why.
+                if taken || machine.wants_frame() {
+                    continue;
+                }
+                Input::Closed(CloseReason::Cut)
+            }
+            Output::End => {
+                wire.end();
+                continue;
+            }
+            Output::Query(id, asked) => {
+                let answer = Arc::clone(services).query(asked);
+                query = Some(answer.map(move |answer| Input::Answer(id, answer)).boxed());
+                continue;
+            }
+            Output::Ingest(id, batch) => {
+                let pool = Arc::clone(&services.pool);
+                ingest = Some(async move { Input::Ingested(id, pool.ingest(batch).await) }.boxed());
+                continue;
+            }
+            Output::Event(_) => continue,
+            Output::Done(result) => return result,
+            Output::Timeout(at_ms) => tokio::select! {
+                biased;
+                () = stop.token.cancelled(), if !stopped => {
+                    stopped = true;
+                    Input::Closed(stop.reason)
+                }
+                input = due(&mut query) => input,
+                input = due(&mut ingest) => input,
+                frame = wire.next(), if machine.wants_frame() => match frame {
+                    Ok(Some(frame)) => Input::Frame(frame),
+                    Ok(None) => Input::End,
+                    Err(error) => {
+                        tracing::trace!(%error, "a session's stream broke");
+                        Input::Closed(CloseReason::Cut)
+                    }
+                },
+                () = until(at_ms) => Input::Tick,
+            },
+        };
+        machine.handle_input(input, now_ms());
+    }
+}
+
+/// The result of what runs, which is then nothing; for ever pending while nothing runs.
+async fn due(running: &mut Option<BoxFuture<'static, Input>>) -> Input {
+    let Some(future) = running else { return std::future::pending().await };
+    let input = future.await;
+    *running = None;
+    input
+}
+
+/// Waits until a time of the wall clock.
+pub(crate) async fn until(at_ms: Option<u64>) {
+    match at_ms {
+        Some(at_ms) => sleep_until(Instant::now() + Duration::from_millis(at_ms.saturating_sub(now_ms()))).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,69 @@
+//! Places that are few: counted, and some kept for peers that were known before.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+/// A number of places.
+pub(crate) struct Slots {
+    total: usize,
+    /// How many strangers may have.
+    strangers: usize,
+    taken: Mutex<Taken>,
+}
+
+#[derive(Default)]
+struct Taken {
+    all: usize,
+    strangers: usize,
+}
+
+impl Slots {
+    /// `total` places, of which `reserved` are for known peers only.
+    pub(crate) fn new(total: usize, reserved: usize) -> Arc<Self> {
+        Arc::new(Self { total, strangers: total.saturating_sub(reserved), taken: Mutex::default() })
+    }
+
+    /// A place, if there is one.
+    pub(crate) fn take(self: &Arc<Self>, known: bool) -> Option<Slot> {
+        let mut taken = self.taken.lock();
+        if taken.all >= self.total || (!known && taken.strangers >= self.strangers) {
+            return None;
+        }
+        taken.all += 1;
+        taken.strangers += usize::from(!known);
+        Some(Slot { slots: Arc::clone(self), known })
+    }
+}
+
+/// A place, given back when dropped.
+pub(crate) struct Slot {
+    slots: Arc<Slots>,
+    known: bool,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let mut taken = self.slots.taken.lock();
+        taken.all -= 1;
+        taken.strangers -= usize::from(!self.known);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strangers_leave_room_for_known_peers() {
+        let slots = Slots::new(3, 1);
+        let strangers = [slots.take(false), slots.take(false)];
+        assert!(strangers.iter().all(Option::is_some) && slots.take(false).is_none());
+        let known = slots.take(true);
+        assert!(known.is_some() && slots.take(true).is_none());
+        drop(strangers);
+        assert!(slots.take(false).is_some());
+        let all = [slots.take(true), slots.take(true)];
+        assert!(all.iter().all(Option::is_some) && slots.take(false).is_none());
+    }
+}
