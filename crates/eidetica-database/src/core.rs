@@ -14,7 +14,7 @@ use eidetica_entry::dag::Budget;
 use eidetica_entry::{Entry, Id, Ids, ParentInfo, Stamp, StoreName, derive_settings};
 use eidetica_storage::log::{DatabaseLog, LogError, LogReader, LogWriter};
 use eidetica_storage::{Snapshot, Space};
-use parking_lot::{MappedMutexGuard, Mutex, MutexGuard, RwLock};
+use parking_lot::{Condvar, MappedMutexGuard, Mutex, MutexGuard, RwLock};
 
 use crate::Database;
 use crate::authority::{Authority, SettingsSource};
@@ -45,6 +45,9 @@ pub(crate) struct Core {
     settled: AtomicU64,
     /// Whether state rows are behind the entries.
     behind: AtomicBool,
+    /// How often a staged batch was not written; with `moved`, for those who wait for batches.
+    failures: Mutex<u64>,
+    moved: Condvar,
 }
 
 /// What is staged; see the module.
@@ -79,6 +82,8 @@ impl Core {
             version: AtomicU64::new(state.version),
             settled: AtomicU64::new(0),
             behind: AtomicBool::new(!state.is_applied()),
+            failures: Mutex::new(0),
+            moved: Condvar::new(),
             log,
         })
     }
@@ -136,12 +141,33 @@ impl Core {
     /// Says that a batch could not be written: what was staged is worthless.
     pub(crate) fn drop_sequencer(&self) {
         *self.sequencer.lock() = None;
+        self.note_failure();
+    }
+
+    /// Wakes those who wait for a batch that is not going to be written.
+    pub(crate) fn note_failure(&self) {
+        *self.failures.lock() += 1;
+        self.moved.notify_all();
+    }
+
+    /// Waits until what is staged now is in the engine, or something staged was not written.
+    pub(crate) fn wait_for_staged(&self) -> Result<()> {
+        let staged = self.sequence()?.batches;
+        let mut failures = self.failures.lock();
+        let before = *failures;
+        while self.settled.load(Ordering::Acquire) < staged && *failures == before {
+            self.moved.wait(&mut failures);
+        }
+        Ok(())
     }
 
     /// Says that a batch is in the engine: readers may know.
     pub(crate) fn settle(&self, written: &Written) {
         self.settled.fetch_max(written.number, Ordering::AcqRel);
         self.version.fetch_max(written.version, Ordering::AcqRel);
+        // Whoever has looked and not yet begun to wait holds this.
+        drop(self.failures.lock());
+        self.moved.notify_all();
     }
 
     /// Tells the callbacks what is in the engine. Called with no lock held.

@@ -139,7 +139,10 @@ impl Database {
             let result = work(&transaction)?;
             attempts += 1;
             match transaction.commit() {
-                Err(error) if error.is_conflict() && attempts < limits::TRANSACT_ATTEMPTS => {}
+                // What it lost against may be staged only, and would be read as it was again.
+                Err(error) if error.is_conflict() && attempts < limits::TRANSACT_ATTEMPTS => {
+                    self.core.wait_for_staged()?;
+                }
                 done => return done.map(|_| result),
             }
         }
@@ -271,6 +274,7 @@ impl Database {
             }
             Err(error) => {
                 sequencer.fail();
+                self.core.note_failure();
                 Err(error.into())
             }
         }

@@ -22,8 +22,9 @@ pub const INGEST_PACKS: usize = 4_096;
 pub const REPORTED_REJECTS: usize = 1_024;
 /// Authority states kept per database, one per settings frontier or settings entry.
 pub const AUTHORITY_CACHE: usize = 1_024;
-/// Attempts that [`transact`](crate::Database::transact) makes before it gives up with a conflict.
-pub const TRANSACT_ATTEMPTS: usize = 64;
+/// Attempts that [`transact`](crate::Database::transact) makes before it gives up with a conflict. Of
+/// those who compete, one succeeds in every round.
+pub const TRANSACT_ATTEMPTS: usize = 1_024;
 /// Reads that one transaction may note; more are a typed error.
 pub const TRANSACTION_READS: usize = 65_536;
 /// Payload bytes of one entry of an import group.
@@ -38,8 +39,6 @@ pub const PAGE_BYTES: usize = 4 * 1024 * 1024;
 pub const DIFFERENCE_BYTES: usize = 8 * 1024 * 1024;
 /// Headers that one page may hold.
 pub const HEADERS_PAGE: usize = 65_536;
-/// Stores that one database may have.
-pub const STORES: usize = 65_536;
 /// Write callbacks that one database may have.
 pub const CALLBACKS: usize = 1_024;
 /// Faults that one verification lists; the rest is only counted.
