@@ -129,6 +129,15 @@ impl Instance {
             .is_some())
     }
 
+    /// Closes the backend: files and locks are free when it returns. Every handle of the instance fails from now on.
+    /// The last handle that is dropped does the same, and cannot tell of an error.
+    ///
+    /// # Errors
+    /// What the backend gives.
+    pub fn close(&self) -> Result<()> {
+        Ok(self.0.databases.engine().close()?)
+    }
+
     /// Makes everything written so far survive power loss.
     ///
     /// # Errors
@@ -187,6 +196,14 @@ impl Instance {
         };
         own.map(Arc::new)
             .ok_or_else(|| Error::NoSuchKey(key.clone()))
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Err(error) = self.databases.engine().close() {
+            tracing::error!(%error, "the backend did not close");
+        }
     }
 }
 

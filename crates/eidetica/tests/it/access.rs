@@ -205,11 +205,11 @@ fn a_weaker_admin_grants_less_than_it_has() {
         .get_default_key()
         .unwrap()
         .public_key();
-    let grant = |permission| {
+    let grant = |permission| -> eidetica::Result<()> {
         let op = bobs_db.new_operation()?;
         op.settings().grant(carol, permission, "carol")?;
         op.commit()?;
-        eidetica::Result::Ok(())
+        Ok(())
     };
     for too_much in [
         Permission::Admin(0),

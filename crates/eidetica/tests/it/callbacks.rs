@@ -1,12 +1,8 @@
 use std::sync::{Arc, Mutex};
 
-use eidetica::{
-    Error, Instance,
-    backend::{Backend, database::InMemory},
-};
-use eidetica_testkit::RecordingEngine;
+use eidetica::Error;
 
-use crate::{database, instance, read, user, write};
+use crate::{Disk, database, instance, read, user, write};
 
 #[test]
 fn a_callback_sees_every_local_entry_in_order_and_may_read_and_write() {
@@ -44,11 +40,14 @@ fn a_callback_that_fails_undoes_nothing() {
 
 #[test]
 fn callbacks_do_not_keep_an_instance_open() {
-    let engine: Arc<dyn Backend> = Arc::new(InMemory::new());
-    let instance = Instance::open(Box::new(RecordingEngine::new(Arc::clone(&engine)))).unwrap();
+    let disk = Disk::new();
+    let instance = disk.open();
     let alice = user(&instance, "alice");
     let db = database(&alice, "notes");
     db.on_local_write(|_, _, _| Ok(())).unwrap();
-    drop((db, alice, instance));
-    assert_eq!(Arc::strong_count(&engine), 1);
+    drop((alice, instance));
+    write(&db, "a", "1").unwrap();
+    assert_eq!(disk.instances(), 1);
+    drop(db);
+    assert_eq!(disk.instances(), 0);
 }

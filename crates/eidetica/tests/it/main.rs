@@ -8,31 +8,15 @@
 
 mod access;
 mod callbacks;
+mod disk;
 mod keys;
 mod secrets;
 mod tracking;
 mod users;
 
-use std::sync::Arc;
+use eidetica::{Database, Instance, User, backend::database::InMemory, crdt::Doc};
 
-use eidetica::{
-    Database, Instance, User, backend::Backend, backend::database::InMemory, crdt::Doc,
-};
-use eidetica_testkit::RecordingEngine;
-
-/// A memory backend that outlives the instances on it.
-#[derive(Clone)]
-struct Disk(Arc<dyn Backend>);
-
-impl Disk {
-    fn new() -> Self {
-        Self(Arc::new(InMemory::new()))
-    }
-
-    fn open(&self) -> Instance {
-        Instance::open(Box::new(RecordingEngine::new(Arc::clone(&self.0)))).unwrap()
-    }
-}
+use self::disk::Disk;
 
 fn instance() -> Instance {
     Instance::open(Box::new(InMemory::new())).unwrap()

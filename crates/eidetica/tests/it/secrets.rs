@@ -5,36 +5,38 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use eidetica::{User, backend::Backend};
-use eidetica_storage::{Direction, Engine, KeyRange, ScanLimit, Space};
+use eidetica::{User, auth::SecretKey, backend::Backend};
+use eidetica_storage::{Direction, KeyRange, ScanLimit, Space};
 use tracing_subscriber::fmt::MakeWriter;
 
-use crate::{Disk, database, named, read, write};
+use crate::{Disk, database, named, read, user, write};
 
 const PASSWORD: &str = "correct horse battery staple";
 
-/// The texts and bytes that must not show: every private key of the user as hex, as bytes and as a list of numbers, and the password.
-fn forbidden(user: &User, password: Option<&str>) -> Vec<Vec<u8>> {
-    let mut forbidden: Vec<Vec<u8>> = password
-        .iter()
-        .map(|password| password.as_bytes().to_vec())
-        .collect();
+/// The texts and bytes that must not show: the password, and every private key of the user as hex, as bytes and as a list of numbers. The
+/// user has no password yet.
+fn forbidden(user: &User) -> Vec<Vec<u8>> {
+    let mut forbidden = vec![PASSWORD.as_bytes().to_vec()];
     for key in user.list_keys().unwrap() {
-        let secret = user.export_private_key(key.id, password).unwrap();
-        let seed = *secret.expose();
-        let hex = secret
-            .expose_text()
-            .trim_start_matches("ed25519-secret:")
-            .to_owned();
-        let numbers = format!("{seed:?}");
-        forbidden.extend([
-            seed.to_vec(),
-            hex.to_uppercase().into_bytes(),
-            hex.into_bytes(),
-        ]);
-        forbidden.push(numbers.trim_matches(['[', ']']).as_bytes().to_vec());
+        let secret = user.export_private_key(key.id, None).unwrap();
+        forbidden.extend(forms(&secret));
     }
     forbidden
+}
+
+fn forms(secret: &SecretKey) -> [Vec<u8>; 4] {
+    let seed = *secret.expose();
+    let hex = secret
+        .expose_text()
+        .trim_start_matches("ed25519-secret:")
+        .to_owned();
+    let numbers = format!("{seed:?}").trim_matches(['[', ']']).to_owned();
+    [
+        seed.to_vec(),
+        hex.to_uppercase().into_bytes(),
+        hex.into_bytes(),
+        numbers.into_bytes(),
+    ]
 }
 
 fn assert_absent(haystack: &[u8], forbidden: &[Vec<u8>], place: &str) {
@@ -77,27 +79,22 @@ fn logs_at_trace_level_hold_no_secret() {
         .with_max_level(tracing::Level::TRACE)
         .with_writer(log.clone())
         .finish();
-    let (disk, mut secrets) = (Disk::new(), Vec::new());
-    tracing::subscriber::with_default(subscriber, || {
+    let secrets = tracing::subscriber::with_default(subscriber, || {
         tracing::trace!("a line, so that the log is known to work");
+        let disk = Disk::new();
         let instance = disk.open();
-        instance.create_user("alice", Some(PASSWORD)).unwrap();
-        let alice = instance.login_user("alice", Some(PASSWORD)).unwrap();
-        drop(instance.login_user("alice", Some("wrong")));
+        let alice = user(&instance, "alice");
         alice.add_private_key(Some("backup")).unwrap();
+        let secrets = forbidden(&alice);
         let db = database(&alice, "notes");
         db.on_local_write(|_, _, _| Err(eidetica::Error::Closed))
             .unwrap();
         write(&db, "a", "1").unwrap();
         drop(alice.create_database(named("x"), "nonsense"));
-        alice
-            .change_password(Some(PASSWORD), Some("another"))
-            .unwrap();
-        alice
-            .change_password(Some("another"), Some(PASSWORD))
-            .unwrap();
-        secrets = forbidden(&alice, Some(PASSWORD));
+        alice.change_password(None, Some(PASSWORD)).unwrap();
+        drop(instance.login_user("alice", Some("wrong")));
         drop(disk.open().login_user("alice", Some(PASSWORD)).unwrap());
+        secrets
     });
     let text = log.0.lock().unwrap();
     assert!(text.len() > 20);
@@ -107,12 +104,13 @@ fn logs_at_trace_level_hold_no_secret() {
 #[test]
 fn debug_output_holds_no_secret() {
     let instance = Disk::new().open();
-    instance.create_user("alice", Some(PASSWORD)).unwrap();
-    let alice = instance.login_user("alice", Some(PASSWORD)).unwrap();
+    let alice = user(&instance, "alice");
+    let secrets = forbidden(&alice);
+    alice.change_password(None, Some(PASSWORD)).unwrap();
     let db = database(&alice, "notes");
     let errors = [
         instance
-            .login_user("alice", Some("wrong horse battery"))
+            .login_user("alice", Some(&format!("{PASSWORD}!")))
             .unwrap_err(),
         alice.set_default_key("nonsense").unwrap_err(),
     ];
@@ -120,14 +118,12 @@ fn debug_output_holds_no_secret() {
         "{instance:#?} {alice:#?} {db:#?} {errors:#?} {:#?}",
         alice.list_keys().unwrap()
     );
-    let mut secrets = forbidden(&alice, Some(PASSWORD));
-    secrets.push(b"wrong horse battery".to_vec());
     assert_absent(shown.as_bytes(), &secrets, "Debug output");
 }
 
 /// Every stored key and value.
-fn stored(engine: &dyn Engine) -> Vec<u8> {
-    let snapshot = engine.snapshot().unwrap();
+fn stored(disk: &Disk) -> Vec<u8> {
+    let snapshot = disk.snapshot().unwrap();
     let mut bytes = Vec::new();
     for space in Space::ALL {
         let page = snapshot
@@ -153,9 +149,11 @@ fn the_keys_of_a_user_with_a_password_are_stored_sealed() {
     let instance = disk.open();
     instance.create_user("alice", Some(PASSWORD)).unwrap();
     let alice = instance.login_user("alice", Some(PASSWORD)).unwrap();
-    alice.add_private_key(Some("backup")).unwrap();
-    let engine: &dyn Backend = &*disk.0;
-    let bytes = stored(engine);
+    let known = SecretKey::from_bytes(&[0xa7; 32]);
+    alice
+        .import_private_key(known.clone(), Some("known"))
+        .unwrap();
+    let bytes = stored(&disk);
     let public = alice.get_default_key().unwrap();
     assert!(
         bytes
@@ -163,21 +161,22 @@ fn the_keys_of_a_user_with_a_password_are_stored_sealed() {
             .any(|window| window == &public.as_str().as_bytes()[8..]),
         "the scan finds what is there"
     );
-    assert_absent(&bytes, &forbidden(&alice, Some(PASSWORD)), "the rows");
+    let mut secrets = forms(&known).to_vec();
+    secrets.push(PASSWORD.as_bytes().to_vec());
+    assert_absent(&bytes, &secrets, "the rows");
 }
 
 #[test]
 fn setting_a_password_leaves_no_open_key_behind() {
     let disk = Disk::new();
     let instance = disk.open();
-    instance.create_user("alice", None).unwrap();
-    let alice = instance.login_user("alice", None).unwrap();
-    let open = stored(&*disk.0);
+    let alice = user(&instance, "alice");
+    let secrets = forbidden(&alice);
+    let open = stored(&disk);
     alice.change_password(None, Some(PASSWORD)).unwrap();
-    let sealed = stored(&*disk.0);
+    let sealed = stored(&disk);
     assert_ne!(open, sealed);
-    assert_absent(&sealed, &forbidden(&alice, Some(PASSWORD)), "the rows");
-    // What an older copy of the rows opens does not open the present ones.
+    assert_absent(&sealed, &secrets, "the rows");
     drop(alice);
     assert!(disk.open().login_user("alice", None).is_err());
     let alice = disk.open().login_user("alice", Some(PASSWORD)).unwrap();
