@@ -46,11 +46,12 @@ pub trait Backend: Send + Sync + 'static {
     /// The databases offered to peers that one of the keys may read.
     fn discover(&self, keys: &[PublicKey]) -> Result<Vec<DatabaseInfo>, Unavailable>;
 
-    /// Judges packs and applies what is sound, in order. Creates the database only if the batch says so.
+    /// Judges packs of the peer `from` and applies what is sound, in order. Creates the database only if the batch
+    /// says so.
     ///
     /// # Errors
     /// The packs are malformed, or storage failed.
-    fn ingest(&self, batch: &IngestBatch) -> Result<IngestReport, IngestError>;
+    fn ingest(&self, batch: &IngestBatch, from: &PublicKey) -> Result<IngestReport, IngestError>;
 
     /// What is known about the key of a bootstrap request.
     fn facts(&self, database: &Id, key: &PublicKey) -> Result<Facts, Unavailable>;

@@ -376,18 +376,18 @@ impl Driver {
 
 /// Runs a session on a link.
 async fn run_on(link: Arc<Link>, job: Job, services: &Arc<Services>, stop: &Stop) -> JobResult {
-    let wire = Wire::of_link(Arc::clone(&link));
+    let (wire, peer) = (Wire::of_link(Arc::clone(&link)), link.identity().device);
     let call = match job {
         Job::Sync { database, common, create } => {
             let config = SyncConfig { database, peer: link.identity().clone(), common, create };
-            return JobResult::Sync(Box::new(session::run(SyncClient::new(config), wire, services, stop).await));
+            return JobResult::Sync(Box::new(session::run(SyncClient::new(config), wire, peer, services, stop).await));
         }
         Job::Discover => Call::discover(),
         Job::Bootstrap(request) => Call::bootstrap(&request),
         Job::Status(request) => Call::status(request),
         Job::Cancel(request) => Call::cancel(request),
     };
-    JobResult::Call(session::run(call, wire, services, stop).await)
+    JobResult::Call(session::run(call, wire, peer, services, stop).await)
 }
 
 fn failed(is_sync: bool, failure: Failure) -> JobResult {

@@ -12,6 +12,7 @@
 
 mod backend;
 mod block_on;
+mod databases;
 mod dial;
 mod driver;
 mod error;
@@ -26,6 +27,7 @@ mod slots;
 mod wire;
 
 pub use backend::Backend;
+pub use databases::{DatabasesBackend, Policy, SYNC_DATABASE};
 pub use error::NodeError;
 pub use handle::{Bootstrap, Discovery, NodeHandle, Pending, SyncReport};
 pub use limits::NodeLimits;

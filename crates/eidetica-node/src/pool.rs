@@ -53,14 +53,14 @@ impl Pool {
     }
 
     /// Ingests after whatever came before for the same database.
-    pub(crate) async fn ingest(&self, batch: IngestBatch) -> Result<IngestReport, IngestError> {
+    pub(crate) async fn ingest(&self, batch: IngestBatch, from: PublicKey) -> Result<IngestReport, IngestError> {
         let database = batch.database;
         let queue = Arc::clone(self.queues.lock().entry(database).or_default());
         let turn = queue.lock().await;
         let ingested = {
             let _permit = self.ingests.acquire().await;
             let backend = Arc::clone(&self.backend);
-            run(move || backend.ingest(&batch)).await
+            run(move || backend.ingest(&batch, &from)).await
         };
         drop(turn);
         drop(queue);

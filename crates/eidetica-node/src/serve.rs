@@ -191,7 +191,7 @@ impl Server {
         let device = identity.device;
         let responder = Responder::new(ResponderConfig { peer: identity.proven, claims });
         let wire = Wire::of_request(request, response);
-        match session::run(responder, wire, &self.services, &self.stop).await {
+        match session::run(responder, wire, device, &self.services, &self.stop).await {
             Ok(served) => tracing::debug!(%device, ?served, "answered"),
             Err(error) => tracing::debug!(%device, %error, "a request failed"),
         }

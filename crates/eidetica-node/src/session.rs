@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use eidetica_entry::PublicKey;
 use eidetica_protocol::{
     Answer, BootstrapAnswer, Call, CallReply, CloseReason, Failure, Input, Outcome, Output, Query, Responder, Served,
     SyncClient, Unavailable,
@@ -98,10 +99,11 @@ pub(crate) struct Stop {
     pub(crate) reason: CloseReason,
 }
 
-/// Runs a machine to its end. What has arrived whole is ingested even when it is stopped.
+/// Runs a machine that talks with `peer` to its end. What has arrived whole is ingested even when it is stopped.
 pub(crate) async fn run<M: Machine>(
     mut machine: M,
     mut wire: Wire,
+    peer: PublicKey,
     services: &Arc<Services>,
     stop: &Stop,
 ) -> Result<M::Done, Failure> {
@@ -141,7 +143,7 @@ pub(crate) async fn run<M: Machine>(
             }
             Output::Ingest(id, batch) => {
                 let pool = Arc::clone(&services.pool);
-                ingest = Some(async move { Input::Ingested(id, pool.ingest(batch).await) }.boxed());
+                ingest = Some(async move { Input::Ingested(id, pool.ingest(batch, peer).await) }.boxed());
                 continue;
             }
             Output::Event(_) => continue,

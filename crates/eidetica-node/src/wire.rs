@@ -106,11 +106,12 @@ impl Wire {
         frame
     }
 
-    /// After a failed opening: if the peer has only forgotten the channel, makes another one and the same request
-    /// again, once. Else false, and the link is not to be used any more.
+    /// After a failed opening: if the channel is gone, makes another one and the same request again, once; requests
+    /// may be made twice. Else false, and the link is not to be used any more.
     fn open_again(&mut self, error: TransportError) -> bool {
         let (Some(opening), Some(link)) = (self.opening.take(), &self.link) else { return false };
-        if error != TransportError::UnknownChannel || opening.again {
+        let stale = matches!(error, TransportError::UnknownChannel | TransportError::PeerGone);
+        if !stale || opening.again {
             if error != TransportError::Busy {
                 link.mark_broken();
             }
