@@ -42,7 +42,7 @@ pub mod user;
 
 /// What a database's data look like.
 pub mod crdt {
-    pub use eidetica_crdt::{Doc, DocError, JsonError, List, Value};
+    pub use eidetica_crdt::{Doc, DocError, JsonError, List, StoreKind, Value};
 }
 
 /// Who may do what.
@@ -51,7 +51,7 @@ pub mod auth {
 }
 
 pub use database::Database;
-pub use eidetica_database::CallbackId;
+pub use eidetica_database::{CallbackId, Error as DatabaseError};
 pub use eidetica_database::{
     DocStore, DocView, SettingsStore, SettingsView, Table, TableView, Transaction,
     Transaction as Operation,
