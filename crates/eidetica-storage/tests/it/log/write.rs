@@ -191,7 +191,7 @@ fn signing_happens_outside_and_out_of_order() {
     for n in 0..limits::BLOCK_ENTRIES as u64 + 20 {
         let mut batch = Batch::new();
         let mut stage = bench.writer.stage();
-        let draft = child(database, &stage.tips().to_vec(), &[database], 6 + 23 * n);
+        let draft = child(database, stage.tips(), &[database], 6 + 23 * n);
         let unsigned = stage.add_draft(draft, &mut batch).unwrap();
         assert_eq!(unsigned.arrival(), n + 1);
         stage.finish(&mut batch).unwrap();
