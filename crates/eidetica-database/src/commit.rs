@@ -163,7 +163,7 @@ impl Core {
 
     /// The parents of the next entry and its settings: the tips, highest first up to the limit, or the
     /// frontier it forks from.
-    fn parents(
+    pub(crate) fn parents(
         &self,
         past: Option<&AsOf>,
         sequencer: &Sequencer,

@@ -106,6 +106,9 @@ impl Core {
     }
 
     pub(crate) fn check_kind(&self, name: &StoreName, kind: StoreKind) -> Result<()> {
+        if name.is_settings() && kind != StoreKind::Doc {
+            return Err(Error::wrong_kind(name, kind, StoreKind::Doc));
+        }
         self.registry.read().check_kind(name, kind)
     }
 
@@ -192,7 +195,7 @@ pub(crate) fn registry_prefix(log: &DatabaseLog) -> Vec<u8> {
     [STORES, &log.no().prefix()].concat()
 }
 
-fn load_registry(log: &DatabaseLog, snapshot: &dyn Snapshot) -> Result<Registry> {
+pub(crate) fn load_registry(log: &DatabaseLog, snapshot: &dyn Snapshot) -> Result<Registry> {
     Registry::load(Space::Meta, registry_prefix(log), log.no().0, snapshot)
 }
 

@@ -42,11 +42,6 @@ impl Pool {
         self.bytes
     }
 
-    /// Parents that somebody waits for and that are not in the pool themselves.
-    pub(crate) fn missing(&self) -> impl Iterator<Item = &Id> {
-        self.children.keys().filter(|id| !self.entries.contains_key(*id))
-    }
-
     /// Adds an entry, or replaces the copy that waits already (it may have brought a payload).
     pub(crate) fn add(&mut self, entry: &Entry, source: Source, missing: HashSet<Id>) {
         let id = entry.id();

@@ -1,0 +1,77 @@
+//! The state hash: one number for all that a database shows.
+//!
+//! Equal for replicas that hold the same entries, whatever engine they are on and whatever order the
+//! entries came in. Defined in `docs/formats/database.md`.
+
+use std::fmt;
+
+use eidetica_crdt::{StoreKind, hash_visible};
+use eidetica_entry::StoreName;
+use eidetica_storage::Snapshot;
+
+use crate::Database;
+use crate::core::load_registry;
+use crate::error::Result;
+use crate::overlay::View;
+use crate::rows::{StoreRows, StoreSlot};
+
+/// A BLAKE3 hash of visible values. Text form: 64 lower-case hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StateHash([u8; 32]);
+
+impl StateHash {
+    /// The bytes.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Display for StateHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for StateHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "StateHash({self})")
+    }
+}
+
+impl Database {
+    /// The hash of all that the database shows, its settings' document included. O(the state).
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn state_hash(&self) -> Result<StateHash> {
+        self.catch_up()?;
+        let snapshot = self.shared().engine.snapshot()?;
+        let mut hasher = blake3::Hasher::new_derive_key("eidetica database state v1");
+        for (name, kind, slot) in load_registry(&self.core().log, &*snapshot)?.all() {
+            hasher.update(&(name.as_str().len() as u64).to_le_bytes()).update(name.as_str().as_bytes());
+            hasher.update(&[kind as u8]).update(store_hash(&*snapshot, kind, slot)?.as_bytes());
+        }
+        Ok(StateHash(*hasher.finalize().as_bytes()))
+    }
+
+    /// The hash of what one store shows; `None` for a store that nobody has written. O(its state).
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn store_hash(&self, name: &str, kind: StoreKind) -> Result<Option<StateHash>> {
+        let name = StoreName::new(name)?;
+        self.catch_up()?;
+        let snapshot = self.shared().engine.snapshot()?;
+        let slot = load_registry(&self.core().log, &*snapshot)?.slot(&name, kind);
+        slot.map(|slot| store_hash(&*snapshot, kind, slot)).transpose()
+    }
+}
+
+fn store_hash(snapshot: &dyn Snapshot, kind: StoreKind, slot: StoreSlot) -> Result<StateHash> {
+    let rows = StoreRows { view: View::durable(snapshot), slot };
+    let mut hasher = blake3::Hasher::new_derive_key("eidetica store state v1");
+    hash_visible(&rows, kind, &mut |piece| {
+        hasher.update(piece);
+    })?;
+    Ok(StateHash(*hasher.finalize().as_bytes()))
+}
