@@ -1,6 +1,6 @@
-//! Device claims: the statement of a key's holder that a device acts for the key. Rights belong to keys in
-//! settings; a session is between devices; a claim ties them together. It is made while the key is unlocked
-//! and then stored, so that synchronization in the background needs no private key.
+//! Device claims: the statement of a key's holder that a device acts for the key. Rights belong to
+//! keys in settings; a session is between devices; a claim ties them together. It is made while the
+//! key is unlocked and then stored, so that synchronization in the background needs no private key.
 
 use eidetica_entry::{Id, PublicKey, Signature};
 use serde::{Deserialize, Serialize};
@@ -33,12 +33,40 @@ struct Statement {
 
 /// `key` says, signed: `device` acts for me, in this scope, until then.
 ///
-/// A value of this type has a good signature: [`decode`](Self::decode) checks it. Whether it holds now and for the
-/// device at hand is what [`check`](Self::check) says.
+/// A value of this type has a good signature: [`decode`](Self::decode) checks it. Whether it holds
+/// now and for the device at hand is what [`check`](Self::check) says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Unverified")]
 pub struct DeviceClaim {
     statement: Statement,
     signature: Signature,
+}
+
+/// A claim as it comes, whoever wrote it.
+#[derive(Serialize, Deserialize)]
+struct Unverified {
+    statement: Statement,
+    signature: Signature,
+}
+
+impl TryFrom<Unverified> for DeviceClaim {
+    type Error = ClaimError;
+
+    fn try_from(
+        Unverified {
+            statement,
+            signature,
+        }: Unverified,
+    ) -> Result<Self, ClaimError> {
+        statement.check()?;
+        match verify(&statement.key, &statement.message(), &signature) {
+            true => Ok(Self {
+                statement,
+                signature,
+            }),
+            false => Err(ClaimError::Signature),
+        }
+    }
 }
 
 /// Why a claim does not count. The peer that showed it is to blame.
@@ -72,7 +100,8 @@ impl DeviceClaim {
     /// Makes a claim: `key` lets `device` act for it until `not_after_ms` (since the Unix epoch).
     ///
     /// # Errors
-    /// [`ClaimError::Scope`] if there are too many databases, [`ClaimError::Key`] if the device's key is none.
+    /// [`ClaimError::Scope`] if there are too many databases, [`ClaimError::Key`] if the device's
+    /// key is none.
     pub fn make(
         key: &SecretKey,
         device: PublicKey,
@@ -153,16 +182,7 @@ impl DeviceClaim {
     /// # Errors
     /// [`ClaimError`], except for what [`check`](Self::check) says.
     pub fn decode(bytes: &[u8]) -> Result<Self, ClaimError> {
-        let claim: Self = codec::decode::<_, { limits::CLAIM_BYTES }>(bytes)?;
-        claim.statement.check()?;
-        match verify(
-            &claim.statement.key,
-            &claim.statement.message(),
-            &claim.signature,
-        ) {
-            true => Ok(claim),
-            false => Err(ClaimError::Signature),
-        }
+        codec::decode::<Unverified, { limits::CLAIM_BYTES }>(bytes)?.try_into()
     }
 }
 

@@ -1,5 +1,5 @@
-//! The one place that names bincode: fixed-width little-endian, nothing trailing, and only the bytes
-//! that the encoder would have written.
+//! The one place that names bincode: fixed-width little-endian, nothing trailing, and only the
+//! bytes that the encoder would have written.
 
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -42,7 +42,8 @@ pub(crate) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
     bincode::serde::encode_to_vec(value, config).expect("wire types encode")
 }
 
-/// Decodes `bytes`, at most `LIMIT` of them. Allocates no more than a small multiple of what is given.
+/// Decodes `bytes`, at most `LIMIT` of them. Allocates no more than a small multiple of what is
+/// given.
 pub(crate) fn decode<T: Serialize + DeserializeOwned, const LIMIT: usize>(
     bytes: &[u8],
 ) -> Result<T, CodecError> {

@@ -91,8 +91,9 @@ fn record_from_json(name: &str, value: &Value) -> Result<AuthRecord, FormError> 
     Ok(AuthRecord::grant(key, permission, KeyName::new(name)?))
 }
 
-/// Writes the authority section that `state` amounts to. Keys are named by their names where those are unique, otherwise by
-/// their text form; a recovery key is shown with `"permissions": "Recovery"`, which cannot be given.
+/// Writes the authority section that `state` amounts to. Keys are named by their names where those
+/// are unique, otherwise by their text form; a recovery key is shown with `"permissions":
+/// "Recovery"`, which cannot be given.
 pub fn section_to_json(state: &AuthState) -> Map<String, Value> {
     let mut section = Map::new();
     if let Some(permission) = state.wildcard() {

@@ -1,8 +1,9 @@
-//! The one function that judges entries, on every path they come by: commit, push, pull, bootstrap, import and
-//! load. A verdict is a function of bytes alone: no clock, no order of arrival, no comparison of ids.
+//! The one function that judges entries, on every path they come by: commit, push, pull, bootstrap,
+//! import and load. A verdict is a function of bytes alone: no clock, no order of arrival, no
+//! comparison of ids.
 //!
-//! What is known today: rights from the root, grants and the wildcard, judged on the entry's own past.
-//! Whatever it does not know (another kind of record, a delegation) it rejects.
+//! What is known today: rights from the root, grants and the wildcard, judged on the entry's own
+//! past. Whatever it does not know (another kind of record, a delegation) it rejects.
 
 use eidetica_entry::{Header, Id, PublicKey};
 
@@ -104,11 +105,13 @@ impl Reject {
     }
 }
 
-/// Judges the entry `id` with this header. `settings` are the bytes of its `_settings` payload, where it writes
-/// there and they are at hand; `state` is the state at `header.settings`, for a root entry the default one.
+/// Judges the entry `id` with this header. `settings` are the bytes of its `_settings` payload,
+/// where it writes there and they are at hand; `state` is the state at `header.settings`, for a
+/// root entry the default one.
 ///
-/// The caller has checked what does not need authority: that the bytes decode and give this id, that the
-/// signature [verifies](crate::verify), that payloads fit their hashes, and that height and settings are the derived ones.
+/// The caller has checked what does not need authority: that the bytes decode and give this id,
+/// that the signature [verifies](crate::verify), that payloads fit their hashes, and that height
+/// and settings are the derived ones.
 pub fn judge(header: &Header, id: Id, settings: Option<&[u8]>, state: &AuthState) -> Verdict {
     if header.writes_settings() && settings.is_none() {
         return Verdict::Pending;
@@ -167,7 +170,8 @@ fn examine_data(header: &Header, key: PublicKey, state: &AuthState) -> Result<So
     }
 }
 
-/// A root entry is its own source: it may name any keys at any right, its author among them as an admin.
+/// A root entry is its own source: it may name any keys at any right, its author among them as an
+/// admin.
 fn examine_root(id: Id, key: PublicKey, payload: SettingsPayload) -> Result<Sound, Reject> {
     let right = payload.right_of(&key).ok_or(Reject::NoRight(key))?;
     if !right.permission().can_admin() {

@@ -8,12 +8,13 @@ use eidetica_entry::{PublicKey, Signature};
 use rand::CryptoRng;
 use zeroize::Zeroizing;
 
-/// Prefix of the text form of a secret key. It differs from that of a public key, so that one cannot
-/// be pasted in place of the other.
+/// Prefix of the text form of a secret key. It differs from that of a public key, so that one
+/// cannot be pasted in place of the other.
 const SECRET_PREFIX: &str = "ed25519-secret:";
 
-/// An Ed25519 signing key. Wiped from memory when dropped; [`Debug`](fmt::Debug) shows the public half only, and there is
-/// no `Display` or serde form: see [`expose`](Self::expose) and [`expose_text`](Self::expose_text).
+/// An Ed25519 signing key. Wiped from memory when dropped; [`Debug`](fmt::Debug) shows the public
+/// half only, and there is no `Display` or serde form: see [`expose`](Self::expose) and
+/// [`expose_text`](Self::expose_text).
 #[derive(Clone)]
 pub struct SecretKey(ed25519_dalek::SigningKey);
 
@@ -50,8 +51,8 @@ impl SecretKey {
         PublicKey::new(self.0.verifying_key().to_bytes())
     }
 
-    /// Signs `message` (about 15 us). Everything that is signed with such a key begins with a domain tag
-    /// that ends in a zero byte, so that no signature can serve another purpose.
+    /// Signs `message` (about 15 us). Everything that is signed with such a key begins with a
+    /// domain tag that ends in a zero byte, so that no signature can serve another purpose.
     pub fn sign(&self, message: &[u8]) -> Signature {
         Signature::new(self.0.sign(message).to_bytes())
     }
@@ -122,8 +123,8 @@ fn is_canonical(bytes: &[u8; 32]) -> bool {
     (high & 0x7f) != 0x7f || middle.iter().any(|byte| *byte != 0xff) || *low < 0xed
 }
 
-/// The y coordinates of the points of small order, all encodings of each below 2^255; every one of the
-/// seven occurs with both signs of x, which makes 14 encodings of 8 points.
+/// The y coordinates of the points of small order, all encodings of each below 2^255; every one of
+/// the seven occurs with both signs of x, which makes 14 encodings of 8 points.
 const SMALL_ORDER: [[u8; 32]; 7] = [
     // y = 1, the identity
     edge(0x01, 0x00, 0x00),

@@ -3,12 +3,13 @@
 //! - [`SecretKey`] signs; [`verify`] and [`verify_batch`] verify, by one rule with equal verdicts;
 //!   [`check_public_key`] refuses keys that are none.
 //! - [`PasswordSealed`] and [`VaultKey`] keep secrets at rest.
-//! - [`Permission`] and [`Right`] say what a key may do; [`AuthRecord`] and [`SettingsPayload`] say it in a
-//!   database's settings; [`AuthState`] is what follows at a frontier; [`judge`] decides about one entry.
+//! - [`Permission`] and [`Right`] say what a key may do; [`AuthRecord`] and [`SettingsPayload`] say
+//!   it in a database's settings; [`AuthState`] is what follows at a frontier; [`judge`] decides
+//!   about one entry.
 //! - [`DeviceClaim`] and [`SignedRequest`] are what peers show and ask each other.
 //!
-//! Nothing here does I/O, reads a clock or draws randomness of its own. Everything that decodes strangers' bytes is
-//! bounded by [`limits`] and accepts canonical bytes only.
+//! Nothing here does I/O, reads a clock or draws randomness of its own. Everything that decodes
+//! strangers' bytes is bounded by [`limits`] and accepts canonical bytes only.
 
 mod claim;
 mod codec;

@@ -28,8 +28,8 @@ pub const CLAIM_HORIZON_MS: u64 = 90 * 24 * 3600 * 1000;
 /// Greatest encoded size of a bootstrap request in bytes.
 pub const REQUEST_BYTES: usize = 1024;
 
-/// Signatures in one verification batch. Below this many there is one batch, above it batches run in
-/// parallel.
+/// Signatures in one verification batch. Below this many there is one batch, above it batches run
+/// in parallel.
 pub const BATCH: usize = 1024;
 
 /// A failed batch is halved down to this many signatures, which are then verified one by one.
@@ -38,8 +38,8 @@ pub const BATCH_FLOOR: usize = 16;
 /// Greatest size of a secret that can be sealed, in bytes.
 pub const SECRET_BYTES: usize = 64 << 10;
 
-/// Greatest Argon2id memory that an envelope may ask for, in KiB (1 GiB): an envelope is a file, and
-/// files get damaged.
+/// Greatest Argon2id memory that an envelope may ask for, in KiB (1 GiB): an envelope is a file,
+/// and files get damaged.
 pub const KDF_MEMORY_KIB: u32 = 1 << 20;
 
 /// Greatest number of Argon2id passes that an envelope may ask for.

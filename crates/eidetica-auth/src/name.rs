@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::limits;
 
-/// A key's name: at most [`limits::NAME_BYTES`] of UTF-8 without control or bidirectional characters. May be empty.
+/// A key's name: at most [`limits::NAME_BYTES`] of UTF-8 without control or bidirectional
+/// characters. May be empty.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct KeyName(Arc<str>);

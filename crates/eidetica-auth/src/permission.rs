@@ -4,8 +4,8 @@ use std::{cmp::Reverse, fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-/// What a key may do in a database. Ordered by strength: `Read < .. < Write(1) < Write(0) < .. < Admin(1) < Admin(0)`; a
-/// lower rank is stronger.
+/// What a key may do in a database. Ordered by strength: `Read < .. < Write(1) < Write(0) < .. <
+/// Admin(1) < Admin(0)`; a lower rank is stronger.
 ///
 /// Text: `Read`, `Write(10)`, `Admin(0)`. JSON: `"Read"`, `{"Write": 10}`, `{"Admin": 0}`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -20,8 +20,8 @@ pub enum Permission {
 
 /// A key's right: a [`Permission`], or what stands above all of them.
 ///
-/// Recovery comes from the root entry alone and cannot be granted: it is the key with which a user takes
-/// back a database from a stolen daily key.
+/// Recovery comes from the root entry alone and cannot be granted: it is the key with which a user
+/// takes back a database from a stolen daily key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Right {
     /// An ordinary permission.
@@ -71,8 +71,8 @@ impl Right {
         }
     }
 
-    /// Whether an author of this strength may grant `granted`: settings are an admin's, and a grant gives
-    /// strictly less than its author has, except that an `Admin(0)` may make another one.
+    /// Whether an author of this strength may grant `granted`: settings are an admin's, and a grant
+    /// gives strictly less than its author has, except that an `Admin(0)` may make another one.
     pub fn may_grant(self, granted: Permission) -> bool {
         let top = Self::Permission(Permission::Admin(0));
         self.permission().can_admin()
@@ -86,8 +86,8 @@ impl From<Permission> for Right {
     }
 }
 
-/// What callers may name where a permission is asked for: a `Permission`, or one of its constructors,
-/// `Permission::Write`, which asks for the weakest rank.
+/// What callers may name where a permission is asked for: a `Permission`, or one of its
+/// constructors, `Permission::Write`, which asks for the weakest rank.
 pub trait IntoPermission {
     /// The permission that is meant.
     fn into_permission(self) -> Permission;

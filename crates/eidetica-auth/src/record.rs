@@ -1,8 +1,8 @@
 //! Authority records and the payload of the `_settings` store that carries them.
 //!
-//! The payload has two parts: the records, which are read by the rules of this crate, and a document (name,
-//! policies) whose bytes are opaque here. A payload whose first part is malformed is no settings at all, and
-//! the entry that carries it is rejected.
+//! The payload has two parts: the records, which are read by the rules of this crate, and a
+//! document (name, policies) whose bytes are opaque here. A payload whose first part is malformed
+//! is no settings at all, and the entry that carries it is rejected.
 
 use std::fmt;
 
@@ -33,8 +33,8 @@ pub enum AuthRecord {
         /// What to call the key.
         name: KeyName,
     },
-    /// Sets what every key may do, or turns it off with `None`. At most `Write`. It takes from other settings of the wildcard
-    /// what is more than it gives.
+    /// Sets what every key may do, or turns it off with `None`. At most `Write`. It takes from
+    /// other settings of the wildcard what is more than it gives.
     Wildcard(Option<Permission>),
 }
 

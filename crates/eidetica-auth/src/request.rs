@@ -22,7 +22,8 @@ const ID_CONTEXT: &str = "eidetica bootstrap request v1";
 pub struct AccessRequest {
     /// The database to join.
     pub database: Id,
-    /// The key that is to have the permission. It signs the request, so nobody asks for another's key.
+    /// The key that is to have the permission. It signs the request, so nobody asks for another's
+    /// key.
     pub key: PublicKey,
     /// The permission asked for.
     pub permission: Permission,
@@ -36,9 +37,30 @@ pub struct AccessRequest {
 
 /// A bootstrap request with its signature, which has been verified.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Unverified")]
 pub struct SignedRequest {
     request: AccessRequest,
     signature: Signature,
+}
+
+/// A request as it comes, whoever wrote it.
+#[derive(Serialize, Deserialize)]
+struct Unverified {
+    request: AccessRequest,
+    signature: Signature,
+}
+
+impl TryFrom<Unverified> for SignedRequest {
+    type Error = RequestError;
+
+    fn try_from(Unverified { request, signature }: Unverified) -> Result<Self, RequestError> {
+        check_public_key(&request.key)?;
+        check_public_key(&request.device)?;
+        match verify(&request.key, &request.message(), &signature) {
+            true => Ok(Self { request, signature }),
+            false => Err(RequestError::Signature),
+        }
+    }
 }
 
 /// The name of a bootstrap request: a hash of what it says. Text: 64 lower-case hex digits.
@@ -115,17 +137,7 @@ impl SignedRequest {
     /// # Errors
     /// [`RequestError`].
     pub fn decode(bytes: &[u8]) -> Result<Self, RequestError> {
-        let signed: Self = codec::decode::<_, { limits::REQUEST_BYTES }>(bytes)?;
-        check_public_key(&signed.request.key)?;
-        check_public_key(&signed.request.device)?;
-        match verify(
-            &signed.request.key,
-            &signed.request.message(),
-            &signed.signature,
-        ) {
-            true => Ok(signed),
-            false => Err(RequestError::Signature),
-        }
+        codec::decode::<Unverified, { limits::REQUEST_BYTES }>(bytes)?.try_into()
     }
 }
 

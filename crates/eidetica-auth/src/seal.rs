@@ -1,8 +1,8 @@
-//! Secrets at rest: a password opens a vault key, the vault key opens everything else. So one slow hash
-//! opens a user's whole keyring, and a change of password rewrites one small envelope.
+//! Secrets at rest: a password opens a vault key, the vault key opens everything else. So one slow
+//! hash opens a user's whole keyring, and a change of password rewrites one small envelope.
 //!
-//! Each secret is bound to a *context*, a short text that says what it is and whose; an envelope that was
-//! moved to another place does not open there.
+//! Each secret is bound to a *context*, a short text that says what it is and whose; an envelope
+//! that was moved to another place does not open there.
 
 use std::fmt;
 
@@ -27,8 +27,8 @@ const ENVELOPE_BYTES: usize = limits::SECRET_BYTES + 1024;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SealError {
-    /// The password or key is wrong, or the envelope was altered or belongs elsewhere: one answer for all,
-    /// since they cannot be told apart.
+    /// The password or key is wrong, or the envelope was altered or belongs elsewhere: one answer
+    /// for all, since they cannot be told apart.
     #[error("the secret does not open with this password or key")]
     Refused,
     /// The envelope is of a version that this program does not know.
@@ -100,7 +100,8 @@ impl KdfParams {
     }
 }
 
-/// A random symmetric key that seals the secrets of one user. Wiped when dropped, redacted in Debug.
+/// A random symmetric key that seals the secrets of one user. Wiped when dropped, redacted in
+/// Debug.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub struct VaultKey([u8; 32]);
 
@@ -247,8 +248,8 @@ impl PasswordSealed {
         })
     }
 
-    /// Opens what was sealed with the same password for the same `context`. Costs what the envelope's
-    /// parameters say, right or wrong.
+    /// Opens what was sealed with the same password for the same `context`. Costs what the
+    /// envelope's parameters say, right or wrong.
     ///
     /// # Errors
     /// [`SealError::Refused`], [`SealError::Version`] and [`SealError::Parameters`].
@@ -258,8 +259,8 @@ impl PasswordSealed {
             .open(&self.sealed, context)
     }
 
-    /// Whether the envelope is weaker than what would be made today: seal again at the next login, while
-    /// the password is at hand.
+    /// Whether the envelope is weaker than what would be made today: seal again at the next login,
+    /// while the password is at hand.
     pub fn needs_upgrade(&self) -> bool {
         let KdfParams {
             memory_kib, passes, ..

@@ -1,8 +1,9 @@
 //! The rights that hold at a frontier of settings entries.
 //!
-//! A state is a set of facts, one or more from each settings entry in the frontier's past, and what follows
-//! from them. Joining two states is the union of their facts, so it does not matter in which order entries
-//! arrived. Copies share their maps: a clone costs nothing, a change O(log keys).
+//! A state is a set of facts, one or more from each settings entry in the frontier's past, and what
+//! follows from them. Joining two states is the union of their facts, so it does not matter in
+//! which order entries arrived. Copies share their maps: a clone costs nothing, a change O(log
+//! keys).
 
 use eidetica_entry::{Id, PublicKey};
 use imbl::{OrdMap, OrdSet};
@@ -13,7 +14,8 @@ use crate::{
     record::{AuthRecord, SettingsPayload},
 };
 
-/// Who has which right at one frontier of settings entries. The default is the state before the root entry: nobody any.
+/// Who has which right at one frontier of settings entries. The default is the state before the
+/// root entry: nobody any.
 #[derive(Debug, Clone, Default)]
 pub struct AuthState {
     keys: OrdMap<PublicKey, KeyEntry>,
@@ -36,12 +38,14 @@ pub struct KeyEntry {
 struct WildcardSetting {
     strength: Right,
     permission: Option<Permission>,
-    /// The settings in this one's past that are no stronger than it: what they took, it may give again.
+    /// The settings in this one's past that are no stronger than it: what they took, it may give
+    /// again.
     lifts: OrdSet<Id>,
 }
 
 impl AuthState {
-    /// The state after the sound entry `id` of this strength, whose settings frontier has the state `self`.
+    /// The state after the sound entry `id` of this strength, whose settings frontier has the state
+    /// `self`.
     pub fn apply(&self, id: Id, strength: Right, payload: &SettingsPayload) -> Self {
         let mut next = self.clone();
         for record in payload.records() {
@@ -59,7 +63,8 @@ impl AuthState {
         next
     }
 
-    /// The state at the union of both frontiers. O(the smaller state); nothing when they are the same.
+    /// The state at the union of both frontiers. O(the smaller state); nothing when they are the
+    /// same.
     pub fn join(&self, other: &Self) -> Self {
         let mut next = self.clone();
         if !self.keys.ptr_eq(&other.keys) {
@@ -127,8 +132,8 @@ impl AuthState {
         self.resolve_wildcard();
     }
 
-    /// Each setting gives its permission, clamped by all others except those that it lifts; the strongest
-    /// that is left counts. O(settings squared), when one is made.
+    /// Each setting gives its permission, clamped by all others except those that it lifts; the
+    /// strongest that is left counts. O(settings squared), when one is made.
     fn resolve_wildcard(&mut self) {
         let settings = &self.settings_of_wildcard;
         let left_of = |id: &Id, setting: &WildcardSetting| {

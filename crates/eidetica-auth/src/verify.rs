@@ -1,6 +1,6 @@
-//! Signature verification by the rule of ZIP-215 (<https://zips.z.cash/zip-0215>), under which single and
-//! batch verification agree by construction: with any other rule two replicas could judge one entry
-//! differently. On top of it, keys of small order verify nothing.
+//! Signature verification by the rule of ZIP-215 (<https://zips.z.cash/zip-0215>), under which
+//! single and batch verification agree by construction: with any other rule two replicas could
+//! judge one entry differently. On top of it, keys of small order verify nothing.
 
 use ed25519_zebra::batch;
 use eidetica_entry::{PublicKey, Signature};
@@ -32,13 +32,14 @@ pub fn verify(key: &PublicKey, message: &[u8], signature: &Signature) -> bool {
         .is_ok()
 }
 
-/// Verifies many signatures at once and returns the positions of the bad ones, ascending; empty when all
-/// are good. The verdict on each is that of [`verify`].
+/// Verifies many signatures at once and returns the positions of the bad ones, ascending; empty
+/// when all are good. The verdict on each is that of [`verify`].
 ///
-/// `seed` draws the random coefficients of the batch equation: it must be fresh and unknown to whoever made
-/// the signatures. Batches of [`limits::BATCH`] run in parallel; about 20 us a signature, half of that where one key
-/// signed most. A batch that fails is halved, down to [`limits::BATCH_FLOOR`], so that a bad signature costs its own batch at
-/// most some seven times the work and the others nothing.
+/// `seed` draws the random coefficients of the batch equation: it must be fresh and unknown to
+/// whoever made the signatures. Batches of [`limits::BATCH`] run in parallel; about 20 us a
+/// signature, half of that where one key signed most. A batch that fails is halved, down to
+/// [`limits::BATCH_FLOOR`], so that a bad signature costs its own batch at most some seven times
+/// the work and the others nothing.
 pub fn verify_batch(signed: &[Signed<'_>], seed: [u8; 32]) -> Vec<usize> {
     let mut rng = StdRng::from_seed(seed);
     let chunks: Vec<_> = signed

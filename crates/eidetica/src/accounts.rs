@@ -1,5 +1,5 @@
-//! What an instance keeps for itself: its device key, its users, their sealed keys, claims and preferences.
-//! It stands in a local database, which is never offered to a peer.
+//! What an instance keeps for itself: its device key, its users, their sealed keys, claims and
+//! preferences. It stands in a local database, which is never offered to a peer.
 
 use eidetica_auth::{DeviceClaim, SecretKey};
 use eidetica_database::LocalDatabase;

@@ -16,8 +16,8 @@ pub mod database {
     pub use eidetica_storage::MemoryEngine as InMemory;
 }
 
-/// Opens the backend that `location` names: `memory:`, `file:PATH` (the default engine for files), `fjall:PATH`
-/// or `redb:PATH`.
+/// Opens the backend that `location` names: `memory:`, `file:PATH` (the default engine for files),
+/// `fjall:PATH` or `redb:PATH`.
 pub(crate) fn open(location: &str) -> Result<Arc<dyn Backend>> {
     match location.split_once(':') {
         Some(("memory", "")) => Ok(Arc::new(database::InMemory::new())),

@@ -51,11 +51,12 @@ impl Database {
         self.signer.read().public().into()
     }
 
-    /// Makes this handle and its clones sign with another key: of the user that opened it, of any user that is logged in, or
-    /// of the instance, by id or name.
+    /// Makes this handle and its clones sign with another key: of the user that opened it, of any
+    /// user that is logged in, or of the instance, by id or name.
     ///
     /// # Errors
-    /// [`Error::NoSuchKey`](crate::Error::NoSuchKey) and [`Error::AmbiguousKey`](crate::Error::AmbiguousKey).
+    /// [`Error::NoSuchKey`](crate::Error::NoSuchKey) and
+    /// [`Error::AmbiguousKey`](crate::Error::AmbiguousKey).
     pub fn set_default_auth_key(&self, key: impl AsKey) -> Result<()> {
         *self.signer.write() = self.instance.find_key(&key.as_key(), self.user.as_ref())?;
         Ok(())
@@ -113,8 +114,8 @@ impl Database {
         }
     }
 
-    /// Calls `callback` for every entry that is committed on this instance, after it is durable, in order. An error of the
-    /// callback is logged and counted and undoes nothing.
+    /// Calls `callback` for every entry that is committed on this instance, after it is durable, in
+    /// order. An error of the callback is logged and counted and undoes nothing.
     ///
     /// # Errors
     /// More callbacks than a database may have.
@@ -125,7 +126,8 @@ impl Database {
         self.on_write(Origin::Local, callback)
     }
 
-    /// Calls `callback` for every entry that comes from a peer, as [`on_local_write`](Self::on_local_write) does.
+    /// Calls `callback` for every entry that comes from a peer, as
+    /// [`on_local_write`](Self::on_local_write) does.
     ///
     /// # Errors
     /// As there.
@@ -136,8 +138,8 @@ impl Database {
         self.on_write(Origin::Remote, callback)
     }
 
-    /// The callback stands in the instance, so it must not keep the instance or the user's session alive: they are looked up when it
-    /// is called.
+    /// The callback stands in the instance, so it must not keep the instance or the user's session
+    /// alive: they are looked up when it is called.
     fn on_write<F>(&self, origin: Origin, callback: F) -> Result<CallbackId>
     where
         F: Fn(&Entry, &Database, &Instance) -> Result<()> + Send + Sync + 'static,

@@ -65,7 +65,8 @@ pub enum Error {
     /// A key name that is taken.
     #[error("there is a key {0:?} already")]
     KeyExists(String),
-    /// A recovery key where a signing key is needed, or the other way round; or a default key that is to go.
+    /// A recovery key where a signing key is needed, or the other way round; or a default key that
+    /// is to go.
     #[error("key {key} {detail}")]
     KeyRole {
         /// The key.

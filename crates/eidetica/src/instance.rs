@@ -15,11 +15,12 @@ use crate::{
     user::{Session, User},
 };
 
-/// One backend with all the databases and users in it. A cheap handle: clones are the same instance, and the last one that is dropped closes
-/// it.
+/// One backend with all the databases and users in it. A cheap handle: clones are the same
+/// instance, and the last one that is dropped closes it.
 ///
-/// On first opening it makes a *device key*, which names this instance to its peers. It is kept without a password, like the
-/// keys of users without one: backends that write files make them readable by their owner alone.
+/// On first opening it makes a *device key*, which names this instance to its peers. It is kept
+/// without a password, like the keys of users without one: backends that write files make them
+/// readable by their owner alone.
 #[derive(Clone)]
 pub struct Instance(Arc<Inner>);
 
@@ -41,8 +42,8 @@ impl Instance {
         Self::open_engine(Arc::from(backend))
     }
 
-    /// Opens the instance at `location`: `memory:`, `file:PATH` (the default engine for files), `fjall:PATH` or
-    /// `redb:PATH`. A path that does not exist is created, for its owner alone.
+    /// Opens the instance at `location`: `memory:`, `file:PATH` (the default engine for files),
+    /// `fjall:PATH` or `redb:PATH`. A path that does not exist is created, for its owner alone.
     ///
     /// # Errors
     /// [`Error::Location`] for another form, and what [`open`](Self::open) gives.
@@ -73,8 +74,8 @@ impl Instance {
 
     /// Creates a user, with a signing key of its own and a recovery key.
     ///
-    /// With a password, the private keys are sealed by it (Argon2id, XChaCha20-Poly1305). Without one they are only as safe as the
-    /// files of the backend.
+    /// With a password, the private keys are sealed by it (Argon2id, XChaCha20-Poly1305). Without
+    /// one they are only as safe as the files of the backend.
     ///
     /// # Errors
     /// [`Error::UserExists`], and [`Error::Name`] or [`Error::Text`] where the name is none.
@@ -86,7 +87,8 @@ impl Instance {
     /// Logs a user in. With a password this takes some tenths of a second, by design.
     ///
     /// # Errors
-    /// [`Error::Login`] where there is no such user or the password is wrong; both take the same time.
+    /// [`Error::Login`] where there is no such user or the password is wrong; both take the same
+    /// time.
     pub fn login_user(&self, name: &str, password: Option<&str>) -> Result<User> {
         let user = Session::login(self, name, password)?;
         let mut sessions = self.0.sessions.lock();
@@ -129,8 +131,9 @@ impl Instance {
             .is_some())
     }
 
-    /// Closes the backend: files and locks are free when it returns. Every handle of the instance fails from now on.
-    /// The last handle that is dropped does the same, and cannot tell of an error.
+    /// Closes the backend: files and locks are free when it returns. Every handle of the instance
+    /// fails from now on. The last handle that is dropped does the same, and cannot tell of an
+    /// error.
     ///
     /// # Errors
     /// What the backend gives.
@@ -168,8 +171,8 @@ impl Instance {
         WeakInstance(Arc::downgrade(&self.0))
     }
 
-    /// The private key that `key` names: among those of `user`, else of all users that are logged in, else
-    /// of the instance itself.
+    /// The private key that `key` names: among those of `user`, else of all users that are logged
+    /// in, else of the instance itself.
     pub(crate) fn find_key(&self, key: &KeyRef, user: Option<&User>) -> Result<Arc<SecretKey>> {
         if let Some(user) = user
             && let Some(found) = one_of(key, user.find_keys(key))?

@@ -133,7 +133,8 @@ impl fmt::Display for KeyRef {
     }
 }
 
-/// Arguments that name a key: a [`KeyId`], a [`PublicKey`], or text, which is an id if it has the form of one and a name otherwise.
+/// Arguments that name a key: a [`KeyId`], a [`PublicKey`], or text, which is an id if it has the
+/// form of one and a name otherwise.
 pub trait AsKey {
     /// The key that is meant.
     fn as_key(&self) -> KeyRef;

@@ -1,7 +1,7 @@
 //! Eidetica: a decentralized, local-first database.
 //!
-//! An application stores its data here and gets signed history, merging without conflicts, users and keys,
-//! access control, and synchronization between peers that do not trust each other.
+//! An application stores its data here and gets signed history, merging without conflicts, users
+//! and keys, access control, and synchronization between peers that do not trust each other.
 //!
 //! ```
 //! use eidetica::{Instance, backend::database::InMemory, crdt::Doc};
@@ -23,12 +23,14 @@
 //! # }
 //! ```
 //!
-//! - [`Instance`] is one backend with all databases and users in it; [`User`] holds keys; [`Database`] is
-//!   what they open.
-//! - [`backend`] says where the data are kept, [`crdt`] what they look like, [`auth`] who may do what.
+//! - [`Instance`] is one backend with all databases and users in it; [`User`] holds keys;
+//!   [`Database`] is what they open.
+//! - [`backend`] says where the data are kept, [`crdt`] what they look like, [`auth`] who may do
+//!   what.
 //!
-//! All of this is synchronous and blocks for storage alone. Private keys of users with a password are sealed by it; those of
-//! users without one, and the device key, are as safe as the files of the backend, which only their owner can read.
+//! All of this is synchronous and blocks for storage alone. Private keys of users with a password
+//! are sealed by it; those of users without one, and the device key, are as safe as the files of
+//! the backend, which only their owner can read.
 
 mod accounts;
 pub mod backend;

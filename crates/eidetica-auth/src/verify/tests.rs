@@ -1,5 +1,5 @@
-//! The vectors of ZIP-215: every encoding of every point of small order as the key and as R. Plain ZIP-215
-//! accepts all of them; that is why keys of small order are refused before it is asked.
+//! The vectors of ZIP-215: every encoding of every point of small order as the key and as R. Plain
+//! ZIP-215 accepts all of them; that is why keys of small order are refused before it is asked.
 
 use super::*;
 

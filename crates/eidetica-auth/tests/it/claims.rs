@@ -205,3 +205,25 @@ fn a_request_fits_its_limit() {
         Err(RequestError::Codec(_))
     ));
 }
+
+#[test]
+fn serde_takes_no_claim_or_request_with_a_bad_signature() {
+    let flip = |text: &str| {
+        let at = text.rfind("\"").unwrap() - 1;
+        let last = if &text[at..=at] == "0" { "1" } else { "0" };
+        [&text[..at], last, &text[at + 1..]].concat()
+    };
+    let text = serde_json::to_string(&claim(Scope::All)).unwrap();
+    assert_eq!(
+        serde_json::from_str::<DeviceClaim>(&text).unwrap(),
+        claim(Scope::All)
+    );
+    assert!(serde_json::from_str::<DeviceClaim>(&flip(&text)).is_err());
+    let signed = request().sign(&secret(1)).unwrap();
+    let text = serde_json::to_string(&signed).unwrap();
+    assert_eq!(
+        serde_json::from_str::<SignedRequest>(&text).unwrap(),
+        signed
+    );
+    assert!(serde_json::from_str::<SignedRequest>(&flip(&text)).is_err());
+}

@@ -78,7 +78,8 @@ fn strength(verdict: Verdict) -> Right {
     }
 }
 
-/// The state in which key number 10 + i has `RIGHTS[i]`, key 1 is the root's author, others have nothing.
+/// The state in which key number 10 + i has `RIGHTS[i]`, key 1 is the root's author, others have
+/// nothing.
 fn all_rights() -> AuthState {
     let mut records: Vec<_> = RIGHTS
         .into_iter()
@@ -162,7 +163,8 @@ fn data_need_write_and_settings_need_admin() {
     );
 }
 
-/// Author right x granted right, for a key without any right, for the author itself, and for one that is stronger.
+/// Author right x granted right, for a key without any right, for the author itself, and for one
+/// that is stronger.
 #[test]
 fn grants_follow_the_table() {
     let state = all_rights();

@@ -98,8 +98,8 @@ fn a_second_form_of_s_is_refused() {
     assert_eq!(verdicts(&[Case(key, message, malleated)]), [false]);
 }
 
-/// Signatures by an honest or a torsioned key with a torsioned R: ZIP-215 takes them all, single and in
-/// batches, where the cofactorless rule of other verifiers would differ between the two.
+/// Signatures by an honest or a torsioned key with a torsioned R: ZIP-215 takes them all, single
+/// and in batches, where the cofactorless rule of other verifiers would differ between the two.
 #[test]
 fn torsion_in_key_and_r_gets_one_verdict_singly_and_in_batches() {
     let (a, r) = (Scalar::from(1234567u64), Scalar::from(7654321u64));

@@ -83,8 +83,8 @@ impl Vault {
     }
 }
 
-/// Refuses a login after as much work as a wrong password costs, so that time does not tell whether there
-/// is such a user. Without a password no login costs anything.
+/// Refuses a login after as much work as a wrong password costs, so that time does not tell whether
+/// there is such a user. Without a password no login costs anything.
 pub(crate) fn refuse(password: Option<&str>) -> Error {
     if let Some(password) = password {
         drop(PasswordSealed::seal(

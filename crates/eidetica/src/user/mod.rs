@@ -29,8 +29,8 @@ use crate::{
 const DEFAULT_KEY_NAME: &str = "default";
 const RECOVERY_KEY_NAME: &str = "recovery";
 
-/// A logged-in user. A cheap handle: clones act for the same user. The private keys are in memory as long as a
-/// clone or a [`Database`] that it opened lives.
+/// A logged-in user. A cheap handle: clones act for the same user. The private keys are in memory
+/// as long as a clone or a [`Database`] that it opened lives.
 #[derive(Clone)]
 pub struct User(Arc<Session>);
 
@@ -125,8 +125,8 @@ impl User {
         Ok(id)
     }
 
-    /// The private half of a key, to be kept elsewhere. Asks for the password again, so that an unattended
-    /// program does not give keys away.
+    /// The private half of a key, to be kept elsewhere. Asks for the password again, so that an
+    /// unattended program does not give keys away.
     ///
     /// # Errors
     /// [`Error::Login`], [`Error::NoSuchKey`] and [`Error::AmbiguousKey`].
@@ -136,8 +136,9 @@ impl User {
         own_key(&keys, &key.as_key()).map(|(_, held)| SecretKey::clone(&held.secret))
     }
 
-    /// Forgets a key on this instance. What it wrote and what it may do elsewhere stays as it is. Export the recovery key first
-    /// and keep it away from this machine, then forget it here: that is what it is for.
+    /// Forgets a key on this instance. What it wrote and what it may do elsewhere stays as it is.
+    /// Export the recovery key first and keep it away from this machine, then forget it here: that
+    /// is what it is for.
     ///
     /// # Errors
     /// [`Error::KeyRole`] for the default key, [`Error::NoSuchKey`] and [`Error::AmbiguousKey`].
@@ -176,8 +177,8 @@ impl User {
         Ok(())
     }
 
-    /// Creates a database with these settings. `key` becomes an `Admin(0)` of it, beside what the settings' `auth` section
-    /// gives, and the user's recovery key stands above it.
+    /// Creates a database with these settings. `key` becomes an `Admin(0)` of it, beside what the
+    /// settings' `auth` section gives, and the user's recovery key stands above it.
     ///
     /// # Errors
     /// [`Error::NoSuchKey`], [`Error::AmbiguousKey`], [`Error::Auth`], and what storing gives.
@@ -209,10 +210,12 @@ impl User {
         ))
     }
 
-    /// Opens a database with the key that the user's preferences name, or else with the one that may do most in it.
+    /// Opens a database with the key that the user's preferences name, or else with the one that
+    /// may do most in it.
     ///
     /// # Errors
-    /// [`Error::NoDatabase`], and [`Error::NoAccess`] where none of the user's keys has a right in it.
+    /// [`Error::NoDatabase`], and [`Error::NoAccess`] where none of the user's keys has a right in
+    /// it.
     pub fn open_database(&self, database: impl AsDatabaseId) -> Result<Database> {
         let database = database.as_database_id()?;
         let tracked = self.0.accounts().tracked(&self.0.uid, &database)?;
@@ -246,8 +249,8 @@ impl User {
         ))
     }
 
-    /// The signing key of the user that has the strongest right in a database, the default key first among
-    /// equals; `None` where none has any.
+    /// The signing key of the user that has the strongest right in a database, the default key
+    /// first among equals; `None` where none has any.
     ///
     /// # Errors
     /// [`Error::NoDatabase`].
@@ -265,8 +268,8 @@ impl User {
         Ok(best.map(|(_, id)| id))
     }
 
-    /// Tracks a database, or changes how it is tracked. It need not be here yet. If it is, and the key that is named has no right in
-    /// it, but another one of the user has, that one is used.
+    /// Tracks a database, or changes how it is tracked. It need not be here yet. If it is, and the
+    /// key that is named has no right in it, but another one of the user has, that one is used.
     ///
     /// # Errors
     /// [`Error::NoSuchKey`] where the user does not have the key.
@@ -421,8 +424,8 @@ impl Session {
         Ok(User(Arc::new(session)))
     }
 
-    /// Renews the statements of these keys that this device acts for them, and stores them: synchronization in
-    /// the background shows them when nobody is logged in.
+    /// Renews the statements of these keys that this device acts for them, and stores them:
+    /// synchronization in the background shows them when nobody is logged in.
     fn claim<'a>(&self, keys: impl IntoIterator<Item = &'a HeldKey>) -> Result<()> {
         let device = self.instance.device_key().public_key();
         let end = now_ms().saturating_add(auth_limits::CLAIM_LIFETIME_MS);
@@ -455,7 +458,8 @@ impl Session {
         self.accounts().put_tracked(&self.uid, &prefs)
     }
 
-    /// Takes the `auth` section out of the settings of a new database and adds the owner and the recovery keys.
+    /// Takes the `auth` section out of the settings of a new database and adds the owner and the
+    /// recovery keys.
     fn authority_of_new(
         &self,
         mut settings: Doc,

@@ -21,8 +21,9 @@ pub struct DatabasePreferences {
     pub sync_settings: SyncSettings,
 }
 
-/// When to synchronize a database. Where several users of an instance track one, it is synchronized if any of them enables it, on
-/// commit if any wants that, and at the shortest interval that any gives.
+/// When to synchronize a database. Where several users of an instance track one, it is synchronized
+/// if any of them enables it, on commit if any wants that, and at the shortest interval that any
+/// gives.
 ///
 /// The default enables synchronization, with no interval and not on commit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,7 +93,7 @@ pub struct KeyInfo {
 pub enum KeyRole {
     /// Signs what the user writes.
     Signing,
-    /// Stands above the signing keys in the databases that the user creates and takes them back should one be stolen. Used only
-    /// where it is named.
+    /// Stands above the signing keys in the databases that the user creates and takes them back
+    /// should one be stolen. Used only where it is named.
     Recovery,
 }

@@ -13,8 +13,8 @@ use crate::{Disk, database, named, read, user, write};
 
 const PASSWORD: &str = "correct horse battery staple";
 
-/// The texts and bytes that must not show: the password, and every private key of the user as hex, as bytes and as a list of numbers. The
-/// user has no password yet.
+/// The texts and bytes that must not show: the password, and every private key of the user as hex,
+/// as bytes and as a list of numbers. The user has no password yet.
 fn forbidden(user: &User) -> Vec<Vec<u8>> {
     let mut forbidden = vec![PASSWORD.as_bytes().to_vec()];
     for key in user.list_keys().unwrap() {
