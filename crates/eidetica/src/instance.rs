@@ -3,7 +3,7 @@
 use std::sync::{Arc, Weak};
 
 use eidetica_auth::{Right, SecretKey};
-use eidetica_database::{Config, Databases};
+use eidetica_database::{VerifyReport, Config, Databases};
 use eidetica_entry::Id;
 use parking_lot::Mutex;
 use rand::Rng as _;
@@ -139,6 +139,15 @@ impl Instance {
     /// What the backend gives.
     pub fn close(&self) -> Result<()> {
         Ok(self.0.databases.engine().close()?)
+    }
+
+    /// Verifies every database here and the rows that this instance keeps for itself; see
+    /// [`Database::verify`](eidetica_database::Database::verify).
+    ///
+    /// # Errors
+    /// The backend's. Damage is no error but in the report.
+    pub fn verify(&self) -> Result<VerifyReport> {
+        Ok(self.0.databases.verify()?)
     }
 
     /// Makes everything written so far survive power loss.

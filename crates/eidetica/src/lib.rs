@@ -44,7 +44,7 @@ pub mod user;
 
 /// What a database's data look like.
 pub mod crdt {
-    pub use eidetica_crdt::{Doc, DocError, JsonError, List, StoreKind, Value};
+    pub use eidetica_crdt::{Doc, DocError, Edit, JsonError, List, StoreKind, Value};
 }
 
 /// Who may do what.
@@ -53,7 +53,7 @@ pub mod auth {
 }
 
 pub use database::Database;
-pub use eidetica_database::{CallbackId, Error as DatabaseError};
+pub use eidetica_database::{CallbackId, Error as DatabaseError, VerifyReport, Version};
 pub use eidetica_database::{
     DocStore, DocView, SettingsStore, SettingsView, Table, TableView, Transaction,
     Transaction as Operation,
