@@ -45,6 +45,7 @@ pub(crate) struct Error {
     code: Code,
     message: String,
     hint: Option<String>,
+    broken_pipe: bool,
 }
 
 /// The result of a command.
@@ -56,6 +57,7 @@ impl Error {
             code,
             message: message.into(),
             hint: None,
+            broken_pipe: false,
         }
     }
 
@@ -69,6 +71,11 @@ impl Error {
     pub(crate) fn context(mut self, attempted: impl fmt::Display) -> Self {
         self.message = format!("{attempted}: {}", self.message);
         self
+    }
+
+    /// Whether standard output was closed by its reader.
+    pub(crate) fn is_broken_pipe(&self) -> bool {
+        self.broken_pipe
     }
 
     pub(crate) fn code(&self) -> Code {
@@ -97,6 +104,36 @@ impl fmt::Display for Error {
     }
 }
 
+impl From<eidetica::Error> for Error {
+    fn from(error: eidetica::Error) -> Self {
+        use eidetica::{Blame, Error as E};
+        let message = error.to_string();
+        match &error {
+            E::Login => Self::new(Code::Denied, message)
+                .hint("set EIDETICA_PASSWORD, or run on a terminal to be asked"),
+            E::NoAccess(_) => Self::new(Code::Denied, message)
+                .hint("`eidetica sync ADDRESS DB` asks a peer for access"),
+            E::NoSuchKey(_) | E::NotTracked(_) => Self::new(Code::NotFound, message),
+            E::NoDatabase(_) => {
+                Self::new(Code::NotFound, message).hint("`eidetica db list` shows what is here")
+            }
+            _ => match error.blame() {
+                Blame::Corrupt => {
+                    Self::new(Code::Corrupt, message).hint("`eidetica verify` says what is damaged")
+                }
+                Blame::Unavailable => Self::new(Code::Unavailable, message),
+                _ => Self::new(Code::Failed, message),
+            },
+        }
+    }
+}
+
+impl From<eidetica::DatabaseError> for Error {
+    fn from(error: eidetica::DatabaseError) -> Self {
+        eidetica::Error::from(error).into()
+    }
+}
+
 impl From<std::io::Error> for Error {
     fn from(error: std::io::Error) -> Self {
         let code = match error.kind() {
@@ -105,6 +142,10 @@ impl From<std::io::Error> for Error {
             std::io::ErrorKind::AddrInUse | std::io::ErrorKind::WouldBlock => Code::Unavailable,
             _ => Code::Failed,
         };
-        Self::new(code, error.to_string())
+        let broken_pipe = error.kind() == std::io::ErrorKind::BrokenPipe;
+        Self {
+            broken_pipe,
+            ..Self::new(code, error.to_string())
+        }
     }
 }

@@ -9,8 +9,11 @@ pub(crate) const COLUMNS: usize = 1024;
 /// Most rows that `query --sort FIELD` sorts in memory.
 pub(crate) const SORTED_ROWS: usize = 100_000;
 
+/// Writes that `get --versions` looks back on, per value.
+pub(crate) const VERSIONS: usize = 256;
+
 /// Entries that `log` shows unless told otherwise.
 pub(crate) const LOG_ENTRIES: usize = 20;
 
 /// Widest cell of a table, in characters; longer values end in an ellipsis. `--json` shows them whole.
-pub(crate) const CELL: usize = 60;
+pub(crate) const CELL: usize = 72;

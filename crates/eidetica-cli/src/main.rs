@@ -1,11 +1,50 @@
 //! The `eidetica` command line: everything the library does, for people and for scripts.
+//!
+//! It stands on the facade crate alone. Results go to standard output, everything else to standard error; see `output`.
 
-#![allow(dead_code)]
+mod cli;
+mod commands;
+mod context;
 mod error;
 mod escape;
 mod limits;
 mod output;
+mod password;
 mod progress;
 mod read;
+mod values;
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use cli::Cli;
+use context::Context;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let json = cli.global.json;
+    if cli.global.verbose > 0 {
+        start_log(cli.global.verbose);
+    }
+    match commands::run(cli.command, &Context::new(cli.global)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error.print(json);
+            ExitCode::from(error.code() as u8)
+        }
+    }
+}
+
+/// Sends the library's log to standard error.
+fn start_log(verbose: u8) {
+    let level = match verbose {
+        1 => tracing::Level::INFO,
+        2 => tracing::Level::DEBUG,
+        _ => tracing::Level::TRACE,
+    };
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr)
+        .init();
+}

@@ -192,6 +192,11 @@ pub(crate) fn count(number: u64) -> String {
     out
 }
 
+/// A count and what is counted: `1 row`, `3,376 rows`.
+pub(crate) fn counted(number: u64, one: &str, many: &str) -> String {
+    format!("{} {}", count(number), if number == 1 { one } else { many })
+}
+
 /// A size in the unit that suits it.
 pub(crate) fn bytes(number: u64) -> String {
     const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];

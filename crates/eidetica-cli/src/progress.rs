@@ -18,6 +18,16 @@ impl Progress {
         })
     }
 
+    /// A bar over a known number of rows.
+    pub(crate) fn rows(output: Output, what: &'static str, total: u64) -> Self {
+        Self::new(output, || {
+            let style = "{msg} {wide_bar} {human_pos}/{human_len} rows {eta}";
+            ProgressBar::new(total)
+                .with_message(what)
+                .with_style(style_of(style))
+        })
+    }
+
     /// A spinner for work of unknown length.
     pub(crate) fn spinner(output: Output, what: impl Into<String>) -> Self {
         let what = what.into();

@@ -277,7 +277,11 @@ impl<R: Read> Records<R> {
             let Some(quote) = rest.iter().position(|byte| *byte == b'"') else {
                 searched += rest.len();
                 // The line break belongs to the value.
-                if !self.lines.append().map_err(|error| error.began(line, number))? {
+                if !self
+                    .lines
+                    .append()
+                    .map_err(|error| error.began(line, number))?
+                {
                     return Err(Problem::OpenQuote.at_column(line, number, None));
                 }
                 continue;

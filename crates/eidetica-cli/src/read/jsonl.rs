@@ -71,7 +71,7 @@ impl<R: Read> JsonlRows<R> {
             }
         };
         Ok(Row {
-            line: line,
+            line,
             key,
             fields: object.into_iter().collect(),
         })

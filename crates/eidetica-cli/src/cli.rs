@@ -1,0 +1,83 @@
+//! The command line's definition: global options and the list of commands. Each command defines its own arguments.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, Parser, Subcommand};
+
+use crate::commands::{
+    completions, db, export, get, import, init, log, query, set, status, user, verify,
+};
+
+const AFTER_HELP: &str = "\
+Exit codes:
+  0  done
+  1  failed
+  2  wrong usage
+  3  not found: a database, user, row, file or data directory
+  4  denied: a wrong password, a missing right, a rejected request
+  5  bad input: a file or value that does not parse
+  6  unavailable: no such peer, a port in use, the data directory open elsewhere; try again later
+  7  corrupt: stored data is damaged or foreign
+  8  pending: access was requested and waits for approval";
+
+/// A decentralized, local-first database
+#[derive(Parser)]
+#[command(name = "eidetica", version, after_help = AFTER_HELP, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options that every command takes.
+#[derive(Args, Clone)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Global {
+    /// Where the data is [default: .eidetica]
+    #[arg(long, global = true, env = "EIDETICA_DIR", value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Who is acting; not needed where there is one user only. A password is taken from EIDETICA_PASSWORD or asked for
+    #[arg(long, global = true, env = "EIDETICA_USER", value_name = "NAME")]
+    pub(crate) user: Option<String>,
+    /// Print JSON, one value per line
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Print results only
+    #[arg(long, short, global = true)]
+    pub(crate) quiet: bool,
+    /// Print the library's log to standard error; twice for more
+    #[arg(long, short, global = true, action = ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+/// The commands.
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Make a data directory and its first user
+    Init(init::Args),
+    /// Manage users and their keys
+    #[command(subcommand)]
+    User(user::Command),
+    /// Create, list and describe databases
+    #[command(subcommand)]
+    Db(db::Command),
+    /// Import a CSV or JSON lines file into a table, all of it or nothing
+    Import(import::Args),
+    /// Print a row, a field or a value
+    Get(get::Args),
+    /// Change fields of a row or values of a document
+    Set(set::Args),
+    /// Print the rows of a table that match
+    Query(query::Args),
+    /// Write a table as CSV or JSON lines
+    Export(export::Args),
+    /// Print a database's history, newest entry first
+    Log(log::Args),
+    /// Check everything that is stored against hashes, signatures and rights
+    Verify(verify::Args),
+    /// Say what is in the data directory
+    Status(status::Args),
+    /// Print a completion script for a shell
+    Completions(completions::Args),
+}

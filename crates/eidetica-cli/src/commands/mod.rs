@@ -1,0 +1,36 @@
+//! The commands, one per file: arguments, what is done, what is shown.
+
+pub(crate) mod completions;
+pub(crate) mod db;
+pub(crate) mod export;
+pub(crate) mod get;
+pub(crate) mod import;
+pub(crate) mod init;
+pub(crate) mod log;
+pub(crate) mod query;
+pub(crate) mod set;
+pub(crate) mod status;
+pub(crate) mod user;
+pub(crate) mod verify;
+
+use crate::cli::Command;
+use crate::context::Context;
+use crate::error::Result;
+
+/// Runs a command.
+pub(crate) fn run(command: Command, context: &Context) -> Result<()> {
+    match command {
+        Command::Init(args) => init::run(&args, context),
+        Command::User(command) => user::run(command, context),
+        Command::Db(command) => db::run(command, context),
+        Command::Import(args) => import::run(args, context),
+        Command::Get(args) => get::run(&args, context),
+        Command::Set(args) => set::run(&args, context),
+        Command::Query(args) => query::run(&args, context),
+        Command::Export(args) => export::run(&args, context),
+        Command::Log(args) => log::run(&args, context),
+        Command::Verify(args) => verify::run(&args, context),
+        Command::Status(args) => status::run(&args, context),
+        Command::Completions(args) => completions::run(&args),
+    }
+}

@@ -1,0 +1,206 @@
+//! What a command works on: the data directory, the user who acts, the database that is named.
+
+use std::path::{Path, PathBuf};
+
+use eidetica::crdt::StoreKind;
+use eidetica::{Blame, Database, Id, Instance, PublicKey, User};
+
+use crate::cli::Global;
+use crate::error::{Code, Error, Result};
+use crate::output::Output;
+use crate::password;
+
+/// The data directory unless another one is named.
+const DEFAULT_DIR: &str = ".eidetica";
+
+/// The shortest beginning of an id that stands for the whole.
+const SHORTEST_ID: usize = 6;
+
+/// The global options of one run.
+pub(crate) struct Context {
+    pub(crate) output: Output,
+    dir: PathBuf,
+    user: Option<String>,
+}
+
+impl Context {
+    pub(crate) fn new(global: Global) -> Self {
+        Self {
+            output: Output::new(global.json, global.quiet),
+            dir: global.data_dir.unwrap_or_else(|| DEFAULT_DIR.into()),
+            user: global.user,
+        }
+    }
+
+    /// The data directory.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The user named by `--user`.
+    pub(crate) fn user_name(&self) -> Option<&str> {
+        self.user.as_deref()
+    }
+
+    /// Whether something is in the data directory.
+    pub(crate) fn dir_is_used(&self) -> bool {
+        std::fs::read_dir(&self.dir).is_ok_and(|mut items| items.next().is_some())
+    }
+
+    /// Opens the data directory, which must have been made by `init`.
+    pub(crate) fn open(&self) -> Result<Instance> {
+        if !self.dir_is_used() {
+            return Err(Error::new(
+                Code::NotFound,
+                format!("there is no data directory {}", self.dir.display()),
+            )
+            .hint("`eidetica init` makes one; --data-dir or EIDETICA_DIR names another"));
+        }
+        open_instance(&self.dir)
+    }
+
+    /// Opens the data directory and logs the acting user in.
+    pub(crate) fn login(&self) -> Result<User> {
+        let instance = self.open()?;
+        let name = match &self.user {
+            Some(name) => name.clone(),
+            None => only_user(&instance)?,
+        };
+        login(&instance, &name)
+    }
+
+    /// Logs in and opens the database that `text` names.
+    pub(crate) fn database(&self, text: &str) -> Result<(User, Database)> {
+        let user = self.login()?;
+        let database = find_database(&user, text)?;
+        Ok((user, database))
+    }
+}
+
+/// Opens or makes an instance in a directory.
+pub(crate) fn open_instance(dir: &Path) -> Result<Instance> {
+    let attempted = || format!("cannot open the data directory {}", dir.display());
+    Instance::connect(&format!("file:{}", dir.display())).map_err(|error| {
+        let error = match error.blame() {
+            // Nothing of the caller's is at fault but the place: it holds something else, or something newer.
+            Blame::Caller => {
+                Error::new(Code::Corrupt, error.to_string()).hint("nothing there was changed")
+            }
+            Blame::Unavailable => Error::from(error)
+                .hint("one process at a time may have it open: is `eidetica serve` running there?"),
+            _ => error.into(),
+        };
+        error.context(attempted())
+    })
+}
+
+/// Logs a user in: with the password of the environment, else without one, else asking for it.
+pub(crate) fn login(instance: &Instance, name: &str) -> Result<User> {
+    let first = password::from_environment();
+    match instance.login_user(name, first.as_deref()) {
+        Err(eidetica::Error::Login) if first.is_none() => {
+            let asked = password::ask(name)?.ok_or(eidetica::Error::Login)?;
+            Ok(instance.login_user(name, Some(&asked))?)
+        }
+        other => Ok(other?),
+    }
+}
+
+fn only_user(instance: &Instance) -> Result<String> {
+    let mut users = instance.list_users()?;
+    match (users.pop(), users.pop()) {
+        (Some(only), None) => Ok(only),
+        (None, _) => Err(Error::new(Code::NotFound, "there are no users")
+            .hint("`eidetica user create NAME` makes one")),
+        (Some(a), Some(b)) => Err(Error::new(
+            Code::Failed,
+            format!("there are several users, such as {b} and {a}"),
+        )
+        .hint("name one with --user")),
+    }
+}
+
+/// The database that a text names: an id, the beginning of one, or a name that one database has.
+pub(crate) fn find_database(user: &User, text: &str) -> Result<Database> {
+    if let Ok(id) = text.parse::<Id>() {
+        return Ok(user.open_database(id)?);
+    }
+    let mut found = Vec::new();
+    for id in user.instance().list_databases()? {
+        let by_id = text.len() >= SHORTEST_ID && id.to_string().starts_with(text);
+        match user.open_database(id) {
+            Ok(database) if by_id || name_of(&database)? == text => found.push(database),
+            Err(error) if by_id => return Err(error.into()),
+            _ => {}
+        }
+    }
+    match (found.pop(), found.pop()) {
+        (Some(only), None) => Ok(only),
+        (None, _) => Err(Error::new(Code::NotFound, format!("no database is called {text}"))
+            .hint("`eidetica db list` shows what is here; `eidetica sync ADDRESS ID` fetches one from a peer")),
+        (Some(a), Some(b)) => {
+            let message = format!("{text} could be {} or {}", a.root_id(), b.root_id());
+            Err(Error::new(Code::Failed, message).hint("use the id, or enough of its beginning"))
+        }
+    }
+}
+
+/// The name that the database gives a key; the beginning of the key where it has none.
+pub(crate) fn author_name(database: &Database, key: &PublicKey) -> Result<String> {
+    let keys = database.settings()?.keys();
+    let name = keys
+        .iter()
+        .find(|(found, _, _)| found == key)
+        .map(|(_, _, name)| name.to_string());
+    Ok(name
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| key.to_string().chars().take(16).collect()))
+}
+
+/// Milliseconds since 1970.
+pub(crate) fn now_ms() -> u64 {
+    let since = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A database's name; empty where it has none.
+pub(crate) fn name_of(database: &Database) -> Result<String> {
+    Ok(database.name()?.unwrap_or_default())
+}
+
+/// What a store holds.
+pub(crate) fn kind_of(database: &Database, store: &str) -> Result<StoreKind> {
+    let found = database
+        .stores()
+        .into_iter()
+        .find(|(name, _)| name.as_str() == store);
+    found.map(|(_, kind)| kind).ok_or_else(|| {
+        let names: Vec<String> = database
+            .stores()
+            .iter()
+            .map(|(name, _)| name.to_string())
+            .collect();
+        Error::new(Code::NotFound, format!("the database has no store {store}"))
+            .hint(format!("there are: {}", names.join(", ")))
+    })
+}
+
+/// Bytes of all files in a directory.
+pub(crate) fn disk_size(dir: &Path) -> Result<u64> {
+    let mut size = 0;
+    let mut open = vec![dir.to_path_buf()];
+    while let Some(dir) = open.pop() {
+        for item in std::fs::read_dir(dir)? {
+            let item = item?;
+            let meta = item.metadata()?;
+            if meta.is_dir() {
+                open.push(item.path());
+            } else {
+                size += meta.len();
+            }
+        }
+    }
+    Ok(size)
+}
