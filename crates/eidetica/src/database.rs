@@ -3,7 +3,7 @@
 use std::{ops::Deref, sync::Arc};
 
 use eidetica_auth::SecretKey;
-use eidetica_database::{CallbackId, Origin, Transaction, limits};
+use eidetica_database::{CallbackId, Import, Origin, Transaction, limits};
 use eidetica_entry::{Entry, Id};
 use parking_lot::RwLock;
 
@@ -112,6 +112,16 @@ impl Database {
                 done => return Ok(done.map(|_| result)?),
             }
         }
+    }
+
+    /// Begins an import, which makes as many entries as it takes, all at once or none, signed with
+    /// the default key.
+    pub fn import(&self) -> Import {
+        let key = Arc::clone(&self.signer.read());
+        self.inner
+            .with_key(key)
+            .import()
+            .with_timestamp_ms(now_ms())
     }
 
     /// Calls `callback` for every entry that is committed on this instance, after it is durable, in

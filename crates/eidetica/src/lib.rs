@@ -53,7 +53,7 @@ pub mod auth {
 }
 
 pub use database::Database;
-pub use eidetica_database::{CallbackId, Error as DatabaseError, VerifyReport, Version};
+pub use eidetica_database::{CallbackId, Error as DatabaseError, Import, VerifyReport, Version};
 pub use eidetica_database::{
     DocStore, DocView, SettingsStore, SettingsView, Table, TableView, Transaction,
     Transaction as Operation,
