@@ -74,6 +74,8 @@ pub(crate) struct Driver {
     sessions: HashMap<TaskId, (LinkId, CancellationToken)>,
     server: Option<Arc<Server>>,
     tasks: TaskTracker,
+    /// Cancelled when the node stops: dials end at once.
+    stopping: CancellationToken,
     _alive: Alive,
 }
 
@@ -114,6 +116,7 @@ impl Driver {
             sessions: HashMap::new(),
             server: None,
             tasks: TaskTracker::new(),
+            stopping: CancellationToken::new(),
         }
     }
 
@@ -284,8 +287,12 @@ impl Driver {
 
     fn connect(&self, id: LinkId, address: Address, pinned: Option<PublicKey>) {
         let (dialer, news) = (Arc::clone(&self.dialer), self.services.news.clone());
+        let stopping = self.stopping.clone();
         self.tasks.spawn(async move {
-            let dialled = dialer.dial(&address, pinned).await;
+            let dialled = tokio::select! {
+                () = stopping.cancelled() => return,
+                dialled = dialer.dial(&address, pinned) => dialled,
+            };
             let link = dialled.map(|(channel, identity)| {
                 Arc::new(Link::new(Arc::clone(&dialer), address, channel, identity))
             });
@@ -352,6 +359,7 @@ impl Driver {
     async fn stop(&mut self) -> Result<(), NodeError> {
         let id = CommandId(self.next.fetch_add(1, Ordering::Relaxed));
         self.input(Input::Command(id, Command::Stop, u64::MAX));
+        self.stopping.cancel();
         self.carry_out().await?;
         let server = self.take_server();
         let shutdown = async {

@@ -1,0 +1,189 @@
+//! Peers that speak the transport and the handshake, and then misbehave.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use eidetica_auth::{Permission, SecretKey};
+use eidetica_engine::Target;
+use eidetica_entry::Id;
+use eidetica_node::NodeLimits;
+use eidetica_protocol::{
+    Frame, Request, TipList,
+    handshake::{Initiator, Side, VERSIONS},
+};
+use eidetica_transport::{Address, Channel, FrameStream, Transport, TransportError, memory::Hub, pipe};
+use futures::executor::block_on;
+
+use crate::world::{Net, Peer, eventually};
+
+async fn ask(channel: &dyn Channel, frame: Bytes) -> Result<Vec<Bytes>, TransportError> {
+    let mut response = channel.request(FrameStream::of([frame])).await?;
+    let mut frames = Vec::new();
+    while let Some(frame) = response.next().await? {
+        frames.push(frame);
+    }
+    Ok(frames)
+}
+
+/// A channel of a device that has introduced itself.
+async fn introduce(hub: &Hub, address: &Address, device: &SecretKey) -> Result<Box<dyn Channel>, TransportError> {
+    let channel = hub.transport().connect(address).await?;
+    let side = Side { device, binding: *channel.binding().as_bytes(), nonce: [3; 32], versions: VERSIONS };
+    let (waiting, hello) = Initiator::start(&side, None).unwrap();
+    let answer = ask(&*channel, hello).await?.remove(0);
+    let (proving, proof) = waiting.answered(&answer, device, &[]).unwrap();
+    proving.welcomed(&ask(&*channel, proof).await?.remove(0)).unwrap();
+    Ok(channel)
+}
+
+fn hub(net: &Net) -> Hub {
+    match net {
+        Net::Memory(hub) => hub.clone(),
+        Net::Http => unreachable!(),
+    }
+}
+
+#[test]
+fn denied_and_absent_are_the_same_bytes() {
+    let net = Net::memory();
+    let alice = Peer::new(&net, "alice");
+    let there = alice.create(&[], None).id();
+    alice.write(there, "secret", "text");
+    let tip = alice.tips(there)[0];
+    let hidden = alice.create(&[], Some(Permission::Write(1))).id();
+    alice.hide(hidden);
+    let (nowhere, address) = (Id::new([77; 32]), alice.serve());
+    let eve = SecretKey::from_bytes(&[200; 32]);
+    block_on(async {
+        let channel = introduce(&hub(&net), &address, &eve).await.unwrap();
+        let requests = |database: Id| {
+            let tips = TipList::new(Vec::new());
+            [
+                Request::Compare { database, tips, common: vec![tip] },
+                Request::Headers { database, of: vec![tip], generations: 3, limit: 10 },
+                Request::Fetch { database, not: vec![] },
+                Request::Push { database },
+            ]
+            .map(|request| Frame::Request(request).encode().unwrap())
+        };
+        for ((denied, absent), hidden) in requests(there).into_iter().zip(requests(nowhere)).zip(requests(hidden)) {
+            let absent = ask(&*channel, absent).await.unwrap();
+            assert_eq!(absent.len(), 1);
+            assert_eq!(ask(&*channel, denied).await.unwrap(), absent);
+            assert_eq!(ask(&*channel, hidden).await.unwrap(), absent);
+        }
+    });
+}
+
+#[test]
+fn requests_before_the_handshake_are_not_answered() {
+    let net = Net::memory();
+    let alice = Peer::new(&net, "alice");
+    let id = alice.create(&[], Some(Permission::Read)).id();
+    let address = alice.serve();
+    block_on(async {
+        let channel = hub(&net).transport().connect(&address).await.unwrap();
+        let request = Frame::Request(Request::Fetch { database: id, not: vec![] }).encode().unwrap();
+        let answer = ask(&*channel, request.clone()).await;
+        let refused = answer.is_err() || answer.is_ok_and(|frames| frames.iter().all(|frame| frame.len() < 64));
+        assert!(refused);
+        assert!(ask(&*channel, request).await.is_err(), "the channel is closed");
+    });
+}
+
+#[test]
+fn silent_channels_leave_room_for_others() {
+    let net = Net::memory();
+    let mut limits = NodeLimits::default();
+    limits.handshake = Duration::from_millis(300);
+    limits.handshakes = 4;
+    let alice = Peer::with_limits(&net, "alice", limits);
+    let bob = Peer::new(&net, "bob");
+    let address = alice.serve();
+    let silent: Vec<_> = block_on(async {
+        let transport = hub(&net).transport();
+        futures::future::join_all((0..10).map(|_| transport.connect(&address))).await
+    });
+    eventually("room", || bob.node.connect(Target::Address(address.clone())).wait().is_ok());
+    drop(silent);
+}
+
+#[test]
+fn one_device_has_few_channels_and_its_newest_work() {
+    let net = Net::memory();
+    let mut limits = NodeLimits::default();
+    limits.channels_per_device = 2;
+    let alice = Peer::with_limits(&net, "alice", limits);
+    let address = alice.serve();
+    let eve = SecretKey::from_bytes(&[200; 32]);
+    block_on(async {
+        let discover = || Frame::Request(Request::Discover).encode().unwrap();
+        let mut channels = Vec::new();
+        for _ in 0..3 {
+            let channel = introduce(&hub(&net), &address, &eve).await.unwrap();
+            assert_eq!(ask(&*channel, discover()).await.unwrap().len(), 1);
+            channels.push(channel);
+        }
+        assert_eq!(ask(&*channels[1], discover()).await.unwrap().len(), 1);
+        assert!(ask(&*channels[0], discover()).await.is_err(), "the oldest is closed");
+    });
+}
+
+#[test]
+fn stalled_requests_do_not_stop_an_honest_peer() {
+    let net = Net::memory();
+    let (alice, bob) = (Peer::new(&net, "alice"), Peer::new(&net, "bob"));
+    let id = alice.create(&[(bob.key.public(), Permission::Write(1))], Some(Permission::Read)).id();
+    let text = "y".repeat(20_000);
+    for number in 0..200 {
+        alice.write(id, &format!("n.{number}"), &text);
+    }
+    let address = alice.serve();
+    let stalled = block_on(async {
+        let mut stalled = Vec::new();
+        for number in 0..50_u8 {
+            let device = SecretKey::from_bytes(&[100 + number; 32]);
+            let channel = introduce(&hub(&net), &address, &device).await.unwrap();
+            // Fetches all and reads nothing; pushes and never goes on.
+            let fetch = Frame::Request(Request::Fetch { database: id, not: vec![] }).encode().unwrap();
+            let fetched = channel.request(FrameStream::of([fetch])).await.unwrap();
+            let (mut up, body) = pipe();
+            up.send(Frame::Request(Request::Push { database: id }).encode().unwrap()).await.unwrap();
+            let pushed = channel.request(body.into()).await.unwrap();
+            stalled.push((channel, fetched, up, pushed));
+        }
+        stalled
+    });
+    bob.try_sync(&address, id).unwrap();
+    for number in 0..5 {
+        bob.write(id, "bob", &format!("{number}"));
+        bob.try_sync(&address, id).unwrap();
+        assert_eq!(alice.read(id, "bob"), Some(format!("{number}")));
+    }
+    drop(stalled);
+}
+
+#[test]
+fn garbage_ends_its_own_request_only() {
+    let net = Net::memory();
+    let alice = Peer::new(&net, "alice");
+    let address = alice.serve();
+    let eve = SecretKey::from_bytes(&[200; 32]);
+    block_on(async {
+        let channel = introduce(&hub(&net), &address, &eve).await.unwrap();
+        for garbage in [&b""[..], b"\0", b"\xff\xff\xff\xff", &[7; 5_000]] {
+            // Refused or cut, but soon.
+            let _ = ask(&*channel, Bytes::copy_from_slice(garbage)).await;
+        }
+        let discover = Frame::Request(Request::Discover).encode().unwrap();
+        assert_eq!(ask(&*channel, discover).await.unwrap().len(), 1);
+    });
+}
+
+#[test]
+fn a_device_is_not_talked_to_by_itself() {
+    let net = Net::memory();
+    let alice = Peer::new(&net, "alice");
+    let address = alice.serve();
+    assert!(alice.node.connect(Target::Address(address)).wait().is_err());
+}

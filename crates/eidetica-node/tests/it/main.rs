@@ -1,0 +1,9 @@
+//! Nodes that talk to each other, through their handles.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod access;
+mod executors;
+mod hostile;
+mod lifecycle;
+mod sync;
+mod world;

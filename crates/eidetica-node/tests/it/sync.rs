@@ -1,0 +1,157 @@
+//! Syncing: first, again, both ways, diverged, in the background.
+
+use eidetica_auth::Permission;
+use eidetica_engine::{EngineError, Selection, Target};
+use eidetica_node::NodeError;
+use eidetica_protocol::{Failure, Refusal, Relation};
+
+use crate::world::{Net, Peer, eventually, on_both};
+
+on_both!(
+    a_database_arrives_and_changes_travel_both_ways,
+    diverged_histories_converge,
+    a_long_history_arrives_whole,
+    all_related_databases_sync_at_once,
+    a_commit_is_announced,
+    a_queued_sync_waits_for_its_peer,
+);
+
+fn a_database_arrives_and_changes_travel_both_ways(net: &Net) {
+    let (alice, bob) = (Peer::new(net, "alice"), Peer::new(net, "bob"));
+    let id = alice.create(&[(bob.key.public(), Permission::Write(10))], None).id();
+    alice.write(id, "title", "from alice");
+    let address = alice.serve();
+
+    let report = bob.sync(&address, id).wait().unwrap();
+    assert_eq!(report.peer, alice.node.device());
+    assert_eq!(report.databases[0].1.as_ref().unwrap().relation, Relation::Absent);
+    assert_eq!(bob.read(id, "title").as_deref(), Some("from alice"));
+
+    bob.write(id, "answer", "from bob");
+    let report = bob.sync(&address, id).wait().unwrap();
+    assert_eq!(report.databases[0].1.as_ref().unwrap().relation, Relation::Ahead);
+    assert_eq!(alice.read(id, "answer").as_deref(), Some("from bob"));
+    assert_eq!(alice.tips(id), bob.tips(id));
+
+    let report = bob.sync(&address, id).wait().unwrap();
+    let outcome = report.databases[0].1.as_ref().unwrap();
+    assert_eq!((outcome.relation, outcome.requests), (Relation::Equal, 1));
+    let cursor = bob.node.cursor(&alice.node.device(), &id).unwrap();
+    assert_eq!(cursor.last.unwrap().id, bob.tips(id)[0]);
+    assert_eq!(bob.node.stats(&alice.node.device()).unwrap().sync_success_rate(), 1.0);
+}
+
+fn diverged_histories_converge(net: &Net) {
+    let (alice, bob) = (Peer::new(net, "alice"), Peer::new(net, "bob"));
+    let id = alice.create(&[(bob.key.public(), Permission::Write(10))], None).id();
+    let address = alice.serve();
+    bob.try_sync(&address, id).unwrap();
+    for number in 0..40 {
+        alice.write(id, &format!("a.{number}"), "alice");
+        bob.write(id, &format!("b.{number}"), "bob");
+        alice.write(id, "both", &format!("alice {number}"));
+        bob.write(id, "both", &format!("bob {number}"));
+    }
+    let report = bob.sync(&address, id).wait().unwrap();
+    assert_eq!(report.databases[0].1.as_ref().unwrap().relation, Relation::Diverged);
+    assert_eq!(alice.tips(id), bob.tips(id));
+    assert_eq!(alice.read(id, "both"), bob.read(id, "both"));
+    assert_eq!((alice.read(id, "b.39").as_deref(), bob.read(id, "a.39").as_deref()), (Some("bob"), Some("alice")));
+    alice.write(id, "merged", "yes");
+    bob.try_sync(&address, id).unwrap();
+    assert_eq!(bob.tips(id), alice.tips(id));
+    assert_eq!(bob.tips(id).len(), 1);
+}
+
+fn a_long_history_arrives_whole(net: &Net) {
+    let (alice, bob) = (Peer::new(net, "alice"), Peer::new(net, "bob"));
+    let id = alice.create(&[(bob.key.public(), Permission::Read)], None).id();
+    let text = "x".repeat(2_000);
+    for number in 0..1_000 {
+        alice.write(id, &format!("n.{number}"), &text);
+    }
+    let address = alice.serve();
+    bob.try_sync(&address, id).unwrap();
+    assert_eq!(alice.tips(id), bob.tips(id));
+    assert_eq!(bob.databases.get(&id).unwrap().entry_count().unwrap(), 1_001);
+    assert_eq!(bob.read(id, "n.999"), Some(text));
+}
+
+fn all_related_databases_sync_at_once(net: &Net) {
+    let (alice, bob) = (Peer::new(net, "alice"), Peer::new(net, "bob"));
+    let ids: Vec<_> = (0..5).map(|_| alice.create(&[(bob.key.public(), Permission::Read)], None).id()).collect();
+    let other = alice.create(&[(bob.key.public(), Permission::Read)], None).id();
+    let address = alice.serve();
+    let target = Target::Address(address);
+    bob.node.sync(target.clone(), Selection::These(ids.clone()), true).wait().unwrap().check().unwrap();
+    ids.iter().for_each(|id| alice.write(*id, "new", "value"));
+    let report = bob.node.sync(target, Selection::Related, false).wait().unwrap();
+    report.check().unwrap();
+    assert_eq!(report.databases.len(), 5);
+    assert!(ids.iter().all(|id| bob.read(*id, "new").as_deref() == Some("value")));
+    assert!(!bob.has(other));
+    let mut related = bob.node.related(&alice.node.device());
+    related.sort_unstable();
+    let mut expected = ids;
+    expected.sort_unstable();
+    assert_eq!(related, expected);
+}
+
+fn a_commit_is_announced(net: &Net) {
+    let (alice, bob) = (Peer::new(net, "alice"), Peer::new(net, "bob"));
+    let id = alice.create(&[(bob.key.public(), Permission::Write(1))], None).id();
+    let address = alice.serve();
+    bob.try_sync(&address, id).unwrap();
+    bob.write(id, "news", "fresh");
+    bob.node.announce(id);
+    eventually("the push", || alice.read(id, "news").is_some());
+}
+
+fn a_queued_sync_waits_for_its_peer(net: &Net) {
+    let (alice, bob) = (Peer::new(net, "alice"), Peer::new(net, "bob"));
+    let id = alice.create(&[(bob.key.public(), Permission::Write(1))], None).id();
+    let address = alice.serve();
+    bob.try_sync(&address, id).unwrap();
+    alice.node.stop_server().wait().unwrap();
+    let device = alice.node.device();
+    bob.write(id, "later", "now");
+    bob.node.queue(device, id).wait().unwrap();
+    eventually("a failed attempt", || bob.node.stats(&device).is_some_and(|stats| stats.failures > 0) || {
+        bob.node.peer(&device).is_some()
+    });
+    let again = alice.serve();
+    bob.node.add_peer_address(device, again).wait().unwrap();
+    eventually("the retry", || alice.read(id, "later").is_some());
+}
+
+#[test]
+fn a_database_that_nobody_has_is_absent() {
+    let net = Net::memory();
+    let (alice, bob) = (Peer::new(&net, "alice"), Peer::new(&net, "bob"));
+    let address = alice.serve();
+    let id = eidetica_entry::Id::new([9; 32]);
+    let refused = NodeError::Engine(EngineError::Session(Failure::Refused(Refusal::ABSENT)));
+    assert_eq!(bob.try_sync(&address, id), Err(refused));
+    assert!(!bob.has(id));
+}
+
+#[test]
+fn nobody_stores_what_nobody_there_asked_for() {
+    let net = Net::memory();
+    let (alice, bob) = (Peer::new(&net, "alice"), Peer::new(&net, "bob"));
+    let id = bob.create(&[(alice.key.public(), Permission::Admin(0))], None).id();
+    let address = alice.serve();
+    assert!(bob.try_sync(&address, id).is_err());
+    assert!(!alice.has(id) && alice.databases.list().unwrap().is_empty());
+}
+
+#[test]
+fn a_database_that_is_not_to_be_created_is_not() {
+    let net = Net::memory();
+    let (alice, bob) = (Peer::new(&net, "alice"), Peer::new(&net, "bob"));
+    let id = alice.create(&[(bob.key.public(), Permission::Read)], None).id();
+    let target = Target::Address(alice.serve());
+    let report = bob.node.sync(target, Selection::These(vec![id]), false).wait().unwrap();
+    assert!(report.check().is_err());
+    assert!(!bob.has(id));
+}

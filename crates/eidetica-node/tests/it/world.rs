@@ -1,0 +1,234 @@
+//! Instances with a node each, and what the tests do with them.
+
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU8, Ordering},
+    },
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use eidetica_auth::{AccessRequest, AuthRecord, DeviceClaim, KeyName, Permission, Scope, SecretKey, SignedRequest};
+use eidetica_crdt::{Doc, Value};
+use eidetica_database::{Config, Database, Databases, NewDatabase};
+use eidetica_engine::{Selection, Target};
+use eidetica_entry::{Id, PublicKey};
+use eidetica_node::{DatabasesBackend, Node, NodeConfig, NodeError, NodeHandle, NodeLimits, Pending, Policy, SyncReport};
+use eidetica_storage::{Engine, MemoryEngine};
+use eidetica_transport::{Address, Transport, memory::Hub};
+use eidetica_transport_http::HttpTransport;
+use parking_lot::Mutex;
+
+/// Which transport a test runs on.
+#[derive(Clone)]
+pub(crate) enum Net {
+    Memory(Hub),
+    Http,
+}
+
+impl Net {
+    pub(crate) fn memory() -> Self {
+        Self::Memory(Hub::new())
+    }
+
+    pub(crate) fn transport(&self) -> Arc<dyn Transport> {
+        match self {
+            Self::Memory(hub) => Arc::new(hub.transport()),
+            Self::Http => Arc::new(HttpTransport::new().unwrap()),
+        }
+    }
+
+    fn bind(&self, name: &str) -> String {
+        match self {
+            Self::Memory(_) => name.to_owned(),
+            Self::Http => "127.0.0.1:0".to_owned(),
+        }
+    }
+}
+
+/// Makes one test per transport of each scenario.
+macro_rules! on_both {
+    ($($scenario:ident),* $(,)?) => {
+        mod memory {
+            $(#[test] fn $scenario() { super::$scenario(&crate::world::Net::memory()); })*
+        }
+        mod http {
+            $(#[test] fn $scenario() { super::$scenario(&crate::world::Net::Http); })*
+        }
+    };
+}
+pub(crate) use on_both;
+
+#[derive(Default)]
+struct Choices {
+    hidden: Mutex<HashSet<Id>>,
+    unlocked: Mutex<Vec<Arc<SecretKey>>>,
+}
+
+impl Policy for Choices {
+    fn offers(&self, database: &Id) -> bool {
+        !self.hidden.lock().contains(database)
+    }
+
+    fn unlocked(&self, key: &PublicKey) -> Option<Arc<SecretKey>> {
+        self.unlocked.lock().iter().find(|secret| secret.public() == *key).cloned()
+    }
+}
+
+/// An instance: databases, a user's key, a node.
+pub(crate) struct Peer {
+    pub(crate) name: &'static str,
+    pub(crate) databases: Databases,
+    /// The user's key, which is not the device's.
+    pub(crate) key: Arc<SecretKey>,
+    pub(crate) node: NodeHandle,
+    pub(crate) engine: Arc<dyn Engine>,
+    net: Net,
+    choices: Arc<Choices>,
+    device: [u8; 32],
+    limits: NodeLimits,
+}
+
+fn fresh_seed() -> [u8; 32] {
+    static NEXT: AtomicU8 = AtomicU8::new(1);
+    [NEXT.fetch_add(1, Ordering::Relaxed); 32]
+}
+
+impl Peer {
+    pub(crate) fn new(net: &Net, name: &'static str) -> Self {
+        Self::with_limits(net, name, NodeLimits::default())
+    }
+
+    pub(crate) fn with_limits(net: &Net, name: &'static str, limits: NodeLimits) -> Self {
+        let engine: Arc<dyn Engine> = Arc::new(MemoryEngine::new());
+        let databases = Databases::open(Arc::clone(&engine), Config::new(fresh_seed())).unwrap();
+        let key = Arc::new(SecretKey::from_bytes(&fresh_seed()));
+        let choices = Arc::new(Choices::default());
+        choices.unlocked.lock().push(Arc::clone(&key));
+        let device = fresh_seed();
+        let node = start(&databases, &choices, device, net, limits);
+        let peer = Self { name, databases, key, node, engine, net: net.clone(), choices, device, limits };
+        peer.claim(Scope::All);
+        peer
+    }
+
+    /// Lets the device act for the user's key.
+    pub(crate) fn claim(&self, scope: Scope) {
+        let claim = DeviceClaim::make(&self.key, self.node.device(), scope, now_ms() + 3_600_000).unwrap();
+        self.node.put_claim(claim).wait().unwrap();
+    }
+
+    /// Dies with the last part of the node that may call the databases.
+    pub(crate) fn backend_alive(&self) -> Weak<impl Sized + use<>> {
+        Arc::downgrade(&self.choices)
+    }
+
+    /// Starts the node again on what it left.
+    pub(crate) fn restart(mut self) -> Self {
+        self.node.shutdown().wait().unwrap();
+        self.databases = Databases::open(Arc::clone(&self.engine), Config::new(fresh_seed())).unwrap();
+        self.node = start(&self.databases, &self.choices, self.device, &self.net, self.limits);
+        self
+    }
+
+    /// Starts the server; the address to dial.
+    pub(crate) fn serve(&self) -> Address {
+        self.node.start_server(&self.net.bind(self.name)).wait().unwrap().remove(0)
+    }
+
+    pub(crate) fn hide(&self, database: Id) {
+        self.choices.hidden.lock().insert(database);
+    }
+
+    /// A new database of this user, with these rights for others.
+    pub(crate) fn create(&self, others: &[(PublicKey, Permission)], wildcard: Option<Permission>) -> Database {
+        let name = KeyName::new(self.name).unwrap();
+        let mut records = vec![AuthRecord::grant(self.key.public(), Permission::Admin(0), name.clone())];
+        records.extend(others.iter().map(|(key, permission)| AuthRecord::grant(*key, *permission, name.clone())));
+        records.extend(wildcard.map(|permission| AuthRecord::Wildcard(Some(permission))));
+        let mut settings = Doc::new();
+        settings.set_string("name", "notes");
+        let new = NewDatabase { records, settings, timestamp_ms: None };
+        self.databases.create(new, Arc::clone(&self.key)).unwrap()
+    }
+
+    /// The database here, written to with the user's key.
+    pub(crate) fn database(&self, id: Id) -> Database {
+        self.databases.get(&id).unwrap().with_key(Arc::clone(&self.key))
+    }
+
+    pub(crate) fn has(&self, id: Id) -> bool {
+        self.databases.find(&id).unwrap().is_some()
+    }
+
+    pub(crate) fn write(&self, id: Id, path: &str, value: &str) {
+        let database = self.database(id);
+        database.transact(|transaction| transaction.doc("notes")?.set(path, value)).unwrap();
+    }
+
+    pub(crate) fn read(&self, id: Id, path: &str) -> Option<String> {
+        match self.databases.get(&id).unwrap().doc("notes").unwrap().get(path).unwrap()? {
+            Value::Text(text) => Some(text),
+            other => panic!("{path} is {other:?}"),
+        }
+    }
+
+    pub(crate) fn tips(&self, id: Id) -> Vec<Id> {
+        self.databases.tips(&id).unwrap().unwrap_or_default().iter().map(|tip| tip.id).collect()
+    }
+
+    pub(crate) fn sync(&self, address: &Address, id: Id) -> Pending<SyncReport> {
+        self.node.sync(Target::Address(address.clone()), Selection::These(vec![id]), true)
+    }
+
+    /// Syncs and says what went wrong, with the peer or with the database.
+    pub(crate) fn try_sync(&self, address: &Address, id: Id) -> Result<(), NodeError> {
+        Ok(self.sync(address, id).wait()?.check()?)
+    }
+
+    /// A bootstrap request of the user's key.
+    pub(crate) fn request(&self, id: Id, permission: Permission) -> SignedRequest {
+        let request = AccessRequest {
+            database: id,
+            key: self.key.public(),
+            permission,
+            name: KeyName::new(self.name).unwrap(),
+            device: self.node.device(),
+            nonce: fresh_seed()[..16].try_into().unwrap(),
+        };
+        request.sign(&self.key).unwrap()
+    }
+}
+
+fn start(
+    databases: &Databases,
+    choices: &Arc<Choices>,
+    device: [u8; 32],
+    net: &Net,
+    limits: NodeLimits,
+) -> NodeHandle {
+    let policy: Arc<dyn Policy> = Arc::clone(choices) as _;
+    let backend = DatabasesBackend::new(databases.clone(), policy).unwrap();
+    let config = NodeConfig {
+        device: SecretKey::from_bytes(&device),
+        backend: Arc::new(backend),
+        transports: vec![net.transport()],
+        limits,
+    };
+    Node::start(config).unwrap()
+}
+
+pub(crate) fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64
+}
+
+/// Waits for something that happens by itself.
+#[track_caller]
+pub(crate) fn eventually(what: &str, check: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !check() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "{what} does not happen");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
