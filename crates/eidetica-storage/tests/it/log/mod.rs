@@ -1,5 +1,6 @@
 //! The entry log, against the list of entries that it stands for.
 
+mod crash;
 mod damage;
 mod read;
 mod support;
