@@ -27,6 +27,7 @@ mod writer;
 use std::fmt;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use eidetica_entry::{Entry, Id};
 
 pub use cache::CacheSize;
@@ -129,6 +130,24 @@ impl EntryLog {
         };
         let (id, no) = rows::decode_directory(&key, &value)?;
         Ok(Some(self.handle(id, no)))
+    }
+
+    /// The keys of small rows ([`Space::Meta`]) of the log, of whatever database, that do not have their
+    /// checksum, key included. What is in the other spaces is checked by reading it. O(packs).
+    ///
+    /// # Errors
+    /// The engine's errors.
+    pub fn damaged_rows(&self, snapshot: &dyn Snapshot) -> Result<Vec<Bytes>, LogError> {
+        let mut damaged = Vec::new();
+        let range = rows::meta_range();
+        let _: std::ops::ControlFlow<()> =
+            snapshot.for_each(Space::Meta, &range, Direction::Forward, |row| {
+                if !rows::is_undamaged(&row.key, &row.value) {
+                    damaged.push(row.key);
+                }
+                Ok::<_, LogError>(std::ops::ControlFlow::Continue(()))
+            })?;
+        Ok(damaged)
     }
 
     /// Stages a new database: its number and its root entry at arrival 0. Nothing exists before `batch`

@@ -75,6 +75,16 @@ fn whole<const N: usize>(bytes: &[u8]) -> Option<[u8; N]> {
     bytes.try_into().ok()
 }
 
+/// All small rows of the log.
+pub(super) fn meta_range() -> KeyRange {
+    KeyRange::prefix([META])
+}
+
+/// Whether a small row of the log has its checksum.
+pub(super) fn is_undamaged(key: &[u8], value: &[u8]) -> bool {
+    checked::<SUM>(key, value).is_some()
+}
+
 // ---- format and directory -----------------------------------------------------------------------
 
 /// Compares the format row with [`FORMAT`], writing it into an engine that has none.
