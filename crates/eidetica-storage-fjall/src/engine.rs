@@ -10,7 +10,10 @@ use eidetica_storage::{
     Plan, ScanLimit, Snapshot, Space, Watch, Watchers,
 };
 use eidetica_storage_dir::{DataDir, shield};
-use fjall::{Guard, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Readable};
+use fjall::config::CompressionPolicy;
+use fjall::{
+    CompressionType, Guard, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Readable,
+};
 use parking_lot::{Mutex, RwLock};
 
 use crate::FjallOptions;
@@ -100,21 +103,31 @@ fn open_database(
     let database = fjall::Database::builder(path)
         .cache_size(options.cache_bytes)
         .max_journaling_size(options.journal_bytes)
+        // Only values of 4 KiB and more would be compressed, which are packs: they are already.
+        .journal_compression(CompressionType::None)
         .open()
         .map_err(|error| failure("opening", error))?;
     let mut spaces = Vec::with_capacity(Space::ALL.len());
     for space in Space::ALL {
-        let create = || KeyspaceCreateOptions::default().max_memtable_size(options.memtable_bytes);
-        spaces.push(
-            database
-                .keyspace(space.name(), create)
-                .map_err(|error| failure("opening", error))?,
-        );
+        let keyspace = database.keyspace(space.name(), || keyspace_options(space, options));
+        spaces.push(keyspace.map_err(|error| failure("opening", error))?);
     }
     let spaces = spaces
         .try_into()
         .map_err(|_| EngineError::corrupt("a space is missing"))?;
     Ok((database, spaces))
+}
+
+/// What a keyspace is created with; it keeps that for good.
+fn keyspace_options(space: Space, options: FjallOptions) -> KeyspaceCreateOptions {
+    let common = KeyspaceCreateOptions::default().max_memtable_size(options.memtable_bytes);
+    match space {
+        // Packs are compressed and hashes cannot be.
+        Space::Log | Space::Ids => {
+            common.data_block_compression_policy(CompressionPolicy::disabled())
+        }
+        _ => common,
+    }
 }
 
 impl Engine for FjallEngine {

@@ -7,7 +7,8 @@ pub struct FjallOptions {
     /// Bytes of blocks kept in memory, over all spaces. Default 64 MiB.
     pub cache_bytes: u64,
     /// Bytes of fresh rows kept in memory per space before they go to a file of their own. Default
-    /// 16 MiB. There are six spaces, and up to four such tables of each while they are being written.
+    /// 16 MiB, fixed when the directory is created. There are six spaces, and up to four such tables of
+    /// each while they are being written.
     pub memtable_bytes: u64,
     /// Bytes of journals kept at most; beyond that spaces are written out. Default 256 MiB.
     pub journal_bytes: u64,
