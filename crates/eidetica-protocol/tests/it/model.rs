@@ -210,7 +210,12 @@ impl Replica {
             return self.arrivals.clone();
         }
         let tips: Vec<Id> = self.tips.iter().map(|tip| tip.id).collect();
-        let found = dag::difference(&self.dag, &tips, not, &mut Budget::new(u64::MAX)).unwrap();
+        self.between(&tips, not)
+    }
+
+    /// What is in the past of the ones and not in that of the others.
+    pub(crate) fn between(&self, from: &[Id], not: &[Id]) -> Vec<Id> {
+        let found = dag::difference(&self.dag, from, not, &mut Budget::new(u64::MAX)).unwrap();
         found.into_iter().map(|stamp| stamp.id).collect()
     }
 }

@@ -180,45 +180,63 @@ fn a_stale_branch_merged_late_costs_the_branch() {
     assert!(wire.bytes < 16_000, "{} bytes", wire.bytes);
 }
 
-/// The part of the real history that is below these nodes.
-fn cut(whole: &Replica, ids: &[Id], keep: impl Fn(usize) -> bool) -> Replica {
-    let mut part = Replica::empty(whole.database);
-    part.insert(whole.entry(&whole.database));
-    for (node, id) in ids.iter().enumerate() {
-        let entry = whole.entry(id);
-        if keep(node) && entry.header().parents.iter().all(|parent| part.has(parent)) {
-            part.insert(entry);
+/// The past of some entries of a history.
+fn past(whole: &Replica, ids: &[Id], of: &[usize]) -> Replica {
+    let mut wanted: BTreeSet<Id> = of.iter().map(|node| ids[*node]).collect();
+    for id in ids.iter().rev() {
+        if wanted.contains(id) {
+            wanted.extend(whole.entry(id).header().parents.iter());
         }
     }
+    let mut part = Replica::empty(whole.database);
+    part.insert(whole.entry(&whole.database));
+    ids.iter().filter(|id| wanted.contains(id)).for_each(|id| {
+        part.insert(whole.entry(id));
+    });
     part
 }
 
 #[test]
-fn a_real_history_cut_at_frontiers_comes_together_again() {
+fn a_real_history_cut_before_its_merges_comes_together_again() {
     let (whole, ids) = real_history();
-    let everything = ids.len();
-    // A cheap hash decides who lacks what, above a frontier.
-    let lacks = |node: usize, who: usize, part: usize| {
-        (node.wrapping_mul(2_654_435_761) >> 7) % part == who
-    };
-    for (shared, part) in [
-        (everything - 200, 37),
-        (everything - 2000, 61),
-        (everything - 2000, 400),
-        (6000, 977),
-    ] {
-        let ours = cut(&whole, &ids, |node| node < shared || !lacks(node, 1, part));
-        let theirs = cut(&whole, &ids, |node| node < shared || !lacks(node, 2, part));
-        let difference = ours.ids().symmetric_difference(&theirs.ids()).count() as u64;
+    let node_of = |id: &Id| ids.iter().position(|other| other == id).unwrap();
+    // What two branches had apart from each other when they were merged, the most divided first.
+    let mut merges: Vec<(usize, Id, Id)> = Vec::new();
+    for id in ids.iter().step_by(2) {
+        if let [a, b] = whole.entry(id).header().parents[..] {
+            let apart = whole
+                .between(&[a], &[b])
+                .len()
+                .min(whole.between(&[b], &[a]).len());
+            merges.push((apart, a, b));
+        }
+    }
+    merges.sort_by_key(|(apart, ..)| std::cmp::Reverse(*apart));
+    assert!(merges.len() > 500);
+    let mut diverged = 0;
+    for (apart, a, b) in merges.iter().step_by(merges.len() / 12).chain(&merges[..6]) {
+        let ours = past(&whole, &ids, &[node_of(a)]);
+        let theirs = past(&whole, &ids, &[node_of(b)]);
+        let (lacks, has) = (
+            theirs.ids().difference(&ours.ids()).count(),
+            ours.ids().difference(&theirs.ids()).count(),
+        );
+        assert_eq!(*apart, lacks.min(has));
         let (mut client, mut server) = (Store::new(ours), Store::new(theirs));
         let (outcome, wire) = sync_exactly(&mut client, &mut server);
         println!(
-            "shared {shared}, difference {difference}: {} requests, {} headers, {} bytes",
-            outcome.requests, outcome.headers, wire.bytes
+            "we lack {lacks}, they lack {has}: {:?}, {} requests, {} headers, {} bytes",
+            outcome.relation, outcome.requests, outcome.headers, wire.bytes
         );
-        assert!(outcome.requests <= 16);
-        assert!(outcome.headers <= 6 * difference + 1000);
+        diverged += usize::from(outcome.relation == Relation::Diverged);
+        assert!(outcome.requests <= 12);
+        assert!(
+            outcome.headers <= 8 * lacks as u64 + 200,
+            "{} headers for {lacks}",
+            outcome.headers
+        );
     }
+    assert!(diverged > 10, "{diverged}");
 }
 
 #[test]
