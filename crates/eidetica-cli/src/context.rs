@@ -157,14 +157,6 @@ pub(crate) fn author_name(database: &Database, key: &PublicKey) -> Result<String
         .unwrap_or_else(|| key.to_string().chars().take(16).collect()))
 }
 
-/// Milliseconds since 1970.
-pub(crate) fn now_ms() -> u64 {
-    let since = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
 /// A database's name; empty where it has none.
 pub(crate) fn name_of(database: &Database) -> Result<String> {
     Ok(database.name()?.unwrap_or_default())
@@ -172,16 +164,10 @@ pub(crate) fn name_of(database: &Database) -> Result<String> {
 
 /// What a store holds.
 pub(crate) fn kind_of(database: &Database, store: &str) -> Result<StoreKind> {
-    let found = database
-        .stores()
-        .into_iter()
-        .find(|(name, _)| name.as_str() == store);
-    found.map(|(_, kind)| kind).ok_or_else(|| {
-        let names: Vec<String> = database
-            .stores()
-            .iter()
-            .map(|(name, _)| name.to_string())
-            .collect();
+    let stores = database.stores()?;
+    let found = stores.iter().find(|(name, _)| name.as_str() == store);
+    found.map(|(_, kind)| *kind).ok_or_else(|| {
+        let names: Vec<String> = stores.iter().map(|(name, _)| name.to_string()).collect();
         Error::new(Code::NotFound, format!("the database has no store {store}"))
             .hint(format!("there are: {}", names.join(", ")))
     })

@@ -116,7 +116,7 @@ fn info(db: &str, context: &Context) -> Result<()> {
         .map(|(key, right, name)| (key.to_string(), right.to_string(), name.to_string()))
         .collect();
     let stores: Vec<(String, String)> = database
-        .stores()
+        .stores()?
         .into_iter()
         .map(|(name, kind)| (name.to_string(), format!("{kind:?}").to_lowercase()))
         .collect();

@@ -6,7 +6,7 @@ use std::time::Instant;
 use eidetica::Database;
 use eidetica::crdt::{Doc, Edit, StoreKind};
 
-use crate::context::{Context, name_of, now_ms};
+use crate::context::{Context, name_of};
 use crate::error::{Code, Error, Result};
 use crate::output::{bytes, counted, duration, json_text};
 use crate::progress::Progress;
@@ -98,7 +98,7 @@ pub(crate) fn import(
         source.check(&Progress::bytes(context.output, "checking", source.len()?))?;
     let progress = Progress::rows(context.output, "reading", checked.rows);
     let present = database.table::<serde_json::Value>(table)?;
-    let mut import = database.import().with_timestamp_ms(now_ms());
+    let mut import = database.import();
     let mut rows = 0;
     for row in source.rows(&checked)? {
         let Row { line, key, fields } = row?;
