@@ -1,0 +1,339 @@
+//! Commits, reads and ingest without a network: `cargo bench -p eidetica-benches --bench database`.
+//!
+//! Each part prints what it measured beside its limit, measured in the same run: signatures that
+//! ed25519-dalek makes alone, reads of the engine alone, signatures that verify in batches alone.
+//! Arguments choose among the parts by name; `COMMITS` (default 1000000) bounds the longest history.
+//! Rates are single runs: trust ratios more than rates.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a measurement that fails stops"
+)]
+
+use std::hint::black_box;
+use std::io::Read;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use eidetica_auth::{AuthRecord, KeyName, Permission, SecretKey};
+use eidetica_database::{Config, Database, Databases, IngestRequest, NewDatabase};
+use eidetica_entry::Id;
+use eidetica_storage::{Durability, Engine, MemoryEngine, Space};
+use eidetica_storage_fjall::FjallEngine;
+use eidetica_storage_redb::RedbEngine;
+use eidetica_testkit::RecordingEngine;
+
+const PARTS: [(&str, fn()); 6] = [
+    ("commits", commits),
+    ("hot", hot_key),
+    ("dag", real_dag),
+    ("rows", many_rows),
+    ("reads", reads),
+    ("ingest", ingest),
+];
+
+fn main() {
+    let chosen: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
+    for (name, part) in PARTS {
+        if chosen.is_empty() || chosen.iter().any(|other| other == name) {
+            println!("\n# {name}");
+            part();
+        }
+    }
+}
+
+fn longest() -> u64 {
+    std::env::var("COMMITS").map_or(1_000_000, |text| text.parse().unwrap())
+}
+
+fn key() -> Arc<SecretKey> {
+    Arc::new(SecretKey::from_bytes(&[1; 32]))
+}
+
+fn open(engine: Arc<dyn Engine>, durability: Durability) -> Databases {
+    let mut config = Config::new([7; 32]);
+    config.durability = durability;
+    Databases::open(engine, config).unwrap()
+}
+
+fn create(databases: &Databases, wildcard: Option<Permission>) -> Database {
+    let mut new = NewDatabase::default();
+    new.records = vec![
+        AuthRecord::grant(key().public(), Permission::Admin(0), KeyName::default()),
+        AuthRecord::Wildcard(wildcard),
+    ];
+    databases.create(new, key()).unwrap()
+}
+
+fn in_memory() -> Database {
+    create(&open(Arc::new(MemoryEngine::new()), Durability::Relaxed), None)
+}
+
+fn rate(count: u64, elapsed: Duration) -> f64 {
+    count as f64 / elapsed.as_secs_f64()
+}
+
+/// Signatures per second that ed25519-dalek makes, alone, of messages as long as ours.
+fn signing_limit() -> f64 {
+    use ed25519_dalek::Signer;
+    let key = ed25519_dalek::SigningKey::from_bytes(&[1; 32]);
+    let start = Instant::now();
+    const SIGNATURES: u64 = 10_000;
+    for number in 0..SIGNATURES {
+        let mut message = [0; 50];
+        message[..8].copy_from_slice(&number.to_le_bytes());
+        black_box(key.sign(&message));
+    }
+    rate(SIGNATURES, start.elapsed())
+}
+
+/// Commits of one leaf each, under keys that repeat after `keys`.
+fn commit_leaves(database: &Database, from: u64, count: u64, keys: u64) {
+    for number in from..from + count {
+        let transaction = database.new_transaction().with_timestamp_ms(1_700_000_000_000 + number);
+        let doc = transaction.doc("notes").unwrap();
+        doc.set(&format!("key{:07}", number.wrapping_mul(2_654_435_761) % keys), number as i64).unwrap();
+        drop(doc);
+        transaction.commit().unwrap();
+    }
+}
+
+fn commits() {
+    const WINDOW: u64 = 5_000;
+    let database = in_memory();
+    let mut done = 0;
+    println!("{:>10} {:>12} {:>12} {:>6}", "existing", "commits/s", "sign/s", "ratio");
+    for existing in [1_000, 10_000, 100_000, 1_000_000].into_iter().filter(|count| *count <= longest()) {
+        commit_leaves(&database, done, existing - done, u64::MAX);
+        let limit = signing_limit();
+        let start = Instant::now();
+        commit_leaves(&database, existing, WINDOW, u64::MAX);
+        let commits = rate(WINDOW, start.elapsed());
+        done = existing + WINDOW;
+        let limit = (limit + signing_limit()) / 2.0;
+        println!("{existing:>10} {commits:>12.0} {limit:>12.0} {:>6.2}", commits / limit);
+    }
+}
+
+fn hot_key() {
+    const WINDOW: u64 = 5_000;
+    let database = in_memory();
+    let mut done = 0;
+    println!("{:>10} {:>12} {:>12} {:>6} {:>12} {:>14}", "versions", "commits/s", "sign/s", "ratio", "get us", "versions() us");
+    for existing in [100, 10_000, 100_000].into_iter().filter(|count| *count <= longest()) {
+        commit_leaves(&database, done, existing - done, 1);
+        let limit = signing_limit();
+        let start = Instant::now();
+        commit_leaves(&database, existing, WINDOW, 1);
+        let commits = rate(WINDOW, start.elapsed());
+        done = existing + WINDOW;
+        let get = time_each(10_000, |_| database.doc("notes").unwrap().get("key0000000").unwrap());
+        let versions = time_each(10, |_| database.versions("notes", "key0000000", 100).unwrap());
+        println!(
+            "{existing:>10} {commits:>12.0} {limit:>12.0} {:>6.2} {:>12.2} {:>14.1}",
+            commits / limit,
+            get.as_secs_f64() * 1e6,
+            versions.as_secs_f64() * 1e6,
+        );
+    }
+}
+
+fn time_each<T>(times: u32, mut work: impl FnMut(u32) -> T) -> Duration {
+    let start = Instant::now();
+    for number in 0..times {
+        black_box(work(number));
+    }
+    start.elapsed() / times
+}
+
+/// The shape of a real history: for each node its author and parents.
+fn dag() -> Vec<(usize, Vec<usize>)> {
+    let file = std::fs::File::open(concat!(env!("CARGO_MANIFEST_DIR"), "/../data/dag-redis.tsv.gz")).unwrap();
+    let mut text = String::new();
+    flate2::read::GzDecoder::new(file).read_to_string(&mut text).unwrap();
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    lines
+        .map(|line| {
+            let fields: Vec<&str> = line.split('\t').collect();
+            let parents = fields.get(4).copied().unwrap_or_default();
+            let parents = parents.split(',').filter(|parent| !parent.is_empty());
+            (fields[1].parse().unwrap(), parents.map(|parent| parent.parse().unwrap()).collect())
+        })
+        .collect()
+}
+
+/// Writes the real history, two leaves an entry, until there are `count` entries; the next round goes
+/// on from the tips of the one before.
+fn write_dag(database: &Database, count: usize) -> Duration {
+    let shape = dag();
+    let keys: Vec<Arc<SecretKey>> = (0..1_000_u32)
+        .map(|author| Arc::new(SecretKey::from_bytes(blake3::hash(&author.to_le_bytes()).as_bytes())))
+        .collect();
+    let mut last = database.tips().unwrap()[0].id;
+    let mut written = 0;
+    let start = Instant::now();
+    while written < count {
+        let mut ids: Vec<Id> = Vec::with_capacity(shape.len());
+        for (author, parents) in shape.iter().take(count - written) {
+            let frontier: Vec<Id> = match parents.is_empty() {
+                true => vec![last],
+                false => parents.iter().map(|parent| ids[*parent]).collect(),
+            };
+            let transaction = database.new_transaction_at(&frontier).unwrap();
+            let transaction = transaction.with_key(Arc::clone(&keys[*author])).with_timestamp_ms(written as u64);
+            let doc = transaction.doc("notes").unwrap();
+            for leaf in 0..2_u64 {
+                let key = (written as u64 * 2 + leaf).wrapping_mul(2_654_435_761) % (count as u64 / 4).max(1);
+                doc.set(&format!("register{key:07}"), format!("a sentence of some forty bytes, {written:07}")).unwrap();
+            }
+            drop(doc);
+            ids.push(transaction.commit().unwrap().unwrap().id());
+            written += 1;
+        }
+        last = *ids.last().unwrap();
+    }
+    start.elapsed()
+}
+
+fn real_dag() {
+    let count = dag().len();
+    let databases = open(Arc::new(MemoryEngine::new()), Durability::Relaxed);
+    let database = create(&databases, Some(Permission::Write(0)));
+    let limit = signing_limit();
+    let commits = rate(count as u64, write_dag(&database, count));
+    println!("{count} entries, 840 authors: {commits:.0} commits/s, {:.2} of {limit:.0} sign/s", commits / limit);
+}
+
+fn many_rows() {
+    let database = in_memory();
+    let row = |number: u64| {
+        serde_json::json!({
+            "name": format!("name {number}"), "city": "Springfield", "state": "MS", "country": "USA",
+            "latitude": 31.95, "longitude": number as f64,
+        })
+    };
+    let start = Instant::now();
+    let transaction = database.new_transaction();
+    let table = transaction.table::<serde_json::Value>("rows").unwrap();
+    for number in 0..10_000 {
+        table.insert(format!("row{number:06}"), &row(number)).unwrap();
+    }
+    drop(table);
+    transaction.commit().unwrap();
+    println!("10,000 rows of 6 fields in one transaction: {:.0} ms", start.elapsed().as_secs_f64() * 1e3);
+
+    let recording = Arc::new(RecordingEngine::new(Arc::new(MemoryEngine::new())));
+    let database = create(&open(recording.clone(), Durability::Relaxed), None);
+    commit_leaves(&database, 0, 10, u64::MAX);
+    drop(recording.take());
+    commit_leaves(&database, 10, 10_000, u64::MAX);
+    let fresh = recording.take().puts();
+    commit_leaves(&database, 10, 10_000, u64::MAX);
+    let again = recording.take().puts();
+    println!("rows written per commit of one leaf: {:.3} fresh, {:.3} overwriting", fresh as f64 / 1e4, again as f64 / 1e4);
+}
+
+fn reads() {
+    for name in ["memory", "fjall", "redb"] {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = engine(name, &dir.path().join("store"));
+        let databases = open(Arc::clone(&engine), Durability::Relaxed);
+        let database = create(&databases, None);
+        const ROWS: u64 = 100_000;
+        for number in 0..ROWS {
+            let transaction = database.new_transaction();
+            transaction.table::<serde_json::Value>("rows").unwrap()
+                .insert(format!("row{number:06}"), &serde_json::json!({"number": number, "text": "a few words"})).unwrap();
+            transaction.commit().unwrap();
+        }
+        databases.flush().unwrap();
+        let table = database.table::<serde_json::Value>("rows").unwrap();
+        let at = |number: u32| u64::from(number).wrapping_mul(2_654_435_761) % ROWS;
+        let ours = time_each(50_000, |number| table.get(&format!("row{:06}", at(number))).unwrap().unwrap());
+        let mut keys = Vec::new();
+        let snapshot = engine.snapshot().unwrap();
+        let range = eidetica_storage::KeyRange::all();
+        let _ = snapshot.for_each::<(), eidetica_storage::EngineError>(Space::State, &range, Default::default(), |row| {
+            keys.push(row.key);
+            Ok(std::ops::ControlFlow::Continue(()))
+        });
+        drop(snapshot);
+        let theirs = time_each(50_000, |number| {
+            engine.snapshot().unwrap().get(Space::State, &keys[at(number) as usize]).unwrap().unwrap()
+        });
+        println!(
+            "{name}: a row of 100,000 by key {:.2} us, the engine's own read {:.2} us, factor {:.1}",
+            ours.as_secs_f64() * 1e6, theirs.as_secs_f64() * 1e6, ours.as_secs_f64() / theirs.as_secs_f64(),
+        );
+    }
+}
+
+fn engine(name: &str, path: &std::path::Path) -> Arc<dyn Engine> {
+    match name {
+        "fjall" => Arc::new(FjallEngine::open(path).unwrap()),
+        "redb" => Arc::new(RedbEngine::open(path).unwrap()),
+        _ => Arc::new(MemoryEngine::new()),
+    }
+}
+
+/// Entries per second that only decode and verify, on all cores.
+fn verify_limit(packs: &[Bytes]) -> f64 {
+    let entries: Vec<_> = packs
+        .iter()
+        .flat_map(|pack| eidetica_entry::pack::decode(pack, &Default::default()).unwrap())
+        .collect();
+    let messages: Vec<_> = entries.iter().map(|entry| entry.signing_message()).collect();
+    let items: Vec<_> = entries
+        .iter()
+        .zip(&messages)
+        .map(|(entry, message)| eidetica_auth::Signed {
+            key: &entry.header().author.key,
+            message: message.as_ref(),
+            signature: entry.signature(),
+        })
+        .collect();
+    let start = Instant::now();
+    assert!(eidetica_auth::verify_batch(&items, [9; 32]).is_empty());
+    rate(entries.len() as u64, start.elapsed())
+}
+
+fn ingest() {
+    const ENTRIES: usize = 100_000;
+    for shape in ["chain", "dag"] {
+        let databases = open(Arc::new(MemoryEngine::new()), Durability::Relaxed);
+        let database = create(&databases, Some(Permission::Write(0)));
+        match shape {
+            "chain" => commit_leaves(&database, 0, ENTRIES as u64, ENTRIES as u64 / 4),
+            _ => drop(write_dag(&database, ENTRIES)),
+        }
+        let page = databases.difference(&database.id(), &[], None, usize::MAX).unwrap();
+        assert!(page.next.is_none());
+        let bytes: usize = page.packs.iter().map(Bytes::len).sum();
+        println!("{shape}: {} entries, {} packs, {:.1} bytes an entry", ENTRIES, page.packs.len(), bytes as f64 / ENTRIES as f64);
+        let hash = database.state_hash().unwrap();
+        for name in ["memory", "fjall", "redb"] {
+            let dir = tempfile::tempdir().unwrap();
+            let recording = Arc::new(RecordingEngine::new(engine(name, &dir.path().join("store"))));
+            let into = open(recording.clone(), Durability::Durable);
+            let limit = verify_limit(&page.packs);
+            let start = Instant::now();
+            for packs in page.packs.chunks(16) {
+                let report = into.ingest(IngestRequest::new(database.id(), packs).create(true)).unwrap();
+                assert_eq!(report.rejected_count + report.pending, 0);
+            }
+            let stored = start.elapsed();
+            let copy = into.get(&database.id()).unwrap();
+            assert_eq!(copy.state_hash().unwrap(), hash);
+            let all = start.elapsed();
+            let limit = (limit + verify_limit(&page.packs)) / 2.0;
+            let speed = rate(ENTRIES as u64, stored);
+            println!(
+                "  {name}: {speed:.0} entries/s, {:.2} of {limit:.0} verified/s; with state read {:.0}/s; {:.2} rows an entry",
+                speed / limit, rate(ENTRIES as u64, all), recording.take().puts() as f64 / ENTRIES as f64,
+            );
+        }
+    }
+}
