@@ -8,6 +8,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -181,7 +182,18 @@ impl GroupCommit {
         let failed = queue.failed.clone();
         let outcomes = MutexGuard::unlocked(queue, || match failed {
             Some(error) => outcomes(&group, &Err(error), Durability::Relaxed),
-            None => write_group(&*self.shared.engine, &group),
+            None => {
+                let write = AssertUnwindSafe(|| write_group(&*self.shared.engine, &group));
+                // A panic must not leave the others waiting for a leader that is gone.
+                catch_unwind(write).unwrap_or_else(|_| {
+                    let first = "the engine panicked while writing".into();
+                    outcomes(
+                        &group,
+                        &Err(EngineError::Poisoned { first }),
+                        Durability::Relaxed,
+                    )
+                })
+            }
         });
         for outcome in outcomes {
             match &outcome.result {

@@ -282,3 +282,15 @@ fn relaxed_batches_are_visible_at_once_and_durable_at_the_flush() {
     assert!(!group.is_unflushed());
     assert_eq!(value(&engine.crash(0), 0), 3);
 }
+
+#[test]
+fn a_panicking_engine_leaves_nobody_waiting() {
+    let (gate, _inside, pass) = Gate::new();
+    let group = GroupCommit::new(gate);
+    // Without anybody to let it through, the gate panics.
+    drop(pass);
+    for _ in 0..2 {
+        let failed = group.write(Lane(0), step(0, 0), Durability::Durable);
+        assert!(matches!(failed, Err(EngineError::Poisoned { .. })));
+    }
+}
