@@ -1,0 +1,18 @@
+//! The program `eidetica` as a person or a script sees it: what it prints, its exit codes, what it leaves behind.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs
+)]
+
+mod crash;
+mod documents;
+mod escapes;
+mod home;
+mod import;
+mod places;
+mod scripts;
+mod tables;
+mod users;
