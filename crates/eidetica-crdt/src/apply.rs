@@ -330,19 +330,15 @@ impl<'a, R: RowsMut> State<'a, R> {
             }
         }
         let (cover, after) = self.settle(path, context, cell, added)?;
-        let covering = |write: Option<(Stamp, &Op)>| write.filter(|(_, op)| op.covers()).map(|(s, _)| s);
-        // What the greatest cover was: without what was added, with what was removed.
-        let cover_before = match covering(added) {
-            Some(stamp) if Some(stamp) == cover => self.cover_below(path, stamp)?,
-            _ => cover.max(covering(removed)),
-        };
-        let before = Context { floor: context.floor.max(cover_before), open: open_before };
+        let removed_cover = removed.filter(|(_, op)| op.covers()).map(|(stamp, _)| stamp);
+        let floor = context.floor.max(cover).max(removed_cover);
+        let before = Context { floor, open: open_before };
         self.forget_frames(path);
         self.propagate(path, before, after)
     }
 
     /// Recomputes one path from its writes in `Ver`, the one in its `cell`, and `added`, which is in no
-    /// row yet. Returns its greatest cover and the context for its children.
+    /// row yet. Returns its greatest cover, `added` not counted, and the context for its children.
     fn settle(
         &mut self,
         path: &Path,
@@ -356,11 +352,12 @@ impl<'a, R: RowsMut> State<'a, R> {
         cell.incs = None;
         let added = added.map(|(stamp, op)| (stamp, op.clone()));
         let candidates = [&old, &added, &heads.cover, &heads.make];
-        let newest = |covering: bool| {
-            let fits = candidates.into_iter().flatten().filter(|(_, op)| !covering || op.covers());
-            fits.max_by_key(|(stamp, _)| *stamp)
+        let covering = |write: &Option<(Stamp, Op)>| match write {
+            Some((stamp, op)) if op.covers() => Some(*stamp),
+            _ => None,
         };
-        let cover = newest(true).map(|(stamp, _)| *stamp);
+        let cover_before = covering(&old).max(covering(&heads.cover));
+        let cover = cover_before.max(covering(&added));
         let elem = path.last_elem();
         let inserted = match elem {
             Some(elem) => self.insertion(path, &elem, candidates)?,
@@ -372,7 +369,8 @@ impl<'a, R: RowsMut> State<'a, R> {
         };
         let open = context.open && exists;
         let live = |stamp: &Stamp| open && Some(*stamp) >= context.floor;
-        let value = newest(false).filter(|(stamp, op)| live(stamp) && !matches!(op, Op::Delete)).cloned();
+        let newest = candidates.into_iter().flatten().max_by_key(|(stamp, _)| *stamp);
+        let value = newest.filter(|(stamp, op)| live(stamp) && !matches!(op, Op::Delete)).cloned();
         let floor = context.floor.max(cover);
         if open && heads.inc {
             cell.incs = self.sum_incs(path, floor)?;
@@ -385,7 +383,7 @@ impl<'a, R: RowsMut> State<'a, R> {
         let open = if self.is_gate(path) { value.is_some() } else { open };
         cell.value = value;
         self.store(path, cell)?;
-        Ok((cover, Context { floor, open }))
+        Ok((cover_before, Context { floor, open }))
     }
 
     /// Brings the writes that are not in `Ver` to where they belong now that `value` is shown.
@@ -739,15 +737,6 @@ impl<'a, R: RowsMut> State<'a, R> {
             Some(stamp) => Ok(Some(stamp)),
             None => Ok(self.ver_head(path, Slot::Cover)?.map(|(stamp, _)| stamp)),
         }
-    }
-
-    /// The greatest cover of a path that is less than one that is the greatest now.
-    fn cover_below(&self, path: &Path, stamp: Stamp) -> Outcome<Option<Stamp>, R> {
-        let start = [ver_key(path, Slot::Cover, &stamp), vec![0]].concat();
-        let (_, end) = ver_range(path, Slot::Cover as u8, Slot::Cover as u8 + 1);
-        let page = self.rows.scan(RowSpace::Ver, KeyRange { start: &start, end: &end }, false, 1)?;
-        let head = page.rows.first().map(|(key, value)| parse_ver(key, value)).transpose()?;
-        Ok(head.map(|(stamp, _)| stamp))
     }
 
     /// The newest `Ver` row of one slot of a path.

@@ -8,7 +8,7 @@ use eidetica_entry::Stamp;
 
 use crate::codec::{Reader, read_op, write_op};
 use crate::path::{ELEM, ELEM_BYTES, KEY, OWN, read_segment, segment_end, write_elem};
-use crate::{Container, ElemId, Op, Path, PathError, Scalar, Segment, Slot, limits};
+use crate::{Container, ElemId, Op, Path, PathError, Scalar, Segment, Slot, Value, limits};
 
 /// Version of the payload format.
 const VERSION: u8 = 1;
@@ -118,8 +118,8 @@ pub enum Rule {
     /// A table has rows (`Clear(map)`, `Delete`) and fields (`Set`, `Delete`, `Inc`), nothing else.
     #[error("a table write is neither of a row nor of a field")]
     TableShape,
-    /// Packed values are for fields of tables.
-    #[error("a packed value outside a table")]
+    /// Packed values are maps and lists in fields of tables, within the limits, without counters.
+    #[error("a packed value outside a table, or that is no map or list within the limits")]
     Packed,
 }
 
@@ -376,6 +376,32 @@ fn check_table(Write { path, op }: &Write) -> Result<(), Rule> {
         (2, Op::Set(_) | Op::Delete | Op::Inc(_)) => true,
         _ => false,
     };
-    if keys_only && fits { Ok(()) } else { Err(Rule::TableShape) }
+    match op {
+        _ if !(keys_only && fits) => Err(Rule::TableShape),
+        Op::Set(Scalar::Packed(value)) if !is_packable(value) => Err(Rule::Packed),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a value is a container that decodes again once encoded.
+fn is_packable(value: &Value) -> bool {
+    if !(1..=limits::DEPTH).contains(&value.depth()) {
+        return false;
+    }
+    let mut rest = vec![value];
+    while let Some(value) = rest.pop() {
+        match value {
+            Value::Map(doc) => {
+                if doc.keys().any(|key| key.len() > limits::KEY_BYTES) {
+                    return false;
+                }
+                rest.extend(doc.iter().map(|(_, value)| value));
+            }
+            Value::List(list) => rest.extend(list.iter()),
+            Value::Counter(_) => return false,
+            _ => {}
+        }
+    }
+    true
 }
 

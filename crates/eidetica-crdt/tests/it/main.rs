@@ -9,6 +9,12 @@
     missing_docs
 )]
 
+mod concurrent;
+mod cost;
+mod drafts;
 mod laws;
+mod line;
 mod oracle;
+mod payloads;
 mod rng;
+mod values;

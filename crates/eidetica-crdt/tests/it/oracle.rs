@@ -1,23 +1,24 @@
-//! The definitions of `docs/formats/state.md`, section "What is shown", word for word over a plain list
-//! of writes. Slow, and deliberately without any idea in common with the crate's incremental rows.
+//! The definitions of `docs/formats/state.md`, section "What is shown", word for word over the set of
+//! writes. Deliberately without any idea in common with the crate's incremental rows.
 
-use std::collections::BTreeSet;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 
 use eidetica_crdt::{
     Container, Doc, ElemId, Init, List, OWN, Op, Path, Payload, Position, Scalar, Segment, StoreKind, Value,
 };
 use eidetica_entry::Stamp;
 
-pub type Write = (Path, Stamp, Op);
+pub(crate) type Write = (Path, Stamp, Op);
 
 /// The set of all writes, `W`.
 #[derive(Clone, Debug, Default)]
-pub struct Oracle {
-    pub writes: Vec<Write>,
+pub(crate) struct Oracle {
+    pub(crate) writes: Vec<Write>,
 }
 
 /// The writes of a payload once its entry has a stamp.
-pub fn bound(stamp: Stamp, payload: &Payload) -> Vec<Write> {
+pub(crate) fn bound(stamp: Stamp, payload: &Payload) -> Vec<Write> {
     let bind = |path: &Path| {
         let mut bound = Path::root();
         for segment in path.segments() {
@@ -33,16 +34,49 @@ pub fn bound(stamp: Stamp, payload: &Payload) -> Vec<Write> {
 }
 
 impl Oracle {
-    pub fn insert(&mut self, stamp: Stamp, payload: &Payload) {
+    pub(crate) fn insert(&mut self, stamp: Stamp, payload: &Payload) {
         self.writes.extend(bound(stamp, payload));
     }
 
-    pub fn remove(&mut self, stamp: Stamp) {
+    pub(crate) fn remove(&mut self, stamp: Stamp) {
         self.writes.retain(|(_, s, _)| *s != stamp);
     }
 
-    fn at<'s>(&'s self, path: &Path) -> impl Iterator<Item = (Stamp, &'s Op)> {
-        self.writes.iter().filter(move |(p, _, _)| p == path).map(|(_, s, op)| (*s, op))
+    /// Every path that has a write, and its prefixes.
+    pub(crate) fn paths(&self) -> BTreeSet<Path> {
+        self.writes.iter().flat_map(|(p, _, _)| prefixes(p)).collect()
+    }
+
+    /// The definitions, over `W` as it is now.
+    pub(crate) fn state(&self) -> State<'_> {
+        let mut at: BTreeMap<Path, Vec<(Stamp, &Op)>> = BTreeMap::new();
+        for (path, stamp, op) in &self.writes {
+            at.entry(path.clone()).or_default().push((*stamp, op));
+        }
+        let mut children: BTreeMap<Path, Vec<Path>> = BTreeMap::new();
+        for path in self.paths() {
+            if let Some(parent) = path.parent() {
+                children.entry(parent).or_default().push(path);
+            }
+        }
+        State { at, children, known: RefCell::default() }
+    }
+}
+
+/// `W` by path, and what has been found out about it.
+pub(crate) struct State<'w> {
+    at: BTreeMap<Path, Vec<(Stamp, &'w Op)>>,
+    children: BTreeMap<Path, Vec<Path>>,
+    known: RefCell<BTreeMap<Path, Option<Value>>>,
+}
+
+impl<'w> State<'w> {
+    fn at(&self, path: &Path) -> impl Iterator<Item = (Stamp, &'w Op)> {
+        self.at.get(path).into_iter().flatten().copied()
+    }
+
+    fn children(&self, path: &Path) -> &[Path] {
+        self.children.get(path).map_or(&[], Vec::as_slice)
     }
 
     fn cover(&self, path: &Path) -> Option<Stamp> {
@@ -56,19 +90,19 @@ impl Oracle {
         !killed && prefixes(elem).filter(|q| q != elem).all(|q| self.cover(&q) <= Some(inserted))
     }
 
-    pub fn live(&self, path: &Path, stamp: Stamp) -> bool {
+    fn live(&self, path: &Path, stamp: Stamp) -> bool {
         prefixes(path).all(|q| self.cover(&q) <= Some(stamp) && (q.last_elem().is_none() || self.exists(&q)))
     }
 
-    pub fn value(&self, path: &Path) -> Option<(Stamp, &Op)> {
+    pub(crate) fn value(&self, path: &Path) -> Option<(Stamp, &'w Op)> {
         let ops = self.at(path).filter(|(_, op)| op.covers() || matches!(op, Op::Make(_)));
         let (stamp, op) = ops.max_by_key(|(s, _)| *s)?;
         (self.live(path, stamp) && *op != Op::Delete).then_some((stamp, op))
     }
 
-    pub fn incs(&self, path: &Path) -> Vec<i64> {
-        let live = self.at(path).filter(|(s, _)| self.live(path, *s));
-        live.filter_map(|(_, op)| if let Op::Inc(by) = op { Some(*by) } else { None }).collect()
+    fn incs(&self, path: &Path) -> Vec<i64> {
+        let incs = self.at(path).filter_map(|(s, op)| if let Op::Inc(by) = op { Some((s, *by)) } else { None });
+        incs.filter(|(s, _)| self.live(path, *s)).map(|(_, by)| by).collect()
     }
 
     fn position(&self, elem: &Path) -> Option<Position> {
@@ -79,18 +113,19 @@ impl Oracle {
         placed.max_by_key(|(s, _)| *s).map(|(_, position)| position)
     }
 
-    fn children(&self, path: &Path) -> Vec<Path> {
-        let depth = path.depth() + 1;
-        let below = self.writes.iter().filter(|(p, _, _)| p.starts_with(path) && p != path);
-        let children: BTreeSet<Path> =
-            below.flat_map(|(p, _, _)| prefixes(p).filter(|q| q.depth() == depth)).collect();
-        children.into_iter().collect()
+    /// `shown(path)`, with its subtree.
+    pub(crate) fn shown(&self, path: &Path) -> Option<Value> {
+        if let Some(known) = self.known.borrow().get(path) {
+            return known.clone();
+        }
+        let shown = self.find_shown(path);
+        self.known.borrow_mut().insert(path.clone(), shown.clone());
+        shown
     }
 
-    /// `shown(path)`, with its subtree.
-    pub fn shown(&self, path: &Path) -> Option<Value> {
+    fn find_shown(&self, path: &Path) -> Option<Value> {
         let value = self.value(path).map(|(_, op)| op);
-        if let Some(container) = value.and_then(container) {
+        if let Some(container) = value.and_then(Op::container) {
             return Some(self.container(path, container));
         }
         for sort in [Container::Map, Container::List] {
@@ -115,9 +150,9 @@ impl Oracle {
     }
 
     fn container(&self, path: &Path, sort: Container) -> Value {
-        let children = self.children(path).into_iter().filter(|c| sort_of(c) == sort);
+        let children = self.children(path).iter().filter(|c| sort_of(c) == sort);
         let mut shown: Vec<(Path, Value)> =
-            children.filter_map(|c| self.shown(&c).map(|value| (c, value))).collect();
+            children.filter_map(|c| self.shown(c).map(|value| (c.clone(), value))).collect();
         if sort == Container::Map {
             return Value::Map(shown.into_iter().map(|(c, v)| (last_key(&c), v)).collect());
         }
@@ -126,52 +161,39 @@ impl Oracle {
     }
 
     /// A table: rows by key, shown while their value is their insert's `Clear(map)`.
-    pub fn table(&self) -> Vec<(String, Doc)> {
-        let rows = self.children(&Path::root()).into_iter();
+    pub(crate) fn table(&self) -> Vec<(String, Doc)> {
+        let rows = self.children(&Path::root()).iter();
         let shown = rows.filter(|row| matches!(self.value(row), Some((_, Op::Clear(Container::Map)))));
-        shown.map(|row| match self.shown(&row) {
-            Some(Value::Map(fields)) => (last_key(&row), fields),
+        let fields = |row: &Path| match self.shown(row) {
+            Some(Value::Map(fields)) => (last_key(row), fields),
             other => panic!("a row shows {other:?}"),
-        }).collect()
-    }
-
-    /// Every path that has a write, and its prefixes.
-    pub fn paths(&self) -> BTreeSet<Path> {
-        self.writes.iter().flat_map(|(p, _, _)| prefixes(p)).collect()
+        };
+        shown.map(fields).collect()
     }
 
     /// How many rows the state must have: (cur, ver, pos).
-    pub fn row_counts(&self, kind: StoreKind) -> (usize, usize, usize) {
+    pub(crate) fn row_counts(&self, kind: StoreKind) -> (usize, usize, usize) {
+        // Of a table, what is shown is in `cur`, and that in one row.
         let open = |p: &Path| {
             let row = prefixes(p).find(|q| q.depth() == 1);
             kind == StoreKind::Doc || row.is_some_and(|row| self.value(&row).is_some())
         };
-        let paths: Vec<Path> = self.paths().into_iter().filter(|p| open(p)).collect();
-        let with_value = paths.iter().filter(|p| self.value(p).is_some()).count();
+        let paths: Vec<&Path> = self.at.keys().filter(|p| open(p)).collect();
+        let with_value: Vec<_> = paths.iter().filter(|p| self.value(p).is_some()).collect();
         let cur = paths.iter().filter(|p| self.value(p).is_some() || !self.incs(p).is_empty());
-        let cur = match kind {
-            StoreKind::Doc => cur.count(),
-            _ => cur.filter(|p| p.depth() == 1).count(),
-        };
-        let elems = paths.iter().filter(|p| p.last_elem().is_some() && self.value(p).is_some()).count();
-        (cur, self.writes.len() - with_value, elems)
+        let cur = cur.filter(|p| kind == StoreKind::Doc || p.depth() == 1).count();
+        let elems = with_value.iter().filter(|p| p.last_elem().is_some()).count();
+        (cur, self.at.values().map(Vec::len).sum::<usize>() - with_value.len(), elems)
     }
 }
 
 /// A path's prefixes from the root to itself.
-pub fn prefixes(path: &Path) -> impl Iterator<Item = Path> {
+fn prefixes(path: &Path) -> impl Iterator<Item = Path> {
     let mut up = vec![path.clone()];
     while let Some(parent) = up.last().and_then(Path::parent) {
         up.push(parent);
     }
     up.into_iter().rev()
-}
-
-fn container(op: &Op) -> Option<Container> {
-    match op {
-        Op::Clear(c) | Op::Make(c) | Op::Ins { init: Init::Empty(c), .. } => Some(*c),
-        _ => None,
-    }
 }
 
 fn sort_of(child: &Path) -> Container {
