@@ -35,6 +35,10 @@ impl AsOf {
     pub(crate) fn new(database: &Database, ids: &[Id]) -> Result<Self> {
         let snapshot = database.shared().engine.snapshot()?;
         let reader = database.core().log.reader(&*snapshot);
+        let located = reader.locate(ids)?;
+        if let Some((missing, _)) = ids.iter().zip(located).find(|(_, located)| located.is_none()) {
+            return Err(Error::NoEntry(*missing));
+        }
         let frontier = dag::maximal(&reader, ids, &mut Budget::unlimited()).map_err(LogError::from)?;
         if frontier.is_empty() {
             return Err(Error::Empty);

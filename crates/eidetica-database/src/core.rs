@@ -28,7 +28,7 @@ use crate::rows::StoreSlot;
 use crate::shared::Shared;
 
 /// Begins the keys of registry rows in [`Space::Meta`].
-const STORES: &[u8] = b"S";
+pub(crate) const STORES: &[u8] = b"S";
 
 /// One open database.
 pub(crate) struct Core {

@@ -53,6 +53,12 @@ impl Database {
         Self { key: Some(key), ..self.clone() }
     }
 
+    /// The same database with no key to sign with.
+    #[must_use]
+    pub fn without_key(&self) -> Self {
+        Self { key: None, ..self.clone() }
+    }
+
     /// The key that transactions sign with.
     pub fn key(&self) -> Option<&Arc<SecretKey>> {
         self.key.as_ref()
@@ -104,9 +110,13 @@ impl Database {
     }
 
     /// All stores that anything was written to, `_settings` among them.
-    pub fn stores(&self) -> Vec<(StoreName, StoreKind)> {
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn stores(&self) -> Result<Vec<(StoreName, StoreKind)>> {
+        self.catch_up()?;
         let all = self.core.registry.read().all();
-        all.into_iter().map(|(name, kind, _)| (name, kind)).collect()
+        Ok(all.into_iter().map(|(name, kind, _)| (name, kind)).collect())
     }
 
     /// Begins a transaction on the present state.
@@ -242,6 +252,12 @@ impl Database {
     pub fn pending(&self) -> (usize, usize) {
         let pool = self.core.pool.lock();
         (pool.len(), pool.bytes())
+    }
+
+    /// Checks that a store is of this kind, or nothing yet.
+    pub(crate) fn check_kind(&self, name: &StoreName, kind: StoreKind) -> Result<()> {
+        self.catch_up()?;
+        self.core.check_kind(name, kind)
     }
 
     pub(crate) fn read<T>(

@@ -20,7 +20,7 @@ use crate::entropy::Entropy;
 use crate::error::{Error, Reject, Result};
 use crate::events::{CallbackError, CallbackId, Callbacks, Origin, WriteEvent};
 use crate::ingest::{IngestReport, IngestRequest, Wave, waves};
-use crate::shared::Shared;
+use crate::shared::{CREATION, Shared};
 use crate::{Database, LocalDatabase, limits, local};
 
 /// How an instance keeps its databases.
@@ -242,6 +242,10 @@ impl Databases {
         self.0.callbacks.unregister(id)
     }
 
+    pub(crate) fn log(&self) -> &EntryLog {
+        &self.0.log
+    }
+
     fn handle(&self, core: Arc<Core>) -> Database {
         Database::new(Arc::clone(&self.0), core)
     }
@@ -264,7 +268,7 @@ impl Databases {
                 let mut batch = Batch::new();
                 // The root's state waits behind the watermark, as any entry's may.
                 let (log, _) = self.0.log.create::<Error>(root, &mut batch, |_, _, _| Ok(()))?;
-                self.0.engine.write(&batch, self.0.durability)?;
+                self.0.group.write(CREATION, batch, self.0.durability)?;
                 log
             }
         };

@@ -138,8 +138,10 @@ impl Events {
             return;
         }
         let Some(delivery) = Delivery::begin(self) else { return };
+        // Whoever is told gets no key of the one who wrote.
+        let database = database.without_key();
         while let Some(event) = delivery.next() {
-            self.call(&event, database);
+            self.call(&event, &database);
         }
     }
 

@@ -86,8 +86,7 @@ impl Database {
         path: impl FnOnce(&StoreRows<'_>) -> Result<Option<Path>>,
     ) -> Result<Vec<Version>> {
         let store = StoreName::new(store)?;
-        self.core().check_kind(&store, kind)?;
-        self.catch_up()?;
+        self.check_kind(&store, kind)?;
         let snapshot = self.shared().engine.snapshot()?;
         let Some(slot) = self.core().slot(&store, kind) else { return Ok(Vec::new()) };
         let rows = StoreRows { view: View::durable(&*snapshot), slot };

@@ -79,7 +79,7 @@ impl Import {
             return Err(Error::Limit { what: "bytes in one import", limit: limits::IMPORT_BYTES });
         }
         let store = StoreName::new(store)?;
-        self.database.core().check_kind(&store, kind)?;
+        self.database.check_kind(&store, kind)?;
         if store.is_settings() {
             return Err(Error::Form { what: "an import", detail: "settings are changed by a transaction".into() });
         }

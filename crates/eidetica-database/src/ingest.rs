@@ -199,13 +199,14 @@ fn decode(database: Id, bytes: &[u8]) -> Result<Vec<Entry>, String> {
     pack::decode(bytes, &Limits::default()).map_err(|error| error.to_string())
 }
 
-/// Cuts a request into waves of about [`limits::INGEST_GROUP`] entries, by what the packs claim.
+/// Cuts a request into waves of about [`limits::INGEST_GROUP`] entries, by what the packs claim, and of
+/// at most [`limits::INGEST_WAVE_PACKS`].
 pub(crate) fn waves(packs: &[Bytes]) -> Vec<(usize, &[Bytes])> {
     let mut waves = Vec::new();
     let (mut start, mut entries) = (0, 0);
     for (at, pack) in packs.iter().enumerate() {
         entries += PackInfo::read(pack).map_or(1, |info| info.entries as usize);
-        if entries >= limits::INGEST_GROUP {
+        if entries >= limits::INGEST_GROUP || at + 1 - start >= limits::INGEST_WAVE_PACKS {
             waves.extend(packs.get(start..=at).map(|wave| (start, wave)));
             (start, entries) = (at + 1, 0);
         }
@@ -380,6 +381,9 @@ impl Database {
         report.bad_packs.append(&mut wave.bad_packs);
         for (id, reason) in std::mem::take(&mut wave.bad) {
             report.reject(id, reason);
+        }
+        if wave.entries().next().is_none() {
+            return Ok(());
         }
         let written = {
             let mut sequencer = self.core().sequence()?;

@@ -10,6 +10,9 @@ pub const PENDING_PER_SOURCE: usize = 1_000;
 pub const VERIFY_BATCH: usize = 1_024;
 /// Entries that are judged, staged and written as one engine batch during ingest.
 pub const INGEST_GROUP: usize = 4_096;
+/// Packs that are decoded at once during ingest, each of at most
+/// [`eidetica_entry::limits::PACK_RAW_BYTES`].
+pub const INGEST_WAVE_PACKS: usize = 8;
 /// Ingest calls of fewer new entries than this write their state at once; larger ones defer it.
 pub const DEFER_STATE_FROM: usize = 512;
 /// Entries whose state may wait behind the `applied` watermark before it is written.

@@ -17,7 +17,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use eidetica_crdt::{Delta, Order, Overlay, RowPage, RowSpace, Rows, StoreKind, insert};
 use eidetica_entry::{Height, Id, Stamp, StoreName};
-use eidetica_storage::{Batch, Direction, Durability, EngineError, KeyRange, ScanLimit, Snapshot, Space};
+use eidetica_storage::commit::Lane;
+use eidetica_storage::{Batch, Direction, EngineError, KeyRange, ScanLimit, Snapshot, Space};
 use parking_lot::{Mutex, RwLock};
 
 use crate::edits::{Changes, Edits, NoRows};
@@ -25,7 +26,7 @@ use crate::error::{Error, Result};
 use crate::query::DynRows;
 use crate::registry::Registry;
 use crate::rows::StoreSlot;
-use crate::shared::Shared;
+use crate::shared::{CREATION, LOCAL, Shared};
 use crate::source::{Reader, Source};
 use crate::stores::{DocView, TableView};
 use crate::{limits, seal};
@@ -174,7 +175,8 @@ impl LocalDatabase {
         }
         if changed {
             batch.put(Space::Local, &version_key, &seal::seal(&version_key, &(version + 1).to_be_bytes()));
-            self.0.shared.engine.write(&batch, Durability::Durable)?;
+            let lane = Lane(LOCAL + u64::from(self.0.number));
+            self.0.shared.group.write(lane, batch, self.0.shared.durability)?;
             self.0.version.store(version + 1, Ordering::Release);
         }
         Ok(())
@@ -221,7 +223,7 @@ pub(crate) fn verify(snapshot: &dyn Snapshot, fault: &mut dyn FnMut(Vec<u8>)) ->
     let mut rows = 0;
     let _ = snapshot.for_each::<(), Error>(Space::Local, &KeyRange::all(), Direction::Forward, |row| {
         rows += 1;
-        if seal::open(&row.key, &row.value).is_err() {
+        if !seal::is_sealed(&row) {
             fault(row.key.to_vec());
         }
         Ok(ControlFlow::Continue(()))
@@ -235,7 +237,7 @@ fn add_name(shared: &Shared, snapshot: &dyn Snapshot, name: &str) -> Result<u32>
     let mut batch = Batch::new();
     batch.expect(Space::Local, &key, None);
     batch.put(Space::Local, &key, &seal::seal(&key, &number.to_be_bytes()));
-    shared.engine.write(&batch, Durability::Durable)?;
+    shared.group.write(CREATION, batch, shared.durability)?;
     Ok(number)
 }
 

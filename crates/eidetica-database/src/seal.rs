@@ -3,6 +3,7 @@
 //! Everything else in the engine is hashed into an entry's id or can be computed from entries again.
 
 use bytes::Bytes;
+use eidetica_storage::Row;
 
 use crate::error::{Error, Result};
 
@@ -31,4 +32,9 @@ pub(crate) fn open(key: &[u8], sealed: &Bytes) -> Result<Bytes> {
         Some((value, _)) => Ok(sealed.slice(..value.len())),
         None => Err(Error::Corrupt("a row does not have its check sum".into())),
     }
+}
+
+/// Whether a row has its check sum.
+pub(crate) fn is_sealed(row: &Row) -> bool {
+    open(&row.key, &row.value).is_ok()
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use eidetica_entry::Id;
-use eidetica_storage::commit::GroupCommit;
+use eidetica_storage::commit::{GroupCommit, Lane};
 use eidetica_storage::log::EntryLog;
 use eidetica_storage::{Durability, Engine};
 use parking_lot::Mutex;
@@ -14,6 +14,12 @@ use crate::core::Core;
 use crate::entropy::Entropy;
 
 use crate::events::Callbacks;
+
+/// The lane of batches that create databases. Lanes below [`LOCAL`] are the numbers of databases.
+pub(crate) const CREATION: Lane = Lane(u64::MAX);
+
+/// The first lane of local databases, by their numbers.
+pub(crate) const LOCAL: u64 = 1 << 32;
 
 pub(crate) struct Shared {
     pub(crate) engine: Arc<dyn Engine>,

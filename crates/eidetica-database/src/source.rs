@@ -37,8 +37,8 @@ impl Source {
     /// Checks that a store is of this kind or none.
     pub(crate) fn check_kind(&self, name: &StoreName, kind: StoreKind) -> Result<()> {
         match self {
-            Self::Database(database) => database.core().check_kind(name, kind),
-            Self::AsOf(past) => past.database().core().check_kind(name, kind),
+            Self::Database(database) => database.check_kind(name, kind),
+            Self::AsOf(past) => past.database().check_kind(name, kind),
             Self::Local(local) => local.check_kind(name, kind),
         }
     }

@@ -18,11 +18,11 @@ use eidetica_storage::{Direction, KeyRange, Snapshot, Space};
 
 use crate::apply::{decode, writes_of};
 use crate::authority::Authority;
-use crate::core::load_registry;
+use crate::core::{STORES, load_registry};
 use crate::error::{Error, Reject, Result};
 use crate::registry::Registry;
 use crate::rows::StoreSlot;
-use crate::{Database, Databases, limits, local};
+use crate::{Database, Databases, limits, local, seal};
 
 /// Something stored that is not as it must be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +42,8 @@ pub enum Fault {
     Version,
     /// A state row that does not follow from the entries, or is missing: space and key.
     State(Space, Vec<u8>),
+    /// A small row of the log or of nobody that is damaged: its key.
+    Meta(Vec<u8>),
     /// A row of a local database that does not have its check sum: its key.
     Local(Vec<u8>),
 }
@@ -57,6 +59,7 @@ impl fmt::Display for Fault {
             Self::Heights(found, entries) => write!(f, "the heights lead to {found} of {entries} entries"),
             Self::Version => f.write_str("the version row does not fit the entries"),
             Self::State(space, key) => write!(f, "the row {} of {space} does not follow from the entries", hex(key)),
+            Self::Meta(key) => write!(f, "the row {} of meta is damaged", hex(key)),
             Self::Local(key) => write!(f, "the local row {} is damaged", hex(key)),
         }
     }
@@ -104,6 +107,9 @@ impl VerifyReport {
     }
 }
 
+/// Begins the keys of the log's rows in [`Space::Meta`].
+const LOG: &[u8] = b"L";
+
 /// Entries that are checked at once.
 const CHUNK: usize = 1_024;
 
@@ -116,12 +122,28 @@ impl Databases {
         let mut report = VerifyReport::default();
         let snapshot = self.engine().snapshot()?;
         local::verify(&*snapshot, &mut |key| report.add(Fault::Local(key)))?;
+        self.verify_meta(&*snapshot, &mut report)?;
         let Some(ids) = report.read(self.list())? else { return Ok(report) };
         for id in ids {
             let Some(database) = report.read(self.get(&id))? else { continue };
             database.verify_into(&mut report)?;
         }
         Ok(report)
+    }
+
+    /// Every row is the log's or names a store, and has its check sum.
+    fn verify_meta(&self, snapshot: &dyn Snapshot, report: &mut VerifyReport) -> Result<()> {
+        for key in self.log().damaged_rows(snapshot)? {
+            report.add(Fault::Meta(key.to_vec()));
+        }
+        let _ = snapshot.for_each::<(), Error>(Space::Meta, &KeyRange::all(), Direction::Forward, |row| {
+            let is_known = row.key.starts_with(LOG) || (row.key.starts_with(STORES) && seal::is_sealed(&row));
+            if !is_known {
+                report.add(Fault::Meta(row.key.to_vec()));
+            }
+            Ok(std::ops::ControlFlow::Continue(()))
+        })?;
+        Ok(())
     }
 }
 

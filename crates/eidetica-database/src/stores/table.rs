@@ -152,7 +152,7 @@ impl<'a, T> TableRows<'a, T> {
 
     /// Walks the rows as maps of fields.
     pub fn docs(self) -> Rows<'a, T, Doc> {
-        Rows::new(self, |fields| Ok(fields))
+        Rows::new(self, Ok)
     }
 }
 

@@ -2,5 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 mod commits;
+mod costs;
+mod damage;
 mod exchange;
+mod history;
+mod laws;
 mod world;
