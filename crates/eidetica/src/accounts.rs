@@ -1,9 +1,12 @@
 //! What an instance keeps for itself: its device key, its users, their sealed keys, claims and
 //! preferences. It stands in a local database, which is never offered to a peer.
 
+use std::collections::HashMap;
+
 use eidetica_auth::{DeviceClaim, SecretKey};
 use eidetica_database::LocalDatabase;
 use eidetica_entry::Id;
+use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -11,7 +14,7 @@ use crate::{
     secret::HexSecret,
     user::{
         keyring::{KeyRecord, Vault},
-        types::UserDatabasePreferences,
+        types::{SyncSettings, UserDatabasePreferences},
     },
 };
 
@@ -51,11 +54,66 @@ struct ClaimRow {
 
 pub(crate) struct Accounts {
     local: LocalDatabase,
+    /// What the users want of the databases that they track: by database, then by user.
+    tracking: RwLock<Tracking>,
+}
+
+/// By database, then by the user's uid.
+type Tracking = HashMap<Id, HashMap<String, SyncSettings>>;
+
+fn note(tracking: &mut Tracking, uid: &str, prefs: &UserDatabasePreferences) {
+    let users = tracking.entry(prefs.database_id).or_default();
+    users.insert(uid.to_owned(), prefs.sync_settings.clone());
+}
+
+/// What all users of the instance together want of a database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Wishes {
+    /// Whether it is synchronized at all: if any of those who track it wants that, or nobody tracks
+    /// it.
+    pub(crate) enabled: bool,
+    /// Whether a commit is sent at once: if any of those wants that, or nobody tracks it.
+    pub(crate) on_commit: bool,
 }
 
 impl Accounts {
-    pub(crate) fn new(local: LocalDatabase) -> Self {
-        Self { local }
+    pub(crate) fn load(local: LocalDatabase) -> Result<Self> {
+        let accounts = Self {
+            local,
+            tracking: RwLock::default(),
+        };
+        for (_, user) in accounts.users()? {
+            let tracked = accounts.all_tracked(&user.uid)?;
+            let mut tracking = accounts.tracking.write();
+            tracked
+                .iter()
+                .for_each(|prefs| note(&mut tracking, &user.uid, prefs));
+        }
+        Ok(accounts)
+    }
+
+    pub(crate) fn wishes(&self, database: &Id) -> Wishes {
+        match self
+            .tracking
+            .read()
+            .get(database)
+            .filter(|users| !users.is_empty())
+        {
+            None => Wishes {
+                enabled: true,
+                on_commit: true,
+            },
+            Some(users) => {
+                let enabled = |settings: &&SyncSettings| settings.sync_enabled;
+                Wishes {
+                    enabled: users.values().any(|settings| settings.sync_enabled),
+                    on_commit: users
+                        .values()
+                        .filter(enabled)
+                        .any(|settings| settings.sync_on_commit),
+                }
+            }
+        }
     }
 
     /// The device key, made when there is none.
@@ -162,21 +220,26 @@ impl Accounts {
 
     pub(crate) fn put_tracked(&self, uid: &str, prefs: &UserDatabasePreferences) -> Result<()> {
         let row = database_row(uid, &prefs.database_id);
+        // Held over the write, so that memory and rows change in one order.
+        let mut tracking = self.tracking.write();
         self.local.transact(|edits| {
-            edits
-                .table::<UserDatabasePreferences>(TRACKED)?
-                .insert(row.as_str(), prefs)
+            let table = edits.table::<UserDatabasePreferences>(TRACKED)?;
+            table.insert(row.as_str(), prefs)
         })?;
+        note(&mut tracking, uid, prefs);
         Ok(())
     }
 
     pub(crate) fn delete_tracked(&self, uid: &str, database: &Id) -> Result<()> {
         let row = database_row(uid, database);
+        let mut tracking = self.tracking.write();
         self.local.transact(|edits| {
-            edits
-                .table::<UserDatabasePreferences>(TRACKED)?
-                .delete(row.as_str())
+            let table = edits.table::<UserDatabasePreferences>(TRACKED)?;
+            table.delete(row.as_str())
         })?;
+        if let Some(users) = tracking.get_mut(database) {
+            users.remove(uid);
+        }
         Ok(())
     }
 

@@ -46,6 +46,19 @@ impl Database {
         &self.instance
     }
 
+    /// The handle on synchronization, which looks key names up among those of the user that opened
+    /// the database first.
+    ///
+    /// # Errors
+    /// [`Error::SyncNotEnabled`](crate::Error::SyncNotEnabled).
+    pub fn sync(&self) -> Result<Arc<crate::sync::Sync>> {
+        let sync = self.instance.sync()?;
+        Ok(match &self.user {
+            Some(user) => Arc::new(sync.acting_for(user.session())),
+            None => sync,
+        })
+    }
+
     /// The key with which this handle and its clones sign.
     pub fn default_auth_key(&self) -> KeyId {
         self.signer.read().public().into()
@@ -159,18 +172,18 @@ impl Database {
         let signer = Arc::clone(&self.signer);
         let call = move |event: &eidetica_database::WriteEvent,
                          inner: &eidetica_database::Database| {
-            let Some(instance) = instance.upgrade() else {
-                return Ok(());
+            let call = |instance: &Instance| {
+                let user = user.as_ref().and_then(User::of);
+                let (inner, signer) = (inner.clone(), Arc::clone(&signer));
+                let database = Database {
+                    inner,
+                    instance: instance.clone(),
+                    user,
+                    signer,
+                };
+                callback(&event.entry, &database, instance)
             };
-            let user = user.as_ref().and_then(User::of);
-            let signer = Arc::clone(&signer);
-            let database = Database {
-                inner: inner.clone(),
-                instance: instance.clone(),
-                user,
-                signer,
-            };
-            Ok(callback(&event.entry, &database, &instance)?)
+            Ok(instance.with(call).unwrap_or(Ok(()))?)
         };
         let id = match origin {
             Origin::Local => self.inner.on_local_write(call)?,

@@ -1,8 +1,10 @@
 //! The one error of this crate.
 
-use eidetica_auth::{FormError, NameError, SealError};
+use eidetica_auth::{FormError, NameError, RequestId, SealError};
 use eidetica_entry::Id;
+use eidetica_node::NodeError;
 use eidetica_storage::EngineError;
+use eidetica_transport::AddressError;
 
 use crate::{KeyId, KeyRef};
 
@@ -86,6 +88,31 @@ pub enum Error {
     /// Something that this instance keeps for itself does not read.
     #[error("the instance's own data is damaged: {0}")]
     Damaged(String),
+    /// Synchronization was not enabled: see
+    /// [`Instance::enable_sync`](crate::Instance::enable_sync).
+    #[error("sync is not enabled")]
+    SyncNotEnabled,
+    /// Synchronizing.
+    #[error(transparent)]
+    Sync(#[from] NodeError),
+    /// A text that is no address.
+    #[error(transparent)]
+    Address(#[from] AddressError),
+    /// No such peer is registered.
+    #[error("no peer {0} is registered")]
+    NoSuchPeer(KeyRef),
+    /// A request for access waits for an administrator of the database.
+    #[error("the request {request_id} for access waits for an administrator")]
+    BootstrapPending {
+        /// The request; ask again with it.
+        request_id: RequestId,
+    },
+    /// A request for access was refused, or there is no such database: nobody can tell which.
+    #[error("no access to database {0}")]
+    AccessDenied(Id),
+    /// A request for access or a claim could not be made.
+    #[error("{0}")]
+    Request(String),
     /// The instance was closed.
     #[error("the instance is closed")]
     Closed,
@@ -121,7 +148,15 @@ impl Error {
                 eidetica_storage::Blame::Unavailable => Blame::Unavailable,
             },
             Self::Damaged(_) | Self::Seal(_) => Blame::Corrupt,
-            Self::Closed => Blame::Unavailable,
+            Self::Sync(NodeError::Engine(error)) => match error.blame() {
+                eidetica_protocol::Blame::Peer => Blame::Peer,
+                eidetica_protocol::Blame::Caller => Blame::Caller,
+                _ => Blame::Unavailable,
+            },
+            Self::Sync(
+                NodeError::NoTransport(_) | NodeError::ServerRunning | NodeError::ServerNotRunning,
+            ) => Blame::Caller,
+            Self::Sync(_) | Self::Closed | Self::BootstrapPending { .. } => Blame::Unavailable,
             _ => Blame::Caller,
         }
     }
@@ -138,6 +173,18 @@ impl From<SealError> for Error {
             SealError::Refused => Self::Login,
             other => Self::Seal(other),
         }
+    }
+}
+
+impl From<eidetica_auth::RequestError> for Error {
+    fn from(error: eidetica_auth::RequestError) -> Self {
+        Self::Request(error.to_string())
+    }
+}
+
+impl From<eidetica_auth::ClaimError> for Error {
+    fn from(error: eidetica_auth::ClaimError) -> Self {
+        Self::Request(error.to_string())
     }
 }
 

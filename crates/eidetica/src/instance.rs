@@ -2,9 +2,10 @@
 
 use std::sync::{Arc, Weak};
 
-use eidetica_auth::{Right, SecretKey};
-use eidetica_database::{VerifyReport, Config, Databases};
+use eidetica_auth::{DeviceClaim, KeyName, Right, SecretKey};
+use eidetica_database::{Config, Databases, VerifyReport};
 use eidetica_entry::Id;
+use eidetica_node::{DatabasesBackend, Node, NodeConfig, NodeHandle};
 use parking_lot::Mutex;
 use rand::Rng as _;
 
@@ -12,6 +13,7 @@ use crate::{
     AsDatabaseId, Error, KeyId, KeyRef, Result,
     accounts::{Accounts, LOCAL_NAME},
     backend::{self, Backend},
+    sync::{Sync, policy::InstancePolicy},
     user::{Session, User},
 };
 
@@ -31,6 +33,7 @@ struct Inner {
     /// Held while a user or a key of the instance is made, so that a name is given once.
     making: Mutex<()>,
     sessions: Mutex<Vec<Weak<Session>>>,
+    sync: Mutex<Option<Arc<Sync>>>,
 }
 
 impl Instance {
@@ -55,15 +58,16 @@ impl Instance {
         let mut seed = [0; 32];
         rand::rng().fill_bytes(&mut seed);
         let databases = Databases::open(engine, Config::new(seed))?;
-        let accounts = Accounts::new(databases.local(LOCAL_NAME)?);
+        let accounts = Accounts::load(databases.local(LOCAL_NAME)?)?;
         let device = accounts.device_key()?;
-        let (making, sessions) = Default::default();
+        let (making, sessions, sync) = Default::default();
         Ok(Self(Arc::new(Inner {
             databases,
             accounts,
             device,
             making,
             sessions,
+            sync,
         })))
     }
 
@@ -95,6 +99,60 @@ impl Instance {
         sessions.retain(|session| session.strong_count() > 0);
         sessions.push(user.session());
         Ok(user)
+    }
+
+    /// Starts synchronization: a thread that waits for commands. Again: nothing. No transport is
+    /// enabled and no port is open yet.
+    ///
+    /// # Errors
+    /// What was remembered of the last time cannot be read, or the system gives no thread.
+    pub fn enable_sync(&self) -> Result<Self> {
+        let mut sync = self.0.sync.lock();
+        if sync.is_none() {
+            let node = self.start_node()?;
+            for (_, user) in self.0.accounts.users()? {
+                self.0
+                    .accounts
+                    .claims(&user.uid)?
+                    .into_iter()
+                    .try_for_each(|claim| node.put_claim(claim).wait())?;
+            }
+            *sync = Some(Arc::new(Sync::new(node, self.downgrade())));
+        }
+        Ok(self.clone())
+    }
+
+    /// The handle on synchronization.
+    ///
+    /// # Errors
+    /// [`Error::SyncNotEnabled`].
+    pub fn sync(&self) -> Result<Arc<Sync>> {
+        self.0.sync.lock().clone().ok_or(Error::SyncNotEnabled)
+    }
+
+    fn start_node(&self) -> Result<NodeHandle> {
+        let policy = Arc::new(InstancePolicy(self.downgrade()));
+        let backend = Arc::new(DatabasesBackend::new(self.0.databases.clone(), policy)?);
+        let (transports, limits) = Default::default();
+        let device = self.0.device.clone();
+        let node = Node::start(NodeConfig {
+            device,
+            backend,
+            transports,
+            limits,
+        })?;
+        let (announcer, instance) = (node.clone(), self.downgrade());
+        self.0.databases.on_write(move |_, database| {
+            let wishes = |instance: &Instance| instance.accounts().wishes(&database.id());
+            if instance
+                .with(wishes)
+                .is_some_and(|wishes| wishes.enabled && wishes.on_commit)
+            {
+                announcer.announce(database.id());
+            }
+            Ok(())
+        })?;
+        Ok(node)
     }
 
     /// The names of all users, in order.
@@ -176,6 +234,32 @@ impl Instance {
         Ok(self.open_inner(database)?.right_of(&key.public_key())?)
     }
 
+    /// As [`find_key`](Self::find_key); a name that nobody has becomes that of a new key of the
+    /// instance.
+    pub(crate) fn find_or_make_key(
+        &self,
+        key: &KeyRef,
+        user: Option<&User>,
+    ) -> Result<Arc<SecretKey>> {
+        match (self.find_key(key, user), key) {
+            (Err(Error::NoSuchKey(_)), KeyRef::Name(name)) => {
+                KeyName::new(name)?;
+                let _making = self.0.making.lock();
+                self.0.accounts.plain_key(name).map(Arc::new)
+            }
+            (found, _) => found,
+        }
+    }
+
+    pub(crate) fn put_claims(&self, claims: Vec<DeviceClaim>) -> Result<()> {
+        let Some(sync) = self.0.sync.lock().clone() else {
+            return Ok(());
+        };
+        Ok(claims
+            .into_iter()
+            .try_for_each(|claim| sync.node().put_claim(claim).wait())?)
+    }
+
     pub(crate) fn downgrade(&self) -> WeakInstance {
         WeakInstance(Arc::downgrade(&self.0))
     }
@@ -213,6 +297,11 @@ impl Instance {
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        if let Some(sync) = self.sync.lock().take()
+            && let Err(error) = sync.node().shutdown().wait()
+        {
+            tracing::warn!(%error, "synchronization did not end in order");
+        }
         if let Err(error) = self.databases.engine().close() {
             tracing::error!(%error, "the backend did not close");
         }
@@ -234,6 +323,25 @@ pub(crate) struct WeakInstance(Weak<Inner>);
 impl WeakInstance {
     pub(crate) fn upgrade(&self) -> Option<Instance> {
         self.0.upgrade().map(Instance)
+    }
+
+    /// Calls `work` with the instance, if there still is one. For callers on threads of the node:
+    /// closing an instance waits for them, so if this handle turns out to be the last one, another
+    /// thread closes it.
+    pub(crate) fn with<T>(&self, work: impl FnOnce(&Instance) -> T) -> Option<T> {
+        let instance = self.upgrade()?;
+        let result = work(&instance);
+        if let Some(last) = Arc::into_inner(instance.0) {
+            // Without a thread it is dropped by the failing call, and what waits here runs into its
+            // limit.
+            let closing = std::thread::Builder::new()
+                .name("eidetica-close".into())
+                .spawn(move || drop(last));
+            if let Err(error) = closing {
+                tracing::warn!(%error, "no thread to close the instance");
+            }
+        }
+        Some(result)
     }
 }
 

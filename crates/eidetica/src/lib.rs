@@ -40,6 +40,7 @@ mod error;
 mod instance;
 mod key_id;
 mod secret;
+pub mod sync;
 pub mod user;
 
 /// What a database's data look like.

@@ -432,15 +432,12 @@ impl Session {
         let make = |key: &HeldKey| DeviceClaim::make(&key.secret, device, Scope::All, end);
         let claims: Result<Vec<DeviceClaim>, _> = keys.into_iter().map(make).collect();
         let claims = claims.map_err(|error| Error::Damaged(error.to_string()))?;
-        self.accounts().put_claims(&self.uid, &claims)
+        self.accounts().put_claims(&self.uid, &claims)?;
+        self.instance.put_claims(claims)
     }
 }
 
 impl Session {
-    pub(crate) fn uid(&self) -> &str {
-        &self.uid
-    }
-
     pub(crate) fn find_keys(&self, key: &KeyRef) -> Vec<(KeyId, Arc<SecretKey>)> {
         self.keys.read().find(key)
     }

@@ -11,6 +11,7 @@ mod callbacks;
 mod disk;
 mod keys;
 mod secrets;
+mod sync;
 mod tracking;
 mod users;
 

@@ -1,0 +1,24 @@
+//! What the users of an instance decide about synchronization, as the node asks it.
+
+use std::sync::Arc;
+
+use eidetica_auth::SecretKey;
+use eidetica_entry::{Id, PublicKey};
+use eidetica_node::Policy;
+
+use crate::{Instance, KeyRef, instance::WeakInstance};
+
+/// Asks the instance, as long as there is one.
+pub(crate) struct InstancePolicy(pub(crate) WeakInstance);
+
+impl Policy for InstancePolicy {
+    fn offers(&self, database: &Id) -> bool {
+        let enabled = |instance: &Instance| instance.accounts().wishes(database).enabled;
+        self.0.with(enabled).unwrap_or(false)
+    }
+
+    fn unlocked(&self, key: &PublicKey) -> Option<Arc<SecretKey>> {
+        let find = |instance: &Instance| instance.find_key(&KeyRef::Id((*key).into()), None).ok();
+        self.0.with(find).flatten()
+    }
+}
