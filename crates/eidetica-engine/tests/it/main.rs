@@ -1,0 +1,13 @@
+//! The engine through its vocabulary, in virtual time.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+mod bench;
+mod peers;
+mod requests;
+mod restart;
+mod work;

@@ -1,0 +1,266 @@
+//! Peers, addresses, connections.
+
+use eidetica_engine::{
+    Command, EngineError, Input, PeerStatus, Response, Selection, Target, limits,
+};
+use eidetica_protocol::Blame;
+
+use crate::bench::{Bench, address, database, key};
+
+#[test]
+fn peers_are_registered_named_and_forgotten() {
+    let mut bench = Bench::new();
+    let register = |name: Option<&str>| Command::RegisterPeer {
+        key: key(1),
+        name: name.map(Into::into),
+    };
+    bench.now(register(None)).unwrap();
+    bench.now(register(Some("Alice's device"))).unwrap();
+    let writes = bench.writes;
+    bench.now(register(None)).unwrap();
+    assert_eq!(bench.writes, writes, "nothing changed");
+    let peer = bench.engine.peer(&key(1)).unwrap();
+    assert_eq!(
+        (peer.display_name.as_deref(), peer.status.to_string()),
+        (Some("Alice's device"), "Active".into())
+    );
+    bench
+        .now(Command::AddAddress(key(1), address("a:1")))
+        .unwrap();
+    bench
+        .now(Command::AddAddress(key(1), address("b:1")))
+        .unwrap();
+    bench
+        .now(Command::AddAddress(key(1), address("a:1")))
+        .unwrap();
+    assert_eq!(
+        bench.engine.peer(&key(1)).unwrap().addresses,
+        [address("a:1"), address("b:1")]
+    );
+    bench
+        .now(Command::RemoveAddress(key(1), address("a:1")))
+        .unwrap();
+    bench.now(Command::Relate(key(1), database(1))).unwrap();
+    assert_eq!(bench.engine.peers_of(&database(1)), [key(1)]);
+    bench.now(Command::RemovePeer(key(1))).unwrap();
+    assert!(bench.engine.peers().next().is_none() && bench.records.is_empty());
+    let unknown = bench
+        .now(Command::AddAddress(key(1), address("a:1")))
+        .unwrap_err();
+    assert_eq!(
+        (unknown.blame(), unknown),
+        (Blame::Caller, EngineError::UnknownPeer(key(1)))
+    );
+}
+
+#[test]
+fn limits_hold_at_the_limit_and_one_above() {
+    let mut bench = Bench::new();
+    let named = |name: String| Command::RegisterPeer {
+        key: key(1),
+        name: Some(name),
+    };
+    bench.now(named("x".repeat(limits::NAME_BYTES))).unwrap();
+    assert_eq!(
+        bench.now(named("x".repeat(limits::NAME_BYTES + 1))),
+        Err(EngineError::Name)
+    );
+    assert_eq!(
+        bench.now(named("\u{1b}[31m".into())),
+        Err(EngineError::Name)
+    );
+    for n in 0..limits::ADDRESSES {
+        bench
+            .now(Command::AddAddress(key(1), address(&format!("host{n}:1"))))
+            .unwrap();
+    }
+    let error = bench
+        .now(Command::AddAddress(key(1), address("more:1")))
+        .unwrap_err();
+    assert_eq!(
+        error,
+        EngineError::TooMany {
+            what: "addresses",
+            limit: limits::ADDRESSES
+        }
+    );
+    let too_many = vec![database(1); limits::DATABASES + 1];
+    let target = Target::Peer(key(1));
+    let error = bench.now(Command::Sync {
+        target,
+        databases: Selection::These(too_many),
+        create: false,
+    });
+    assert!(matches!(error, Err(EngineError::TooMany { .. })));
+}
+
+#[test]
+fn no_more_peers_than_the_limit() {
+    let mut bench = Bench::new();
+    for n in 0..limits::PEERS as u64 {
+        let mut bytes = [9; 32];
+        bytes[..8].copy_from_slice(&n.to_be_bytes());
+        bench
+            .now(Command::RegisterPeer {
+                key: bytes.into(),
+                name: None,
+            })
+            .unwrap();
+    }
+    let error = bench
+        .now(Command::RegisterPeer {
+            key: key(1),
+            name: None,
+        })
+        .unwrap_err();
+    assert_eq!(
+        error,
+        EngineError::TooMany {
+            what: "peers",
+            limit: limits::PEERS
+        }
+    );
+    // One who answers at an address is no exception.
+    let id = bench.command(Command::Connect(Target::Address(address("new:1"))));
+    let (link, ..) = bench.connect().unwrap();
+    bench.connected(link, key(1));
+    assert_eq!(bench.reply(id), Some(Err(error)));
+    assert_eq!(bench.closed(), Some(link));
+}
+
+#[test]
+fn whoever_answers_at_an_address_becomes_a_peer() {
+    let mut bench = Bench::new();
+    let id = bench.command(Command::Connect(Target::Address(address(
+        "peer.example.com:8080",
+    ))));
+    let (link, dialled, pinned) = bench.connect().unwrap();
+    assert_eq!(
+        (dialled.as_str(), pinned),
+        ("http://peer.example.com:8080", None)
+    );
+    bench.now += 5;
+    bench.connected(link, key(1));
+    assert_eq!(bench.reply(id), Some(Ok(Response::Peer(key(1)))));
+    let peer = bench.engine.peer(&key(1)).unwrap();
+    assert_eq!(
+        (peer.addresses.clone(), peer.last_seen_ms),
+        (vec![address("peer.example.com:8080")], Some(bench.now))
+    );
+    // Open already: no second dial for the peer.
+    assert_eq!(
+        bench.now(Command::Connect(Target::Peer(key(1)))),
+        Ok(Response::Peer(key(1)))
+    );
+    assert_eq!(bench.connect(), None);
+}
+
+#[test]
+fn a_pinned_address_admits_nobody_else() {
+    let mut bench = Bench::new();
+    let id = bench.command(Command::Connect(Target::Address(
+        address("a:1").with_key(key(1)),
+    )));
+    let (link, _, pinned) = bench.connect().unwrap();
+    assert_eq!(pinned, Some(key(1)));
+    bench.connected(link, key(2));
+    let error = bench.reply(id).unwrap().unwrap_err();
+    assert_eq!(error.blame(), Blame::Peer);
+    assert_eq!(bench.closed(), Some(link));
+    assert!(bench.engine.peers().next().is_none());
+}
+
+#[test]
+fn a_peers_addresses_are_tried_one_after_the_other() {
+    let mut bench = Bench::new();
+    bench
+        .now(Command::RegisterPeer {
+            key: key(1),
+            name: None,
+        })
+        .unwrap();
+    for text in ["third:1", "second:1", "first:1"] {
+        bench
+            .now(Command::AddAddress(key(1), address(text)))
+            .unwrap();
+    }
+    let id = bench.command(Command::Connect(Target::Peer(key(1))));
+    let (link, dialled, pinned) = bench.connect().unwrap();
+    assert_eq!((dialled.as_str(), pinned), ("http://first:1", Some(key(1))));
+    bench.connect_failed(link);
+    // Somebody else is there now.
+    let (link, dialled, _) = bench.connect().unwrap();
+    assert_eq!(dialled, "http://second:1");
+    bench.connected(link, key(2));
+    let (link, dialled, _) = bench.connect().unwrap();
+    assert_eq!(dialled, "http://third:1");
+    bench.connected(link, key(1));
+    assert_eq!(bench.reply(id), Some(Ok(Response::Peer(key(1)))));
+    // What worked comes first the next time.
+    assert_eq!(
+        bench.engine.peer(&key(1)).unwrap().addresses[0],
+        address("third:1")
+    );
+    assert!(bench.engine.peer(&key(2)).is_none());
+    bench.input(Input::Disconnected(link));
+
+    let id = bench.command(Command::Connect(Target::Peer(key(1))));
+    for _ in 0..3 {
+        let (link, ..) = bench.connect().unwrap();
+        bench.connect_failed(link);
+    }
+    assert!(matches!(
+        bench.reply(id),
+        Some(Err(EngineError::Connect(_)))
+    ));
+}
+
+#[test]
+fn blocked_peers_are_neither_dialled_nor_answered() {
+    let mut bench = Bench::new();
+    let link = bench.with_peer(1);
+    bench
+        .now(Command::SetStatus(key(1), PeerStatus::Blocked))
+        .unwrap();
+    assert_eq!(bench.closed(), Some(link));
+    assert!(!bench.engine.admits(&key(1)) && bench.engine.admits(&key(2)));
+    assert_eq!(
+        bench.now(Command::Connect(Target::Peer(key(1)))),
+        Err(EngineError::Blocked(key(1)))
+    );
+    let id = bench.command(Command::Connect(Target::Address(address("peer1:1"))));
+    let (link, ..) = bench.connect().unwrap();
+    bench.connected(link, key(1));
+    assert_eq!(bench.reply(id), Some(Err(EngineError::Blocked(key(1)))));
+    assert_eq!(bench.closed(), Some(link));
+    bench.now(Command::Queue(key(1), database(1))).unwrap();
+    bench.pass_until(bench.now + 3_600_000);
+    assert_eq!(bench.connect(), None);
+}
+
+#[test]
+fn idle_connections_are_closed() {
+    let mut bench = Bench::new();
+    let link = bench.with_peer(1);
+    bench.pass_until(bench.now + limits::LINK_IDLE_MS - 1);
+    assert_eq!(bench.closed(), None);
+    bench.pass_until(bench.now + 1);
+    assert_eq!(bench.closed(), Some(link));
+    let _id = bench.sync(key(1), &[database(1)]);
+    assert!(bench.connect().is_some(), "dialled again when needed");
+}
+
+#[test]
+fn a_newer_connection_takes_over_when_the_old_one_is_done() {
+    let mut bench = Bench::new();
+    let old = bench.with_peer(1);
+    let _first = bench.sync(key(1), &[database(1)]);
+    let (task, link, _) = bench.task().unwrap();
+    assert_eq!(link, old);
+    let new = bench.with_peer(1);
+    assert_eq!(bench.closed(), None, "a session runs on it");
+    let _second = bench.sync(key(1), &[database(2)]);
+    assert_eq!(bench.task().unwrap().1, new);
+    bench.synced(task, Ok(crate::bench::outcome()));
+    assert_eq!(bench.closed(), Some(old));
+}

@@ -1,0 +1,164 @@
+//! What survives the end of the process.
+
+use eidetica_auth::{DeviceClaim, Permission, Scope};
+use eidetica_engine::{Command, Engine, Facts, PeerStatus, RestoreError, limits};
+
+use crate::bench::{Bench, START, address, config, database, key, outcome, request, secret};
+
+#[test]
+fn everything_comes_back() {
+    let mut bench = Bench::new();
+    bench.with_peer(1);
+    bench
+        .now(Command::RegisterPeer {
+            key: key(1),
+            name: Some("one".into()),
+        })
+        .unwrap();
+    bench
+        .now(Command::AddAddress(key(1), address("other:2")))
+        .unwrap();
+    bench.now(Command::Relate(key(1), database(3))).unwrap();
+    let _sync = bench.sync(key(1), &[database(1)]);
+    let (task, ..) = bench.task().unwrap();
+    bench.synced(task, Ok(outcome()));
+    bench
+        .now(Command::RegisterPeer {
+            key: key(2),
+            name: None,
+        })
+        .unwrap();
+    bench
+        .now(Command::SetStatus(key(2), PeerStatus::Blocked))
+        .unwrap();
+    let facts = Facts {
+        here: true,
+        explicit: None,
+        wildcard: None,
+    };
+    bench.engine.receive_bootstrap(
+        &request(9, database(1), Permission::Write(1), 1),
+        facts,
+        START,
+    );
+    bench.drain();
+    let claim = DeviceClaim::make(&secret(9), key(0), Scope::All, START + 1000).unwrap();
+    bench
+        .now(Command::PutClaim(Box::new(claim.clone())))
+        .unwrap();
+    bench.now(Command::Flush).unwrap();
+
+    let seen = |bench: &Bench| {
+        let engine = &bench.engine;
+        (
+            engine.peers().cloned().collect::<Vec<_>>(),
+            engine.stats(&key(1)).cloned(),
+            engine.cursor(&key(1), &database(1)).cloned(),
+            engine.related(&key(1)),
+            engine.incoming_requests().cloned().collect::<Vec<_>>(),
+            engine.claims(START).cloned().collect::<Vec<_>>(),
+            engine.admits(&key(2)),
+        )
+    };
+    let before = seen(&bench);
+    assert_eq!(before.3, [database(1), database(3)]);
+    let bench = bench.restart();
+    assert_eq!(seen(&bench), before);
+    assert_eq!(bench.engine.claims(START + 1001).count(), 0);
+}
+
+#[test]
+fn statistics_are_written_together_and_not_each_time() {
+    let mut bench = Bench::new();
+    bench.with_peer(1);
+    bench.pass_until(bench.now + limits::FLUSH_MS);
+    bench.now(Command::Relate(key(1), database(1))).unwrap();
+    let writes = bench.writes;
+    for _ in 0..100 {
+        let _id = bench.sync(key(1), &[database(1)]);
+        let (task, ..) = bench.task().unwrap();
+        bench.synced(task, Ok(outcome()));
+    }
+    assert_eq!(bench.writes, writes);
+    bench.pass_until(bench.now + limits::FLUSH_MS);
+    assert_eq!(bench.writes, writes + 2);
+    bench.pass_until(bench.now + 10 * limits::FLUSH_MS);
+    assert_eq!(bench.writes, writes + 2, "nothing changed");
+    assert_eq!(
+        bench.restart().engine.stats(&key(1)).unwrap().successes,
+        100
+    );
+}
+
+#[test]
+fn queued_work_goes_on() {
+    let mut bench = Bench::new();
+    bench.with_peer(1);
+    bench.now(Command::Queue(key(1), database(1))).unwrap();
+    assert!(bench.task().is_some());
+    let mut bench = bench.restart();
+    assert!(bench.connect().is_none(), "not all at once");
+    bench.pass_until(bench.now + 2000);
+    let (link, dialled, pinned) = bench.connect().unwrap();
+    assert_eq!((dialled.as_str(), pinned), ("http://peer1:1", Some(key(1))));
+    bench.connected(link, key(1));
+    let (task, ..) = bench.task().unwrap();
+    bench.synced(task, Ok(outcome()));
+    let mut bench = bench.restart();
+    bench.pass_until(bench.now + 10_000);
+    assert!(bench.connect().is_none());
+}
+
+#[test]
+fn records_that_are_no_records_are_named() {
+    let restore =
+        |key: &str, value: &[u8]| Engine::restore(config(), [(key, value)], START).map(drop);
+    let peer = format!("peer/{}", "01".repeat(32));
+    for (key, value) in [
+        ("", &[1][..]),
+        ("peer", &[1]),
+        ("other/1", &[1]),
+        ("peer/zz", &[1, 0, 0, 0]),
+        (&peer, &[]),
+    ] {
+        assert_eq!(
+            restore(key, value),
+            Err(RestoreError::Corrupt { key: key.into() })
+        );
+    }
+    for value in [&[1][..], &[1, 0, 0, 0, 0], &[1, 9, 9, 9], &[0, 0, 0, 0]] {
+        assert_eq!(
+            restore(&peer, value),
+            Err(RestoreError::Corrupt { key: peer.clone() })
+        );
+    }
+    let newer = RestoreError::Newer {
+        key: peer.clone(),
+        found: 2,
+        known: 1,
+    };
+    assert_eq!(restore(&peer, &[2, 0, 0, 0]), Err(newer));
+    assert_eq!(restore(&peer, &[1, 0, 0, 0]), Ok(()));
+}
+
+#[test]
+fn claims_are_replaced_ended_and_removed() {
+    let mut bench = Bench::new();
+    let claim = |n, end| Box::new(DeviceClaim::make(&secret(n), key(0), Scope::All, end).unwrap());
+    bench.now(Command::PutClaim(claim(9, START + 10))).unwrap();
+    bench.now(Command::PutClaim(claim(9, START + 20))).unwrap();
+    assert_eq!(
+        bench
+            .engine
+            .claims(START)
+            .map(DeviceClaim::not_after_ms)
+            .collect::<Vec<_>>(),
+        [START + 20]
+    );
+    bench.pass_until(START + 21);
+    assert_eq!(bench.engine.claims(bench.now).count(), 0);
+    bench.now(Command::PutClaim(claim(8, START + 90))).unwrap();
+    assert_eq!(bench.records.len(), 1, "what has ended is dropped");
+    bench.now(Command::RemoveClaim(key(8))).unwrap();
+    assert!(bench.records.is_empty());
+}
