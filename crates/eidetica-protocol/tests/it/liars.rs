@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use eidetica_entry::{Height, Id, Stamp, pack};
 use eidetica_protocol::{
-    Blame, Failure, Frame, HeaderPage, HeaderSummary, Input, Output, PeerFault, Reply, Request,
-    SyncClient, TipList, limits,
+    Blame, CloseReason, Failure, Frame, HeaderPage, HeaderSummary, Input, Output, PeerFault, Reply,
+    Request, SyncClient, TipList, limits,
 };
 
 use crate::{
@@ -350,4 +350,170 @@ fn too_many_rejected_entries_end_a_sync() {
             other => panic!("{other:?}"),
         }
     }
+}
+
+#[test]
+fn headers_with_ever_more_parents_end_too() {
+    // Every header has 64 parents that nobody has ever seen.
+    let mut next = 0;
+    let mut fresh = |height: u64, id: Id| {
+        next += 64;
+        let mut parents: Vec<Id> = (next..next + 64).map(fake).collect();
+        parents.sort_unstable();
+        HeaderSummary {
+            stamp: Stamp::new(Height(height), id),
+            parents,
+        }
+    };
+    let mut height = 1 << 40;
+    let top = height;
+    let (fault, requests) = fault(&mut |request| match request {
+        Request::Compare { .. } => diverged(tips(top, u64::MAX), Vec::new()),
+        Request::Headers { of, .. } => {
+            height -= 1;
+            let page = of
+                .iter()
+                .map(|id| fresh(if *id == fake(u64::MAX) { top } else { height }, *id))
+                .collect();
+            vec![Frame::Reply(Reply::Headers(HeaderPage::new(page)))]
+        }
+        _ => vec![Frame::Reply(Reply::End {
+            tips: tips(top, u64::MAX),
+        })],
+    });
+    assert_eq!(fault, PeerFault::TipNotDelivered(fake(u64::MAX)));
+    // A reply has room for some 21,000 parents, so the ids end it and not the rounds.
+    assert!(requests < 16, "{requests}");
+}
+
+/// A client that is being sent packs, fed by hand.
+struct Receiving {
+    machine: SyncClient,
+    client: Store,
+    ingests: Vec<(eidetica_protocol::IngestId, usize)>,
+}
+
+impl Receiving {
+    fn new() -> Self {
+        let client = client();
+        let machine = SyncClient::new(config(client.get().database, &Parties::default()));
+        let mut receiving = Self {
+            machine,
+            client,
+            ingests: Vec::new(),
+        };
+        receiving.poll().unwrap();
+        let behind = Reply::Behind {
+            tips: tips(9, 9),
+            claims: Vec::new(),
+        };
+        receiving.frame(&Frame::Reply(behind));
+        receiving
+    }
+
+    fn frame(&mut self, frame: &Frame) {
+        assert!(self.machine.wants_frame());
+        self.machine
+            .handle_input(Input::Frame(frame.encode().unwrap()), NOW);
+    }
+
+    /// Until it waits or is done.
+    fn poll(&mut self) -> Result<Option<u64>, Failure> {
+        loop {
+            match self.machine.poll_output(NOW) {
+                Output::Query(id, query) => {
+                    let answer = self.client.answer(&query);
+                    self.machine
+                        .handle_input(Input::Answer(id, Ok(answer)), NOW);
+                }
+                Output::Ingest(id, batch) => self.ingests.push((id, batch.packs.len())),
+                Output::Timeout(at) => return Ok(at),
+                Output::Done(result) => return Err(result.unwrap_err()),
+                _ => {}
+            }
+        }
+    }
+}
+
+#[test]
+fn large_packs_wait_for_ingest_in_smaller_numbers() {
+    let mut receiving = Receiving::new();
+    let pack = Frame::Pack(vec![0; limits::PACK_BYTES_WAITING / 2].into());
+    // One for the ingest that runs, and two that fill the queue.
+    for _ in 0..3 {
+        receiving.frame(&pack);
+        receiving.poll().unwrap();
+    }
+    assert!(!receiving.machine.wants_frame());
+    assert_eq!(receiving.ingests.len(), 1);
+    // What gathered goes in together.
+    let (id, _) = receiving.ingests.remove(0);
+    receiving
+        .machine
+        .handle_input(Input::Ingested(id, Ok(Default::default())), NOW);
+    receiving.poll().unwrap();
+    assert!(receiving.machine.wants_frame());
+    assert_eq!(receiving.ingests[0].1, 2);
+}
+
+#[test]
+fn packs_without_anything_new_end_a_sync() {
+    let mut receiving = Receiving::new();
+    let pack = Frame::Pack(Bytes::from_static(b"a pack"));
+    let known = eidetica_protocol::IngestReport {
+        known: 1,
+        ..Default::default()
+    };
+    for _ in 0..limits::USELESS_PACKS {
+        receiving.frame(&pack);
+        receiving.poll().unwrap();
+        let (id, _) = receiving.ingests.pop().unwrap();
+        receiving
+            .machine
+            .handle_input(Input::Ingested(id, Ok(known.clone())), NOW);
+        receiving.poll().unwrap();
+    }
+    receiving.frame(&pack);
+    receiving.poll().unwrap();
+    let (id, _) = receiving.ingests.pop().unwrap();
+    receiving
+        .machine
+        .handle_input(Input::Ingested(id, Ok(known)), NOW);
+    let useless = PeerFault::Useless(limits::USELESS_PACKS + 1);
+    assert_eq!(receiving.poll(), Err(Failure::Peer(useless)));
+}
+
+#[test]
+fn a_sender_that_stops_is_given_up_but_not_while_we_are_busy() {
+    let mut receiving = Receiving::new();
+    assert_eq!(receiving.poll(), Ok(Some(NOW + limits::IDLE_MS)));
+    receiving
+        .machine
+        .handle_input(Input::Tick, NOW + limits::IDLE_MS - 1);
+    assert!(receiving.poll().is_ok());
+    receiving
+        .machine
+        .handle_input(Input::Tick, NOW + limits::IDLE_MS);
+    assert_eq!(receiving.poll(), Err(Failure::Idle(limits::IDLE_MS)));
+}
+
+#[test]
+fn what_is_being_ingested_when_the_channel_closes_is_waited_for() {
+    let mut receiving = Receiving::new();
+    for _ in 0..3 {
+        receiving.frame(&Frame::Pack(Bytes::from_static(b"a pack")));
+        receiving.poll().unwrap();
+    }
+    receiving
+        .machine
+        .handle_input(Input::Closed(CloseReason::Cut), NOW);
+    for packs in [1, 2] {
+        assert_eq!(receiving.poll(), Ok(None));
+        let (id, count) = receiving.ingests.remove(0);
+        assert_eq!(count, packs);
+        receiving
+            .machine
+            .handle_input(Input::Ingested(id, Ok(Default::default())), NOW);
+    }
+    assert_eq!(receiving.poll(), Err(Failure::Closed(CloseReason::Cut)));
 }
