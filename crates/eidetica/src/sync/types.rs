@@ -3,7 +3,7 @@
 use eidetica_auth::{KeyName, Permission, RequestId};
 use eidetica_engine::{EngineError, IncomingRequest, PeerStatus, RequestState};
 use eidetica_entry::Id;
-use eidetica_protocol::BootstrapAnswer;
+use eidetica_protocol::{BootstrapAnswer, PushOutcome};
 use eidetica_transport::Address;
 
 use crate::{KeyId, Result};
@@ -98,6 +98,8 @@ pub struct SyncReport {
     pub databases: Vec<Id>,
     /// Entries that came in and were new.
     pub entries_received: u64,
+    /// Entries that went out and were new to the peer.
+    pub entries_sent: u64,
     /// Packs of entries that went out.
     pub packs_sent: u64,
     /// Bytes, both ways.
@@ -114,6 +116,7 @@ impl SyncReport {
             peer,
             databases: Vec::new(),
             entries_received: 0,
+            entries_sent: 0,
             packs_sent: 0,
             bytes: 0,
         };
@@ -122,6 +125,9 @@ impl SyncReport {
             let outcome = outcome?;
             sum.databases.push(database);
             sum.entries_received += outcome.received.new;
+            if let PushOutcome::Done { new, .. } = outcome.push {
+                sum.entries_sent += new;
+            }
             sum.packs_sent += outcome.packs_sent;
             sum.bytes += outcome.frame_bytes;
         }
