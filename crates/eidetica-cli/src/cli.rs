@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 use crate::commands::{
-    completions, db, export, get, import, init, log, query, set, status, user, verify,
+    completions, db, export, get, import, init, log, query, requests, serve, set, status, sync, user,
+    verify,
 };
 
 const AFTER_HELP: &str = "\
@@ -76,6 +77,13 @@ pub(crate) enum Command {
     Log(log::Args),
     /// Check everything that is stored against hashes, signatures and rights
     Verify(verify::Args),
+    /// Answer peers until interrupted
+    Serve(serve::Args),
+    /// Exchange a database with a peer, asking for access first where it is needed
+    Sync(sync::Args),
+    /// List and decide on requests for access
+    #[command(subcommand)]
+    Requests(requests::Command),
     /// Say what is in the data directory
     Status(status::Args),
     /// Print a completion script for a shell

@@ -1,6 +1,7 @@
 //! What a command works on: the data directory, the user who acts, the database that is named.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use eidetica::crdt::StoreKind;
 use eidetica::{Blame, Database, Id, Instance, PublicKey, User};
@@ -75,6 +76,65 @@ impl Context {
         let database = find_database(&user, text)?;
         Ok((user, database))
     }
+}
+
+/// Synchronization, enabled for a user's instance.
+pub(crate) struct Network {
+    sync: Arc<eidetica::sync::Sync>,
+}
+
+impl Network {
+    /// Enables synchronization over HTTP.
+    pub(crate) fn enable(user: &User) -> Result<Self> {
+        let sync = user.instance().enable_sync()?.sync()?;
+        sync.enable_http_transport()?;
+        Ok(Self { sync })
+    }
+
+    pub(crate) fn sync(&self) -> &eidetica::sync::Sync {
+        &self.sync
+    }
+
+    /// Starts answering peers; returns the address to dial.
+    pub(crate) fn listen(&self, address: &str) -> Result<String> {
+        let attempted = |error: eidetica::Error| {
+            let error = Error::from(error).context(format!("cannot listen on {address}"));
+            if error.has_hint() { error } else { error.hint("--listen 127.0.0.1:0 takes any free port") }
+        };
+        self.sync.start_server(address).map_err(attempted)?;
+        Ok(self.sync.get_server_address()?.to_string())
+    }
+
+    /// Stops answering, if it does.
+    pub(crate) fn stop(&self) -> Result<()> {
+        if self.sync.is_server_running() {
+            self.sync.stop_server()?;
+        }
+        Ok(())
+    }
+}
+
+/// Waits for a future that another thread completes.
+pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
+    futures::executor::block_on(future)
+}
+
+/// Waits until the process is interrupted (Ctrl-C) or asked to end.
+pub(crate) fn wait_for_interruption() -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    runtime.block_on(async {
+        #[cfg(unix)]
+        {
+            use tokio::signal::unix::{SignalKind, signal};
+            let mut terminate = signal(SignalKind::terminate())?;
+            tokio::select! {
+                result = tokio::signal::ctrl_c() => result,
+                _ = terminate.recv() => Ok(()),
+            }
+        }
+        #[cfg(not(unix))]
+        tokio::signal::ctrl_c().await
+    })
 }
 
 /// Opens or makes an instance in a directory.

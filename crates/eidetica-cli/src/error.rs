@@ -73,6 +73,11 @@ impl Error {
         self
     }
 
+    /// Whether it says what to do.
+    pub(crate) fn has_hint(&self) -> bool {
+        self.hint.is_some()
+    }
+
     /// Whether standard output was closed by its reader.
     pub(crate) fn is_broken_pipe(&self) -> bool {
         self.broken_pipe
@@ -113,6 +118,11 @@ impl From<eidetica::Error> for Error {
                 .hint("set EIDETICA_PASSWORD, or run on a terminal to be asked"),
             E::NoAccess(_) => Self::new(Code::Denied, message)
                 .hint("`eidetica sync ADDRESS DB` asks a peer for access"),
+            E::AccessDenied(_) => Self::new(Code::Denied, message)
+                .hint("the request was refused, or there is no such database there: a stranger is not told which"),
+            E::BootstrapPending { .. } => Self::new(Code::Pending, message)
+                .hint("an administrator of the database has to approve it; then run the same command again, or wait with --wait"),
+            E::Address(_) => Self::new(Code::BadInput, message).hint("an address has the form host:port"),
             E::NoSuchKey(_) | E::NotTracked(_) => Self::new(Code::NotFound, message),
             E::NoDatabase(_) => {
                 Self::new(Code::NotFound, message).hint("`eidetica db list` shows what is here")

@@ -1,5 +1,7 @@
 //! Bounds on what the command line holds in memory or waits for.
 
+use std::time::Duration;
+
 /// Longest line of a JSONL file and longest record of a CSV file, in bytes.
 pub(crate) const LINE: u64 = 1 << 20;
 
@@ -17,3 +19,12 @@ pub(crate) const LOG_ENTRIES: usize = 20;
 
 /// Widest cell of a table, in characters; longer values end in an ellipsis. `--json` shows them whole.
 pub(crate) const CELL: usize = 72;
+
+/// How often `serve` looks for new requests.
+pub(crate) const SERVE_TICK: Duration = Duration::from_millis(250);
+
+/// Typed lines that wait for `serve`.
+pub(crate) const SERVE_EVENTS: usize = 16;
+
+/// How often `sync --wait` asks whether its request was decided.
+pub(crate) const REQUEST_POLL: Duration = Duration::from_secs(1);

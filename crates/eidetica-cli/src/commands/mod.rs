@@ -8,8 +8,11 @@ pub(crate) mod import;
 pub(crate) mod init;
 pub(crate) mod log;
 pub(crate) mod query;
+pub(crate) mod requests;
+pub(crate) mod serve;
 pub(crate) mod set;
 pub(crate) mod status;
+pub(crate) mod sync;
 pub(crate) mod user;
 pub(crate) mod verify;
 
@@ -30,6 +33,9 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<()> {
         Command::Export(args) => export::run(&args, context),
         Command::Log(args) => log::run(&args, context),
         Command::Verify(args) => verify::run(&args, context),
+        Command::Serve(args) => serve::run(&args, context),
+        Command::Sync(args) => sync::run(&args, context),
+        Command::Requests(command) => requests::run(command, context),
         Command::Status(args) => status::run(&args, context),
         Command::Completions(args) => completions::run(&args),
     }

@@ -1,0 +1,129 @@
+//! `eidetica sync ADDRESS DB`
+
+use std::time::{Duration, Instant};
+
+use eidetica::auth::Permission;
+use eidetica::sync::{BootstrapStatus, RequestId, SyncReport};
+use eidetica::{Id, User};
+
+use crate::context::{Context, Network, block_on, find_database, name_of};
+use crate::error::{Code, Error, Result};
+use crate::escape::escape;
+use crate::limits;
+use crate::output::{bytes, counted, duration};
+use crate::progress::Progress;
+
+/// Arguments.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Where the peer is: host:port
+    address: String,
+    /// The database: its id, or its name when it is here already
+    db: String,
+    /// The access to ask for where there is none yet: read, write or admin, and a rank after a colon
+    #[arg(long, value_name = "PERMISSION", default_value = "write", value_parser = permission)]
+    request: Permission,
+    /// Wait so many seconds for the request to be decided
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "3600")]
+    wait: Option<u64>,
+}
+
+/// The rank that is asked for unless one is named: weak enough that any admin may grant it.
+const RANK: u32 = 10;
+
+fn permission(text: &str) -> std::result::Result<Permission, String> {
+    let (word, rank) = match text.split_once(':') {
+        None => (text, RANK),
+        Some((word, rank)) => (word, rank.parse().map_err(|_| "the rank after the colon is a number".to_owned())?),
+    };
+    match word {
+        "read" => Ok(Permission::Read),
+        "write" => Ok(Permission::Write(rank)),
+        "admin" => Ok(Permission::Admin(rank)),
+        _ => Err("expected read, write, write:RANK, admin or admin:RANK".to_owned()),
+    }
+}
+
+pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
+    let user = context.login()?;
+    let network = Network::enable(&user)?;
+    let id = database_id(&user, &args.db)?;
+    let start = Instant::now();
+    let result = {
+        let _progress = Progress::spinner(context.output, format!("synchronizing with {}", escape(&args.address)));
+        exchange(args, id, &user, &network)
+    };
+    let report = result?;
+    let took = start.elapsed();
+    network.stop()?;
+    show(&report, &user, id, took, context)
+}
+
+fn database_id(user: &User, text: &str) -> Result<Id> {
+    match text.parse() {
+        Ok(id) => Ok(id),
+        Err(_) => Ok(find_database(user, text)?.root_id()),
+    }
+}
+
+/// Synchronizes; asks for access first if none of the user's keys has any here.
+fn exchange(args: &Args, id: Id, user: &User, network: &Network) -> Result<SyncReport> {
+    let here = user.instance().has_database(id)? && user.find_key(id)?.is_some();
+    if here {
+        return Ok(block_on(network.sync().sync_with_peer(args.address.as_str(), Some(&id)))?);
+    }
+    let key = user.get_default_key()?;
+    let asked = network.sync().sync_with_peer_for_bootstrap(args.address.as_str(), &id, key, args.request);
+    match (block_on(asked), args.wait) {
+        (Err(eidetica::Error::BootstrapPending { request_id }), Some(seconds)) => {
+            wait(network, &request_id, Duration::from_secs(seconds))?;
+            Ok(block_on(network.sync().sync_with_peer(args.address.as_str(), Some(&id)))?)
+        }
+        (result, _) => Ok(result?),
+    }
+}
+
+/// Waits until a request is granted.
+fn wait(network: &Network, request: &RequestId, most: Duration) -> Result<()> {
+    let start = Instant::now();
+    while start.elapsed() < most {
+        match block_on(network.sync().bootstrap_status(request))? {
+            BootstrapStatus::Granted => return Ok(()),
+            BootstrapStatus::Denied => return Err(Error::new(Code::Denied, "the request was refused")),
+            _ => std::thread::sleep(limits::REQUEST_POLL),
+        }
+    }
+    Err(eidetica::Error::BootstrapPending { request_id: *request }.into())
+}
+
+fn show(report: &SyncReport, user: &User, id: Id, took: Duration, context: &Context) -> Result<()> {
+    let name = match user.open_database(id) {
+        Ok(database) => name_of(&database)?,
+        Err(_) => String::new(),
+    };
+    let value = serde_json::json!({
+        "database": id.to_string(), "name": name, "peer": report.peer.to_string(), "received": report.entries_received,
+        "sent": report.entries_sent, "bytes": report.bytes, "seconds": took.as_secs_f64(),
+    });
+    context.output.result(&value, || {
+        let received = counted(report.entries_received, "entry", "entries");
+        let sent = counted(report.entries_sent, "entry", "entries");
+        let exchanged = bytes(report.bytes);
+        format!("{}: received {received}, sent {sent}; {exchanged} exchanged in {}", escape(&name), duration(took))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn permissions_have_a_rank() {
+        assert_eq!(permission("read"), Ok(Permission::Read));
+        assert_eq!(permission("write"), Ok(Permission::Write(10)));
+        assert_eq!(permission("admin:3"), Ok(Permission::Admin(3)));
+        for bad in ["", "owner", "write:", "write:x", "write:-1"] {
+            assert!(permission(bad).is_err(), "{bad}");
+        }
+    }
+}
