@@ -64,7 +64,7 @@ fn a_claim_shown_by_another_device_ends_the_handshake() {
     let (waiting, hello) = Initiator::start(&side(&key(1), BINDING, 1), None).unwrap();
     let (server, answer) = Acceptor::hello(&side(&key(2), BINDING, 2), &hello).unwrap();
     let (_, proof) = waiting
-        .answered(&answer, &key(1), &[dressed.clone()])
+        .answered(&answer, &key(1), std::slice::from_ref(&dressed))
         .unwrap();
     let (own, other) = (dressed.encode(), stolen.encode());
     assert_eq!(own.len(), other.len());

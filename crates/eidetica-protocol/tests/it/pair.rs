@@ -18,13 +18,16 @@ pub(crate) fn key(seed: u8) -> SecretKey {
     SecretKey::from_bytes(&[seed; 32])
 }
 
+/// Changes the frames of a response.
+pub(crate) type Bend = Box<dyn FnMut(&mut Vec<Bytes>)>;
+
 /// What to do to the wire. Messages are counted over both directions, from 0; an end is a message.
 #[derive(Default)]
 pub(crate) struct Wire {
     /// Cut before this message.
     pub(crate) cut_at: Option<usize>,
     /// Changes the frames of one response before they are handed over.
-    pub(crate) bend: Option<Box<dyn FnMut(&mut Vec<Bytes>)>>,
+    pub(crate) bend: Option<Bend>,
     pub(crate) messages: usize,
     pub(crate) bytes: usize,
     pub(crate) requests: usize,
