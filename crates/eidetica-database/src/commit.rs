@@ -50,6 +50,9 @@ impl Database {
             Ok(()) => {
                 self.core().settle(&written);
                 drop(held);
+                if let Some(past) = commission.past {
+                    self.core().pasts.add_child(entry.id(), arrival, past.past());
+                }
                 self.core().announce(&written, self);
                 Ok(Some(entry))
             }
@@ -100,7 +103,10 @@ impl Database {
         for change in &commission.changes.stores {
             self.core().check_kind(&change.store, change.kind)?;
             let payload = match commission.past {
-                Some(past) => change.lower(&Remembered(&*past.rows(&change.store, change.kind)?))?,
+                Some(past) => {
+                    let rows = past.rows_for(&change.store, change.kind, &change.edits)?;
+                    change.lower(&Remembered(&rows))?
+                }
                 None => change.lower(&*self.core().rows_in(view, &change.store, change.kind))?,
             };
             writes.extend(payload.map(|payload| (change.store.clone(), payload)));

@@ -22,6 +22,7 @@ use crate::deferred::Deferred;
 use crate::error::{Error, Result};
 use crate::events::Events;
 use crate::overlay::Overlay;
+use crate::past::Pasts;
 use crate::pending::Pool;
 use crate::registry::Registry;
 use crate::rows::StoreSlot;
@@ -36,6 +37,7 @@ pub(crate) struct Core {
     pub(crate) log: DatabaseLog,
     pub(crate) registry: RwLock<Registry>,
     pub(crate) authority: Authority,
+    pub(crate) pasts: Pasts,
     pub(crate) pool: Mutex<Pool>,
     pub(crate) events: Events,
     sequencer: Mutex<Option<Sequencer>>,
@@ -76,6 +78,7 @@ impl Core {
             id: log.id(),
             registry: RwLock::new(registry),
             authority: Authority::default(),
+            pasts: Pasts::default(),
             pool: Mutex::default(),
             events: Events::new(Arc::clone(&shared.callbacks)),
             sequencer: Mutex::new(None),

@@ -4,6 +4,7 @@
 //! somebody reads through the transaction, no state is read at all.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use eidetica_crdt::{Draft, Edit, Rows, RowSpace, StoreKind, lower};
 use eidetica_entry::StoreName;
@@ -63,7 +64,7 @@ pub(crate) struct StoreChange {
     pub(crate) store: StoreName,
     pub(crate) kind: StoreKind,
     seed: u64,
-    edits: Vec<Edit>,
+    pub(crate) edits: Vec<Edit>,
 }
 
 /// Everything a commit needs of a transaction.
@@ -125,7 +126,11 @@ impl Edits {
 
     /// Answers a query from the durable state and the edits so far, and notes it.
     pub(crate) fn query(&self, name: &StoreName, kind: StoreKind, query: Query) -> Result<Answer> {
-        self.source.read(name, kind, |version, rows| {
+        // Own edits are lowered on the whole store, whatever the query needs of it.
+        let whole = Query::Scan { range: (Bound::Unbounded, Bound::Unbounded), reverse: false, limit: 0 };
+        let edited = self.inner.lock().stores.get(name).is_some_and(|own| !own.edits.is_empty());
+        let needed = if edited { &whole } else { &query };
+        self.source.read(name, kind, needed, |version, rows| {
             let inner = &mut *self.inner.lock();
             if inner.reads.len() >= limits::TRANSACTION_READS {
                 return Err(Error::Limit { what: "reads in one transaction", limit: limits::TRANSACTION_READS });
@@ -137,7 +142,7 @@ impl Edits {
                 Some(own) if !own.edits.is_empty() => own.answer(name, version, rows, &query)?,
                 _ => below,
             };
-            inner.reads.push(Note { store: name.clone(), kind, query, digest });
+            inner.reads.push(Note { store: name.clone(), kind, query: query.clone(), digest });
             Ok(answer)
         })
     }

@@ -34,9 +34,9 @@ pub enum Error {
     /// The transaction has no key to sign with.
     #[error("no key to sign with")]
     NoKey,
-    /// The transaction changes nothing.
-    #[error("the transaction is empty")]
-    Empty,
+    /// A frontier of no entries.
+    #[error("a frontier needs an entry")]
+    NoFrontier,
     /// The store holds another kind of data.
     #[error("store {store} is a {found}, not a {expected}")]
     WrongKind {

@@ -33,6 +33,7 @@ mod ingest;
 pub mod limits;
 mod local;
 mod overlay;
+mod past;
 mod pending;
 mod query;
 mod registry;

@@ -25,6 +25,10 @@ pub const INGEST_PACKS: usize = 4_096;
 pub const REPORTED_REJECTS: usize = 1_024;
 /// Authority states kept per database, one per settings frontier or settings entry.
 pub const AUTHORITY_CACHE: usize = 1_024;
+/// Pasts of single entries kept per database, for forks and reads of the past.
+pub const PASTS: usize = 4_096;
+/// Bytes of such pasts kept per database: one bit per entry of the database each.
+pub const PAST_BYTES: u64 = 64 * 1024 * 1024;
 /// Attempts that [`transact`](crate::Database::transact) makes before it gives up with a conflict. Of
 /// those who compete, one succeeds in every round.
 pub const TRANSACT_ATTEMPTS: usize = 1_024;

@@ -202,7 +202,7 @@ impl LocalTransaction {
     /// # Errors
     /// [`Error::Conflict`] if what was read has changed, an edit that does not fit, the engine's.
     pub fn commit(self) -> Result<()> {
-        let Source::Local(local) = &self.edits.source else { return Err(Error::Empty) };
+        let Source::Local(local) = &self.edits.source else { return Ok(()) };
         local.commit(&self.edits.take())
     }
 }

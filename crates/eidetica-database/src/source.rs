@@ -19,17 +19,18 @@ pub(crate) enum Source {
 }
 
 impl Source {
-    /// Calls `read` with the rows of a store and a version: what is read again at the same version is
-    /// the same.
+    /// Calls `read` with the rows of a store that `query` needs, and a version: what is read again at the
+    /// same version is the same.
     pub(crate) fn read<T>(
         &self,
         name: &StoreName,
         kind: StoreKind,
+        query: &Query,
         read: impl FnOnce(u64, &DynRows<'_>) -> Result<T>,
     ) -> Result<T> {
         match self {
             Self::Database(database) => database.read(name, kind, read),
-            Self::AsOf(past) => past.read(name, kind, read),
+            Self::AsOf(past) => past.read(name, kind, query, read),
             Self::Local(local) => local.read(name, kind, read),
         }
     }
@@ -70,7 +71,7 @@ impl Reader<'_> {
 
     pub(crate) fn query(&self, name: &StoreName, kind: StoreKind, query: Query) -> Result<Answer> {
         match self {
-            Self::Source(source) => source.read(name, kind, |_, rows| Ok(query.run(rows)?)),
+            Self::Source(source) => source.read(name, kind, &query, |_, rows| Ok(query.run(rows)?)),
             Self::Edits(edits) => edits.query(name, kind, query),
         }
     }

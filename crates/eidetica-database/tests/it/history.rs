@@ -103,3 +103,41 @@ fn an_import_becomes_visible_at_once() {
     assert!(matches!(db.import().set("rows", "x", 1), Err(Error::WrongKind { .. })));
     assert!(db.store_hash("rows", StoreKind::Table).unwrap().is_some());
 }
+
+#[test]
+fn a_fork_sees_the_past_of_all_its_parents() {
+    let a = instance(1);
+    let db = database(&a);
+    let commit = |at: Option<&[eidetica_entry::Id]>, path: &str, value: i64| {
+        let tx = match at {
+            Some(at) => db.new_transaction_at(at).unwrap(),
+            None => db.new_transaction(),
+        };
+        tx.doc("d").unwrap().set(path, value).unwrap();
+        tx.commit().unwrap().unwrap().id()
+    };
+    let base = commit(None, "a.x", 1);
+    let left = commit(Some(&[base]), "b.x", 2);
+    let left = commit(Some(&[left, base]), "a.x", 3);
+    let right = commit(Some(&[base]), "c.x", 4);
+    let entry = db.get(&left).unwrap().unwrap();
+    assert_eq!(entry.header().parents.len(), 1, "a frontier is made of maximal entries");
+    let tx = db.new_transaction_at(&[left, right]).unwrap();
+    let doc = tx.doc("d").unwrap();
+    assert_eq!(doc.get_as::<i64>("a.x").unwrap(), Some(3));
+    doc.set("b.y", 5).unwrap();
+    doc.set("e", 6).unwrap();
+    let all = serde_json::json!({"a": {"x": 3}, "b": {"x": 2, "y": 5}, "c": {"x": 4}, "e": 6});
+    assert_eq!(doc.get_all().unwrap().to_json(), all);
+    let merged = tx.commit().unwrap().unwrap();
+    assert_eq!(db.as_of(&[merged.id()]).unwrap().doc("d").unwrap().get_all().unwrap().to_json(), all);
+    let right = db.as_of(&[right]).unwrap();
+    assert_eq!(right.doc("d").unwrap().get_all().unwrap().to_json(), serde_json::json!({"a": {"x": 1}, "c": {"x": 4}}));
+    // The same where no past is remembered.
+    let other = instance(2);
+    ingest(&other, db.id(), &all_packs(&a, &db.id()));
+    let other = other.get(&db.id()).unwrap();
+    assert_eq!(other.as_of(&[merged.id()]).unwrap().doc("d").unwrap().get_all().unwrap().to_json(), all);
+    assert_eq!(other.as_of(&[left, base]).unwrap().frontier(), [left]);
+    assert!(other.as_of(&[]).is_err());
+}
