@@ -4,7 +4,10 @@ use bytes::Bytes;
 use eidetica_auth::SignedRequest;
 use eidetica_engine::{Facts, GrantOutcome, Record};
 use eidetica_entry::{Id, PublicKey, Stamp};
-use eidetica_protocol::{Cursor, DatabaseInfo, HeaderSummary, IngestBatch, IngestError, IngestReport, PackPage, Unavailable};
+use eidetica_protocol::{
+    Cursor, DatabaseInfo, HeaderSummary, IngestBatch, IngestError, IngestReport, PackPage,
+    Unavailable,
+};
 
 /// The databases, the settings and the keys of an instance, as the driver needs them.
 ///

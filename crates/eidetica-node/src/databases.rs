@@ -12,7 +12,8 @@ use eidetica_entry::{
     dag::{Dag, Node},
 };
 use eidetica_protocol::{
-    Cursor, DatabaseInfo, HeaderSummary, IngestBatch, IngestError, IngestReport, PackPage, Unavailable, ancestors_page,
+    Cursor, DatabaseInfo, HeaderSummary, IngestBatch, IngestError, IngestReport, PackPage,
+    Unavailable, ancestors_page,
 };
 
 use crate::Backend;
@@ -47,7 +48,11 @@ impl DatabasesBackend {
     /// The engine's.
     pub fn new(databases: Databases, policy: Arc<dyn Policy>) -> Result<Self, Error> {
         let records = databases.local(SYNC_DATABASE)?;
-        Ok(Self { databases, records, policy })
+        Ok(Self {
+            databases,
+            records,
+            policy,
+        })
     }
 
     fn offered(&self, database: &Id) -> Result<Option<Database>, Unavailable> {
@@ -80,7 +85,11 @@ impl Dag for History {
 
 impl Backend for DatabasesBackend {
     fn can_read(&self, database: &Id, keys: &[PublicKey]) -> Result<bool, Unavailable> {
-        Ok(self.policy.offers(database) && self.databases.can_read(database, keys).map_err(unavailable)?)
+        Ok(self.policy.offers(database)
+            && self
+                .databases
+                .can_read(database, keys)
+                .map_err(unavailable)?)
     }
 
     fn tips(&self, database: &Id) -> Result<Option<Vec<Stamp>>, Unavailable> {
@@ -114,55 +123,94 @@ impl Backend for DatabasesBackend {
         if cursor.as_ref().is_some_and(Option::is_none) {
             return Err(Unavailable("a cursor of another backend".to_owned()));
         }
-        let page = self.databases.difference(database, not, cursor.flatten(), budget_bytes).map_err(unavailable)?;
-        Ok(PackPage { packs: page.packs, next: page.next.map(Cursor::new), tips: page.done_tips })
+        let page = self
+            .databases
+            .difference(database, not, cursor.flatten(), budget_bytes)
+            .map_err(unavailable)?;
+        Ok(PackPage {
+            packs: page.packs,
+            next: page.next.map(Cursor::new),
+            tips: page.done_tips,
+        })
     }
 
     fn discover(&self, keys: &[PublicKey]) -> Result<Vec<DatabaseInfo>, Unavailable> {
         let readable = self.databases.list_readable(keys).map_err(unavailable)?;
-        let offered = readable.into_iter().filter(|info| self.policy.offers(&info.id));
-        Ok(offered.map(|info| DatabaseInfo::new(info.id, &info.name, info.entries)).collect())
+        let offered = readable
+            .into_iter()
+            .filter(|info| self.policy.offers(&info.id));
+        Ok(offered
+            .map(|info| DatabaseInfo::new(info.id, &info.name, info.entries))
+            .collect())
     }
 
     fn ingest(&self, batch: &IngestBatch, from: &PublicKey) -> Result<IngestReport, IngestError> {
-        let request = IngestRequest::new(batch.database, &batch.packs).create(batch.create).from(*from);
+        let request = IngestRequest::new(batch.database, &batch.packs)
+            .create(batch.create)
+            .from(*from);
         let report = self.databases.ingest(request).map_err(ingest_error)?;
         if let Some((place, reason)) = report.bad_packs.first() {
             return Err(IngestError::Malformed(format!("pack {place}: {reason}")));
         }
         let rejected = report.rejected.into_iter().map(|(id, _)| id).collect();
-        Ok(IngestReport { new: report.new, known: report.known, pending: report.pending, rejected })
+        Ok(IngestReport {
+            new: report.new,
+            known: report.known,
+            pending: report.pending,
+            rejected,
+        })
     }
 
     fn facts(&self, database: &Id, key: &PublicKey) -> Result<Facts, Unavailable> {
         let Some(database) = self.offered(database)? else {
-            return Ok(Facts { here: false, explicit: None, wildcard: None });
+            return Ok(Facts {
+                here: false,
+                explicit: None,
+                wildcard: None,
+            });
         };
         let authority = database.authority().map_err(unavailable)?;
         let explicit = authority.explicit_right_of(key).map(Right::permission);
-        Ok(Facts { here: true, explicit, wildcard: authority.wildcard() })
+        Ok(Facts {
+            here: true,
+            explicit,
+            wildcard: authority.wildcard(),
+        })
     }
 
     fn grant(&self, request: &SignedRequest, by: &PublicKey) -> Result<GrantOutcome, String> {
         let asked = request.request();
-        let secret = self.policy.unlocked(by).ok_or_else(|| format!("the key {by} is not unlocked"))?;
-        let database = self.databases.get(&asked.database).map_err(|error| error.to_string())?.with_key(secret);
+        let secret = self
+            .policy
+            .unlocked(by)
+            .ok_or_else(|| format!("the key {by} is not unlocked"))?;
+        let database = self
+            .databases
+            .get(&asked.database)
+            .map_err(|error| error.to_string())?
+            .with_key(secret);
         let granted = database.transact(|transaction| {
-            if database.authority()?.explicit_right_of(&asked.key).is_some() {
+            if database
+                .authority()?
+                .explicit_right_of(&asked.key)
+                .is_some()
+            {
                 return Ok(GrantOutcome::Held);
             }
-            transaction.settings().grant(asked.key, asked.permission, asked.name.as_str())?;
+            transaction
+                .settings()
+                .grant(asked.key, asked.permission, asked.name.as_str())?;
             Ok(GrantOutcome::Granted)
         });
-        match granted {
-            // Nothing was to be committed.
-            Err(Error::Empty) => Ok(GrantOutcome::Held),
-            granted => granted.map_err(|error| error.to_string()),
-        }
+        granted.map_err(|error| error.to_string())
     }
 
     fn load(&self) -> Result<Vec<(String, Bytes)>, Unavailable> {
-        let doc = self.records.doc(RECORDS).and_then(|doc| doc.get_all()).map_err(unavailable)?;
+        let doc = self
+            .records
+            .doc(RECORDS)
+            .and_then(|doc| doc.get_all())
+            .map_err(unavailable)?;
         let record = |(key, value): (String, Value)| match value {
             Value::Bytes(bytes) => Ok((key, Bytes::from(bytes))),
             _ => Err(Unavailable(format!("the sync record {key:?} is damaged"))),
@@ -189,7 +237,9 @@ impl Backend for DatabasesBackend {
 fn ingest_error(error: Error) -> IngestError {
     match (&error, error.blame()) {
         // A root that is not in the first packs, or not sound: the peer sends something else than was asked for.
-        (Error::NoDatabase(_) | Error::Refused(_), _) | (_, Blame::Peer) => IngestError::Malformed(error.to_string()),
+        (Error::NoDatabase(_) | Error::Refused(_), _) | (_, Blame::Peer) => {
+            IngestError::Malformed(error.to_string())
+        }
         _ => IngestError::Unavailable(error.to_string()),
     }
 }

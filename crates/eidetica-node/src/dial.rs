@@ -38,7 +38,10 @@ impl From<DialError> for ConnectError {
             DialError::Transport(error) => error.blame() == TransportBlame::Peer,
             DialError::Handshake(error) => error.blame() == Blame::Peer,
         };
-        Self { text: error.to_string(), peer_fault }
+        Self {
+            text: error.to_string(),
+            peer_fault,
+        }
     }
 }
 
@@ -59,17 +62,30 @@ impl Dialer {
     ) -> Result<(Arc<dyn Channel>, PeerIdentity), DialError> {
         let scheme = address.scheme();
         let transport = self.shared.transport(scheme);
-        let transport = transport.ok_or(DialError::NoTransport(NodeError::NoTransport(Some(scheme))))?;
+        let transport =
+            transport.ok_or(DialError::NoTransport(NodeError::NoTransport(Some(scheme))))?;
         let limits = &self.shared.limits;
-        let late = |what, after: std::time::Duration| TransportError::TimedOut { what, after_ms: after.as_millis() as u64 };
+        let late = |what, after: std::time::Duration| TransportError::TimedOut {
+            what,
+            after_ms: after.as_millis() as u64,
+        };
         let channel: Arc<dyn Channel> = timeout(limits.dial, transport.connect(address))
             .await
             .map_err(|_| late("connection", limits.dial))??
             .into();
-        let claims: Vec<DeviceClaim> = self.shared.engine.lock().claims(now_ms()).cloned().collect();
-        let identity = timeout(limits.handshake, introduce(&*channel, &self.device, &claims, pinned))
-            .await
-            .map_err(|_| late("handshake", limits.handshake))??;
+        let claims: Vec<DeviceClaim> = self
+            .shared
+            .engine
+            .lock()
+            .claims(now_ms())
+            .cloned()
+            .collect();
+        let identity = timeout(
+            limits.handshake,
+            introduce(&*channel, &self.device, &claims, pinned),
+        )
+        .await
+        .map_err(|_| late("handshake", limits.handshake))??;
         Ok((channel, identity))
     }
 }
@@ -81,7 +97,12 @@ async fn introduce(
     claims: &[DeviceClaim],
     pinned: Option<PublicKey>,
 ) -> Result<PeerIdentity, DialError> {
-    let side = Side { device, binding: *channel.binding().as_bytes(), nonce: rand::random(), versions: VERSIONS };
+    let side = Side {
+        device,
+        binding: *channel.binding().as_bytes(),
+        nonce: rand::random(),
+        versions: VERSIONS,
+    };
     let (waiting, hello) = Initiator::start(&side, pinned)?;
     let (proving, proof) = waiting.answered(&ask(channel, hello).await?, device, claims)?;
     Ok(proving.welcomed(&ask(channel, proof).await?)?)
@@ -93,6 +114,8 @@ async fn ask(channel: &dyn Channel, frame: Bytes) -> Result<Bytes, TransportErro
     let answer = response.next().await?.ok_or(TransportError::Truncated)?;
     match response.next().await? {
         None => Ok(answer),
-        Some(_) => Err(TransportError::Protocol { detail: "a handshake message of two frames" }),
+        Some(_) => Err(TransportError::Protocol {
+            detail: "a handshake message of two frames",
+        }),
     }
 }

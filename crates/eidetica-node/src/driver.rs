@@ -12,8 +12,8 @@ use std::{
 
 use eidetica_auth::{RequestId, SecretKey, SignedRequest};
 use eidetica_engine::{
-    Action, Command, CommandId, ConnectError, Facts, GrantOutcome, Input, Job, JobResult, LinkId, Record, Response,
-    TaskId,
+    Action, Command, CommandId, ConnectError, Facts, GrantOutcome, Input, Job, JobResult, LinkId,
+    Record, Response, TaskId,
 };
 use eidetica_entry::{Id, PublicKey};
 use eidetica_protocol::{Call, CloseReason, Failure, RequestRef, SyncClient, SyncConfig};
@@ -36,16 +36,31 @@ use crate::{
 
 /// The time that the pure machines are told: wall-clock milliseconds.
 pub(crate) fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_millis() as u64
 }
 
 /// What handles send.
 pub(crate) enum Event {
-    Command { id: CommandId, command: Command, deadline_ms: u64, reply: oneshot::Sender<Result<Response, NodeError>> },
+    Command {
+        id: CommandId,
+        command: Command,
+        deadline_ms: u64,
+        reply: oneshot::Sender<Result<Response, NodeError>>,
+    },
     Announce(Id),
-    StartServer { bind: String, reply: oneshot::Sender<Result<Vec<Address>, NodeError>> },
-    StopServer { reply: oneshot::Sender<Result<(), NodeError>> },
-    Shutdown { reply: oneshot::Sender<Result<(), NodeError>> },
+    StartServer {
+        bind: String,
+        reply: oneshot::Sender<Result<Vec<Address>, NodeError>>,
+    },
+    StopServer {
+        reply: oneshot::Sender<Result<(), NodeError>>,
+    },
+    Shutdown {
+        reply: oneshot::Sender<Result<(), NodeError>>,
+    },
 }
 
 /// What tasks send.
@@ -54,9 +69,22 @@ pub(crate) enum News {
     Finished(TaskId, LinkId, JobResult),
     Granted(RequestId, Result<GrantOutcome, String>),
     Seen(PublicKey),
-    Bootstrap { request: Box<SignedRequest>, facts: Facts, reply: BootstrapReply },
-    Status { request: RequestRef, device: PublicKey, facts: Facts, reply: BootstrapReply },
-    Cancel { request: RequestRef, device: PublicKey, reply: oneshot::Sender<()> },
+    Bootstrap {
+        request: Box<SignedRequest>,
+        facts: Facts,
+        reply: BootstrapReply,
+    },
+    Status {
+        request: RequestRef,
+        device: PublicKey,
+        facts: Facts,
+        reply: BootstrapReply,
+    },
+    Cancel {
+        request: RequestRef,
+        device: PublicKey,
+        reply: oneshot::Sender<()>,
+    },
 }
 
 /// The loop and what it holds.
@@ -99,8 +127,15 @@ impl Driver {
     ) -> Self {
         let pool = Arc::new(Pool::new(backend));
         let (sender, news) = mpsc::channel(limits::EVENTS);
-        let services = Arc::new(Services { pool: Arc::clone(&pool), news: sender, send: shared.limits.send });
-        let dialer = Arc::new(Dialer { shared: Arc::clone(&shared), device: Arc::clone(&device) });
+        let services = Arc::new(Services {
+            pool: Arc::clone(&pool),
+            news: sender,
+            send: shared.limits.send,
+        });
+        let dialer = Arc::new(Dialer {
+            shared: Arc::clone(&shared),
+            device: Arc::clone(&device),
+        });
         Self {
             _alive: Alive(Arc::clone(&shared)),
             shared,
@@ -156,16 +191,30 @@ impl Driver {
 
     async fn take_event(&mut self, event: Event) {
         match event {
-            Event::Command { id, command, deadline_ms, reply } => {
+            Event::Command {
+                id,
+                command,
+                deadline_ms,
+                reply,
+            } => {
                 self.waiting.insert(id, reply);
+                let claims = matches!(command, Command::PutClaim(_) | Command::RemoveClaim(_));
                 self.input(Input::Command(id, command, deadline_ms));
+                if claims {
+                    self.shared.claims.fetch_add(1, Ordering::AcqRel);
+                }
             }
             Event::Announce(database) => {
                 let peers = self.shared.engine.lock().peers_of(&database);
                 for peer in peers {
                     let id = CommandId(self.next.fetch_add(1, Ordering::Relaxed));
-                    let deadline_ms = now_ms().saturating_add(self.shared.limits.local.as_millis() as u64);
-                    self.input(Input::Command(id, Command::Queue(peer, database), deadline_ms));
+                    let deadline_ms =
+                        now_ms().saturating_add(self.shared.limits.local.as_millis() as u64);
+                    self.input(Input::Command(
+                        id,
+                        Command::Queue(peer, database),
+                        deadline_ms,
+                    ));
                 }
             }
             Event::StartServer { bind, reply } => {
@@ -199,17 +248,38 @@ impl Driver {
             }
             News::Granted(id, result) => self.input(Input::Granted(id, result)),
             News::Seen(peer) => self.input(Input::Seen(peer)),
-            News::Bootstrap { request, facts, reply } => {
-                let answer = self.shared.engine.lock().receive_bootstrap(&request, facts, now_ms());
+            News::Bootstrap {
+                request,
+                facts,
+                reply,
+            } => {
+                let answer = self
+                    .shared
+                    .engine
+                    .lock()
+                    .receive_bootstrap(&request, facts, now_ms());
                 // The request is remembered before the peer is told so.
                 self.carry_out().await?;
                 let _ = reply.send(answer);
             }
-            News::Status { request, device, facts, reply } => {
-                let answer = self.shared.engine.lock().request_status(&request, &device, facts);
+            News::Status {
+                request,
+                device,
+                facts,
+                reply,
+            } => {
+                let answer = self
+                    .shared
+                    .engine
+                    .lock()
+                    .request_status(&request, &device, facts);
                 let _ = reply.send(answer);
             }
-            News::Cancel { request, device, reply } => {
+            News::Cancel {
+                request,
+                device,
+                reply,
+            } => {
                 self.shared.engine.lock().cancel_request(&request, &device);
                 self.carry_out().await?;
                 let _ = reply.send(());
@@ -253,7 +323,9 @@ impl Driver {
         match timeout(self.shared.limits.persist, self.pool.persist(records)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(NodeError::Backend(error.to_string())),
-            Err(_) => Err(NodeError::Backend("records are not written in time".to_owned())),
+            Err(_) => Err(NodeError::Backend(
+                "records are not written in time".to_owned(),
+            )),
         }
     }
 
@@ -289,20 +361,18 @@ impl Driver {
         let (dialer, news) = (Arc::clone(&self.dialer), self.services.news.clone());
         let stopping = self.stopping.clone();
         self.tasks.spawn(async move {
-            let dialled = tokio::select! {
+            let link = tokio::select! {
                 () = stopping.cancelled() => return,
-                dialled = dialer.dial(&address, pinned) => dialled,
+                link = Link::dial(dialer, address, pinned) => link,
             };
-            let link = dialled.map(|(channel, identity)| {
-                Arc::new(Link::new(Arc::clone(&dialer), address, channel, identity))
-            });
-            let _ = news.send(News::Dialled(id, link)).await;
+            let _ = news.send(News::Dialled(id, link.map(Arc::new))).await;
         });
     }
 
     fn close(&mut self, id: LinkId) {
         if let Some(link) = self.links.remove(&id) {
-            self.tasks.spawn(async move { link.channel().close().await });
+            self.tasks
+                .spawn(async move { link.channel().close().await });
         }
     }
 
@@ -311,7 +381,10 @@ impl Driver {
         self.sessions.insert(task, (id, token.clone()));
         let link = self.links.get(&id).cloned();
         let (services, news) = (Arc::clone(&self.services), self.services.news.clone());
-        let stop = Stop { token, reason: CloseReason::Cancelled };
+        let stop = Stop {
+            token,
+            reason: CloseReason::Cancelled,
+        };
         self.tasks.spawn(async move {
             let is_sync = matches!(job, Job::Sync { .. });
             let running = async {
@@ -322,7 +395,9 @@ impl Driver {
             };
             // A panic is a bug; whoever waits shall learn of it now and not at the deadline.
             let result = AssertUnwindSafe(running).catch_unwind().await;
-            let result = result.unwrap_or_else(|_| failed(is_sync, Failure::Local("the session panicked".to_owned())));
+            let result = result.unwrap_or_else(|_| {
+                failed(is_sync, Failure::Local("the session panicked".to_owned()))
+            });
             let _ = news.send(News::Finished(task, id, result)).await;
         });
     }
@@ -339,12 +414,28 @@ impl Driver {
         }
         let mut listeners: Vec<Box<dyn Listener>> = Vec::new();
         for transport in transports {
-            let late = |_| TransportError::TimedOut { what: "listener", after_ms: self.shared.limits.dial.as_millis() as u64 };
-            listeners.push(timeout(self.shared.limits.dial, transport.listen(bind)).await.map_err(late)??);
+            let late = |_| TransportError::TimedOut {
+                what: "listener",
+                after_ms: self.shared.limits.dial.as_millis() as u64,
+            };
+            listeners.push(
+                timeout(self.shared.limits.dial, transport.listen(bind))
+                    .await
+                    .map_err(late)??,
+            );
         }
-        let server = Server::new(Arc::clone(&self.shared), Arc::clone(&self.device), Arc::clone(&self.services));
-        let addresses: Vec<Address> = listeners.iter().map(|listener| listener.address()).collect();
-        listeners.into_iter().for_each(|listener| server.start(listener));
+        let server = Server::new(
+            Arc::clone(&self.shared),
+            Arc::clone(&self.device),
+            Arc::clone(&self.services),
+        );
+        let addresses: Vec<Address> = listeners
+            .iter()
+            .map(|listener| listener.address())
+            .collect();
+        listeners
+            .into_iter()
+            .for_each(|listener| server.start(listener));
         self.shared.addresses.lock().clone_from(&addresses);
         self.server = Some(server);
         Ok(addresses)
@@ -386,9 +477,20 @@ impl Driver {
 async fn run_on(link: Arc<Link>, job: Job, services: &Arc<Services>, stop: &Stop) -> JobResult {
     let (wire, peer) = (Wire::of_link(Arc::clone(&link)), link.identity().device);
     let call = match job {
-        Job::Sync { database, common, create } => {
-            let config = SyncConfig { database, peer: link.identity().clone(), common, create };
-            return JobResult::Sync(Box::new(session::run(SyncClient::new(config), wire, peer, services, stop).await));
+        Job::Sync {
+            database,
+            common,
+            create,
+        } => {
+            let config = SyncConfig {
+                database,
+                peer: link.identity().clone(),
+                common,
+                create,
+            };
+            return JobResult::Sync(Box::new(
+                session::run(SyncClient::new(config), wire, peer, services, stop).await,
+            ));
         }
         Job::Discover => Call::discover(),
         Job::Bootstrap(request) => Call::bootstrap(&request),
@@ -399,5 +501,9 @@ async fn run_on(link: Arc<Link>, job: Job, services: &Arc<Services>, stop: &Stop
 }
 
 fn failed(is_sync: bool, failure: Failure) -> JobResult {
-    if is_sync { JobResult::Sync(Box::new(Err(failure))) } else { JobResult::Call(Err(failure)) }
+    if is_sync {
+        JobResult::Sync(Box::new(Err(failure)))
+    } else {
+        JobResult::Call(Err(failure))
+    }
 }

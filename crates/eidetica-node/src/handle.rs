@@ -13,8 +13,8 @@ use std::{
 
 use eidetica_auth::{DeviceClaim, RequestId, SignedRequest};
 use eidetica_engine::{
-    Command, CommandId, Cursor, Engine, EngineError, IncomingRequest, OutgoingRequest, PeerInfo, PeerStats,
-    PeerStatus, Response, Selection, Target,
+    Command, CommandId, Cursor, Engine, EngineError, IncomingRequest, OutgoingRequest, PeerInfo,
+    PeerStats, PeerStatus, Response, Selection, Target,
 };
 use eidetica_entry::{Id, PublicKey};
 use eidetica_protocol::{BootstrapAnswer, DatabaseInfo, Outcome};
@@ -36,13 +36,19 @@ pub(crate) struct Shared {
     pub(crate) transports: Mutex<Vec<Arc<dyn Transport>>>,
     /// Where the server listens; empty if it does not run.
     pub(crate) addresses: Mutex<Vec<Address>>,
+    /// Counts the changes of this node's claims.
+    pub(crate) claims: AtomicU64,
     pub(crate) stopped: AtomicBool,
     pub(crate) limits: NodeLimits,
 }
 
 impl Shared {
     pub(crate) fn transport(&self, scheme: Scheme) -> Option<Arc<dyn Transport>> {
-        self.transports.lock().iter().find(|transport| transport.scheme() == scheme).cloned()
+        self.transports
+            .lock()
+            .iter()
+            .find(|transport| transport.scheme() == scheme)
+            .cloned()
     }
 }
 
@@ -62,14 +68,19 @@ pub struct Pending<T> {
 }
 
 enum State<T> {
-    Waiting(oneshot::Receiver<Result<Response, NodeError>>, fn(Response) -> Option<T>),
+    Waiting(
+        oneshot::Receiver<Result<Response, NodeError>>,
+        fn(Response) -> Option<T>,
+    ),
     Direct(oneshot::Receiver<Result<T, NodeError>>),
     Failed(Option<NodeError>),
 }
 
 impl<T> Pending<T> {
     fn failed(error: NodeError) -> Self {
-        Self { state: State::Failed(Some(error)) }
+        Self {
+            state: State::Failed(Some(error)),
+        }
     }
 
     /// Blocks this thread until the result is there. Works inside a tokio runtime as well as outside, where it keeps
@@ -91,11 +102,14 @@ impl<T> Future for Pending<T> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut self.state {
             State::Waiting(receiver, pick) => {
-                let reply = std::task::ready!(Pin::new(receiver).poll(cx)).unwrap_or(Err(NodeError::Stopped));
+                let reply = std::task::ready!(Pin::new(receiver).poll(cx))
+                    .unwrap_or(Err(NodeError::Stopped));
                 // A reply of another kind would be the engine's fault; there is nothing to hand out.
                 Poll::Ready(reply.and_then(|response| pick(response).ok_or(NodeError::Stopped)))
             }
-            State::Direct(receiver) => Pin::new(receiver).poll(cx).map(|reply| reply.unwrap_or(Err(NodeError::Stopped))),
+            State::Direct(receiver) => Pin::new(receiver)
+                .poll(cx)
+                .map(|reply| reply.unwrap_or(Err(NodeError::Stopped))),
             State::Failed(error) => Poll::Ready(Err(error.take().unwrap_or(NodeError::Stopped))),
         }
     }
@@ -122,7 +136,10 @@ impl SyncReport {
     /// # Errors
     /// That error.
     pub fn check(&self) -> Result<(), EngineError> {
-        let failed = self.databases.iter().find_map(|(_, result)| result.as_ref().err());
+        let failed = self
+            .databases
+            .iter()
+            .find_map(|(_, result)| result.as_ref().err());
         failed.map_or(Ok(()), |error| Err(error.clone()))
     }
 }
@@ -292,7 +309,15 @@ impl NodeHandle {
             Response::Synced(peer, databases) => Some(SyncReport { peer, databases }),
             _ => None,
         };
-        self.command(Command::Sync { target, databases, create }, self.shared.limits.sync, pick)
+        self.command(
+            Command::Sync {
+                target,
+                databases,
+                create,
+            },
+            self.shared.limits.sync,
+            pick,
+        )
     }
 
     /// Syncs in the background, with retries, until it succeeds once; survives a restart.
@@ -342,7 +367,11 @@ impl NodeHandle {
     /// The peer was not reached, or did not answer.
     pub fn discover(&self, target: Target) -> Pending<Discovery> {
         let pick = |response| match response {
-            Response::Databases(peer, databases, more) => Some(Discovery { peer, databases, more }),
+            Response::Databases(peer, databases, more) => Some(Discovery {
+                peer,
+                databases,
+                more,
+            }),
             _ => None,
         };
         self.command(Command::Discover(target), self.shared.limits.call, pick)
@@ -355,7 +384,10 @@ impl NodeHandle {
     /// # Errors
     /// The peer was not reached, or did not answer.
     pub fn bootstrap(&self, target: Target, request: SignedRequest) -> Pending<Bootstrap> {
-        let command = Command::Bootstrap { target, request: Box::new(request) };
+        let command = Command::Bootstrap {
+            target,
+            request: Box::new(request),
+        };
         self.command(command, self.shared.limits.call, bootstrap)
     }
 
@@ -377,12 +409,22 @@ impl NodeHandle {
 
     /// The bootstrap requests of others, pending and decided.
     pub fn incoming_requests(&self) -> Vec<IncomingRequest> {
-        self.shared.engine.lock().incoming_requests().cloned().collect()
+        self.shared
+            .engine
+            .lock()
+            .incoming_requests()
+            .cloned()
+            .collect()
     }
 
     /// The bootstrap requests of this node.
     pub fn outgoing_requests(&self) -> Vec<OutgoingRequest> {
-        self.shared.engine.lock().outgoing_requests().cloned().collect()
+        self.shared
+            .engine
+            .lock()
+            .outgoing_requests()
+            .cloned()
+            .collect()
     }
 
     /// Grants another's request with this administrator's key, which must be unlocked. Again: the same result.
@@ -419,7 +461,12 @@ impl NodeHandle {
 
     /// The claims that this node shows to peers now.
     pub fn claims(&self) -> Vec<DeviceClaim> {
-        self.shared.engine.lock().claims(now_ms()).cloned().collect()
+        self.shared
+            .engine
+            .lock()
+            .claims(now_ms())
+            .cloned()
+            .collect()
     }
 
     // Ends.
@@ -438,7 +485,9 @@ impl NodeHandle {
     /// What was to be written could not be.
     pub fn shutdown(&self) -> Pending<()> {
         if self.is_stopped() {
-            return Pending { state: State::Direct(ready(Ok(()))) };
+            return Pending {
+                state: State::Direct(ready(Ok(()))),
+            };
         }
         self.direct(|reply| Event::Shutdown { reply })
     }
@@ -452,20 +501,37 @@ impl NodeHandle {
         self.command(command, self.shared.limits.local, done)
     }
 
-    fn command<T>(&self, command: Command, deadline: Duration, pick: fn(Response) -> Option<T>) -> Pending<T> {
+    fn command<T>(
+        &self,
+        command: Command,
+        deadline: Duration,
+        pick: fn(Response) -> Option<T>,
+    ) -> Pending<T> {
         let id = CommandId(self.next.fetch_add(1, Ordering::Relaxed));
         let deadline_ms = now_ms().saturating_add(deadline.as_millis() as u64);
         let (reply, receiver) = oneshot::channel();
-        match self.events.try_send(Event::Command { id, command, deadline_ms, reply }) {
-            Ok(()) => Pending { state: State::Waiting(receiver, pick) },
+        match self.events.try_send(Event::Command {
+            id,
+            command,
+            deadline_ms,
+            reply,
+        }) {
+            Ok(()) => Pending {
+                state: State::Waiting(receiver, pick),
+            },
             Err(error) => Pending::failed(lost(&error)),
         }
     }
 
-    fn direct<T>(&self, event: impl FnOnce(oneshot::Sender<Result<T, NodeError>>) -> Event) -> Pending<T> {
+    fn direct<T>(
+        &self,
+        event: impl FnOnce(oneshot::Sender<Result<T, NodeError>>) -> Event,
+    ) -> Pending<T> {
         let (reply, receiver) = oneshot::channel();
         match self.events.try_send(event(reply)) {
-            Ok(()) => Pending { state: State::Direct(receiver) },
+            Ok(()) => Pending {
+                state: State::Direct(receiver),
+            },
             Err(error) => Pending::failed(lost(&error)),
         }
     }
@@ -487,6 +553,8 @@ fn lost(error: &mpsc::error::TrySendError<Event>) -> NodeError {
 
 impl std::fmt::Debug for NodeHandle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("NodeHandle").field("addresses", &self.server_addresses()).finish_non_exhaustive()
+        f.debug_struct("NodeHandle")
+            .field("addresses", &self.server_addresses())
+            .finish_non_exhaustive()
     }
 }

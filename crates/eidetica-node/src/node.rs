@@ -41,22 +41,47 @@ impl Node {
     /// # Errors
     /// The records cannot be read, or the system gives no thread.
     pub fn start(config: NodeConfig) -> Result<NodeHandle, NodeError> {
-        let NodeConfig { device, backend, transports, limits } = config;
-        let records = backend.load().map_err(|error| NodeError::Backend(error.to_string()))?;
-        let records = records.iter().map(|(key, value)| (key.as_str(), value.as_ref()));
-        let engine_config = EngineConfig { device: device.public(), seed: rand::random() };
+        let NodeConfig {
+            device,
+            backend,
+            transports,
+            limits,
+        } = config;
+        let records = backend
+            .load()
+            .map_err(|error| NodeError::Backend(error.to_string()))?;
+        let records = records
+            .iter()
+            .map(|(key, value)| (key.as_str(), value.as_ref()));
+        let engine_config = EngineConfig {
+            device: device.public(),
+            seed: rand::random(),
+        };
         let engine = Engine::restore(engine_config, records, now_ms())?;
         let shared = Arc::new(Shared {
             engine: Mutex::new(engine),
             transports: Mutex::default(),
             addresses: Mutex::default(),
+            claims: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
             limits,
         });
         let (events, commands) = mpsc::channel(limits::EVENTS);
-        let handle = NodeHandle { shared: Arc::clone(&shared), events, next: Arc::new(AtomicU64::new(0)) };
-        transports.into_iter().for_each(|transport| handle.enable(transport));
-        let driver = Driver::new(shared, Arc::new(device), backend, commands, Arc::clone(&handle.next));
+        let handle = NodeHandle {
+            shared: Arc::clone(&shared),
+            events,
+            next: Arc::new(AtomicU64::new(0)),
+        };
+        transports
+            .into_iter()
+            .for_each(|transport| handle.enable(transport));
+        let driver = Driver::new(
+            shared,
+            Arc::new(device),
+            backend,
+            commands,
+            Arc::clone(&handle.next),
+        );
         let start = |error: std::io::Error| NodeError::Start(error.to_string());
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)

@@ -37,23 +37,36 @@ impl Pool {
 
     /// What is known about the key of a bootstrap request.
     pub(crate) async fn facts(&self, database: Id, key: PublicKey) -> Result<Facts, Unavailable> {
-        self.call(move |backend| backend.facts(&database, &key)).await
+        self.call(move |backend| backend.facts(&database, &key))
+            .await
     }
 
     /// Commits a grant.
-    pub(crate) async fn grant(&self, request: Box<SignedRequest>, by: PublicKey) -> Result<GrantOutcome, String> {
-        let granted = self.call(move |backend| Ok(backend.grant(&request, &by))).await;
+    pub(crate) async fn grant(
+        &self,
+        request: Box<SignedRequest>,
+        by: PublicKey,
+    ) -> Result<GrantOutcome, String> {
+        let granted = self
+            .call(move |backend| Ok(backend.grant(&request, &by)))
+            .await;
         granted.unwrap_or_else(|error| Err(error.to_string()))
     }
 
     /// Writes records; not behind anybody's queries.
     pub(crate) async fn persist(&self, records: Vec<Record>) -> Result<(), Unavailable> {
         let backend = Arc::clone(&self.backend);
-        run(move || backend.persist(&records)).await.and_then(|result| result)
+        run(move || backend.persist(&records))
+            .await
+            .and_then(|result| result)
     }
 
     /// Ingests after whatever came before for the same database.
-    pub(crate) async fn ingest(&self, batch: IngestBatch, from: PublicKey) -> Result<IngestReport, IngestError> {
+    pub(crate) async fn ingest(
+        &self,
+        batch: IngestBatch,
+        from: PublicKey,
+    ) -> Result<IngestReport, IngestError> {
         let database = batch.database;
         let queue = Arc::clone(self.queues.lock().entry(database).or_default());
         let turn = queue.lock().await;
@@ -65,7 +78,10 @@ impl Pool {
         drop(turn);
         drop(queue);
         let mut queues = self.queues.lock();
-        if queues.get(&database).is_some_and(|queue| Arc::strong_count(queue) == 1) {
+        if queues
+            .get(&database)
+            .is_some_and(|queue| Arc::strong_count(queue) == 1)
+        {
             queues.remove(&database);
         }
         drop(queues);
@@ -83,8 +99,12 @@ impl Pool {
 }
 
 /// Runs on a blocking thread. A panic there is a failure of this one call.
-async fn run<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) -> Result<T, Unavailable> {
-    tokio::task::spawn_blocking(call).await.map_err(|error| Unavailable(format!("a call failed: {error}")))
+async fn run<T: Send + 'static>(
+    call: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Unavailable> {
+    tokio::task::spawn_blocking(call)
+        .await
+        .map_err(|error| Unavailable(format!("a call failed: {error}")))
 }
 
 fn answer(backend: &dyn Backend, query: Query) -> Result<Answer, Unavailable> {
@@ -92,12 +112,19 @@ fn answer(backend: &dyn Backend, query: Query) -> Result<Answer, Unavailable> {
         Query::CanRead { database, keys } => Answer::Access(backend.can_read(&database, &keys)?),
         Query::Tips { database } => Answer::Tips(backend.tips(&database)?),
         Query::Known { database, ids } => Answer::Known(backend.known(&database, &ids)?),
-        Query::Ancestors { database, of, stop, generations, limit } => {
-            Answer::Headers(backend.ancestors(&database, &of, &stop, generations, limit)?)
-        }
-        Query::Difference { database, not, cursor, budget_bytes } => {
-            Answer::Packs(backend.difference(&database, &not, cursor.as_ref(), budget_bytes)?)
-        }
+        Query::Ancestors {
+            database,
+            of,
+            stop,
+            generations,
+            limit,
+        } => Answer::Headers(backend.ancestors(&database, &of, &stop, generations, limit)?),
+        Query::Difference {
+            database,
+            not,
+            cursor,
+            budget_bytes,
+        } => Answer::Packs(backend.difference(&database, &not, cursor.as_ref(), budget_bytes)?),
         Query::Discover { keys } => Answer::Databases(backend.discover(&keys)?),
         // These are the engine's to answer, with the facts of the databases: `session::Services`.
         Query::Bootstrap { .. } | Query::Status { .. } | Query::Cancel { .. } => {

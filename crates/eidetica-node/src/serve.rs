@@ -51,7 +51,11 @@ enum Refused {
 }
 
 impl Server {
-    pub(crate) fn new(shared: Arc<Shared>, device: Arc<SecretKey>, services: Arc<Services>) -> Arc<Self> {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        device: Arc<SecretKey>,
+        services: Arc<Services>,
+    ) -> Arc<Self> {
         let limits = shared.limits;
         Arc::new(Self {
             shared,
@@ -62,7 +66,10 @@ impl Server {
             requests: Slots::new(limits.requests, limits.requests_for_known),
             by_device: Mutex::default(),
             closing: CancellationToken::new(),
-            stop: Stop { token: CancellationToken::new(), reason: CloseReason::Shutdown },
+            stop: Stop {
+                token: CancellationToken::new(),
+                reason: CloseReason::Shutdown,
+            },
             tasks: TaskTracker::new(),
         })
     }
@@ -76,7 +83,10 @@ impl Server {
     pub(crate) async fn shutdown(&self) {
         self.closing.cancel();
         self.tasks.close();
-        if timeout(self.shared.limits.shutdown, self.tasks.wait()).await.is_err() {
+        if timeout(self.shared.limits.shutdown, self.tasks.wait())
+            .await
+            .is_err()
+        {
             self.stop.token.cancel();
             self.tasks.wait().await;
         }
@@ -107,7 +117,9 @@ impl Server {
         drop(slot);
         let identity = match identified {
             Ok(Ok(identity)) => identity,
-            Ok(Err(error)) => return tracing::debug!(remote = channel.remote(), %error, "a handshake failed"),
+            Ok(Err(error)) => {
+                return tracing::debug!(remote = channel.remote(), %error, "a handshake failed");
+            }
             Err(_) => return,
         };
         let device = identity.device;
@@ -119,7 +131,8 @@ impl Server {
             return;
         }
         let replaced = self.enter(device);
-        self.answer_requests(&mut *channel, identity, &replaced).await;
+        self.answer_requests(&mut *channel, identity, &replaced)
+            .await;
         self.leave(&device, &replaced);
     }
 
@@ -177,7 +190,9 @@ impl Server {
             if !self.shared.engine.lock().admits(&identity.device) {
                 return;
             }
-            let Some(slot) = self.requests.take(self.knows(&identity.device)) else { continue };
+            let Some(slot) = self.requests.take(self.knows(&identity.device)) else {
+                continue;
+            };
             let (server, identity) = (Arc::clone(self), identity.clone());
             self.tasks.spawn(async move {
                 server.answer(identity, request, response).await;
@@ -187,9 +202,18 @@ impl Server {
     }
 
     async fn answer(&self, identity: PeerIdentity, request: FrameStream, response: FrameSink) {
-        let claims: Vec<DeviceClaim> = self.shared.engine.lock().claims(now_ms()).cloned().collect();
+        let claims: Vec<DeviceClaim> = self
+            .shared
+            .engine
+            .lock()
+            .claims(now_ms())
+            .cloned()
+            .collect();
         let device = identity.device;
-        let responder = Responder::new(ResponderConfig { peer: identity.proven, claims });
+        let responder = Responder::new(ResponderConfig {
+            peer: identity.proven,
+            claims,
+        });
         let wire = Wire::of_request(request, response);
         match session::run(responder, wire, device, &self.services, &self.stop).await {
             Ok(served) => tracing::debug!(%device, ?served, "answered"),
@@ -200,31 +224,50 @@ impl Server {
     /// The identity handshake, from the accepting side.
     async fn identify(&self, channel: &mut dyn ServerChannel) -> Result<PeerIdentity, Refused> {
         let binding = *channel.binding().as_bytes();
-        let side = Side { device: &self.device, binding, nonce: rand::random(), versions: VERSIONS };
+        let side = Side {
+            device: &self.device,
+            binding,
+            nonce: rand::random(),
+            versions: VERSIONS,
+        };
         let (hello, reply) = one_frame(channel).await?;
         let acceptor = respond(reply, Acceptor::hello(&side, &hello)).await?;
         let (proof, reply) = one_frame(channel).await?;
         let admits = |identity: &PeerIdentity| self.shared.engine.lock().admits(&identity.device);
-        let proven = acceptor.proof(&proof).and_then(|(identity, welcome)| match admits(&identity) {
-            true => Ok((identity, welcome)),
-            false => Err(HandshakeError::Refused(eidetica_protocol::Refusal::IDENTITY)),
-        });
+        let proven =
+            acceptor
+                .proof(&proof)
+                .and_then(|(identity, welcome)| match admits(&identity) {
+                    true => Ok((identity, welcome)),
+                    false => Err(HandshakeError::Refused(
+                        eidetica_protocol::Refusal::IDENTITY,
+                    )),
+                });
         respond(reply, proven).await
     }
 }
 
 /// The one frame of the next request.
 async fn one_frame(channel: &mut dyn ServerChannel) -> Result<(Bytes, FrameSink), Refused> {
-    let (mut request, response) = channel.next_request().await.ok_or(TransportError::PeerGone)?;
+    let (mut request, response) = channel
+        .next_request()
+        .await
+        .ok_or(TransportError::PeerGone)?;
     let frame = request.next().await?.ok_or(TransportError::Truncated)?;
     match request.next().await? {
         None => Ok((frame, response)),
-        Some(_) => Err(TransportError::Protocol { detail: "a handshake message of two frames" }.into()),
+        Some(_) => Err(TransportError::Protocol {
+            detail: "a handshake message of two frames",
+        }
+        .into()),
     }
 }
 
 /// Sends what a step of the handshake answers, or that it is refused.
-async fn respond<T>(mut response: FrameSink, step: Result<(T, Bytes), HandshakeError>) -> Result<T, Refused> {
+async fn respond<T>(
+    mut response: FrameSink,
+    step: Result<(T, Bytes), HandshakeError>,
+) -> Result<T, Refused> {
     let (result, frame) = match step {
         Ok((next, frame)) => (Ok(next), frame),
         Err(error) => {

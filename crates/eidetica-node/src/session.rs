@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use eidetica_entry::PublicKey;
 use eidetica_protocol::{
-    Answer, BootstrapAnswer, Call, CallReply, CloseReason, Failure, Input, Outcome, Output, Query, Responder, Served,
-    SyncClient, Unavailable,
+    Answer, BootstrapAnswer, Call, CallReply, CloseReason, Failure, Input, Outcome, Output, Query,
+    Responder, Served, SyncClient, Unavailable,
 };
 use futures::{FutureExt, channel::oneshot, future::BoxFuture};
 use tokio::{
@@ -67,21 +67,42 @@ impl Services {
             Query::Bootstrap { request } => {
                 let asked = request.request();
                 let facts = self.pool.facts(asked.database, asked.key).await?;
-                self.ask(|reply| News::Bootstrap { request, facts, reply }).await.map(Answer::Bootstrap)
+                self.ask(|reply| News::Bootstrap {
+                    request,
+                    facts,
+                    reply,
+                })
+                .await
+                .map(Answer::Bootstrap)
             }
             Query::Status { request, device } => {
                 let facts = self.pool.facts(request.database, request.key).await?;
-                self.ask(|reply| News::Status { request, device, facts, reply }).await.map(Answer::Bootstrap)
+                self.ask(|reply| News::Status {
+                    request,
+                    device,
+                    facts,
+                    reply,
+                })
+                .await
+                .map(Answer::Bootstrap)
             }
             Query::Cancel { request, device } => {
-                self.ask(|reply| News::Cancel { request, device, reply }).await?;
+                self.ask(|reply| News::Cancel {
+                    request,
+                    device,
+                    reply,
+                })
+                .await?;
                 Ok(Answer::Cancelled)
             }
             query => self.pool.query(query).await,
         }
     }
 
-    async fn ask<T>(&self, news: impl FnOnce(oneshot::Sender<T>) -> News) -> Result<T, Unavailable> {
+    async fn ask<T>(
+        &self,
+        news: impl FnOnce(oneshot::Sender<T>) -> News,
+    ) -> Result<T, Unavailable> {
         let stopped = || Unavailable("the node has stopped".to_owned());
         let (reply, receiver) = oneshot::channel();
         self.news.send(news(reply)).await.map_err(|_| stopped())?;
@@ -143,7 +164,9 @@ pub(crate) async fn run<M: Machine>(
             }
             Output::Ingest(id, batch) => {
                 let pool = Arc::clone(&services.pool);
-                ingest = Some(async move { Input::Ingested(id, pool.ingest(batch, peer).await) }.boxed());
+                ingest = Some(
+                    async move { Input::Ingested(id, pool.ingest(batch, peer).await) }.boxed(),
+                );
                 continue;
             }
             Output::Event(_) => continue,
@@ -173,7 +196,9 @@ pub(crate) async fn run<M: Machine>(
 
 /// The result of what runs, which is then nothing; for ever pending while nothing runs.
 async fn due(running: &mut Option<BoxFuture<'static, Input>>) -> Input {
-    let Some(future) = running else { return std::future::pending().await };
+    let Some(future) = running else {
+        return std::future::pending().await;
+    };
     let input = future.await;
     *running = None;
     input
@@ -182,7 +207,10 @@ async fn due(running: &mut Option<BoxFuture<'static, Input>>) -> Input {
 /// Waits until a time of the wall clock.
 pub(crate) async fn until(at_ms: Option<u64>) {
     match at_ms {
-        Some(at_ms) => sleep_until(Instant::now() + Duration::from_millis(at_ms.saturating_sub(now_ms()))).await,
+        Some(at_ms) => {
+            sleep_until(Instant::now() + Duration::from_millis(at_ms.saturating_sub(now_ms())))
+                .await
+        }
         None => std::future::pending().await,
     }
 }

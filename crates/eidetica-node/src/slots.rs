@@ -21,7 +21,11 @@ struct Taken {
 impl Slots {
     /// `total` places, of which `reserved` are for known peers only.
     pub(crate) fn new(total: usize, reserved: usize) -> Arc<Self> {
-        Arc::new(Self { total, strangers: total.saturating_sub(reserved), taken: Mutex::default() })
+        Arc::new(Self {
+            total,
+            strangers: total.saturating_sub(reserved),
+            taken: Mutex::default(),
+        })
     }
 
     /// A place, if there is one.
@@ -32,7 +36,10 @@ impl Slots {
         }
         taken.all += 1;
         taken.strangers += usize::from(!known);
-        Some(Slot { slots: Arc::clone(self), known })
+        Some(Slot {
+            slots: Arc::clone(self),
+            known,
+        })
     }
 }
 

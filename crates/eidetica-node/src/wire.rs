@@ -32,35 +32,51 @@ struct Opening {
 impl Wire {
     /// For sessions that ask.
     pub(crate) fn of_link(link: Arc<Link>) -> Self {
-        Self { link: Some(link), ..Self::default() }
+        Self {
+            link: Some(link),
+            ..Self::default()
+        }
     }
 
     /// For a session that answers.
     pub(crate) fn of_request(request: FrameStream, response: FrameSink) -> Self {
-        Self { sink: Some(response), frames: Some(request), ..Self::default() }
+        Self {
+            sink: Some(response),
+            frames: Some(request),
+            ..Self::default()
+        }
     }
 
     /// Begins a request, in place of the one before.
     pub(crate) fn open(&mut self) {
         let Some(link) = &self.link else { return };
         let (sink, body) = pipe();
-        let channel = link.channel();
-        let asked = Arc::clone(&channel);
-        let response = async move { asked.request(body.into()).await }.boxed();
+        let (channel, asked) = (link.channel(), Arc::clone(link));
+        let response = async move { asked.current().await?.request(body.into()).await }.boxed();
         (self.sink, self.frames, self.failed) = (Some(sink), None, None);
-        self.opening = Some(Opening { channel, response, sent: Vec::new(), ended: false, again: false });
+        self.opening = Some(Opening {
+            channel,
+            response,
+            sent: Vec::new(),
+            ended: false,
+            again: false,
+        });
     }
 
     /// Sends a frame, with back-pressure. False when nobody reads any more; what the peer said may still be there.
     pub(crate) async fn send(&mut self, frame: Bytes) -> bool {
-        let Some(sink) = &mut self.sink else { return false };
+        let Some(sink) = &mut self.sink else {
+            return false;
+        };
         if let Some(opening) = self.opening.as_mut().filter(|opening| !opening.again) {
             opening.sent.push(frame.clone());
         }
         let failed = {
             let mut sending = pin!(sink.send(frame));
             loop {
-                let Some(opening) = &mut self.opening else { return sending.await.is_ok() };
+                let Some(opening) = &mut self.opening else {
+                    return sending.await.is_ok();
+                };
                 tokio::select! {
                     biased;
                     response = &mut opening.response => match response {
@@ -98,7 +114,9 @@ impl Wire {
         if let Some(error) = self.failed.take() {
             return Err(error);
         }
-        let Some(frames) = &mut self.frames else { return std::future::pending().await };
+        let Some(frames) = &mut self.frames else {
+            return std::future::pending().await;
+        };
         let frame = frames.next().await;
         if !matches!(frame, Ok(Some(_))) {
             self.frames = None;
@@ -109,8 +127,13 @@ impl Wire {
     /// After a failed opening: if the channel is gone, makes another one and the same request again, once; requests
     /// may be made twice. Else false, and the link is not to be used any more.
     fn open_again(&mut self, error: TransportError) -> bool {
-        let (Some(opening), Some(link)) = (self.opening.take(), &self.link) else { return false };
-        let stale = matches!(error, TransportError::UnknownChannel | TransportError::PeerGone);
+        let (Some(opening), Some(link)) = (self.opening.take(), &self.link) else {
+            return false;
+        };
+        let stale = matches!(
+            error,
+            TransportError::UnknownChannel | TransportError::PeerGone
+        );
         if !stale || opening.again {
             if error != TransportError::Busy {
                 link.mark_broken();
@@ -118,14 +141,29 @@ impl Wire {
             (self.sink, self.failed) = (None, Some(error));
             return false;
         }
-        let Opening { channel: stale, sent, ended, .. } = opening;
+        let Opening {
+            channel: stale,
+            sent,
+            ended,
+            ..
+        } = opening;
         let (sink, body) = pipe();
         let sent = stream::iter(sent).map(Ok);
-        let body = if ended { FrameStream::new(sent) } else { FrameStream::new(sent.chain(body)) };
+        let body = if ended {
+            FrameStream::new(sent)
+        } else {
+            FrameStream::new(sent.chain(body))
+        };
         let (link, forgotten) = (Arc::clone(link), Arc::clone(&stale));
         let response = async move { link.reopen(&forgotten).await?.request(body).await }.boxed();
         self.sink = (!ended).then_some(sink);
-        self.opening = Some(Opening { channel: stale, response, sent: Vec::new(), ended, again: true });
+        self.opening = Some(Opening {
+            channel: stale,
+            response,
+            sent: Vec::new(),
+            ended,
+            again: true,
+        });
         true
     }
 }

@@ -16,7 +16,9 @@ async fn main() {
     let transport = HttpTransport::new().unwrap();
     let mut listener = transport.listen("127.0.0.1:0").await.unwrap();
     let address = listener.address();
-    let (client, server) = try_join(transport.connect(&address), listener.accept()).await.unwrap();
+    let (client, server) = try_join(transport.connect(&address), listener.accept())
+        .await
+        .unwrap();
     let mut server = server;
     server.mark_proven();
     for len in [1 << 20, 64 << 10, 4 << 10] {
@@ -49,13 +51,22 @@ async fn main() {
         let download = begun.elapsed();
 
         let rate = |time: std::time::Duration| (FRAMES * len) as f64 / time.as_secs_f64() / 1e6;
-        println!("frames of {len} bytes: up {:.0} MB/s, down {:.0} MB/s", rate(upload), rate(download));
+        println!(
+            "frames of {len} bytes: up {:.0} MB/s, down {:.0} MB/s",
+            rate(upload),
+            rate(download)
+        );
     }
     let begun = Instant::now();
     let asks = 2_000;
     for _ in 0..asks {
         let ask = async {
-            let mut response = client.request(eidetica_transport::FrameStream::of([Bytes::from_static(b"?")])).await.unwrap();
+            let mut response = client
+                .request(eidetica_transport::FrameStream::of([Bytes::from_static(
+                    b"?",
+                )]))
+                .await
+                .unwrap();
             while response.next().await.unwrap().is_some() {}
         };
         let answer = async {
@@ -67,5 +78,8 @@ async fn main() {
         };
         join(ask, answer).await;
     }
-    println!("one request after another: {:.0} /s", f64::from(asks) / begun.elapsed().as_secs_f64());
+    println!(
+        "one request after another: {:.0} /s",
+        f64::from(asks) / begun.elapsed().as_secs_f64()
+    );
 }

@@ -35,7 +35,10 @@ pub(crate) struct Arrivals {
 }
 
 impl Arrivals {
-    pub(crate) fn new<E>(body: impl Stream<Item = Result<Bytes, E>> + Send + 'static, idle: Duration) -> Self {
+    pub(crate) fn new<E>(
+        body: impl Stream<Item = Result<Bytes, E>> + Send + 'static,
+        idle: Duration,
+    ) -> Self {
         Self {
             body: body.map(|piece| piece.map_err(drop)).boxed(),
             buffer: BytesMut::new(),
@@ -68,13 +71,18 @@ impl Arrivals {
                 return Poll::Ready(Err(TransportError::Truncated));
             }
             match self.body.poll_next_unpin(cx) {
-                Poll::Ready(Some(Ok(bytes))) if self.buffer.is_empty() => self.buffer = BytesMut::from(bytes),
+                Poll::Ready(Some(Ok(bytes))) if self.buffer.is_empty() => {
+                    self.buffer = BytesMut::from(bytes)
+                }
                 Poll::Ready(Some(Ok(bytes))) => self.buffer.extend_from_slice(&bytes),
                 Poll::Ready(_) => self.ended = true,
                 Poll::Pending => {
                     ready!(self.poll_deadline(cx));
                     let after_ms = self.idle.as_millis() as u64;
-                    return Poll::Ready(Err(TransportError::TimedOut { what: "data", after_ms }));
+                    return Poll::Ready(Err(TransportError::TimedOut {
+                        what: "data",
+                        after_ms,
+                    }));
                 }
             }
         }
@@ -126,13 +134,19 @@ pub(crate) struct Budget {
 
 impl Budget {
     pub(crate) fn new(limit: usize) -> Arc<Self> {
-        Arc::new(Self { used: AtomicUsize::new(0), limit })
+        Arc::new(Self {
+            used: AtomicUsize::new(0),
+            limit,
+        })
     }
 
     /// Takes `amount` more for `share`; false if there is not so much left.
     fn grow(self: &Arc<Self>, share: &mut Share, amount: usize) -> bool {
         let take = |used: usize| used.checked_add(amount).filter(|sum| *sum <= self.limit);
-        let taken = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok();
+        let taken = self
+            .used
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
+            .is_ok();
         share.amount += if taken { amount } else { 0 };
         taken
     }
@@ -146,7 +160,9 @@ struct Share {
 
 impl Share {
     fn release(&mut self) {
-        self.budget.used.fetch_sub(std::mem::take(&mut self.amount), Ordering::Relaxed);
+        self.budget
+            .used
+            .fetch_sub(std::mem::take(&mut self.amount), Ordering::Relaxed);
     }
 }
 
@@ -177,9 +193,25 @@ pub(crate) struct Opened {
 pub(crate) type Guard = Arc<dyn Send + Sync>;
 
 impl Opened {
-    pub(crate) fn new(arrivals: Arrivals, opener: Opener, budget: &Arc<Budget>, limit: FrameLimit) -> Self {
-        let share = Share { budget: Arc::clone(budget), amount: 0 };
-        Self { arrivals: Some(arrivals), opener, partial: BytesMut::new(), share, limit, rest: None, _guard: None }
+    pub(crate) fn new(
+        arrivals: Arrivals,
+        opener: Opener,
+        budget: &Arc<Budget>,
+        limit: FrameLimit,
+    ) -> Self {
+        let share = Share {
+            budget: Arc::clone(budget),
+            amount: 0,
+        };
+        Self {
+            arrivals: Some(arrivals),
+            opener,
+            partial: BytesMut::new(),
+            share,
+            limit,
+            rest: None,
+            _guard: None,
+        }
     }
 
     /// Leaves what is not read there when dropped, and keeps `guard` until then.
@@ -194,14 +226,20 @@ impl Opened {
         let len = self.partial.len() + part.len();
         let limit = (self.limit)().min(transport_limits::FRAME);
         if len > limit {
-            return Err(TransportError::FrameTooLong { len, limit, by: Blame::Peer });
+            return Err(TransportError::FrameTooLong {
+                len,
+                limit,
+                by: Blame::Peer,
+            });
         }
         if kind == Kind::Last && self.partial.is_empty() {
             return Ok(Some(part));
         }
         // A frame that goes on has a full part, or parts could be made that cost more than they carry.
         if kind == Kind::More && part.len() != CHUNK_DATA {
-            return Err(TransportError::Protocol { detail: "a part of a frame that is not full" });
+            return Err(TransportError::Protocol {
+                detail: "a part of a frame that is not full",
+            });
         }
         let budget = Arc::clone(&self.share.budget);
         if !budget.grow(&mut self.share, part.len()) {
@@ -217,7 +255,9 @@ impl Opened {
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, TransportError>> {
         loop {
-            let Some(arrivals) = &mut self.arrivals else { return Poll::Ready(Ok(None)) };
+            let Some(arrivals) = &mut self.arrivals else {
+                return Poll::Ready(Ok(None));
+            };
             let chunk = ready!(arrivals.poll_piece(cx, record::split_chunk))?;
             let (kind, part) = self.opener.open(&chunk)?;
             match kind {
@@ -238,7 +278,9 @@ impl Opened {
 
     /// Gives the body up.
     fn leave(&mut self) {
-        let Some(arrivals) = self.arrivals.take() else { return };
+        let Some(arrivals) = self.arrivals.take() else {
+            return;
+        };
         match &self.rest {
             Some(rest) => *rest.lock() = Some(arrivals),
             // A client reads the body's own end, so that its connection can be used again.
@@ -348,7 +390,11 @@ where
             };
             if frame.len() > transport_limits::FRAME {
                 let (len, limit) = (frame.len(), transport_limits::FRAME);
-                return Poll::Ready(Some(Err(TransportError::FrameTooLong { len, limit, by: Blame::Caller })));
+                return Poll::Ready(Some(Err(TransportError::FrameTooLong {
+                    len,
+                    limit,
+                    by: Blame::Caller,
+                })));
             }
             if !self.sealer.seal_frame(&mut frame, &mut out)? {
                 self.current = Some(frame);
@@ -358,7 +404,10 @@ where
         Poll::Ready(Some(Ok(out.freeze())))
     }
 
-    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, TransportError>>> {
+    fn poll_silence(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, TransportError>>> {
         ready!(self.silence.as_mut().poll(cx));
         self.rest_from_now();
         // Armed for whoever polls next: the caller will poll again after this piece.
@@ -368,7 +417,9 @@ where
     }
 
     fn rest_from_now(&mut self) {
-        self.silence.as_mut().reset(Instant::now() + self.keep_alive);
+        self.silence
+            .as_mut()
+            .reset(Instant::now() + self.keep_alive);
     }
 
     fn linger(&self) -> State {

@@ -46,16 +46,28 @@ impl Client {
             // Well below the server's patience, or a request would meet a connection that is being closed.
             .pool_idle_timeout(limits.head / 3)
             .build()?;
-        Ok(Self { http, limits, budget: Budget::new(limits.reassembly_bytes) })
+        Ok(Self {
+            http,
+            limits,
+            budget: Budget::new(limits.reassembly_bytes),
+        })
     }
 
     pub(crate) async fn connect(&self, address: &Address) -> Result<HttpChannel, TransportError> {
         let (Scheme::Http, Some(port)) = (address.scheme(), address.port()) else {
-            return Err(TransportError::Unsupported { address: address.clone() });
+            return Err(TransportError::Unsupported {
+                address: address.clone(),
+            });
         };
         let host = address.host();
-        let base = if host.contains(':') { format!("http://[{host}]:{port}") } else { format!("http://{host}:{port}") };
-        let broken = |_: snow::Error| TransportError::Protocol { detail: "a bad handshake" };
+        let base = if host.contains(':') {
+            format!("http://[{host}]:{port}")
+        } else {
+            format!("http://{host}:{port}")
+        };
+        let broken = |_: snow::Error| TransportError::Protocol {
+            detail: "a bad handshake",
+        };
         let (initiator, message) = Initiator::start().map_err(broken)?;
         let post = self.post(&base, OPEN).body(message.to_vec()).send();
         let answer = async {
@@ -67,7 +79,9 @@ impl Client {
             arrivals.linger().await;
             Ok(answer)
         };
-        let answer = self.within(self.limits.handshake, "handshake", answer).await?;
+        let answer = self
+            .within(self.limits.handshake, "handshake", answer)
+            .await?;
         let (id, keys) = initiator.finish(&answer).map_err(broken)?;
         Ok(HttpChannel {
             client: self.clone(),
@@ -81,7 +95,9 @@ impl Client {
     }
 
     fn post(&self, base: &str, path: &str) -> reqwest::RequestBuilder {
-        self.http.post(format!("{base}{path}")).header(CONTENT_TYPE, MEDIA_TYPE)
+        self.http
+            .post(format!("{base}{path}"))
+            .header(CONTENT_TYPE, MEDIA_TYPE)
     }
 
     async fn within<T>(
@@ -90,8 +106,13 @@ impl Client {
         what: &'static str,
         future: impl Future<Output = Result<T, TransportError>>,
     ) -> Result<T, TransportError> {
-        let timed_out = TransportError::TimedOut { what, after_ms: limit.as_millis() as u64 };
-        tokio::time::timeout(limit, future).await.unwrap_or(Err(timed_out))
+        let timed_out = TransportError::TimedOut {
+            what,
+            after_ms: limit.as_millis() as u64,
+        };
+        tokio::time::timeout(limit, future)
+            .await
+            .unwrap_or(Err(timed_out))
     }
 }
 
@@ -101,7 +122,10 @@ fn unreachable(address: &Address, error: &reqwest::Error) -> TransportError {
     while let Some(source) = cause.source() {
         cause = source;
     }
-    TransportError::Unreachable { address: address.clone(), detail: cause.to_string() }
+    TransportError::Unreachable {
+        address: address.clone(),
+        detail: cause.to_string(),
+    }
 }
 
 fn check(status: StatusCode) -> Result<(), TransportError> {
@@ -111,7 +135,9 @@ fn check(status: StatusCode) -> Result<(), TransportError> {
         StatusCode::SERVICE_UNAVAILABLE => Err(TransportError::Busy),
         StatusCode::CONFLICT => Err(TransportError::Replayed),
         StatusCode::BAD_REQUEST => Err(TransportError::Tampered),
-        _ => Err(TransportError::Protocol { detail: "no Eidetica server answers there" }),
+        _ => Err(TransportError::Protocol {
+            detail: "no Eidetica server answers there",
+        }),
     }
 }
 
@@ -130,7 +156,9 @@ impl HttpChannel {
     /// The next request number, once each. A channel that has used them all is done.
     fn number(&self) -> Result<u32, TransportError> {
         let more = |number: u32| number.checked_add(1);
-        self.next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).map_err(|_| TransportError::UnknownChannel)
+        self.next
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
+            .map_err(|_| TransportError::UnknownChannel)
     }
 
     fn head(&self, number: u32) -> BytesMut {
@@ -144,8 +172,17 @@ impl HttpChannel {
     fn farewell(&self) -> Option<reqwest::RequestBuilder> {
         let number = self.number().ok()?;
         let sealer = Sealer::new(Arc::clone(&self.keys), number);
-        let body = Sealed::new(FrameStream::empty(), sealer, self.head(number), self.client.limits.keep_alive).ok()?;
-        let post = self.client.post(&self.base, CLOSE).timeout(self.client.limits.handshake);
+        let body = Sealed::new(
+            FrameStream::empty(),
+            sealer,
+            self.head(number),
+            self.client.limits.keep_alive,
+        )
+        .ok()?;
+        let post = self
+            .client
+            .post(&self.base, CLOSE)
+            .timeout(self.client.limits.handshake);
         Some(post.body(reqwest::Body::wrap_stream(body)))
     }
 }
@@ -162,22 +199,44 @@ impl Channel for HttpChannel {
         }
         let number = self.number()?;
         let (accept, accepted) = oneshot::channel();
-        let frames = Gate { frames: body, accepted: Some(accepted), room: EAGER_BYTES, held: None };
+        let frames = Gate {
+            frames: body,
+            accepted: Some(accepted),
+            room: EAGER_BYTES,
+            held: None,
+        };
         let sealer = Sealer::new(Arc::clone(&self.keys), number);
-        let body = Sealed::new(frames, sealer, self.head(number), self.client.limits.keep_alive)?;
-        let post = self.client.post(&self.base, REQUEST).body(reqwest::Body::wrap_stream(body)).send();
+        let body = Sealed::new(
+            frames,
+            sealer,
+            self.head(number),
+            self.client.limits.keep_alive,
+        )?;
+        let post = self
+            .client
+            .post(&self.base, REQUEST)
+            .body(reqwest::Body::wrap_stream(body))
+            .send();
         let head = async {
             let response = post.await.map_err(|_| TransportError::PeerGone)?;
             check(response.status())?;
             Ok(response)
         };
-        let response = self.client.within(self.client.limits.response, "response", head).await?;
+        let response = self
+            .client
+            .within(self.client.limits.response, "response", head)
+            .await?;
         // Nobody waits when the body has ended already.
         let _ = accept.send(());
         let arrivals = Arrivals::new(response.bytes_stream(), self.client.limits.idle);
         let opener = Opener::new(Arc::clone(&self.keys), number);
         let limit = Box::new(|| eidetica_transport::limits::FRAME);
-        Ok(FrameStream::new(Opened::new(arrivals, opener, &self.client.budget, limit)))
+        Ok(FrameStream::new(Opened::new(
+            arrivals,
+            opener,
+            &self.client.budget,
+            limit,
+        )))
     }
 
     async fn close(&self) {
@@ -222,7 +281,9 @@ impl Stream for Gate {
                 other => return Poll::Ready(other),
             },
         };
-        let Some(accepted) = &mut self.accepted else { return Poll::Ready(Some(Ok(frame))) };
+        let Some(accepted) = &mut self.accepted else {
+            return Poll::Ready(Some(Ok(frame)));
+        };
         match Pin::new(accepted).poll(cx) {
             Poll::Ready(Ok(())) => self.accepted = None,
             Poll::Ready(Err(_)) => return Poll::Ready(Some(Err(TransportError::PeerGone))),

@@ -45,7 +45,10 @@ struct Table {
 
 impl Connections {
     pub(crate) fn new(limit: usize) -> Self {
-        Self { limit, table: Mutex::default() }
+        Self {
+            limit,
+            table: Mutex::default(),
+        }
     }
 
     /// Makes room for one more: drops the oldest stranger when there is none. `None` if all are trusted.
@@ -61,10 +64,15 @@ impl Connections {
             closed: AtomicBool::new(false),
         });
         if table.strangers.len() >= 2 * self.limit {
-            table.strangers.retain(|connection| connection.is_expendable());
+            table
+                .strangers
+                .retain(|connection| connection.is_expendable());
         }
         table.strangers.push_back(Arc::clone(&connection));
-        Some(Admitted { connection, connections: Arc::clone(self) })
+        Some(Admitted {
+            connection,
+            connections: Arc::clone(self),
+        })
     }
 
     /// Drops the oldest stranger, for when the system has no more sockets.

@@ -37,7 +37,8 @@ impl CryptoResolver for Primitives {
     }
 
     fn resolve_cipher(&self, choice: &CipherChoice) -> Option<Box<dyn Cipher>> {
-        matches!(choice, CipherChoice::ChaChaPoly).then(|| Box::<ChaChaPoly>::default() as Box<dyn Cipher>)
+        matches!(choice, CipherChoice::ChaChaPoly)
+            .then(|| Box::<ChaChaPoly>::default() as Box<dyn Cipher>)
     }
 }
 
@@ -121,7 +122,11 @@ impl ChaChaPoly {
         let sealed = plaintext.len() + TAG;
         let (text, tag) = out.get_mut(..sealed)?.split_at_mut(plaintext.len());
         let buffer = InOutBuf::new(plaintext, text).ok()?;
-        let made = self.cipher.as_ref()?.encrypt_inout_detached(&nonce_of(nonce), authtext, buffer).ok()?;
+        let made = self
+            .cipher
+            .as_ref()?
+            .encrypt_inout_detached(&nonce_of(nonce), authtext, buffer)
+            .ok()?;
         tag.copy_from_slice(&made);
         Some(sealed)
     }
@@ -130,7 +135,9 @@ impl ChaChaPoly {
         let (text, tag) = sealed.split_last_chunk::<TAG>()?;
         let buffer = InOutBuf::new(text, out.get_mut(..text.len())?).ok()?;
         let cipher = self.cipher.as_ref()?;
-        cipher.decrypt_inout_detached(&nonce_of(nonce), authtext, buffer, &Tag::from(*tag)).ok()?;
+        cipher
+            .decrypt_inout_detached(&nonce_of(nonce), authtext, buffer, &Tag::from(*tag))
+            .ok()?;
         Some(text.len())
     }
 }
@@ -149,8 +156,15 @@ impl Cipher for ChaChaPoly {
         self.seal(nonce, authtext, plaintext, out).unwrap_or(0)
     }
 
-    fn decrypt(&self, nonce: u64, authtext: &[u8], ciphertext: &[u8], out: &mut [u8]) -> Result<usize, Error> {
-        self.open(nonce, authtext, ciphertext, out).ok_or(Error::Decrypt)
+    fn decrypt(
+        &self,
+        nonce: u64,
+        authtext: &[u8],
+        ciphertext: &[u8],
+        out: &mut [u8],
+    ) -> Result<usize, Error> {
+        self.open(nonce, authtext, ciphertext, out)
+            .ok_or(Error::Decrypt)
     }
 }
 

@@ -33,8 +33,14 @@ pub(crate) struct Keys {
 
 impl Keys {
     fn new(handshake: HandshakeState) -> Result<Self, snow::Error> {
-        let hash = handshake.get_handshake_hash().try_into().map_err(|_| snow::Error::Input)?;
-        Ok(Self { binding: Binding::new(hash), state: handshake.into_stateless_transport_mode()? })
+        let hash = handshake
+            .get_handshake_hash()
+            .try_into()
+            .map_err(|_| snow::Error::Input)?;
+        Ok(Self {
+            binding: Binding::new(hash),
+            state: handshake.into_stateless_transport_mode()?,
+        })
     }
 
     /// The hash of the handshake.
@@ -43,16 +49,28 @@ impl Keys {
     }
 
     /// Encrypts a message of this end into `out`, which is longer by a tag.
-    pub(crate) fn seal(&self, nonce: u64, plain: &[u8], out: &mut [u8]) -> Result<(), TransportError> {
+    pub(crate) fn seal(
+        &self,
+        nonce: u64,
+        plain: &[u8],
+        out: &mut [u8],
+    ) -> Result<(), TransportError> {
         match self.state.write_message(nonce, plain, out) {
             Ok(len) if len == plain.len() + TAG => Ok(()),
             // Never with the lengths that the record layer uses.
-            _ => Err(TransportError::Protocol { detail: "a message of impossible length" }),
+            _ => Err(TransportError::Protocol {
+                detail: "a message of impossible length",
+            }),
         }
     }
 
     /// Decrypts a message of the other end into `out`, which is shorter by a tag.
-    pub(crate) fn open(&self, nonce: u64, sealed: &[u8], out: &mut [u8]) -> Result<(), TransportError> {
+    pub(crate) fn open(
+        &self,
+        nonce: u64,
+        sealed: &[u8],
+        out: &mut [u8],
+    ) -> Result<(), TransportError> {
         match self.state.read_message(nonce, sealed, out) {
             Ok(_) => Ok(()),
             Err(_) => Err(TransportError::Tampered),
@@ -77,12 +95,18 @@ impl Initiator {
         // `snow` wants room for a tag, which this message does not have.
         let mut message = [0; FIRST + TAG];
         let len = handshake.write_message(&[], &mut message)?;
-        let message = message.get(..len).and_then(|message| message.try_into().ok()).ok_or(snow::Error::Input)?;
+        let message = message
+            .get(..len)
+            .and_then(|message| message.try_into().ok())
+            .ok_or(snow::Error::Input)?;
         Ok((Self { handshake }, message))
     }
 
     /// Ends it with the server's message.
-    pub(crate) fn finish(mut self, message: &[u8; SECOND]) -> Result<(ChannelId, Keys), snow::Error> {
+    pub(crate) fn finish(
+        mut self,
+        message: &[u8; SECOND],
+    ) -> Result<(ChannelId, Keys), snow::Error> {
         let mut id = ChannelId::default();
         // `snow` wants room for the tag as well.
         let mut payload = [0; ID + TAG];
@@ -94,7 +118,10 @@ impl Initiator {
 }
 
 /// Answers a client's message; the result is for the client.
-pub(crate) fn respond(message: &[u8; FIRST], id: &ChannelId) -> Result<([u8; SECOND], Keys), snow::Error> {
+pub(crate) fn respond(
+    message: &[u8; FIRST],
+    id: &ChannelId,
+) -> Result<([u8; SECOND], Keys), snow::Error> {
     let mut handshake = builder()?.build_responder()?;
     handshake.read_message(message, &mut [])?;
     let mut answer = [0; SECOND];
@@ -116,15 +143,31 @@ mod tests {
     /// A published vector (cacophony), so that our primitives are those of every other Noise.
     #[test]
     fn speaks_noise() {
-        let (prologue, ephemeral) =
-            (hex("4a6f686e2047616c74"), hex("893e28b9dc6ca8d611ab664754b8ceb7bac5117349a4439a6b0569da977c464a"));
+        let (prologue, ephemeral) = (
+            hex("4a6f686e2047616c74"),
+            hex("893e28b9dc6ca8d611ab664754b8ceb7bac5117349a4439a6b0569da977c464a"),
+        );
         let answering = hex("bbdb4cdbd309f1a1f2e1456967fe288cadd6f712d65dc7b7793d5e63da6b375b");
-        let new = || Builder::with_resolver(PATTERN.parse().unwrap(), Box::new(Primitives)).prologue(&prologue).unwrap();
-        let mut client = new().fixed_ephemeral_key_for_testing_only(&ephemeral).build_initiator().unwrap();
-        let mut server = new().fixed_ephemeral_key_for_testing_only(&answering).build_responder().unwrap();
+        let new = || {
+            Builder::with_resolver(PATTERN.parse().unwrap(), Box::new(Primitives))
+                .prologue(&prologue)
+                .unwrap()
+        };
+        let mut client = new()
+            .fixed_ephemeral_key_for_testing_only(&ephemeral)
+            .build_initiator()
+            .unwrap();
+        let mut server = new()
+            .fixed_ephemeral_key_for_testing_only(&answering)
+            .build_responder()
+            .unwrap();
 
         let mut send = |payload: &str, expected: &str, up: bool| {
-            let (from, to) = if up { (&mut client, &mut server) } else { (&mut server, &mut client) };
+            let (from, to) = if up {
+                (&mut client, &mut server)
+            } else {
+                (&mut server, &mut client)
+            };
             let mut message = vec![0; expected.len() / 2 + TAG];
             let len = from.write_message(&hex(payload), &mut message).unwrap();
             assert_eq!(HEXLOWER.encode(&message[..len]), expected);
@@ -148,8 +191,13 @@ mod tests {
         assert_eq!(HEXLOWER.encode(server.get_handshake_hash()), hash);
         let client = client.into_stateless_transport_mode().unwrap();
         let mut message = vec![0; 27];
-        client.write_message(0, &hex("462e20412e20486179656b"), &mut message).unwrap();
-        assert_eq!(HEXLOWER.encode(&message), "79285da88da3535f52b07b70006c85706de7ddb1fd3dddac995b7e");
+        client
+            .write_message(0, &hex("462e20412e20486179656b"), &mut message)
+            .unwrap();
+        assert_eq!(
+            HEXLOWER.encode(&message),
+            "79285da88da3535f52b07b70006c85706de7ddb1fd3dddac995b7e"
+        );
     }
 
     #[test]
@@ -163,8 +211,15 @@ mod tests {
         let mut plain = [0; 5];
         server.open(7, &sealed, &mut plain).unwrap();
         assert_eq!(&plain, b"hello");
-        assert_eq!(server.open(8, &sealed, &mut plain), Err(TransportError::Tampered));
-        assert_eq!(client.open(7, &sealed, &mut plain), Err(TransportError::Tampered), "reflected");
+        assert_eq!(
+            server.open(8, &sealed, &mut plain),
+            Err(TransportError::Tampered)
+        );
+        assert_eq!(
+            client.open(7, &sealed, &mut plain),
+            Err(TransportError::Tampered),
+            "reflected"
+        );
     }
 
     #[test]
@@ -179,7 +234,11 @@ mod tests {
 
     #[test]
     fn a_point_of_small_order_is_refused() {
-        for point in [[0; 32], { let mut one = [0; 32]; one[0] = 1; one }] {
+        for point in [[0; 32], {
+            let mut one = [0; 32];
+            one[0] = 1;
+            one
+        }] {
             assert!(respond(&point, &[9; ID]).is_err());
         }
     }

@@ -26,7 +26,9 @@ pub(crate) enum Kind {
 
 impl Kind {
     fn of(byte: u8) -> Option<Self> {
-        [Self::More, Self::Last, Self::End, Self::Keep].into_iter().find(|kind| *kind as u8 == byte)
+        [Self::More, Self::Last, Self::End, Self::Keep]
+            .into_iter()
+            .find(|kind| *kind as u8 == byte)
     }
 }
 
@@ -40,7 +42,9 @@ impl Nonces {
     fn next(&mut self) -> Result<u64, TransportError> {
         let nonce = u64::from(self.request) << 32 | u64::from(self.chunk);
         // 2^32 chunks are 256 TiB in one stream.
-        let error = TransportError::Protocol { detail: "a stream of too many chunks" };
+        let error = TransportError::Protocol {
+            detail: "a stream of too many chunks",
+        };
         self.chunk = self.chunk.checked_add(1).ok_or(error)?;
         Ok(nonce)
     }
@@ -55,20 +59,36 @@ pub(crate) struct Sealer {
 
 impl Sealer {
     pub(crate) fn new(keys: Arc<Keys>, request: u32) -> Self {
-        Self { keys, nonces: Nonces { request, chunk: 0 }, plain: Vec::new() }
+        Self {
+            keys,
+            nonces: Nonces { request, chunk: 0 },
+            plain: Vec::new(),
+        }
     }
 
     /// Appends a chunk with as much of `data` as one holds to `out`, and takes that from `data`; says whether the
     /// frame is finished.
-    pub(crate) fn seal_frame(&mut self, data: &mut Bytes, out: &mut BytesMut) -> Result<bool, TransportError> {
+    pub(crate) fn seal_frame(
+        &mut self,
+        data: &mut Bytes,
+        out: &mut BytesMut,
+    ) -> Result<bool, TransportError> {
         let part = data.split_to(data.len().min(CHUNK_DATA));
-        let kind = if data.is_empty() { Kind::Last } else { Kind::More };
+        let kind = if data.is_empty() {
+            Kind::Last
+        } else {
+            Kind::More
+        };
         self.seal(kind, &part, out)?;
         Ok(kind == Kind::Last)
     }
 
     /// Appends a chunk without data.
-    pub(crate) fn seal_mark(&mut self, kind: Kind, out: &mut BytesMut) -> Result<(), TransportError> {
+    pub(crate) fn seal_mark(
+        &mut self,
+        kind: Kind,
+        out: &mut BytesMut,
+    ) -> Result<(), TransportError> {
         self.seal(kind, &[], out)
     }
 
@@ -93,19 +113,29 @@ pub(crate) struct Opener {
 
 impl Opener {
     pub(crate) fn new(keys: Arc<Keys>, request: u32) -> Self {
-        Self { keys, nonces: Nonces { request, chunk: 0 } }
+        Self {
+            keys,
+            nonces: Nonces { request, chunk: 0 },
+        }
     }
 
     /// Decrypts the next chunk, without its length.
     pub(crate) fn open(&mut self, sealed: &[u8]) -> Result<(Kind, Bytes), TransportError> {
-        let len = sealed.len().checked_sub(TAG).ok_or(TransportError::Tampered)?;
+        let len = sealed
+            .len()
+            .checked_sub(TAG)
+            .ok_or(TransportError::Tampered)?;
         let mut plain = vec![0; len];
         self.keys.open(self.nonces.next()?, sealed, &mut plain)?;
         let mut plain = Bytes::from(plain);
         let kind = plain.first().copied().and_then(Kind::of);
         match kind {
-            None => Err(TransportError::Protocol { detail: "a chunk of unknown kind" }),
-            Some(Kind::End | Kind::Keep) if len > 1 => Err(TransportError::Protocol { detail: "a mark with data" }),
+            None => Err(TransportError::Protocol {
+                detail: "a chunk of unknown kind",
+            }),
+            Some(Kind::End | Kind::Keep) if len > 1 => Err(TransportError::Protocol {
+                detail: "a mark with data",
+            }),
             Some(kind) => {
                 plain.advance(1);
                 Ok((kind, plain))
@@ -133,7 +163,10 @@ mod tests {
     fn pair() -> (Arc<Keys>, Arc<Keys>) {
         let (client, first) = Initiator::start().unwrap();
         let (second, server) = noise::respond(&first, &[9; 16]).unwrap();
-        (Arc::new(client.finish(&second).unwrap().1), Arc::new(server))
+        (
+            Arc::new(client.finish(&second).unwrap().1),
+            Arc::new(server),
+        )
     }
 
     fn sealed(keys: &Arc<Keys>, request: u32, frames: &[&'static [u8]]) -> BytesMut {
@@ -146,7 +179,11 @@ mod tests {
         out
     }
 
-    fn open_all(keys: &Arc<Keys>, request: u32, mut bytes: BytesMut) -> Result<Vec<(Kind, Bytes)>, TransportError> {
+    fn open_all(
+        keys: &Arc<Keys>,
+        request: u32,
+        mut bytes: BytesMut,
+    ) -> Result<Vec<(Kind, Bytes)>, TransportError> {
         let mut opener = Opener::new(Arc::clone(keys), request);
         let mut chunks = Vec::new();
         while let Some(chunk) = split_chunk(&mut bytes) {
@@ -164,11 +201,20 @@ mod tests {
         for bit in 0..good.len() * 8 {
             let mut bad = good.clone();
             bad[bit / 8] ^= 1 << (bit % 8);
-            let ended = open_all(&server, 3, bad).is_ok_and(|chunks| chunks.last().is_some_and(|last| last.0 == Kind::End));
+            let ended = open_all(&server, 3, bad)
+                .is_ok_and(|chunks| chunks.last().is_some_and(|last| last.0 == Kind::End));
             assert!(!ended, "bit {bit}");
         }
-        assert_eq!(open_all(&server, 4, good.clone()), Err(TransportError::Tampered), "another request");
-        assert_eq!(open_all(&client, 3, good), Err(TransportError::Tampered), "the other direction");
+        assert_eq!(
+            open_all(&server, 4, good.clone()),
+            Err(TransportError::Tampered),
+            "another request"
+        );
+        assert_eq!(
+            open_all(&client, 3, good),
+            Err(TransportError::Tampered),
+            "the other direction"
+        );
     }
 
     #[test]
@@ -177,10 +223,27 @@ mod tests {
         let mut bytes = sealed(&client, 0, &[b"aaa", b"bbb"]);
         let chunk = LENGTH + 1 + 3 + TAG;
         let (first, second) = (bytes.split_to(chunk), bytes.split_to(chunk));
-        let join = |parts: &[&BytesMut]| BytesMut::from(parts.iter().map(|part| &part[..]).collect::<Vec<_>>().concat().as_slice());
+        let join = |parts: &[&BytesMut]| {
+            BytesMut::from(
+                parts
+                    .iter()
+                    .map(|part| &part[..])
+                    .collect::<Vec<_>>()
+                    .concat()
+                    .as_slice(),
+            )
+        };
         assert!(open_all(&server, 0, join(&[&first, &second, &bytes])).is_ok());
-        for parts in [[&second, &first, &bytes].as_slice(), &[&first, &first, &second, &bytes], &[&first, &bytes], &[&second, &bytes]] {
-            assert_eq!(open_all(&server, 0, join(parts)), Err(TransportError::Tampered));
+        for parts in [
+            [&second, &first, &bytes].as_slice(),
+            &[&first, &first, &second, &bytes],
+            &[&first, &bytes],
+            &[&second, &bytes],
+        ] {
+            assert_eq!(
+                open_all(&server, 0, join(parts)),
+                Err(TransportError::Tampered)
+            );
         }
     }
 }

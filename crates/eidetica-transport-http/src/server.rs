@@ -14,7 +14,9 @@ use eidetica_transport::{
     Address, Binding, FrameSink, FrameStream, Listener, ServerChannel, TransportError, pipe,
 };
 use futures::{FutureExt, StreamExt};
-use http_body_util::{BodyDataStream, BodyExt, Full, Limited, StreamBody, combinators::UnsyncBoxBody};
+use http_body_util::{
+    BodyDataStream, BodyExt, Full, Limited, StreamBody, combinators::UnsyncBoxBody,
+};
 use hyper::{
     Method, Request, Response, StatusCode,
     body::{Frame, Incoming},
@@ -75,14 +77,24 @@ pub(crate) struct HttpListener {
 
 impl HttpListener {
     pub(crate) async fn bind(bind: &str, limits: HttpLimits) -> Result<Self, TransportError> {
-        let refused = |detail: String| TransportError::Bind { bind: bind.to_owned(), detail };
+        let refused = |detail: String| TransportError::Bind {
+            bind: bind.to_owned(),
+            detail,
+        };
         let place = with_port(bind.trim().trim_start_matches("http://"));
-        let socket = TcpListener::bind(&place).await.map_err(|error| match error.kind() {
-            io::ErrorKind::AddrInUse => TransportError::InUse { bind: bind.to_owned() },
-            _ => refused(error.to_string()),
-        })?;
-        let local: SocketAddr = socket.local_addr().map_err(|error| refused(error.to_string()))?;
-        let address = Address::http(&local.to_string()).map_err(|error| refused(error.to_string()))?;
+        let socket = TcpListener::bind(&place)
+            .await
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::AddrInUse => TransportError::InUse {
+                    bind: bind.to_owned(),
+                },
+                _ => refused(error.to_string()),
+            })?;
+        let local: SocketAddr = socket
+            .local_addr()
+            .map_err(|error| refused(error.to_string()))?;
+        let address =
+            Address::http(&local.to_string()).map_err(|error| refused(error.to_string()))?;
         let (accepted, taken) = mpsc::channel(limits::ACCEPT_QUEUE);
         let server = Arc::new(Server {
             limits,
@@ -93,10 +105,22 @@ impl HttpListener {
             draining: CancellationToken::new(),
         });
         let (connections, dropped) = (TaskTracker::new(), CancellationToken::new());
-        let accept = accept_loop(Arc::clone(&server), socket, connections.clone(), dropped.clone());
+        let accept = accept_loop(
+            Arc::clone(&server),
+            socket,
+            connections.clone(),
+            dropped.clone(),
+        );
         let sweep = sweep_loop(Arc::clone(&server));
         let tasks = vec![tokio::spawn(accept), tokio::spawn(sweep)];
-        Ok(Self { address, server, accepted: taken, tasks, connections, dropped })
+        Ok(Self {
+            address,
+            server,
+            accepted: taken,
+            tasks,
+            connections,
+            dropped,
+        })
     }
 }
 
@@ -133,7 +157,10 @@ impl Listener for HttpListener {
             let _ = task.await;
         }
         self.connections.close();
-        if tokio::time::timeout(self.server.limits.shutdown, self.connections.wait()).await.is_err() {
+        if tokio::time::timeout(self.server.limits.shutdown, self.connections.wait())
+            .await
+            .is_err()
+        {
             tracing::debug!(address = %self.address, "requests still run: dropped");
             self.dropped.cancel();
             self.connections.wait().await;
@@ -151,7 +178,12 @@ impl Drop for HttpListener {
     }
 }
 
-async fn accept_loop(server: Arc<Server>, socket: TcpListener, tasks: TaskTracker, dropped: CancellationToken) {
+async fn accept_loop(
+    server: Arc<Server>,
+    socket: TcpListener,
+    tasks: TaskTracker,
+    dropped: CancellationToken,
+) {
     loop {
         let accepted = tokio::select! {
             biased;
@@ -167,7 +199,13 @@ async fn accept_loop(server: Arc<Server>, socket: TcpListener, tasks: TaskTracke
                 // Without it small chunks wait for acknowledgements; a socket that refuses is only slower.
                 let _ = stream.set_nodelay(true);
                 let io = Guarded::new(stream, server.limits.idle);
-                tasks.spawn(serve(Arc::clone(&server), io, remote, place, dropped.clone()));
+                tasks.spawn(serve(
+                    Arc::clone(&server),
+                    io,
+                    remote,
+                    place,
+                    dropped.clone(),
+                ));
             }
             Err(error) => {
                 tracing::debug!(%error, "cannot accept a connection");
@@ -179,7 +217,9 @@ async fn accept_loop(server: Arc<Server>, socket: TcpListener, tasks: TaskTracke
 }
 
 async fn sweep_loop(server: Arc<Server>) {
-    let pause = SWEEP.min(server.limits.handshake / 2).min(server.limits.idle / 2);
+    let pause = SWEEP
+        .min(server.limits.handshake / 2)
+        .min(server.limits.idle / 2);
     loop {
         tokio::select! {
             () = server.draining.cancelled() => return,
@@ -189,7 +229,13 @@ async fn sweep_loop(server: Arc<Server>) {
 }
 
 /// Serves one connection until it ends, is dropped, or has finished what it did when the server drains.
-async fn serve(server: Arc<Server>, io: Guarded, remote: SocketAddr, place: Admitted, dropped: CancellationToken) {
+async fn serve(
+    server: Arc<Server>,
+    io: Guarded,
+    remote: SocketAddr,
+    place: Admitted,
+    dropped: CancellationToken,
+) {
     let connection = Arc::clone(&place.connection);
     let service = service_fn(|request| {
         let (server, connection) = (Arc::clone(&server), Arc::clone(&connection));
@@ -233,7 +279,12 @@ async fn answer(
     if request.method() != Method::POST {
         return refuse(StatusCode::NOT_FOUND);
     }
-    if request.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes) != Some(MEDIA_TYPE.as_bytes()) {
+    if request
+        .headers()
+        .get(CONTENT_TYPE)
+        .map(HeaderValue::as_bytes)
+        != Some(MEDIA_TYPE.as_bytes())
+    {
         return refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE);
     }
     let path = request.uri().path().to_owned();
@@ -262,7 +313,12 @@ async fn answer(
 }
 
 fn refuse(status: StatusCode) -> Response<Body> {
-    response(status, Full::default().map_err(|never: Infallible| match never {}).boxed_unsync())
+    response(
+        status,
+        Full::default()
+            .map_err(|never: Infallible| match never {})
+            .boxed_unsync(),
+    )
 }
 
 /// Refuses a request whose body may still be on its way: the answer goes out first, then some of the body is read.
@@ -274,25 +330,42 @@ fn refuse_slowly(status: StatusCode, arrivals: Arrivals) -> Response<Body> {
 fn response(status: StatusCode, body: Body) -> Response<Body> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
     response
 }
 
 /// Makes a channel.
-async fn open(server: &Arc<Server>, remote: SocketAddr, body: Incoming) -> Result<Response<Body>, StatusCode> {
+async fn open(
+    server: &Arc<Server>,
+    remote: SocketAddr,
+    body: Incoming,
+) -> Result<Response<Body>, StatusCode> {
     let collected = Limited::new(body, noise::FIRST).collect();
     let body = tokio::time::timeout(server.limits.handshake, collected)
         .await
         .map_err(|_| StatusCode::REQUEST_TIMEOUT)?
         .map_err(|_| StatusCode::BAD_REQUEST)?
         .to_bytes();
-    let message: &[u8; noise::FIRST] = body.as_ref().try_into().map_err(|_| StatusCode::BAD_REQUEST)?;
+    let message: &[u8; noise::FIRST] = body
+        .as_ref()
+        .try_into()
+        .map_err(|_| StatusCode::BAD_REQUEST)?;
     // A place in the queue first: whoever is not taken costs no key exchange.
-    let place = server.accepted.try_reserve().map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
+    let place = server
+        .accepted
+        .try_reserve()
+        .map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
     let id = rand::random();
     let (answer, keys) = noise::respond(message, &id).map_err(|_| StatusCode::BAD_REQUEST)?;
     let (session, requests) = server.sessions.open(id, keys);
-    place.send(HttpServerChannel { server: Arc::clone(server), session, requests, remote });
+    place.send(HttpServerChannel {
+        server: Arc::clone(server),
+        session,
+        requests,
+        remote,
+    });
     let answer = Full::new(Bytes::copy_from_slice(&answer)).map_err(|never| match never {});
     Ok(response(StatusCode::OK, answer.boxed_unsync()))
 }
@@ -309,10 +382,19 @@ struct Begun {
 /// Reads the beginning of a request. On refusal, gives the body back to be read a little longer.
 async fn begin(server: &Server, mut arrivals: Arrivals) -> Result<Begun, (StatusCode, Arrivals)> {
     let begun = async {
-        let id = arrivals.exactly::<{ noise::ID }>().await.map_err(|_| StatusCode::BAD_REQUEST)?;
-        let number = arrivals.exactly::<4>().await.map_err(|_| StatusCode::BAD_REQUEST)?;
+        let id = arrivals
+            .exactly::<{ noise::ID }>()
+            .await
+            .map_err(|_| StatusCode::BAD_REQUEST)?;
+        let number = arrivals
+            .exactly::<4>()
+            .await
+            .map_err(|_| StatusCode::BAD_REQUEST)?;
         let number = u32::from_le_bytes(number);
-        let chunk = arrivals.chunk().await.map_err(|_| StatusCode::BAD_REQUEST)?;
+        let chunk = arrivals
+            .chunk()
+            .await
+            .map_err(|_| StatusCode::BAD_REQUEST)?;
         let (session, requests) = server.sessions.find(&id).ok_or(StatusCode::GONE)?;
         if !session.window.lock().is_fresh(number) {
             return Err(StatusCode::CONFLICT);
@@ -329,14 +411,26 @@ async fn begin(server: &Server, mut arrivals: Arrivals) -> Result<Begun, (Status
         Ok((session, requests, number, opener))
     };
     match begun.await {
-        Ok((session, requests, number, opener)) => Ok(Begun { session, requests, number, opener, arrivals }),
+        Ok((session, requests, number, opener)) => Ok(Begun {
+            session,
+            requests,
+            number,
+            opener,
+            arrivals,
+        }),
         Err(status) => Err((status, arrivals)),
     }
 }
 
 /// Hands a request to whoever serves its channel, and streams the response.
 fn respond(server: &Arc<Server>, connection: &Connection, begun: Begun) -> Response<Body> {
-    let Begun { session, requests, number, opener, arrivals } = begun;
+    let Begun {
+        session,
+        requests,
+        number,
+        opener,
+        arrivals,
+    } = begun;
     let Some(running) = session.begin(&server.limits) else {
         return refuse_slowly(StatusCode::SERVICE_UNAVAILABLE, arrivals);
     };
@@ -345,8 +439,12 @@ fn respond(server: &Arc<Server>, connection: &Connection, begun: Begun) -> Respo
     }
     let place = match requests.try_reserve() {
         Ok(place) => place,
-        Err(mpsc::error::TrySendError::Closed(())) => return refuse_slowly(StatusCode::GONE, arrivals),
-        Err(mpsc::error::TrySendError::Full(())) => return refuse_slowly(StatusCode::SERVICE_UNAVAILABLE, arrivals),
+        Err(mpsc::error::TrySendError::Closed(())) => {
+            return refuse_slowly(StatusCode::GONE, arrivals);
+        }
+        Err(mpsc::error::TrySendError::Full(())) => {
+            return refuse_slowly(StatusCode::SERVICE_UNAVAILABLE, arrivals);
+        }
     };
     let (sink, frames) = pipe();
     let sealer = Sealer::new(Arc::clone(&session.keys), number);
@@ -363,7 +461,9 @@ fn respond(server: &Arc<Server>, connection: &Connection, begun: Begun) -> Respo
     )
     .with_rest(Arc::clone(&rest), running.clone());
     place.send((FrameStream::new(opened), sink));
-    let body = sealed.with_rest(rest, running).map(|piece| piece.map(Frame::data));
+    let body = sealed
+        .with_rest(rest, running)
+        .map(|piece| piece.map(Frame::data));
     response(StatusCode::OK, StreamBody::new(body).boxed_unsync())
 }
 

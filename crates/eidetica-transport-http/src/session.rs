@@ -43,16 +43,28 @@ impl Session {
 
     /// The longest frame that the peer may send now, in bytes.
     pub(crate) fn frame_limit(&self) -> usize {
-        if self.is_proven() { eidetica_transport::limits::FRAME } else { limits::UNPROVEN_FRAME }
+        if self.is_proven() {
+            eidetica_transport::limits::FRAME
+        } else {
+            limits::UNPROVEN_FRAME
+        }
     }
 
     /// Counts a request for as long as the result lives; `None` when too many run.
     pub(crate) fn begin(self: &Arc<Self>, limits: &HttpLimits) -> Option<Arc<Running>> {
-        let limit = if self.is_proven() { limits.requests } else { limits::UNPROVEN_REQUESTS };
+        let limit = if self.is_proven() {
+            limits.requests
+        } else {
+            limits::UNPROVEN_REQUESTS
+        };
         let more = |running: usize| (running < limit).then_some(running + 1);
-        self.requests.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
+        self.requests
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
+            .ok()?;
         *self.used.lock() = Instant::now();
-        Some(Arc::new(Running { session: Arc::clone(self) }))
+        Some(Arc::new(Running {
+            session: Arc::clone(self),
+        }))
     }
 
     fn idle_since(&self) -> Option<Instant> {
@@ -62,7 +74,8 @@ impl Session {
     fn is_expired(&self, now: Instant, limits: &HttpLimits) -> bool {
         let over = |since: Instant, after: Duration| now.saturating_duration_since(since) >= after;
         if self.is_proven() {
-            self.idle_since().is_some_and(|since| over(since, limits.idle))
+            self.idle_since()
+                .is_some_and(|since| over(since, limits.idle))
         } else {
             over(self.opened, limits.handshake)
         }
@@ -103,7 +116,9 @@ struct Table {
 
 impl Table {
     fn is_unproven(&self, id: &ChannelId) -> bool {
-        self.entries.get(id).is_some_and(|entry| !entry.session.is_proven())
+        self.entries
+            .get(id)
+            .is_some_and(|entry| !entry.session.is_proven())
     }
 
     fn remove(&mut self, id: &ChannelId) {
@@ -125,7 +140,10 @@ impl Table {
     /// Drops the longest idle proven channel, or this one if none is idle.
     fn drop_idlest(&mut self, or: &ChannelId) {
         let idle = |entry: &Entry| Some((entry.session.idle_since()?, entry.session.id));
-        let proven = self.entries.values().filter(|entry| entry.session.is_proven() && entry.session.id != *or);
+        let proven = self
+            .entries
+            .values()
+            .filter(|entry| entry.session.is_proven() && entry.session.id != *or);
         let victim = proven.filter_map(idle).min().map_or(*or, |(_, id)| id);
         self.remove(&victim);
     }
@@ -133,11 +151,18 @@ impl Table {
 
 impl Sessions {
     pub(crate) fn new(limits: HttpLimits) -> Self {
-        Self { limits, table: Mutex::default() }
+        Self {
+            limits,
+            table: Mutex::default(),
+        }
     }
 
     /// A new channel, unproven, and where its requests come out. The oldest unproven one goes if there are too many.
-    pub(crate) fn open(&self, id: ChannelId, keys: Keys) -> (Arc<Session>, mpsc::Receiver<Request>) {
+    pub(crate) fn open(
+        &self,
+        id: ChannelId,
+        keys: Keys,
+    ) -> (Arc<Session>, mpsc::Receiver<Request>) {
         let now = Instant::now();
         let session = Arc::new(Session {
             id,
@@ -154,7 +179,13 @@ impl Sessions {
             table.drop_oldest_unproven();
         }
         table.unproven.push_back(id);
-        table.entries.insert(id, Entry { session: Arc::clone(&session), requests });
+        table.entries.insert(
+            id,
+            Entry {
+                session: Arc::clone(&session),
+                requests,
+            },
+        );
         (session, taken)
     }
 
@@ -190,9 +221,20 @@ impl Sessions {
         let now = Instant::now();
         let mut table = self.table.lock();
         let expired = |entry: &&Entry| entry.session.is_expired(now, &self.limits);
-        let expired: Vec<_> = table.entries.values().filter(expired).map(|entry| entry.session.id).collect();
+        let expired: Vec<_> = table
+            .entries
+            .values()
+            .filter(expired)
+            .map(|entry| entry.session.id)
+            .collect();
         expired.iter().for_each(|id| table.remove(id));
-        let Table { entries, unproven, .. } = &mut *table;
-        unproven.retain(|id| entries.get(id).is_some_and(|entry| !entry.session.is_proven()));
+        let Table {
+            entries, unproven, ..
+        } = &mut *table;
+        unproven.retain(|id| {
+            entries
+                .get(id)
+                .is_some_and(|entry| !entry.session.is_proven())
+        });
     }
 }

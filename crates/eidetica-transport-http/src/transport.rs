@@ -29,8 +29,13 @@ impl HttpTransport {
     /// # Errors
     /// The HTTP client cannot be set up on this system.
     pub fn with_limits(limits: HttpLimits) -> Result<Self, TransportError> {
-        let refused = |error: reqwest::Error| TransportError::Bind { bind: String::new(), detail: error.to_string() };
-        Ok(Self { client: Client::new(limits).map_err(refused)? })
+        let refused = |error: reqwest::Error| TransportError::Bind {
+            bind: String::new(),
+            detail: error.to_string(),
+        };
+        Ok(Self {
+            client: Client::new(limits).map_err(refused)?,
+        })
     }
 }
 
@@ -45,12 +50,16 @@ impl Transport for HttpTransport {
     }
 
     async fn listen(&self, bind: &str) -> Result<Box<dyn Listener>, TransportError> {
-        Ok(Box::new(HttpListener::bind(bind, self.client.limits).await?))
+        Ok(Box::new(
+            HttpListener::bind(bind, self.client.limits).await?,
+        ))
     }
 }
 
 impl std::fmt::Debug for HttpTransport {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("HttpTransport").field("limits", &self.client.limits).finish_non_exhaustive()
+        f.debug_struct("HttpTransport")
+            .field("limits", &self.client.limits)
+            .finish_non_exhaustive()
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Parsing does no look-up: a host name stays a name.
 
-use std::{fmt, net::Ipv6Addr, str::FromStr, sync::Arc};
+use core::net::{Ipv4Addr, Ipv6Addr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use eidetica_entry::PublicKey;
 
@@ -61,9 +62,17 @@ pub struct Address {
 
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Place {
-    Http { host: Arc<str>, port: u16 },
-    Iroh { endpoint: Arc<str>, relay: Option<Arc<str>> },
-    Memory { name: Arc<str> },
+    Http {
+        host: Arc<str>,
+        port: u16,
+    },
+    Iroh {
+        endpoint: Arc<str>,
+        relay: Option<Arc<str>>,
+    },
+    Memory {
+        name: Arc<str>,
+    },
 }
 
 /// Why a text is not an address. Reads as a fragment after "cannot connect: ".
@@ -193,8 +202,13 @@ impl Address {
         check_length(text)?;
         match text.split_once("://") {
             None => Self::parse_rest(wanted, text),
-            Some((scheme, rest)) if scheme.eq_ignore_ascii_case(wanted.as_str()) => Self::parse_rest(wanted, rest),
-            Some(_) => Err(AddressError::WrongScheme { text: text.into(), wanted }),
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case(wanted.as_str()) => {
+                Self::parse_rest(wanted, rest)
+            }
+            Some(_) => Err(AddressError::WrongScheme {
+                text: text.into(),
+                wanted,
+            }),
         }
     }
 
@@ -206,7 +220,9 @@ impl Address {
         let place = match scheme {
             Scheme::Http => parse_http(place)?,
             Scheme::Iroh => parse_iroh(place)?,
-            Scheme::Memory => Place::Memory { name: endpoint_name(place)? },
+            Scheme::Memory => Place::Memory {
+                name: endpoint_name(place)?,
+            },
         };
         Ok(Self { place, key })
     }
@@ -239,13 +255,21 @@ fn parse_http(text: &str) -> Result<Place, AddressError> {
         return Err(AddressError::Path(text.into()));
     }
     if let Some(rest) = text.strip_prefix('[') {
-        let (host, port) = rest.split_once(']').ok_or_else(|| AddressError::Host(text.into()))?;
+        let (host, port) = rest
+            .split_once(']')
+            .ok_or_else(|| AddressError::Host(text.into()))?;
         let host: Ipv6Addr = host.parse().map_err(|_| AddressError::Host(host.into()))?;
         let port = match port {
             "" => DEFAULT_HTTP_PORT,
-            port => parse_port(port.strip_prefix(':').ok_or_else(|| AddressError::Port(port.into()))?)?,
+            port => parse_port(
+                port.strip_prefix(':')
+                    .ok_or_else(|| AddressError::Port(port.into()))?,
+            )?,
         };
-        return Ok(Place::Http { host: host.to_string().into(), port });
+        return Ok(Place::Http {
+            host: host.to_string().into(),
+            port,
+        });
     }
     if text.parse::<Ipv6Addr>().is_ok() {
         return Err(AddressError::NeedsBrackets(text.into()));
@@ -260,7 +284,10 @@ fn parse_http(text: &str) -> Result<Place, AddressError> {
     if !is_host_name(host) {
         return Err(AddressError::Host(host.into()));
     }
-    Ok(Place::Http { host: host.to_ascii_lowercase().into(), port })
+    Ok(Place::Http {
+        host: host.to_ascii_lowercase().into(),
+        port,
+    })
 }
 
 fn parse_port(text: &str) -> Result<u16, AddressError> {
@@ -276,13 +303,22 @@ fn is_host_name(text: &str) -> bool {
         (1..=63).contains(&label.len())
             && !label.starts_with('-')
             && !label.ends_with('-')
-            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+            && label
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
     };
     let name = text.strip_suffix('.').unwrap_or(text);
     // What looks like numbers and dots only has to be a real IPv4 address: resolvers disagree about the rest.
-    let numeric = name.rsplit('.').next().is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit()));
+    let numeric = name
+        .rsplit('.')
+        .next()
+        .is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit()));
     text.len() <= limits::HOST
-        && if numeric { text.parse::<std::net::Ipv4Addr>().is_ok() } else { name.split('.').all(label) }
+        && if numeric {
+            text.parse::<Ipv4Addr>().is_ok()
+        } else {
+            name.split('.').all(label)
+        }
 }
 
 fn parse_iroh(text: &str) -> Result<Place, AddressError> {
@@ -290,11 +326,15 @@ fn parse_iroh(text: &str) -> Result<Place, AddressError> {
         None => (text, None),
         Some((endpoint, relay)) => (endpoint, Some(endpoint_name(relay)?)),
     };
-    Ok(Place::Iroh { endpoint: endpoint_name(endpoint)?, relay })
+    Ok(Place::Iroh {
+        endpoint: endpoint_name(endpoint)?,
+        relay,
+    })
 }
 
 fn endpoint_name(text: &str) -> Result<Arc<str>, AddressError> {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~');
+    let plain =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~');
     if (1..=limits::MEMORY_NAME).contains(&text.len()) && text.bytes().all(plain) {
         Ok(text.into())
     } else {
@@ -328,8 +368,14 @@ impl fmt::Display for Address {
         match &self.place {
             Place::Http { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
             Place::Http { host, port } => write!(f, "{host}:{port}"),
-            Place::Iroh { endpoint, relay: None } => f.write_str(endpoint),
-            Place::Iroh { endpoint, relay: Some(relay) } => write!(f, "{endpoint}@{relay}"),
+            Place::Iroh {
+                endpoint,
+                relay: None,
+            } => f.write_str(endpoint),
+            Place::Iroh {
+                endpoint,
+                relay: Some(relay),
+            } => write!(f, "{endpoint}@{relay}"),
             Place::Memory { name } => f.write_str(name),
         }
     }

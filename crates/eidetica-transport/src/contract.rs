@@ -3,7 +3,12 @@
 //! Each law is an async function over a [`Fixture`]; [`transport_contract!`](crate::transport_contract) makes one
 //! test of each. The functions spawn nothing and know no clock: both ends of a channel are driven by one future,
 //! and "a little while" is the fixture's business.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test suite: a broken law panics")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test suite: a broken law panics"
+)]
 
 use std::{
     cell::Cell,
@@ -22,7 +27,8 @@ use futures::{
 };
 
 use crate::{
-    Address, Channel, FrameSink, FrameStream, Listener, ServerChannel, Transport, TransportError, limits, pipe,
+    Address, Channel, FrameSink, FrameStream, Listener, ServerChannel, Transport, TransportError,
+    limits, pipe,
 };
 
 /// A transport under test.
@@ -72,10 +78,17 @@ struct Pair {
 async fn connect(fixture: &Fixture) -> Pair {
     let mut listener = fixture.server.listen(&fixture.bind).await.expect("listens");
     let (client, server) = dial(fixture, &mut listener).await;
-    Pair { client, server, listener }
+    Pair {
+        client,
+        server,
+        listener,
+    }
 }
 
-async fn dial(fixture: &Fixture, listener: &mut Box<dyn Listener>) -> (Box<dyn Channel>, Box<dyn ServerChannel>) {
+async fn dial(
+    fixture: &Fixture,
+    listener: &mut Box<dyn Listener>,
+) -> (Box<dyn Channel>, Box<dyn ServerChannel>) {
     let address = listener.address();
     let (client, server) = join(fixture.client.connect(&address), listener.accept()).await;
     let server = server.expect("accepts");
@@ -129,11 +142,22 @@ async fn echo(server: &mut Box<dyn ServerChannel>) {
 /// Frames of many sizes come back as they were sent.
 pub async fn echoes_frames(fixture: &Fixture) {
     let mut pair = connect(fixture).await;
-    let sizes = [8, 9, 100, 65_000, 65_503, 65_518, 65_519, 65_520, 65_535, 65_536, 65_537, 131_072, 1_000_000];
-    let mut frames: Vec<_> = sizes.iter().enumerate().map(|(number, len)| frame(number, *len)).collect();
+    let sizes = [
+        8, 9, 100, 65_000, 65_503, 65_518, 65_519, 65_520, 65_535, 65_536, 65_537, 131_072,
+        1_000_000,
+    ];
+    let mut frames: Vec<_> = sizes
+        .iter()
+        .enumerate()
+        .map(|(number, len)| frame(number, *len))
+        .collect();
     frames.insert(3, Bytes::new());
     let request = async {
-        let response = pair.client.request(FrameStream::of(frames.clone())).await.expect("a response");
+        let response = pair
+            .client
+            .request(FrameStream::of(frames.clone()))
+            .await
+            .expect("a response");
         drain(response).await.expect("whole")
     };
     let (got, ()) = join(request, echo(&mut pair.server)).await;
@@ -181,7 +205,15 @@ pub async fn bindings_differ(fixture: &Fixture) {
 /// A request and a response without frames end cleanly.
 pub async fn empty_streams_end(fixture: &Fixture) {
     let mut pair = connect(fixture).await;
-    let request = async { drain(pair.client.request(FrameStream::empty()).await.expect("a response")).await };
+    let request = async {
+        drain(
+            pair.client
+                .request(FrameStream::empty())
+                .await
+                .expect("a response"),
+        )
+        .await
+    };
     let serve = async {
         let (request, response) = pair.server.next_request().await.expect("a request");
         response.finish();
@@ -263,20 +295,28 @@ pub async fn large_streams_arrive_whole(fixture: &Fixture) {
     };
     let server_reads = async {
         for number in 0..FRAMES {
-            assert!(request.next().await.expect("arrives").expect("not the end") == frame(number, LEN));
+            assert!(
+                request.next().await.expect("arrives").expect("not the end") == frame(number, LEN)
+            );
             on_the_way.fetch_sub(LEN, Ordering::Relaxed);
         }
         assert_eq!(request.next().await, Ok(None));
     };
     let server_sends = async {
         for number in 0..FRAMES {
-            response.send(frame(FRAMES - number, LEN)).await.expect("sends");
+            response
+                .send(frame(FRAMES - number, LEN))
+                .await
+                .expect("sends");
         }
         response.finish();
     };
     let client_reads = async {
         for number in 0..FRAMES {
-            assert!(down.next().await.expect("arrives").expect("not the end") == frame(FRAMES - number, LEN));
+            assert!(
+                down.next().await.expect("arrives").expect("not the end")
+                    == frame(FRAMES - number, LEN)
+            );
         }
         assert_eq!(down.next().await, Ok(None));
     };
@@ -338,7 +378,11 @@ pub async fn a_long_frame_passes(fixture: &Fixture) {
     let mut pair = connect(fixture).await;
     let long = frame(3, limits::FRAME);
     let request = async {
-        let response = pair.client.request(FrameStream::of([long.clone()])).await.expect("a response");
+        let response = pair
+            .client
+            .request(FrameStream::of([long.clone()]))
+            .await
+            .expect("a response");
         drain(response).await.expect("whole")
     };
     let (got, ()) = join(request, echo(&mut pair.server)).await;
@@ -350,7 +394,10 @@ pub async fn a_longer_frame_is_refused(fixture: &Fixture) {
     let mut pair = connect(fixture).await;
     let long = frame(3, limits::FRAME + 1);
     let (mut sink, _reader) = pipe();
-    assert!(matches!(sink.send(long.clone()).await, Err(TransportError::FrameTooLong { .. })));
+    assert!(matches!(
+        sink.send(long.clone()).await,
+        Err(TransportError::FrameTooLong { .. })
+    ));
     let body = FrameStream::new(stream::iter([Ok(frame(1, 10)), Ok(long)]));
     let client = async {
         match pair.client.request(body).await {
@@ -375,7 +422,10 @@ pub async fn many_requests_at_once(fixture: &Fixture) {
     let client = &pair.client;
     let server = &mut pair.server;
     let requests = join_all((0..REQUESTS).map(|number| async move {
-        let response = client.request(FrameStream::of([frame(number, 5_000)])).await.expect("a response");
+        let response = client
+            .request(FrameStream::of([frame(number, 5_000)]))
+            .await
+            .expect("a response");
         assert_eq!(drain(response).await, Ok(vec![frame(number, 5_000)]));
     }));
     let serve = async {
@@ -401,16 +451,20 @@ pub async fn many_channels_at_once(fixture: &Fixture) {
         async move {
             let channel = fixture.client.connect(&address).await.expect("connects");
             // Requests of a client that dials and asks at once find the channel, taken or not.
-            let response = channel.request(FrameStream::of([frame(number, 100)])).await.expect("a response");
+            let response = channel
+                .request(FrameStream::of([frame(number, 100)]))
+                .await
+                .expect("a response");
             assert_eq!(drain(response).await, Ok(vec![frame(number, 100)]));
         }
     }));
     let serve = async {
-        let channels: Vec<_> =
-            stream::unfold(&mut listener, |listener| async { Some((listener.accept().await.expect("accepts"), listener)) })
-                .take(CHANNELS)
-                .collect()
-                .await;
+        let channels: Vec<_> = stream::unfold(&mut listener, |listener| async {
+            Some((listener.accept().await.expect("accepts"), listener))
+        })
+        .take(CHANNELS)
+        .collect()
+        .await;
         join_all(channels.into_iter().map(|mut channel| async move {
             echo(&mut channel).await;
             channel
@@ -425,7 +479,10 @@ pub async fn a_closed_channel_refuses(fixture: &Fixture) {
     let mut pair = connect(fixture).await;
     pair.client.close().await;
     pair.client.close().await;
-    assert_eq!(pair.client.request(FrameStream::empty()).await.err(), Some(TransportError::Closed));
+    assert_eq!(
+        pair.client.request(FrameStream::empty()).await.err(),
+        Some(TransportError::Closed)
+    );
     assert!(pair.server.next_request().await.is_none());
 }
 
@@ -436,7 +493,15 @@ pub async fn a_dropped_server_channel_is_unknown(fixture: &Fixture) {
     let refused = pair.client.request(FrameStream::empty()).await.err();
     assert_eq!(refused, Some(TransportError::UnknownChannel));
     let (client, mut server) = dial(fixture, &mut pair.listener).await;
-    let request = async { drain(client.request(FrameStream::of([frame(1, 8)])).await.expect("a response")).await };
+    let request = async {
+        drain(
+            client
+                .request(FrameStream::of([frame(1, 8)]))
+                .await
+                .expect("a response"),
+        )
+        .await
+    };
     let (got, ()) = join(request, echo(&mut server)).await;
     assert_eq!(got, Ok(vec![frame(1, 8)]));
 }
@@ -447,7 +512,10 @@ pub async fn a_vanished_listener_cuts_streams(fixture: &Fixture) {
     let address = pair.listener.address();
     let (_up, mut down, _request, response) = open(&*pair.client, &mut pair.server).await;
     drop(pair.listener);
-    assert!(down.next().await.is_err(), "a vanished server passed for an end");
+    assert!(
+        down.next().await.is_err(),
+        "a vanished server passed for an end"
+    );
     assert!(pair.client.request(FrameStream::empty()).await.is_err());
     let mut tries = 0;
     while fixture.client.connect(&address).await.is_ok() {
@@ -463,14 +531,20 @@ pub async fn nobody_listens(fixture: &Fixture) {
     let mut listener = fixture.server.listen(&fixture.bind).await.expect("listens");
     let address = listener.address();
     listener.shutdown().await;
-    assert!(matches!(fixture.client.connect(&address).await.err(), Some(TransportError::Unreachable { .. })));
+    assert!(matches!(
+        fixture.client.connect(&address).await.err(),
+        Some(TransportError::Unreachable { .. })
+    ));
 }
 
 /// Listening where somebody listens is a typed error.
 pub async fn a_place_in_use(fixture: &Fixture) {
     let listener = fixture.server.listen(&fixture.bind).await.expect("listens");
     let bind = place_of(&listener.address());
-    assert_eq!(fixture.server.listen(&bind).await.err(), Some(TransportError::InUse { bind }));
+    assert_eq!(
+        fixture.server.listen(&bind).await.err(),
+        Some(TransportError::InUse { bind })
+    );
 }
 
 /// After `shutdown` the place is free, and the listener accepts no more.
@@ -479,9 +553,18 @@ pub async fn a_shut_down_listener_frees_its_place(fixture: &Fixture) {
     let bind = place_of(&listener.address());
     listener.shutdown().await;
     assert_eq!(listener.accept().await.err(), Some(TransportError::Closed));
-    fixture.server.listen(&bind).await.expect("the place is free");
+    fixture
+        .server
+        .listen(&bind)
+        .await
+        .expect("the place is free");
 }
 
 fn place_of(address: &Address) -> String {
-    address.to_string().split_once("://").expect("has a scheme").1.to_owned()
+    address
+        .to_string()
+        .split_once("://")
+        .expect("has a scheme")
+        .1
+        .to_owned()
 }

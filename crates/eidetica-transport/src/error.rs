@@ -96,7 +96,9 @@ impl TransportError {
     /// Who is to blame.
     pub fn blame(&self) -> Blame {
         match self {
-            Self::Unsupported { .. } | Self::Bind { .. } | Self::InUse { .. } | Self::Closed => Blame::Caller,
+            Self::Unsupported { .. } | Self::Bind { .. } | Self::InUse { .. } | Self::Closed => {
+                Blame::Caller
+            }
             Self::Tampered | Self::Replayed | Self::Protocol { .. } => Blame::Peer,
             Self::FrameTooLong { by, .. } => *by,
             Self::Unreachable { .. }

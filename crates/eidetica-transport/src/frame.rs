@@ -26,7 +26,9 @@ pub struct FrameStream {
 impl FrameStream {
     /// Wraps a stream whose end is the end of the frames, and whose first error is its last item.
     pub fn new(stream: impl Stream<Item = Result<Bytes, TransportError>> + Send + 'static) -> Self {
-        Self { inner: Some(Box::pin(stream)) }
+        Self {
+            inner: Some(Box::pin(stream)),
+        }
     }
 
     /// The stream of these frames.
@@ -56,7 +58,9 @@ impl Stream for FrameStream {
     type Item = Result<Bytes, TransportError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let Some(inner) = &mut self.inner else { return Poll::Ready(None) };
+        let Some(inner) = &mut self.inner else {
+            return Poll::Ready(None);
+        };
         let item = std::task::ready!(inner.as_mut().poll_next(cx));
         if !matches!(item, Some(Ok(_))) {
             self.inner = None;
@@ -67,7 +71,9 @@ impl Stream for FrameStream {
 
 impl fmt::Debug for FrameStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FrameStream").field("open", &self.inner.is_some()).finish()
+        f.debug_struct("FrameStream")
+            .field("open", &self.inner.is_some())
+            .finish()
     }
 }
 
@@ -75,7 +81,12 @@ impl fmt::Debug for FrameStream {
 /// [`PIPE_FRAMES`](limits::PIPE_FRAMES).
 pub fn pipe() -> (FrameSink, PipeReader) {
     let shared = Arc::new(Mutex::new(Pipe::default()));
-    (FrameSink { shared: Some(Arc::clone(&shared)) }, PipeReader { shared })
+    (
+        FrameSink {
+            shared: Some(Arc::clone(&shared)),
+        },
+        PipeReader { shared },
+    )
 }
 
 /// The sending end of a stream of frames. Dropping it without [`finish`](Self::finish) cuts the stream off, and
@@ -128,14 +139,24 @@ impl FrameSink {
     /// reads any more.
     pub async fn send(&mut self, frame: Bytes) -> Result<(), TransportError> {
         if frame.len() > limits::FRAME {
-            return Err(TransportError::FrameTooLong { len: frame.len(), limit: limits::FRAME, by: Blame::Caller });
+            return Err(TransportError::FrameTooLong {
+                len: frame.len(),
+                limit: limits::FRAME,
+                by: Blame::Caller,
+            });
         }
         let mut frame = Some(frame);
         poll_fn(|cx| self.poll_send(cx, &mut frame)).await
     }
 
-    fn poll_send(&mut self, cx: &mut Context<'_>, frame: &mut Option<Bytes>) -> Poll<Result<(), TransportError>> {
-        let Some(shared) = &self.shared else { return Poll::Ready(Err(TransportError::Closed)) };
+    fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        frame: &mut Option<Bytes>,
+    ) -> Poll<Result<(), TransportError>> {
+        let Some(shared) = &self.shared else {
+            return Poll::Ready(Err(TransportError::Closed));
+        };
         let mut pipe = lock(shared);
         if pipe.reader_gone {
             return Poll::Ready(Err(TransportError::PeerGone));
@@ -157,7 +178,9 @@ impl FrameSink {
     /// Waits until nobody reads any more.
     pub async fn closed(&mut self) {
         poll_fn(|cx| {
-            let Some(shared) = &self.shared else { return Poll::Ready(()) };
+            let Some(shared) = &self.shared else {
+                return Poll::Ready(());
+            };
             let mut pipe = lock(shared);
             if pipe.reader_gone {
                 return Poll::Ready(());
@@ -197,7 +220,9 @@ impl Drop for FrameSink {
 
 impl fmt::Debug for FrameSink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FrameSink").field("open", &self.shared.is_some()).finish()
+        f.debug_struct("FrameSink")
+            .field("open", &self.shared.is_some())
+            .finish()
     }
 }
 

@@ -24,8 +24,8 @@ use futures::{
 };
 
 use crate::{
-    Address, Binding, Blame, Channel, FrameSink, FrameStream, Listener, Scheme, ServerChannel, Transport,
-    TransportError, limits, pipe,
+    Address, Binding, Blame, Channel, FrameSink, FrameStream, Listener, Scheme, ServerChannel,
+    Transport, TransportError, limits, pipe,
 };
 
 /// The place where in-memory endpoints find each other. A cheap handle.
@@ -103,7 +103,10 @@ impl Hub {
     }
 
     fn faults(&self, name: &str) -> Faults {
-        lock(&self.inner.faults).get(name).cloned().unwrap_or_default()
+        lock(&self.inner.faults)
+            .get(name)
+            .cloned()
+            .unwrap_or_default()
     }
 
     fn next_serial(&self) -> u64 {
@@ -114,7 +117,9 @@ impl Hub {
 impl fmt::Debug for Hub {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let endpoints: Vec<_> = lock(&self.inner.endpoints).keys().cloned().collect();
-        f.debug_struct("Hub").field("endpoints", &endpoints).finish()
+        f.debug_struct("Hub")
+            .field("endpoints", &endpoints)
+            .finish()
     }
 }
 
@@ -132,10 +137,14 @@ impl Transport for MemoryTransport {
 
     async fn connect(&self, address: &Address) -> Result<Box<dyn Channel>, TransportError> {
         if address.scheme() != Scheme::Memory {
-            return Err(TransportError::Unsupported { address: address.clone() });
+            return Err(TransportError::Unsupported {
+                address: address.clone(),
+            });
         }
-        let unreachable =
-            |detail: &str| TransportError::Unreachable { address: address.clone(), detail: detail.to_owned() };
+        let unreachable = |detail: &str| TransportError::Unreachable {
+            address: address.clone(),
+            detail: detail.to_owned(),
+        };
         let name = address.host();
         if self.hub.faults(name).unreachable {
             return Err(unreachable("cut off by a fault"));
@@ -146,7 +155,11 @@ impl Transport for MemoryTransport {
             .ok_or_else(|| unreachable("nobody listens"))?;
         let binding = memory_binding(self.hub.next_serial());
         let (requests, served) = mpsc::channel(limits::MEMORY_REQUESTS);
-        let server = MemoryServerChannel { binding, requests: served, gone: gone.clone() };
+        let server = MemoryServerChannel {
+            binding,
+            requests: served,
+            gone: gone.clone(),
+        };
         let send = accept.send(server);
         futures::select_biased! {
             () = gone.clone() => return Err(unreachable("the endpoint went away")),
@@ -162,19 +175,37 @@ impl Transport for MemoryTransport {
     }
 
     async fn listen(&self, bind: &str) -> Result<Box<dyn Listener>, TransportError> {
-        let address = Address::memory(bind)
-            .map_err(|error| TransportError::Bind { bind: bind.to_owned(), detail: error.to_string() })?;
+        let address = Address::memory(bind).map_err(|error| TransportError::Bind {
+            bind: bind.to_owned(),
+            detail: error.to_string(),
+        })?;
         let name = address.host().to_owned();
         let mut endpoints = lock(&self.hub.inner.endpoints);
         if endpoints.contains_key(&name) {
-            return Err(TransportError::InUse { bind: bind.to_owned() });
+            return Err(TransportError::InUse {
+                bind: bind.to_owned(),
+            });
         }
         let (accept, accepted) = mpsc::channel(limits::MEMORY_BACKLOG);
         let (alive, gone) = oneshot::channel();
         let gone = gone.map(drop).boxed().shared();
         let serial = self.hub.next_serial();
-        endpoints.insert(name, Endpoint { serial, accept, gone: gone.clone(), _alive: alive });
-        Ok(Box::new(MemoryListener { hub: self.hub.clone(), address, serial, accepted, gone }))
+        endpoints.insert(
+            name,
+            Endpoint {
+                serial,
+                accept,
+                gone: gone.clone(),
+                _alive: alive,
+            },
+        );
+        Ok(Box::new(MemoryListener {
+            hub: self.hub.clone(),
+            address,
+            serial,
+            accepted,
+            gone,
+        }))
     }
 }
 
@@ -198,7 +229,10 @@ impl MemoryListener {
     /// Takes the endpoint off the hub, unless it was severed and the name taken by another listener since.
     fn unlist(&self) {
         let mut endpoints = lock(&self.hub.inner.endpoints);
-        if endpoints.get(self.address.host()).is_some_and(|endpoint| endpoint.serial == self.serial) {
+        if endpoints
+            .get(self.address.host())
+            .is_some_and(|endpoint| endpoint.serial == self.serial)
+        {
             endpoints.remove(self.address.host());
         }
     }
@@ -249,8 +283,18 @@ impl Channel for MemoryChannel {
         let mut requests = lock(&self.requests).clone().ok_or(TransportError::Closed)?;
         let faults = self.hub.faults(&self.name);
         let (sink, response) = pipe();
-        let body = Link::new(body, self.gone.clone(), faults.cut_requests, faults.delay.clone());
-        let response = Link::new(response.into(), self.gone.clone(), faults.cut_responses, faults.delay);
+        let body = Link::new(
+            body,
+            self.gone.clone(),
+            faults.cut_requests,
+            faults.delay.clone(),
+        );
+        let response = Link::new(
+            response.into(),
+            self.gone.clone(),
+            faults.cut_responses,
+            faults.delay,
+        );
         let sent = requests.send((FrameStream::new(body), sink));
         futures::select_biased! {
             () = self.gone.clone() => Err(TransportError::PeerGone),
@@ -315,7 +359,15 @@ struct Link {
 
 impl Link {
     fn new(frames: FrameStream, gone: Gone, cut: Option<Cut>, delay: Option<Delay>) -> Self {
-        Self { frames, gone, cut, delay, waiting: Waiting::Ask, seen_frames: 0, seen_bytes: 0 }
+        Self {
+            frames,
+            gone,
+            cut,
+            delay,
+            waiting: Waiting::Ask,
+            seen_frames: 0,
+            seen_bytes: 0,
+        }
     }
 
     /// Whether a frame, or the end (`None`), still gets through.
@@ -324,13 +376,19 @@ impl Link {
         match self.cut {
             None => true,
             Some(Cut::Frames(limit)) => self.seen_frames < limit,
-            Some(Cut::Bytes(limit)) => self.seen_bytes + len <= limit && (frame.is_some() || self.seen_bytes < limit),
+            Some(Cut::Bytes(limit)) => {
+                self.seen_bytes + len <= limit && (frame.is_some() || self.seen_bytes < limit)
+            }
         }
     }
 
     fn receive(&mut self, frame: Bytes) -> Result<Bytes, TransportError> {
         if frame.len() > limits::FRAME {
-            return Err(TransportError::FrameTooLong { len: frame.len(), limit: limits::FRAME, by: Blame::Peer });
+            return Err(TransportError::FrameTooLong {
+                len: frame.len(),
+                limit: limits::FRAME,
+                by: Blame::Peer,
+            });
         }
         if !self.passes(Some(&frame)) {
             return Err(TransportError::Truncated);

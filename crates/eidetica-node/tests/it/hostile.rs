@@ -11,7 +11,9 @@ use eidetica_protocol::{
     Frame, Request, TipList,
     handshake::{Initiator, Side, VERSIONS},
 };
-use eidetica_transport::{Address, Channel, FrameStream, Transport, TransportError, memory::Hub, pipe};
+use eidetica_transport::{
+    Address, Channel, FrameStream, Transport, TransportError, memory::Hub, pipe,
+};
 use futures::executor::block_on;
 
 use crate::world::{Net, Peer, eventually};
@@ -26,13 +28,24 @@ async fn ask(channel: &dyn Channel, frame: Bytes) -> Result<Vec<Bytes>, Transpor
 }
 
 /// A channel of a device that has introduced itself.
-async fn introduce(hub: &Hub, address: &Address, device: &SecretKey) -> Result<Box<dyn Channel>, TransportError> {
+async fn introduce(
+    hub: &Hub,
+    address: &Address,
+    device: &SecretKey,
+) -> Result<Box<dyn Channel>, TransportError> {
     let channel = hub.transport().connect(address).await?;
-    let side = Side { device, binding: *channel.binding().as_bytes(), nonce: [3; 32], versions: VERSIONS };
+    let side = Side {
+        device,
+        binding: *channel.binding().as_bytes(),
+        nonce: [3; 32],
+        versions: VERSIONS,
+    };
     let (waiting, hello) = Initiator::start(&side, None).unwrap();
     let answer = ask(&*channel, hello).await?.remove(0);
     let (proving, proof) = waiting.answered(&answer, device, &[]).unwrap();
-    proving.welcomed(&ask(&*channel, proof).await?.remove(0)).unwrap();
+    proving
+        .welcomed(&ask(&*channel, proof).await?.remove(0))
+        .unwrap();
     Ok(channel)
 }
 
@@ -59,14 +72,30 @@ fn denied_and_absent_are_the_same_bytes() {
         let requests = |database: Id| {
             let tips = TipList::new(Vec::new());
             [
-                Request::Compare { database, tips, common: vec![tip] },
-                Request::Headers { database, of: vec![tip], generations: 3, limit: 10 },
-                Request::Fetch { database, not: vec![] },
+                Request::Compare {
+                    database,
+                    tips,
+                    common: vec![tip],
+                },
+                Request::Headers {
+                    database,
+                    of: vec![tip],
+                    generations: 3,
+                    limit: 10,
+                },
+                Request::Fetch {
+                    database,
+                    not: vec![],
+                },
                 Request::Push { database },
             ]
             .map(|request| Frame::Request(request).encode().unwrap())
         };
-        for ((denied, absent), hidden) in requests(there).into_iter().zip(requests(nowhere)).zip(requests(hidden)) {
+        for ((denied, absent), hidden) in requests(there)
+            .into_iter()
+            .zip(requests(nowhere))
+            .zip(requests(hidden))
+        {
             let absent = ask(&*channel, absent).await.unwrap();
             assert_eq!(absent.len(), 1);
             assert_eq!(ask(&*channel, denied).await.unwrap(), absent);
@@ -83,11 +112,20 @@ fn requests_before_the_handshake_are_not_answered() {
     let address = alice.serve();
     block_on(async {
         let channel = hub(&net).transport().connect(&address).await.unwrap();
-        let request = Frame::Request(Request::Fetch { database: id, not: vec![] }).encode().unwrap();
+        let request = Frame::Request(Request::Fetch {
+            database: id,
+            not: vec![],
+        })
+        .encode()
+        .unwrap();
         let answer = ask(&*channel, request.clone()).await;
-        let refused = answer.is_err() || answer.is_ok_and(|frames| frames.iter().all(|frame| frame.len() < 64));
+        let refused = answer.is_err()
+            || answer.is_ok_and(|frames| frames.iter().all(|frame| frame.len() < 64));
         assert!(refused);
-        assert!(ask(&*channel, request).await.is_err(), "the channel is closed");
+        assert!(
+            ask(&*channel, request).await.is_err(),
+            "the channel is closed"
+        );
     });
 }
 
@@ -104,7 +142,12 @@ fn silent_channels_leave_room_for_others() {
         let transport = hub(&net).transport();
         futures::future::join_all((0..10).map(|_| transport.connect(&address))).await
     });
-    eventually("room", || bob.node.connect(Target::Address(address.clone())).wait().is_ok());
+    eventually("room", || {
+        bob.node
+            .connect(Target::Address(address.clone()))
+            .wait()
+            .is_ok()
+    });
     drop(silent);
 }
 
@@ -125,7 +168,10 @@ fn one_device_has_few_channels_and_its_newest_work() {
             channels.push(channel);
         }
         assert_eq!(ask(&*channels[1], discover()).await.unwrap().len(), 1);
-        assert!(ask(&*channels[0], discover()).await.is_err(), "the oldest is closed");
+        assert!(
+            ask(&*channels[0], discover()).await.is_err(),
+            "the oldest is closed"
+        );
     });
 }
 
@@ -133,7 +179,12 @@ fn one_device_has_few_channels_and_its_newest_work() {
 fn stalled_requests_do_not_stop_an_honest_peer() {
     let net = Net::memory();
     let (alice, bob) = (Peer::new(&net, "alice"), Peer::new(&net, "bob"));
-    let id = alice.create(&[(bob.key.public(), Permission::Write(1))], Some(Permission::Read)).id();
+    let id = alice
+        .create(
+            &[(bob.key.public(), Permission::Write(1))],
+            Some(Permission::Read),
+        )
+        .id();
     let text = "y".repeat(20_000);
     for number in 0..200 {
         alice.write(id, &format!("n.{number}"), &text);
@@ -145,10 +196,21 @@ fn stalled_requests_do_not_stop_an_honest_peer() {
             let device = SecretKey::from_bytes(&[100 + number; 32]);
             let channel = introduce(&hub(&net), &address, &device).await.unwrap();
             // Fetches all and reads nothing; pushes and never goes on.
-            let fetch = Frame::Request(Request::Fetch { database: id, not: vec![] }).encode().unwrap();
+            let fetch = Frame::Request(Request::Fetch {
+                database: id,
+                not: vec![],
+            })
+            .encode()
+            .unwrap();
             let fetched = channel.request(FrameStream::of([fetch])).await.unwrap();
             let (mut up, body) = pipe();
-            up.send(Frame::Request(Request::Push { database: id }).encode().unwrap()).await.unwrap();
+            up.send(
+                Frame::Request(Request::Push { database: id })
+                    .encode()
+                    .unwrap(),
+            )
+            .await
+            .unwrap();
             let pushed = channel.request(body.into()).await.unwrap();
             stalled.push((channel, fetched, up, pushed));
         }

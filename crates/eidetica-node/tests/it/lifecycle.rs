@@ -1,16 +1,21 @@
 //! Starting, stopping, restarting, and what is not there.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use eidetica_auth::Permission;
 use eidetica_engine::{EngineError, Target};
 use eidetica_node::NodeError;
 use eidetica_protocol::BootstrapAnswer;
 use eidetica_transport::{Address, TransportError};
+use futures::future::BoxFuture;
 
 use crate::world::{Net, Peer, eventually, on_both};
 
-on_both!(a_port_in_use_is_a_typed_error, an_unreachable_peer_is_a_typed_error, a_restart_keeps_what_was_known);
+on_both!(
+    a_port_in_use_is_a_typed_error,
+    an_unreachable_peer_is_a_typed_error,
+    a_restart_keeps_what_was_known
+);
 
 fn a_port_in_use_is_a_typed_error(net: &Net) {
     let (alice, bob) = (Peer::new(net, "alice"), Peer::new(net, "bob"));
@@ -19,12 +24,23 @@ fn a_port_in_use_is_a_typed_error(net: &Net) {
     assert_eq!(alice.node.server_addresses(), [address.clone()]);
     let bind = address.to_string().split_once("://").unwrap().1.to_owned();
     let refused = bob.node.start_server(&bind).wait();
-    assert_eq!(refused, Err(NodeError::Transport(TransportError::InUse { bind: bind.clone() })));
+    assert_eq!(
+        refused,
+        Err(NodeError::Transport(TransportError::InUse {
+            bind: bind.clone()
+        }))
+    );
     assert!(!bob.node.is_server_running());
-    assert_eq!(alice.node.start_server("elsewhere").wait(), Err(NodeError::ServerRunning));
+    assert_eq!(
+        alice.node.start_server("elsewhere").wait(),
+        Err(NodeError::ServerRunning)
+    );
     alice.node.stop_server().wait().unwrap();
     assert!(!alice.node.is_server_running());
-    assert_eq!(alice.node.stop_server().wait(), Err(NodeError::ServerNotRunning));
+    assert_eq!(
+        alice.node.stop_server().wait(),
+        Err(NodeError::ServerNotRunning)
+    );
     bob.node.start_server(&bind).wait().unwrap();
 }
 
@@ -33,22 +49,42 @@ fn an_unreachable_peer_is_a_typed_error(net: &Net) {
     let address = alice.serve();
     alice.node.stop_server().wait().unwrap();
     let failed = bob.node.connect(Target::Address(address)).wait();
-    let Err(NodeError::Engine(EngineError::Connect(error))) = failed else { panic!("{failed:?}") };
-    assert!(!error.peer_fault && error.text.contains("unreachable"), "{error}");
+    let Err(NodeError::Engine(EngineError::Connect(error))) = failed else {
+        panic!("{failed:?}")
+    };
+    assert!(
+        !error.peer_fault && error.text.contains("unreachable"),
+        "{error}"
+    );
     let iroh = Target::Address(Address::iroh("abc").unwrap());
     let failed = bob.node.connect(iroh).wait();
-    let Err(NodeError::Engine(EngineError::Connect(error))) = failed else { panic!("{failed:?}") };
-    assert!(error.text.contains("no transport enabled for iroh"), "{error}");
+    let Err(NodeError::Engine(EngineError::Connect(error))) = failed else {
+        panic!("{failed:?}")
+    };
+    assert!(
+        error.text.contains("no transport enabled for iroh"),
+        "{error}"
+    );
 }
 
 fn a_restart_keeps_what_was_known(net: &Net) {
     let (alice, bob) = (Peer::new(net, "alice"), Peer::new(net, "bob"));
-    let open = alice.create(&[(bob.key.public(), Permission::Write(1))], None).id();
+    let open = alice
+        .create(&[(bob.key.public(), Permission::Write(1))], None)
+        .id();
     let closed = alice.create(&[], None).id();
     let address = alice.serve();
     bob.try_sync(&address, open).unwrap();
-    let asked = bob.node.bootstrap(Target::Address(address.clone()), bob.request(closed, Permission::Read)).wait();
-    let BootstrapAnswer::Pending(request) = asked.unwrap().answer else { panic!("not pending") };
+    let asked = bob
+        .node
+        .bootstrap(
+            Target::Address(address.clone()),
+            bob.request(closed, Permission::Read),
+        )
+        .wait();
+    let BootstrapAnswer::Pending(request) = asked.unwrap().answer else {
+        panic!("not pending")
+    };
 
     let (alice, bob) = (alice.restart(), bob.restart());
     assert_eq!(alice.node.incoming_requests()[0].id, request);
@@ -61,16 +97,28 @@ fn a_restart_keeps_what_was_known(net: &Net) {
     assert_eq!(bob.node.claims().len(), 1);
 
     let address = alice.serve();
-    bob.node.add_peer_address(device, address.clone()).wait().unwrap();
-    alice.node.approve(request, alice.key.public()).wait().unwrap();
-    assert_eq!(bob.node.poll_request(request).wait().unwrap().answer, BootstrapAnswer::Granted);
+    bob.node
+        .add_peer_address(device, address.clone())
+        .wait()
+        .unwrap();
+    alice
+        .node
+        .approve(request, alice.key.public())
+        .wait()
+        .unwrap();
+    assert_eq!(
+        bob.node.poll_request(request).wait().unwrap().answer,
+        BootstrapAnswer::Granted
+    );
     bob.try_sync(&address, closed).unwrap();
 }
 
 #[test]
 fn a_server_that_restarts_on_its_port_is_found_again() {
     let (alice, bob) = (Peer::new(&Net::Http, "alice"), Peer::new(&Net::Http, "bob"));
-    let id = alice.create(&[(bob.key.public(), Permission::Read)], None).id();
+    let id = alice
+        .create(&[(bob.key.public(), Permission::Read)], None)
+        .id();
     let address = alice.serve();
     bob.try_sync(&address, id).unwrap();
     alice.node.stop_server().wait().unwrap();
@@ -118,7 +166,12 @@ fn the_last_handle_stops_the_node() {
     let backend = alice.backend_alive();
     drop(alice);
     let bob = Peer::new(&net, "bob");
-    eventually("the end of the server", || bob.node.connect(Target::Address(address.clone())).wait().is_err());
+    eventually("the end of the server", || {
+        bob.node
+            .connect(Target::Address(address.clone()))
+            .wait()
+            .is_err()
+    });
     eventually("the end of the driver", || backend.upgrade().is_none());
 }
 
@@ -127,12 +180,22 @@ fn waiting_commands_learn_of_the_end() {
     let net = Net::memory();
     let (alice, bob) = (Peer::new(&net, "alice"), Peer::new(&net, "bob"));
     let address = alice.serve();
-    let Net::Memory(hub) = &net else { unreachable!() };
-    let never = Arc::new(|_| -> futures::future::BoxFuture<'static, ()> { Box::pin(std::future::pending()) });
-    let faults = eidetica_transport::memory::Faults { delay: Some(never), ..Default::default() };
+    let Net::Memory(hub) = &net else {
+        unreachable!()
+    };
+    let (dialled, dials) = std::sync::mpsc::channel();
+    let never = Arc::new(move |_| -> BoxFuture<'static, ()> {
+        // Nobody listens any more once the test is over.
+        let _ = dialled.send(());
+        Box::pin(std::future::pending())
+    });
+    let faults = eidetica_transport::memory::Faults {
+        delay: Some(never),
+        ..Default::default()
+    };
     hub.set_faults("alice", faults);
     let waiting = bob.node.connect(Target::Address(address));
-    std::thread::sleep(Duration::from_millis(20));
+    dials.recv().unwrap();
     bob.node.shutdown().wait().unwrap();
     assert_eq!(waiting.wait(), Err(NodeError::Engine(EngineError::Stopped)));
 }

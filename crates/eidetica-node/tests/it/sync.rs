@@ -18,18 +18,26 @@ on_both!(
 
 fn a_database_arrives_and_changes_travel_both_ways(net: &Net) {
     let (alice, bob) = (Peer::new(net, "alice"), Peer::new(net, "bob"));
-    let id = alice.create(&[(bob.key.public(), Permission::Write(10))], None).id();
+    let id = alice
+        .create(&[(bob.key.public(), Permission::Write(10))], None)
+        .id();
     alice.write(id, "title", "from alice");
     let address = alice.serve();
 
     let report = bob.sync(&address, id).wait().unwrap();
     assert_eq!(report.peer, alice.node.device());
-    assert_eq!(report.databases[0].1.as_ref().unwrap().relation, Relation::Absent);
+    assert_eq!(
+        report.databases[0].1.as_ref().unwrap().relation,
+        Relation::Absent
+    );
     assert_eq!(bob.read(id, "title").as_deref(), Some("from alice"));
 
     bob.write(id, "answer", "from bob");
     let report = bob.sync(&address, id).wait().unwrap();
-    assert_eq!(report.databases[0].1.as_ref().unwrap().relation, Relation::Ahead);
+    assert_eq!(
+        report.databases[0].1.as_ref().unwrap().relation,
+        Relation::Ahead
+    );
     assert_eq!(alice.read(id, "answer").as_deref(), Some("from bob"));
     assert_eq!(alice.tips(id), bob.tips(id));
 
@@ -38,12 +46,20 @@ fn a_database_arrives_and_changes_travel_both_ways(net: &Net) {
     assert_eq!((outcome.relation, outcome.requests), (Relation::Equal, 1));
     let cursor = bob.node.cursor(&alice.node.device(), &id).unwrap();
     assert_eq!(cursor.last.unwrap().id, bob.tips(id)[0]);
-    assert_eq!(bob.node.stats(&alice.node.device()).unwrap().sync_success_rate(), 1.0);
+    assert_eq!(
+        bob.node
+            .stats(&alice.node.device())
+            .unwrap()
+            .sync_success_rate(),
+        1.0
+    );
 }
 
 fn diverged_histories_converge(net: &Net) {
     let (alice, bob) = (Peer::new(net, "alice"), Peer::new(net, "bob"));
-    let id = alice.create(&[(bob.key.public(), Permission::Write(10))], None).id();
+    let id = alice
+        .create(&[(bob.key.public(), Permission::Write(10))], None)
+        .id();
     let address = alice.serve();
     bob.try_sync(&address, id).unwrap();
     for number in 0..40 {
@@ -53,10 +69,19 @@ fn diverged_histories_converge(net: &Net) {
         bob.write(id, "both", &format!("bob {number}"));
     }
     let report = bob.sync(&address, id).wait().unwrap();
-    assert_eq!(report.databases[0].1.as_ref().unwrap().relation, Relation::Diverged);
+    assert_eq!(
+        report.databases[0].1.as_ref().unwrap().relation,
+        Relation::Diverged
+    );
     assert_eq!(alice.tips(id), bob.tips(id));
     assert_eq!(alice.read(id, "both"), bob.read(id, "both"));
-    assert_eq!((alice.read(id, "b.39").as_deref(), bob.read(id, "a.39").as_deref()), (Some("bob"), Some("alice")));
+    assert_eq!(
+        (
+            alice.read(id, "b.39").as_deref(),
+            bob.read(id, "a.39").as_deref()
+        ),
+        (Some("bob"), Some("alice"))
+    );
     alice.write(id, "merged", "yes");
     bob.try_sync(&address, id).unwrap();
     assert_eq!(bob.tips(id), alice.tips(id));
@@ -65,7 +90,9 @@ fn diverged_histories_converge(net: &Net) {
 
 fn a_long_history_arrives_whole(net: &Net) {
     let (alice, bob) = (Peer::new(net, "alice"), Peer::new(net, "bob"));
-    let id = alice.create(&[(bob.key.public(), Permission::Read)], None).id();
+    let id = alice
+        .create(&[(bob.key.public(), Permission::Read)], None)
+        .id();
     let text = "x".repeat(2_000);
     for number in 0..1_000 {
         alice.write(id, &format!("n.{number}"), &text);
@@ -73,22 +100,45 @@ fn a_long_history_arrives_whole(net: &Net) {
     let address = alice.serve();
     bob.try_sync(&address, id).unwrap();
     assert_eq!(alice.tips(id), bob.tips(id));
-    assert_eq!(bob.databases.get(&id).unwrap().entry_count().unwrap(), 1_001);
+    assert_eq!(
+        bob.databases.get(&id).unwrap().entry_count().unwrap(),
+        1_001
+    );
     assert_eq!(bob.read(id, "n.999"), Some(text));
 }
 
 fn all_related_databases_sync_at_once(net: &Net) {
     let (alice, bob) = (Peer::new(net, "alice"), Peer::new(net, "bob"));
-    let ids: Vec<_> = (0..5).map(|_| alice.create(&[(bob.key.public(), Permission::Read)], None).id()).collect();
-    let other = alice.create(&[(bob.key.public(), Permission::Read)], None).id();
+    let ids: Vec<_> = (0..5)
+        .map(|_| {
+            alice
+                .create(&[(bob.key.public(), Permission::Read)], None)
+                .id()
+        })
+        .collect();
+    let other = alice
+        .create(&[(bob.key.public(), Permission::Read)], None)
+        .id();
     let address = alice.serve();
     let target = Target::Address(address);
-    bob.node.sync(target.clone(), Selection::These(ids.clone()), true).wait().unwrap().check().unwrap();
+    bob.node
+        .sync(target.clone(), Selection::These(ids.clone()), true)
+        .wait()
+        .unwrap()
+        .check()
+        .unwrap();
     ids.iter().for_each(|id| alice.write(*id, "new", "value"));
-    let report = bob.node.sync(target, Selection::Related, false).wait().unwrap();
+    let report = bob
+        .node
+        .sync(target, Selection::Related, false)
+        .wait()
+        .unwrap();
     report.check().unwrap();
     assert_eq!(report.databases.len(), 5);
-    assert!(ids.iter().all(|id| bob.read(*id, "new").as_deref() == Some("value")));
+    assert!(
+        ids.iter()
+            .all(|id| bob.read(*id, "new").as_deref() == Some("value"))
+    );
     assert!(!bob.has(other));
     let mut related = bob.node.related(&alice.node.device());
     related.sort_unstable();
@@ -99,7 +149,9 @@ fn all_related_databases_sync_at_once(net: &Net) {
 
 fn a_commit_is_announced(net: &Net) {
     let (alice, bob) = (Peer::new(net, "alice"), Peer::new(net, "bob"));
-    let id = alice.create(&[(bob.key.public(), Permission::Write(1))], None).id();
+    let id = alice
+        .create(&[(bob.key.public(), Permission::Write(1))], None)
+        .id();
     let address = alice.serve();
     bob.try_sync(&address, id).unwrap();
     bob.write(id, "news", "fresh");
@@ -109,15 +161,20 @@ fn a_commit_is_announced(net: &Net) {
 
 fn a_queued_sync_waits_for_its_peer(net: &Net) {
     let (alice, bob) = (Peer::new(net, "alice"), Peer::new(net, "bob"));
-    let id = alice.create(&[(bob.key.public(), Permission::Write(1))], None).id();
+    let id = alice
+        .create(&[(bob.key.public(), Permission::Write(1))], None)
+        .id();
     let address = alice.serve();
     bob.try_sync(&address, id).unwrap();
     alice.node.stop_server().wait().unwrap();
     let device = alice.node.device();
     bob.write(id, "later", "now");
     bob.node.queue(device, id).wait().unwrap();
-    eventually("a failed attempt", || bob.node.stats(&device).is_some_and(|stats| stats.failures > 0) || {
-        bob.node.peer(&device).is_some()
+    eventually("a failed attempt", || {
+        bob.node
+            .stats(&device)
+            .is_some_and(|stats| stats.failures > 0)
+            || { bob.node.peer(&device).is_some() }
     });
     let again = alice.serve();
     bob.node.add_peer_address(device, again).wait().unwrap();
@@ -139,7 +196,9 @@ fn a_database_that_nobody_has_is_absent() {
 fn nobody_stores_what_nobody_there_asked_for() {
     let net = Net::memory();
     let (alice, bob) = (Peer::new(&net, "alice"), Peer::new(&net, "bob"));
-    let id = bob.create(&[(alice.key.public(), Permission::Admin(0))], None).id();
+    let id = bob
+        .create(&[(alice.key.public(), Permission::Admin(0))], None)
+        .id();
     let address = alice.serve();
     assert!(bob.try_sync(&address, id).is_err());
     assert!(!alice.has(id) && alice.databases.list().unwrap().is_empty());
@@ -149,9 +208,15 @@ fn nobody_stores_what_nobody_there_asked_for() {
 fn a_database_that_is_not_to_be_created_is_not() {
     let net = Net::memory();
     let (alice, bob) = (Peer::new(&net, "alice"), Peer::new(&net, "bob"));
-    let id = alice.create(&[(bob.key.public(), Permission::Read)], None).id();
+    let id = alice
+        .create(&[(bob.key.public(), Permission::Read)], None)
+        .id();
     let target = Target::Address(alice.serve());
-    let report = bob.node.sync(target, Selection::These(vec![id]), false).wait().unwrap();
+    let report = bob
+        .node
+        .sync(target, Selection::These(vec![id]), false)
+        .wait()
+        .unwrap();
     assert!(report.check().is_err());
     assert!(!bob.has(id));
 }

@@ -9,12 +9,17 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use eidetica_auth::{AccessRequest, AuthRecord, DeviceClaim, KeyName, Permission, Scope, SecretKey, SignedRequest};
+use eidetica_auth::{
+    AccessRequest, AuthRecord, DeviceClaim, KeyName, Permission, Scope, SecretKey, SignedRequest,
+};
 use eidetica_crdt::{Doc, Value};
 use eidetica_database::{Config, Database, Databases, NewDatabase};
 use eidetica_engine::{Selection, Target};
 use eidetica_entry::{Id, PublicKey};
-use eidetica_node::{DatabasesBackend, Node, NodeConfig, NodeError, NodeHandle, NodeLimits, Pending, Policy, SyncReport};
+use eidetica_node::{
+    DatabasesBackend, Node, NodeConfig, NodeError, NodeHandle, NodeLimits, Pending, Policy,
+    SyncReport,
+};
 use eidetica_storage::{Engine, MemoryEngine};
 use eidetica_transport::{Address, Transport, memory::Hub};
 use eidetica_transport_http::HttpTransport;
@@ -72,7 +77,11 @@ impl Policy for Choices {
     }
 
     fn unlocked(&self, key: &PublicKey) -> Option<Arc<SecretKey>> {
-        self.unlocked.lock().iter().find(|secret| secret.public() == *key).cloned()
+        self.unlocked
+            .lock()
+            .iter()
+            .find(|secret| secret.public() == *key)
+            .cloned()
     }
 }
 
@@ -108,14 +117,25 @@ impl Peer {
         choices.unlocked.lock().push(Arc::clone(&key));
         let device = fresh_seed();
         let node = start(&databases, &choices, device, net, limits);
-        let peer = Self { name, databases, key, node, engine, net: net.clone(), choices, device, limits };
+        let peer = Self {
+            name,
+            databases,
+            key,
+            node,
+            engine,
+            net: net.clone(),
+            choices,
+            device,
+            limits,
+        };
         peer.claim(Scope::All);
         peer
     }
 
     /// Lets the device act for the user's key.
     pub(crate) fn claim(&self, scope: Scope) {
-        let claim = DeviceClaim::make(&self.key, self.node.device(), scope, now_ms() + 3_600_000).unwrap();
+        let claim =
+            DeviceClaim::make(&self.key, self.node.device(), scope, now_ms() + 3_600_000).unwrap();
         self.node.put_claim(claim).wait().unwrap();
     }
 
@@ -127,14 +147,25 @@ impl Peer {
     /// Starts the node again on what it left.
     pub(crate) fn restart(mut self) -> Self {
         self.node.shutdown().wait().unwrap();
-        self.databases = Databases::open(Arc::clone(&self.engine), Config::new(fresh_seed())).unwrap();
-        self.node = start(&self.databases, &self.choices, self.device, &self.net, self.limits);
+        self.databases =
+            Databases::open(Arc::clone(&self.engine), Config::new(fresh_seed())).unwrap();
+        self.node = start(
+            &self.databases,
+            &self.choices,
+            self.device,
+            &self.net,
+            self.limits,
+        );
         self
     }
 
     /// Starts the server; the address to dial.
     pub(crate) fn serve(&self) -> Address {
-        self.node.start_server(&self.net.bind(self.name)).wait().unwrap().remove(0)
+        self.node
+            .start_server(&self.net.bind(self.name))
+            .wait()
+            .unwrap()
+            .remove(0)
     }
 
     pub(crate) fn hide(&self, database: Id) {
@@ -142,20 +173,39 @@ impl Peer {
     }
 
     /// A new database of this user, with these rights for others.
-    pub(crate) fn create(&self, others: &[(PublicKey, Permission)], wildcard: Option<Permission>) -> Database {
+    pub(crate) fn create(
+        &self,
+        others: &[(PublicKey, Permission)],
+        wildcard: Option<Permission>,
+    ) -> Database {
         let name = KeyName::new(self.name).unwrap();
-        let mut records = vec![AuthRecord::grant(self.key.public(), Permission::Admin(0), name.clone())];
-        records.extend(others.iter().map(|(key, permission)| AuthRecord::grant(*key, *permission, name.clone())));
+        let mut records = vec![AuthRecord::grant(
+            self.key.public(),
+            Permission::Admin(0),
+            name.clone(),
+        )];
+        records.extend(
+            others
+                .iter()
+                .map(|(key, permission)| AuthRecord::grant(*key, *permission, name.clone())),
+        );
         records.extend(wildcard.map(|permission| AuthRecord::Wildcard(Some(permission))));
         let mut settings = Doc::new();
         settings.set_string("name", "notes");
-        let new = NewDatabase { records, settings, timestamp_ms: None };
+        let new = NewDatabase {
+            records,
+            settings,
+            timestamp_ms: None,
+        };
         self.databases.create(new, Arc::clone(&self.key)).unwrap()
     }
 
     /// The database here, written to with the user's key.
     pub(crate) fn database(&self, id: Id) -> Database {
-        self.databases.get(&id).unwrap().with_key(Arc::clone(&self.key))
+        self.databases
+            .get(&id)
+            .unwrap()
+            .with_key(Arc::clone(&self.key))
     }
 
     pub(crate) fn has(&self, id: Id) -> bool {
@@ -164,22 +214,42 @@ impl Peer {
 
     pub(crate) fn write(&self, id: Id, path: &str, value: &str) {
         let database = self.database(id);
-        database.transact(|transaction| transaction.doc("notes")?.set(path, value)).unwrap();
+        database
+            .transact(|transaction| transaction.doc("notes")?.set(path, value))
+            .unwrap();
     }
 
     pub(crate) fn read(&self, id: Id, path: &str) -> Option<String> {
-        match self.databases.get(&id).unwrap().doc("notes").unwrap().get(path).unwrap()? {
+        match self
+            .databases
+            .get(&id)
+            .unwrap()
+            .doc("notes")
+            .unwrap()
+            .get(path)
+            .unwrap()?
+        {
             Value::Text(text) => Some(text),
             other => panic!("{path} is {other:?}"),
         }
     }
 
     pub(crate) fn tips(&self, id: Id) -> Vec<Id> {
-        self.databases.tips(&id).unwrap().unwrap_or_default().iter().map(|tip| tip.id).collect()
+        self.databases
+            .tips(&id)
+            .unwrap()
+            .unwrap_or_default()
+            .iter()
+            .map(|tip| tip.id)
+            .collect()
     }
 
     pub(crate) fn sync(&self, address: &Address, id: Id) -> Pending<SyncReport> {
-        self.node.sync(Target::Address(address.clone()), Selection::These(vec![id]), true)
+        self.node.sync(
+            Target::Address(address.clone()),
+            Selection::These(vec![id]),
+            true,
+        )
     }
 
     /// Syncs and says what went wrong, with the peer or with the database.
@@ -220,7 +290,10 @@ fn start(
 }
 
 pub(crate) fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_millis() as u64
 }
 
 /// Waits for something that happens by itself.
@@ -228,7 +301,10 @@ pub(crate) fn now_ms() -> u64 {
 pub(crate) fn eventually(what: &str, check: impl Fn() -> bool) {
     let begun = Instant::now();
     while !check() {
-        assert!(begun.elapsed() < Duration::from_secs(20), "{what} does not happen");
-        std::thread::sleep(Duration::from_millis(5));
+        assert!(
+            begun.elapsed() < Duration::from_secs(20),
+            "{what} does not happen"
+        );
+        std::thread::park_timeout(Duration::from_millis(5));
     }
 }

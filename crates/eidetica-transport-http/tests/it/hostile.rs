@@ -14,7 +14,9 @@ use tokio::{
 use crate::{ask, dial, echo_server, listen, pair};
 
 async fn socket(address: &Address) -> TcpStream {
-    TcpStream::connect((address.host(), address.port().unwrap())).await.unwrap()
+    TcpStream::connect((address.host(), address.port().unwrap()))
+        .await
+        .unwrap()
 }
 
 /// Sends bytes and returns what comes back until the server closes or a second passes.
@@ -37,7 +39,11 @@ fn post(path: &str, body: &[u8]) -> Vec<u8> {
 }
 
 fn status(answer: &[u8]) -> String {
-    String::from_utf8_lossy(answer).split(' ').nth(1).unwrap_or("").to_owned()
+    String::from_utf8_lossy(answer)
+        .split(' ')
+        .nth(1)
+        .unwrap_or("")
+        .to_owned()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -64,7 +70,12 @@ async fn garbage_is_answered_cleanly_and_harms_nobody() {
     ];
     for (bytes, expected) in cases {
         let answer = say(&address, &bytes).await;
-        assert_eq!(status(&answer), expected, "{:?}", String::from_utf8_lossy(&bytes[..bytes.len().min(60)]));
+        assert_eq!(
+            status(&answer),
+            expected,
+            "{:?}",
+            String::from_utf8_lossy(&bytes[..bytes.len().min(60)])
+        );
     }
     let frames = vec![Bytes::from_static(b"still here")];
     assert_eq!(ask(&*channel, frames.clone()).await.unwrap(), frames);
@@ -100,8 +111,18 @@ async fn a_silent_server_times_out() {
     let address = Address::http(&listener.local_addr().unwrap().to_string()).unwrap();
     let mut limits = HttpLimits::default();
     limits.handshake = Duration::from_millis(100);
-    let error = HttpTransport::with_limits(limits).unwrap().connect(&address).await.err();
-    assert_eq!(error, Some(TransportError::TimedOut { what: "handshake", after_ms: 100 }));
+    let error = HttpTransport::with_limits(limits)
+        .unwrap()
+        .connect(&address)
+        .await
+        .err();
+    assert_eq!(
+        error,
+        Some(TransportError::TimedOut {
+            what: "handshake",
+            after_ms: 100
+        })
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -115,7 +136,10 @@ async fn stalled_clients_do_not_stop_an_honest_one() {
     let silent = join_all((0..50).map(|_| socket(&address))).await;
     let half: Vec<_> = join_all((0..50).map(|_| async {
         let mut socket = socket(&address).await;
-        socket.write_all(b"POST /eidetica/v1/open HTTP/1.1\r\nhost:").await.unwrap();
+        socket
+            .write_all(b"POST /eidetica/v1/open HTTP/1.1\r\nhost:")
+            .await
+            .unwrap();
         socket
     }))
     .await;
@@ -128,7 +152,10 @@ async fn stalled_clients_do_not_stop_an_honest_one() {
     .await;
     let stalled: Vec<_> = join_all((0..50).map(|_| async {
         let channel = dial(&address).await.unwrap();
-        let response = channel.request(FrameStream::of(vec![big.clone(); 8])).await.unwrap();
+        let response = channel
+            .request(FrameStream::of(vec![big.clone(); 8]))
+            .await
+            .unwrap();
         (channel, response)
     }))
     .await;
@@ -140,7 +167,9 @@ async fn stalled_clients_do_not_stop_an_honest_one() {
             assert_eq!(ask(&*channel, frames.clone()).await.unwrap(), frames);
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), honest).await.expect("an honest client waits for stalled ones");
+    tokio::time::timeout(Duration::from_secs(20), honest)
+        .await
+        .expect("an honest client waits for stalled ones");
     drop((silent, half, begun, stalled));
     server.abort();
 }
@@ -160,14 +189,20 @@ async fn a_body_that_stops_is_a_timeout_at_the_reader() {
     let (_sink, body) = eidetica_transport::pipe();
     let (response, request) = futures::join!(client.request(body.into()), server.next_request());
     let (_response, (mut request, _sink)) = (response.unwrap(), request.unwrap());
-    assert_eq!(request.next().await, Err(TransportError::TimedOut { what: "data", after_ms: 200 }));
+    assert_eq!(
+        request.next().await,
+        Err(TransportError::TimedOut {
+            what: "data",
+            after_ms: 200
+        })
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keep_alives_keep_a_quiet_stream() {
     let mut limits = HttpLimits::default();
-    limits.idle = Duration::from_millis(200);
-    limits.keep_alive = Duration::from_millis(40);
+    limits.idle = Duration::from_millis(800);
+    limits.keep_alive = Duration::from_millis(80);
     let transport = HttpTransport::with_limits(limits).unwrap();
     let mut listener = transport.listen("127.0.0.1:0").await.unwrap();
     let address = listener.address();
@@ -177,19 +212,31 @@ async fn keep_alives_keep_a_quiet_stream() {
     let (mut up, body) = eidetica_transport::pipe();
     let (response, request) = futures::join!(client.request(body.into()), server.next_request());
     let (mut response, (mut request, mut sink)) = (response.unwrap(), request.unwrap());
-    let quiet = async {
-        tokio::time::sleep(Duration::from_millis(700)).await;
+    let quiet = Duration::from_millis(1_800);
+    let nothing = futures::future::select(Box::pin(request.next()), Box::pin(response.next()));
+    assert!(
+        tokio::time::timeout(quiet, nothing).await.is_err(),
+        "a quiet stream ended"
+    );
+    let speak = async {
         up.send(Bytes::from_static(b"up")).await.unwrap();
         sink.send(Bytes::from_static(b"down")).await.unwrap();
     };
-    let (up, down, ()) = futures::join!(request.next(), response.next(), quiet);
-    assert_eq!((up, down), (Ok(Some(Bytes::from_static(b"up"))), Ok(Some(Bytes::from_static(b"down")))));
+    let (up, down, ()) = futures::join!(request.next(), response.next(), speak);
+    assert_eq!(
+        (up, down),
+        (
+            Ok(Some(Bytes::from_static(b"up"))),
+            Ok(Some(Bytes::from_static(b"down")))
+        )
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_recorded_request_cannot_be_replayed() {
     let mut listener: Box<dyn Listener> = listen(HttpLimits::default()).await;
-    let proxy = crate::proxy::Proxy::start(&listener.address(), [crate::proxy::Fault::None; 2]).await;
+    let proxy =
+        crate::proxy::Proxy::start(&listener.address(), [crate::proxy::Fault::None; 2]).await;
     let address = listener.address();
     let (client, server) = futures::join!(dial(&proxy.address), listener.accept());
     let (client, mut server) = (client.unwrap(), server.unwrap());
@@ -200,11 +247,20 @@ async fn a_recorded_request_cannot_be_replayed() {
         request.next().await
     };
     let (answer, got) = futures::join!(ask(&*client, vec![Bytes::from_static(b"pay 5")]), serve);
-    assert_eq!((answer, got), (Ok(vec![]), Ok(Some(Bytes::from_static(b"pay 5")))));
+    assert_eq!(
+        (answer, got),
+        (Ok(vec![]), Ok(Some(Bytes::from_static(b"pay 5"))))
+    );
     let recorded = proxy.seen()[0][before..].to_vec();
     assert!(recorded.starts_with(b"POST /eidetica/v1/request "));
     assert_eq!(status(&say(&address, &recorded).await), "409");
     let (mut other, _server) = pair(&mut listener).await;
-    other = { other.close().await; other };
-    assert_eq!(other.request(FrameStream::empty()).await.err(), Some(TransportError::Closed));
+    other = {
+        other.close().await;
+        other
+    };
+    assert_eq!(
+        other.request(FrameStream::empty()).await.err(),
+        Some(TransportError::Closed)
+    );
 }

@@ -19,9 +19,13 @@ async fn the_oldest_unproven_channel_goes_first() {
         channels.push(pair(&mut listener).await);
     }
     let (_, oldest) = &mut channels[0];
-    assert!(oldest.next_request().await.is_none(), "the oldest is still there");
+    assert!(
+        oldest.next_request().await.is_none(),
+        "the oldest is still there"
+    );
     for (client, server) in &mut channels[1..] {
-        let (response, request) = futures::join!(client.request(FrameStream::empty()), server.next_request());
+        let (response, request) =
+            futures::join!(client.request(FrameStream::empty()), server.next_request());
         assert!(response.is_ok() && request.is_some());
     }
 }
@@ -39,9 +43,13 @@ async fn proven_channels_do_not_count_as_unproven_and_the_idlest_goes_first() {
         server.mark_proven();
         channels.push((client, server));
     }
-    assert!(channels[0].1.next_request().await.is_none(), "the idlest is still there");
+    assert!(
+        channels[0].1.next_request().await.is_none(),
+        "the idlest is still there"
+    );
     for (client, server) in &mut channels[1..] {
-        let (response, request) = futures::join!(client.request(FrameStream::empty()), server.next_request());
+        let (response, request) =
+            futures::join!(client.request(FrameStream::empty()), server.next_request());
         assert!(response.is_ok() && request.is_some());
     }
 }
@@ -53,24 +61,38 @@ async fn unproven_channels_expire_soon_and_proven_ones_when_idle() {
     limits.idle = Duration::from_millis(900);
     let mut listener = listen(limits).await;
     let (client, mut server) = pair(&mut listener).await;
-    assert!(server.next_request().await.is_none(), "an unproven channel expires");
-    assert_eq!(client.request(FrameStream::empty()).await.err(), Some(TransportError::UnknownChannel));
+    assert!(
+        server.next_request().await.is_none(),
+        "an unproven channel expires"
+    );
+    assert_eq!(
+        client.request(FrameStream::empty()).await.err(),
+        Some(TransportError::UnknownChannel)
+    );
 
     let (client, mut server) = pair(&mut listener).await;
     server.mark_proven();
     let (_up, body) = pipe();
     let (response, request) = futures::join!(client.request(body.into()), server.next_request());
     let open = (response.unwrap(), request.unwrap());
-    tokio::time::timeout(Duration::from_millis(1_500), server.next_request()).await.expect_err("a used channel stays");
+    tokio::time::timeout(Duration::from_millis(1_500), server.next_request())
+        .await
+        .expect_err("a used channel stays");
     drop(open);
-    assert!(server.next_request().await.is_none(), "an idle channel expires");
+    assert!(
+        server.next_request().await.is_none(),
+        "an idle channel expires"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_unproven_peer_sends_small_frames_and_few_requests() {
     let mut listener = listen(HttpLimits::default()).await;
     let (client, mut server) = pair(&mut listener).await;
-    for (len, ok) in [(limits::UNPROVEN_FRAME, true), (limits::UNPROVEN_FRAME + 1, false)] {
+    for (len, ok) in [
+        (limits::UNPROVEN_FRAME, true),
+        (limits::UNPROVEN_FRAME + 1, false),
+    ] {
         let body = FrameStream::of([Bytes::from(vec![1; len])]);
         let (_response, request) = futures::join!(client.request(body), server.next_request());
         assert_eq!(request.unwrap().0.next().await.is_ok(), ok);
@@ -87,12 +109,20 @@ async fn an_unproven_peer_sends_small_frames_and_few_requests() {
                 assert_eq!(error, TransportError::Busy);
                 break;
             }
-            futures::future::Either::Left((Ok(response), request)) => open.push((up, response, request.await)),
-            futures::future::Either::Right((request, response)) => open.push((up, response.await.unwrap(), request)),
+            futures::future::Either::Left((Ok(response), request)) => {
+                open.push((up, response, request.await))
+            }
+            futures::future::Either::Right((request, response)) => {
+                open.push((up, response.await.unwrap(), request))
+            }
         }
         assert!(open.len() <= limits::UNPROVEN_REQUESTS);
     }
-    assert!(open.len() >= limits::UNPROVEN_REQUESTS - 1, "{} requests", open.len());
+    assert!(
+        open.len() >= limits::UNPROVEN_REQUESTS - 1,
+        "{} requests",
+        open.len()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -104,9 +134,21 @@ async fn unfinished_frames_share_a_budget() {
     server.mark_proven();
     let serving = tokio::spawn(echo_channel(server));
     let small = vec![Bytes::from(vec![1; 250_000]); 3];
-    assert_eq!(ask(&*client, small.clone()).await.unwrap(), small, "the budget is given back");
-    assert!(ask(&*client, vec![Bytes::from(vec![1; 400_000])]).await.is_err());
-    assert_eq!(ask(&*client, small.clone()).await.unwrap(), small, "also after an error");
+    assert_eq!(
+        ask(&*client, small.clone()).await.unwrap(),
+        small,
+        "the budget is given back"
+    );
+    assert!(
+        ask(&*client, vec![Bytes::from(vec![1; 400_000])])
+            .await
+            .is_err()
+    );
+    assert_eq!(
+        ask(&*client, small.clone()).await.unwrap(),
+        small,
+        "also after an error"
+    );
     serving.abort();
 }
 
@@ -121,13 +163,20 @@ async fn the_oldest_stranger_makes_room_for_a_connection() {
     ask(&*trusted, vec![]).await.unwrap();
     let mut silent = Vec::new();
     for _ in 0..30 {
-        silent.push(TcpStream::connect((address.host(), address.port().unwrap())).await.unwrap());
+        silent.push(
+            TcpStream::connect((address.host(), address.port().unwrap()))
+                .await
+                .unwrap(),
+        );
     }
     let honest = dial(&address).await.unwrap();
     let frames = vec![Bytes::from_static(b"room")];
     assert_eq!(ask(&*honest, frames.clone()).await.unwrap(), frames);
     assert_eq!(ask(&*trusted, frames.clone()).await.unwrap(), frames);
-    assert!(matches!(silent[0].read(&mut [0]).await, Ok(0) | Err(_)), "the oldest was dropped");
+    assert!(
+        matches!(silent[0].read(&mut [0]).await, Ok(0) | Err(_)),
+        "the oldest was dropped"
+    );
     server.abort();
 }
 
@@ -138,8 +187,14 @@ async fn many_dials_at_once_are_served_or_refused() {
     let server = crate::echo_server(listener);
     let transport = HttpTransport::new().unwrap();
     let dials = futures::future::join_all((0..200).map(|_| transport.connect(&address))).await;
-    let refused: Vec<_> = dials.iter().filter_map(|dial| dial.as_ref().err()).collect();
-    assert!(refused.iter().all(|error| **error == TransportError::Busy), "{refused:?}");
+    let refused: Vec<_> = dials
+        .iter()
+        .filter_map(|dial| dial.as_ref().err())
+        .collect();
+    assert!(
+        refused.iter().all(|error| **error == TransportError::Busy),
+        "{refused:?}"
+    );
     assert!(refused.len() < 150);
     server.abort();
 }

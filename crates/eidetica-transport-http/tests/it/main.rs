@@ -1,5 +1,10 @@
 //! The HTTP transport through its public surface.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 mod channel;
 mod hostile;
@@ -11,10 +16,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use eidetica_transport::{
-    Address, Channel, FrameStream, Listener, ServerChannel, Transport, TransportError, contract::Fixture,
+    Address, Channel, FrameStream, Listener, ServerChannel, Transport, TransportError,
+    contract::Fixture,
 };
 use eidetica_transport_http::{HttpLimits, HttpTransport};
-use futures::{FutureExt, future::{LocalBoxFuture, join}};
+use futures::{
+    FutureExt,
+    future::{LocalBoxFuture, join},
+};
 
 mod contract {
     use super::{fixture, run};
@@ -23,7 +32,11 @@ mod contract {
 }
 
 fn run(test: LocalBoxFuture<'static, ()>) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
     runtime.block_on(test);
 }
 
@@ -33,13 +46,21 @@ async fn fixture() -> Fixture {
         server: Box::new(transport.clone()),
         client: Box::new(transport),
         bind: "127.0.0.1:0".into(),
-        pause: Box::new(|| tokio::time::sleep(Duration::from_millis(2)).boxed()),
+        pause: Box::new(|| {
+            tokio::time::timeout(Duration::from_millis(2), std::future::pending())
+                .map(|late| late.unwrap_or(()))
+                .boxed()
+        }),
     }
 }
 
 /// A listener on a free port.
 async fn listen(limits: HttpLimits) -> Box<dyn Listener> {
-    HttpTransport::with_limits(limits).unwrap().listen("127.0.0.1:0").await.unwrap()
+    HttpTransport::with_limits(limits)
+        .unwrap()
+        .listen("127.0.0.1:0")
+        .await
+        .unwrap()
 }
 
 /// Serves every channel and request of a listener by sending the frames back.

@@ -40,7 +40,9 @@ pub(crate) struct Proxy {
 impl Proxy {
     /// Stands before `target`; `faults` are for the bytes to the server and to the client.
     pub(crate) async fn start(target: &Address, faults: [Fault; 2]) -> Self {
-        let target: SocketAddr = format!("{}:{}", target.host(), target.port().unwrap()).parse().unwrap();
+        let target: SocketAddr = format!("{}:{}", target.host(), target.port().unwrap())
+            .parse()
+            .unwrap();
         let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = Address::http(&socket.local_addr().unwrap().to_string()).unwrap();
         let directions = [Arc::default(), Arc::default()];
@@ -51,7 +53,9 @@ impl Proxy {
             let mut running = tokio::task::JoinSet::new();
             while let Ok((client, _)) = socket.accept().await {
                 counted.fetch_add(1, Ordering::Relaxed);
-                let Ok(server) = TcpStream::connect(target).await else { continue };
+                let Ok(server) = TcpStream::connect(target).await else {
+                    continue;
+                };
                 let [up, down] = shared.clone();
                 running.spawn(async move {
                     let ((client_read, client_write), (server_read, server_write)) =
@@ -63,7 +67,12 @@ impl Proxy {
                 });
             }
         });
-        Self { address, directions, connections, task }
+        Self {
+            address,
+            directions,
+            connections,
+            task,
+        }
     }
 
     /// How many connections were made.
@@ -73,7 +82,9 @@ impl Proxy {
 
     /// The bytes that went to the server and to the client.
     pub(crate) fn seen(&self) -> [Vec<u8>; 2] {
-        self.directions.clone().map(|direction| direction.lock().unwrap().seen.clone())
+        self.directions
+            .clone()
+            .map(|direction| direction.lock().unwrap().seen.clone())
     }
 }
 

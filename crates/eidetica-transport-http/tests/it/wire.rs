@@ -28,12 +28,22 @@ async fn no_plaintext_is_seen() {
     let server = echo_server(listener);
     let channel = dial(&proxy.address).await.unwrap();
     let secret = b"a secret that repeats itself, a secret that repeats itself";
-    let frames = vec![Bytes::from_static(secret), Bytes::from(secret.repeat(5_000))];
+    let frames = vec![
+        Bytes::from_static(secret),
+        Bytes::from(secret.repeat(5_000)),
+    ];
     assert_eq!(ask(&*channel, frames.clone()).await.unwrap(), frames);
     let [up, down] = proxy.seen();
     for bytes in [&up, &down] {
-        assert!(bytes.len() > 5_000 * secret.len(), "the proxy saw the traffic");
-        assert!(!bytes.windows(8).any(|window| secret.windows(8).any(|part| part == window)));
+        assert!(
+            bytes.len() > 5_000 * secret.len(),
+            "the proxy saw the traffic"
+        );
+        assert!(
+            !bytes
+                .windows(8)
+                .any(|window| secret.windows(8).any(|part| part == window))
+        );
     }
     server.abort();
 }
@@ -47,12 +57,22 @@ async fn equal_requests_look_different() {
     let mut seen = Vec::new();
     for _ in 0..2 {
         let before = proxy.seen()[0].len();
-        ask(&*channel, vec![Bytes::from_static(&[0; 64])]).await.unwrap();
+        ask(&*channel, vec![Bytes::from_static(&[0; 64])])
+            .await
+            .unwrap();
         seen.push(proxy.seen()[0][before..].to_vec());
     }
-    let windows = |bytes: &[u8]| bytes.windows(16).map(<[u8]>::to_vec).collect::<std::collections::HashSet<_>>();
+    let windows = |bytes: &[u8]| {
+        bytes
+            .windows(16)
+            .map(<[u8]>::to_vec)
+            .collect::<std::collections::HashSet<_>>()
+    };
     let chunk = |bytes: &[u8]| bytes[bytes.len() - 90..].to_vec();
-    assert!(windows(&chunk(&seen[0])).is_disjoint(&windows(&chunk(&seen[1]))), "a nonce was used twice");
+    assert!(
+        windows(&chunk(&seen[0])).is_disjoint(&windows(&chunk(&seen[1]))),
+        "a nonce was used twice"
+    );
     server.abort();
 }
 
@@ -62,10 +82,15 @@ async fn survives(faults: [Fault; 2]) -> bool {
     let listener = listen(limits).await;
     let proxy = Proxy::start(&listener.address(), faults).await;
     let server = echo_server(listener);
-    let frames = vec![Bytes::from(vec![7; 300]), Bytes::from_static(b"the last frame")];
+    let frames = vec![
+        Bytes::from(vec![7; 300]),
+        Bytes::from_static(b"the last frame"),
+    ];
     let transport = HttpTransport::with_limits(limits).unwrap();
     let got = async { ask(&*transport.connect(&proxy.address).await?, frames.clone()).await };
-    let got = tokio::time::timeout(Duration::from_secs(20), got).await.expect("nothing hangs");
+    let got = tokio::time::timeout(Duration::from_secs(20), got)
+        .await
+        .expect("nothing hangs");
     server.abort();
     if let Ok(got) = &got {
         assert!(*got == frames, "a wrong success with {faults:?}");
@@ -78,8 +103,13 @@ async fn measure() -> [usize; 2] {
     let listener = listen(HttpLimits::default()).await;
     let proxy = Proxy::start(&listener.address(), [Fault::None; 2]).await;
     let server = echo_server(listener);
-    let frames = vec![Bytes::from(vec![7; 300]), Bytes::from_static(b"the last frame")];
-    ask(&*dial(&proxy.address).await.unwrap(), frames).await.unwrap();
+    let frames = vec![
+        Bytes::from(vec![7; 300]),
+        Bytes::from_static(b"the last frame"),
+    ];
+    ask(&*dial(&proxy.address).await.unwrap(), frames)
+        .await
+        .unwrap();
     let seen = proxy.seen().map(|bytes| bytes.len());
     server.abort();
     seen
@@ -98,7 +128,10 @@ async fn a_changed_byte_is_never_a_wrong_success() {
         let survived = futures::future::join_all(faults.map(survives)).await;
         failed[direction] = survived.iter().filter(|survived| !**survived).count();
         // Spaces, dates and names of headers may be changed without harm; ciphertext may not.
-        assert!(failed[direction] * 3 > survived.len(), "{failed:?} of {lens:?}");
+        assert!(
+            failed[direction] * 3 > survived.len(),
+            "{failed:?} of {lens:?}"
+        );
     }
 }
 

@@ -3,16 +3,25 @@ use eidetica_transport::{Address, AddressError, DEFAULT_HTTP_PORT, Scheme, limit
 
 #[track_caller]
 fn check(text: &str, expected: &str) {
-    let address: Address = text.parse().unwrap_or_else(|error| panic!("{text}: {error}"));
+    let address: Address = text
+        .parse()
+        .unwrap_or_else(|error| panic!("{text}: {error}"));
     assert_eq!(address.to_string(), expected);
-    assert_eq!(expected.parse::<Address>().unwrap(), address, "{expected} is not its own text");
+    assert_eq!(
+        expected.parse::<Address>().unwrap(),
+        address,
+        "{expected} is not its own text"
+    );
 }
 
 #[test]
 fn every_form_has_one_text() {
     check("127.0.0.1:8080", "http://127.0.0.1:8080");
     check("  127.0.0.1:8080\n", "http://127.0.0.1:8080");
-    check("peer.example.com", &format!("http://peer.example.com:{DEFAULT_HTTP_PORT}"));
+    check(
+        "peer.example.com",
+        &format!("http://peer.example.com:{DEFAULT_HTTP_PORT}"),
+    );
     check("HTTP://Peer.Example.com:80/", "http://peer.example.com:80");
     check("localhost", "http://localhost:4950");
     check("host_1-a:65535", "http://host_1-a:65535");
@@ -40,11 +49,20 @@ fn a_pinned_key_stands_before_the_host() {
 #[test]
 fn parts_are_readable() {
     let address = Address::http("[::1]:8080").unwrap();
-    assert_eq!((address.scheme(), address.host(), address.port()), (Scheme::Http, "::1", Some(8080)));
+    assert_eq!(
+        (address.scheme(), address.host(), address.port()),
+        (Scheme::Http, "::1", Some(8080))
+    );
     let address = Address::iroh("iroh://abc@relay").unwrap();
-    assert_eq!((address.scheme(), address.host(), address.relay()), (Scheme::Iroh, "abc", Some("relay")));
+    assert_eq!(
+        (address.scheme(), address.host(), address.relay()),
+        (Scheme::Iroh, "abc", Some("relay"))
+    );
     let address = Address::memory("m").unwrap();
-    assert_eq!((address.scheme(), address.host(), address.port()), (Scheme::Memory, "m", None));
+    assert_eq!(
+        (address.scheme(), address.host(), address.port()),
+        (Scheme::Memory, "m", None)
+    );
 }
 
 #[test]
@@ -55,27 +73,51 @@ fn errors_say_what_is_wrong() {
     assert_eq!(error(":80"), AddressError::Empty);
     assert_eq!(error("ftp://host"), AddressError::Scheme("ftp".into()));
     assert_eq!(error("::1"), AddressError::NeedsBrackets("::1".into()));
-    assert_eq!(error("fe80::1:8080"), AddressError::NeedsBrackets("fe80::1:8080".into()));
+    assert_eq!(
+        error("fe80::1:8080"),
+        AddressError::NeedsBrackets("fe80::1:8080".into())
+    );
     assert_eq!(error("host:0"), AddressError::Port("0".into()));
     assert_eq!(error("host:65536"), AddressError::Port("65536".into()));
     assert_eq!(error("host:+80"), AddressError::Port("+80".into()));
     assert_eq!(error("host:"), AddressError::Port("".into()));
     assert_eq!(error("[::1]80"), AddressError::Port("80".into()));
     assert_eq!(error("[::1"), AddressError::Host("[::1".into()));
-    assert_eq!(error("[fe80::1%eth0]"), AddressError::Host("fe80::1%eth0".into()));
+    assert_eq!(
+        error("[fe80::1%eth0]"),
+        AddressError::Host("fe80::1%eth0".into())
+    );
     assert_eq!(error("host/path"), AddressError::Path("host/path".into()));
     assert_eq!(error("host?query"), AddressError::Path("host?query".into()));
     assert_eq!(error("user@host"), AddressError::Key("user".into()));
     assert_eq!(error("memory://a b"), AddressError::Name("a b".into()));
     assert_eq!(error("memory://"), AddressError::Name("".into()));
-    for host in ["a b", "a..b", "-a", "a-", "1.2.3", "1.2.3.4.5", "0x7f.1", "256.1.1.1", "ho\u{301}st", "a\u{202e}b", "127.1"] {
+    for host in [
+        "a b",
+        "a..b",
+        "-a",
+        "a-",
+        "1.2.3",
+        "1.2.3.4.5",
+        "0x7f.1",
+        "256.1.1.1",
+        "ho\u{301}st",
+        "a\u{202e}b",
+        "127.1",
+    ] {
         if host == "0x7f.1" {
             assert!(host.parse::<Address>().is_err());
             continue;
         }
         assert_eq!(error(host), AddressError::Host(host.into()), "{host}");
     }
-    assert!(matches!(Address::http("memory://a"), Err(AddressError::WrongScheme { wanted: Scheme::Http, .. })));
+    assert!(matches!(
+        Address::http("memory://a"),
+        Err(AddressError::WrongScheme {
+            wanted: Scheme::Http,
+            ..
+        })
+    ));
 }
 
 #[test]
@@ -88,5 +130,8 @@ fn lengths_are_bounded() {
     assert!(Address::memory(&"a".repeat(limits::MEMORY_NAME)).is_ok());
     assert!(Address::memory(&"a".repeat(limits::MEMORY_NAME + 1)).is_err());
     let long = limits::ADDRESS + 1;
-    assert_eq!("a".repeat(long).parse::<Address>().unwrap_err(), AddressError::TooLong { len: long });
+    assert_eq!(
+        "a".repeat(long).parse::<Address>().unwrap_err(),
+        AddressError::TooLong { len: long }
+    );
 }

@@ -32,12 +32,21 @@ fn a_pipe_holds_what_its_limits_say() {
     assert!(sink.send(Bytes::new()).now_or_never().is_none());
 
     let (mut sink, _reader) = pipe();
-    sink.send(Bytes::from(vec![0; limits::PIPE_BYTES])).now_or_never().unwrap().unwrap();
+    sink.send(Bytes::from(vec![0; limits::PIPE_BYTES]))
+        .now_or_never()
+        .unwrap()
+        .unwrap();
     assert!(sink.send(Bytes::from_static(b"x")).now_or_never().is_none());
 
     let (mut sink, _reader) = pipe();
-    sink.send(Bytes::from(vec![0; limits::FRAME])).now_or_never().unwrap().unwrap();
-    let long = sink.send(Bytes::from(vec![0; limits::FRAME + 1])).now_or_never().unwrap();
+    sink.send(Bytes::from(vec![0; limits::FRAME]))
+        .now_or_never()
+        .unwrap()
+        .unwrap();
+    let long = sink
+        .send(Bytes::from(vec![0; limits::FRAME + 1]))
+        .now_or_never()
+        .unwrap();
     assert!(matches!(long, Err(TransportError::FrameTooLong { .. })));
 }
 
@@ -46,9 +55,18 @@ fn a_cancelled_send_sent_nothing() {
     block_on(async {
         let (mut sink, reader) = pipe();
         let mut stream = FrameStream::from(reader);
-        sink.send(Bytes::from(vec![1; limits::PIPE_BYTES])).await.unwrap();
-        assert!(sink.send(Bytes::from_static(b"lost")).now_or_never().is_none());
-        assert_eq!(stream.next().await.unwrap().unwrap().len(), limits::PIPE_BYTES);
+        sink.send(Bytes::from(vec![1; limits::PIPE_BYTES]))
+            .await
+            .unwrap();
+        assert!(
+            sink.send(Bytes::from_static(b"lost"))
+                .now_or_never()
+                .is_none()
+        );
+        assert_eq!(
+            stream.next().await.unwrap().unwrap().len(),
+            limits::PIPE_BYTES
+        );
         sink.send(Bytes::from_static(b"kept")).await.unwrap();
         assert_eq!(stream.next().await, Ok(Some(Bytes::from_static(b"kept"))));
     });
@@ -59,7 +77,10 @@ fn a_dropped_sink_is_a_cut_and_a_failed_one_gives_its_reason() {
     block_on(async {
         let (sink, reader) = pipe();
         drop(sink);
-        assert_eq!(FrameStream::from(reader).next().await, Err(TransportError::Truncated));
+        assert_eq!(
+            FrameStream::from(reader).next().await,
+            Err(TransportError::Truncated)
+        );
         let (sink, reader) = pipe();
         sink.fail(TransportError::Tampered);
         let mut stream = FrameStream::from(reader);
@@ -72,7 +93,9 @@ fn a_dropped_sink_is_a_cut_and_a_failed_one_gives_its_reason() {
 fn a_dropped_reader_is_seen() {
     block_on(async {
         let (mut sink, reader) = pipe();
-        sink.send(Bytes::from(vec![1; limits::PIPE_BYTES])).await.unwrap();
+        sink.send(Bytes::from(vec![1; limits::PIPE_BYTES]))
+            .await
+            .unwrap();
         let wait = async {
             let sent = sink.send(Bytes::from_static(b"x")).await;
             sink.closed().await;
