@@ -11,11 +11,11 @@ use std::collections::BTreeMap;
 use eidetica_entry::Stamp;
 
 use crate::cell::{
-    Cell, Incs, below, encode_row, parse_cell, parse_op, parse_row_cells, parse_ver, pos_key, row_of, ver_key, ver_path,
-    ver_range, ver_value, with_byte,
+    Cell, Incs, below, encode_row, parse_cell, parse_op, parse_row_cells, parse_ver, pos_key,
+    row_of, ver_key, ver_path, ver_range, ver_value, with_byte,
 };
 use crate::mem::Pages;
-use crate::path::{KEY, ends, last_start};
+use crate::path::{AFTER, KEY, ends, last_start};
 use crate::{
     ElemId, KeyRange, Op, Path, Payload, Position, RowSpace, RowsMut, Segment, Slot, StampedWrite,
     StateError, StoreKind, limits,
@@ -64,10 +64,15 @@ pub fn apply_batch<R: RowsMut>(
     let mut writes: Vec<(Cow<'_, Path>, Stamp, &Op)> = batch
         .iter()
         .filter(|(_, payload)| payload.kind() == kind)
-        .flat_map(|(stamp, payload)| payload.bound(*stamp).map(move |(path, op)| (path, *stamp, op)))
+        .flat_map(|(stamp, payload)| {
+            payload
+                .bound(*stamp)
+                .map(move |(path, op)| (path, *stamp, op))
+        })
         .collect();
     writes.sort_by(|a, b| (&a.0, a.1, a.2.slot()).cmp(&(&b.0, b.1, b.2.slot())));
     let mut state = State::new(rows, kind, order);
+    state.one_entry = batch.len() == 1;
     for (path, stamp, op) in &writes {
         state.insert(path, *stamp, op)?;
     }
@@ -80,7 +85,11 @@ pub fn apply_batch<R: RowsMut>(
 ///
 /// # Errors
 /// The rows'; corrupt rows.
-pub fn remove<R: RowsMut>(rows: &mut R, stamp: Stamp, payload: &Payload) -> Result<(), StateError<R::Error>> {
+pub fn remove<R: RowsMut>(
+    rows: &mut R,
+    stamp: Stamp,
+    payload: &Payload,
+) -> Result<(), StateError<R::Error>> {
     let mut state = State::new(rows, payload.kind(), Order::Any);
     let writes: Vec<_> = payload.bound(stamp).collect();
     // Backwards, so that a cover finds nothing of its own entry below it.
@@ -100,7 +109,10 @@ struct Context {
 }
 
 impl Context {
-    const ROOT: Self = Self { floor: None, open: true };
+    const ROOT: Self = Self {
+        floor: None,
+        open: true,
+    };
 
     /// Whether a write with this stamp is live as far as the prefixes go.
     fn admits(&self, stamp: Stamp) -> bool {
@@ -123,6 +135,8 @@ struct Loaded {
     root: Path,
     cells: BTreeMap<Path, Cell>,
     dirty: bool,
+    /// Whether it is known that there is no `Cur` row below `root`.
+    childless: bool,
 }
 
 /// Applies writes to the rows of one store.
@@ -139,18 +153,30 @@ pub(crate) struct State<'a, R> {
     /// A path below which this batch found or made everything empty. With `NewerThanAll` and writes in
     /// order nothing below it needs to be looked up.
     fresh: Option<Path>,
+    /// Whether all writes have one stamp, so that none can be older than another's cover.
+    one_entry: bool,
 }
 
 type Outcome<T, R> = Result<T, StateError<<R as crate::Rows>::Error>>;
 
 impl<'a, R: RowsMut> State<'a, R> {
     pub(crate) fn new(rows: &'a mut R, kind: StoreKind, order: Order) -> Self {
-        Self { rows, kind, order, loaded: None, at: Vec::new(), frames: Vec::new(), fresh: None }
+        let (at, frames) = (Vec::new(), Vec::new());
+        Self {
+            rows,
+            kind,
+            order,
+            loaded: None,
+            at,
+            frames,
+            fresh: None,
+            one_entry: false,
+        }
     }
 
     /// Adds one write. After the last, call [`Self::flush`].
     pub(crate) fn insert(&mut self, path: &Path, stamp: Stamp, op: &Op) -> Outcome<(), R> {
-        self.load(path)?;
+        self.load(path, op.covers())?;
         match op {
             Op::Inc(by) => self.insert_inc(path, stamp, *by),
             Op::Move(position) => self.insert_move(path, stamp, position),
@@ -161,6 +187,8 @@ impl<'a, R: RowsMut> State<'a, R> {
 
     /// Adds writes that are sorted by path, stamp and slot.
     pub(crate) fn insert_all(mut self, writes: &[StampedWrite]) -> Outcome<(), R> {
+        let first = writes.first().map(|write| write.stamp);
+        self.one_entry = writes.iter().all(|write| Some(write.stamp) == first);
         for StampedWrite { path, stamp, op } in writes {
             self.insert(path, *stamp, op)?;
         }
@@ -169,13 +197,17 @@ impl<'a, R: RowsMut> State<'a, R> {
 
     /// Takes out one write. After the last, call [`Self::flush`].
     pub(crate) fn remove(&mut self, path: &Path, stamp: Stamp, op: &Op) -> Outcome<(), R> {
-        self.load(path)?;
+        self.load(path, false)?;
         match op {
             Op::Inc(by) => self.remove_inc(path, stamp, *by),
             Op::Move(_) => {
                 self.ver_delete(path, Slot::Move, stamp)?;
                 let placed = self.cell(path)?.place.is_some_and(|(s, _)| s == stamp);
-                if placed { self.resettle(path, None, None) } else { Ok(()) }
+                if placed {
+                    self.resettle(path, None, None)
+                } else {
+                    Ok(())
+                }
             }
             Op::Kill => {
                 self.ver_delete(path, Slot::Kill, stamp)?;
@@ -188,9 +220,17 @@ impl<'a, R: RowsMut> State<'a, R> {
     // Single writes.
 
     fn insert_value(&mut self, path: &Path, stamp: Stamp, op: &Op) -> Outcome<(), R> {
-        let cell = self.cell(path)?;
-        let newest = match (&cell.value, self.order) {
-            (Some((shown, _)), _) => stamp > *shown,
+        let cell = self
+            .loaded_for(path)
+            .and_then(|loaded| loaded.cells.get(path));
+        let shown = cell
+            .and_then(|cell| cell.value.as_ref())
+            .map(|(shown, _)| *shown);
+        let incs = cell
+            .and_then(|cell| cell.incs.as_ref())
+            .map(|incs| incs.greatest);
+        let newest = match (shown, self.order) {
+            (Some(shown), _) => stamp > shown,
             (None, Order::NewerThanAll) => {
                 let exists = path.last_elem().is_none() || matches!(op, Op::Ins { .. });
                 if !exists || !self.context(path)?.admits(stamp) {
@@ -200,9 +240,8 @@ impl<'a, R: RowsMut> State<'a, R> {
             }
             (None, Order::Any) => false,
         };
-        let incs_fall = !op.covers() || cell.incs.as_ref().is_none_or(|incs| incs.greatest < stamp);
-        if newest && incs_fall {
-            self.supersede(path, cell, stamp, op)
+        if newest && (!op.covers() || incs < Some(stamp)) {
+            self.supersede(path, stamp, op)
         } else {
             self.resettle(path, Some((stamp, op)), None)
         }
@@ -210,7 +249,8 @@ impl<'a, R: RowsMut> State<'a, R> {
 
     /// Inserts a value operation that is live and newer than every other one at its path, and covers
     /// either all live increments there or none.
-    fn supersede(&mut self, path: &Path, mut cell: Cell, stamp: Stamp, op: &Op) -> Outcome<(), R> {
+    fn supersede(&mut self, path: &Path, stamp: Stamp, op: &Op) -> Outcome<(), R> {
+        let mut cell = self.take_cell(path)?;
         if let Some((old_stamp, old)) = cell.value.take() {
             self.ver_put(path, old_stamp, &old)?;
         }
@@ -232,21 +272,31 @@ impl<'a, R: RowsMut> State<'a, R> {
             return Ok(());
         }
         // A new element's children are newer than it, so there are none yet.
-        let empty = self.is_fresh(path) || matches!(op, Op::Ins { .. });
+        let empty = matches!(op, Op::Ins { .. }) || self.is_fresh(path);
         self.forget_frames(path);
         if !empty {
             self.sink(path, if closed { None } else { Some(stamp) })?;
         }
         if self.order == Order::NewerThanAll {
-            self.note_cover(path, stamp, !closed)?;
+            self.note_cover(path, stamp, op, !closed)?;
         }
         Ok(())
     }
 
     /// Remembers for the rest of a batch what a new cover means for the paths below it.
-    fn note_cover(&mut self, path: &Path, stamp: Stamp, open: bool) -> Outcome<(), R> {
+    fn note_cover(&mut self, path: &Path, stamp: Stamp, op: &Op, open: bool) -> Outcome<(), R> {
+        // An entry writes nothing older than its own covers, and nothing below its own leaves.
+        if self.one_entry && op.container().is_none() {
+            return Ok(());
+        }
         let above = self.context(path)?;
-        self.push_frame(path, Context { floor: Some(stamp), open: above.open && open });
+        self.push_frame(
+            path,
+            Context {
+                floor: Some(stamp),
+                open: above.open && open,
+            },
+        );
         if !self.is_fresh(path) {
             self.fresh = Some(path.clone());
         }
@@ -256,12 +306,21 @@ impl<'a, R: RowsMut> State<'a, R> {
     fn insert_inc(&mut self, path: &Path, stamp: Stamp, by: i64) -> Outcome<(), R> {
         self.ver_put(path, stamp, &Op::Inc(by))?;
         let mut cell = self.cell(path)?;
-        let above_live = cell.incs.as_ref().is_some_and(|incs| incs.greatest <= stamp)
-            || cell.value.as_ref().is_some_and(|(shown, _)| *shown <= stamp);
+        let above_live = cell
+            .incs
+            .as_ref()
+            .is_some_and(|incs| incs.greatest <= stamp)
+            || cell
+                .value
+                .as_ref()
+                .is_some_and(|(shown, _)| *shown <= stamp);
         if !above_live && !self.at_path(path, &cell)?.admits(stamp) {
             return Ok(());
         }
-        let incs = cell.incs.get_or_insert(Incs { sum: 0, greatest: stamp });
+        let incs = cell.incs.get_or_insert(Incs {
+            sum: 0,
+            greatest: stamp,
+        });
         incs.sum += i128::from(by);
         incs.greatest = incs.greatest.max(stamp);
         self.store(path, cell)
@@ -270,14 +329,19 @@ impl<'a, R: RowsMut> State<'a, R> {
     fn remove_inc(&mut self, path: &Path, stamp: Stamp, by: i64) -> Outcome<(), R> {
         self.ver_delete(path, Slot::Inc, stamp)?;
         let mut cell = self.cell(path)?;
-        let Some(mut incs) = cell.incs.take() else { return Ok(()) };
+        let Some(mut incs) = cell.incs.take() else {
+            return Ok(());
+        };
         let here = self.at_path(path, &cell)?;
         if !here.admits(stamp) {
             return Ok(());
         }
         incs.sum -= i128::from(by);
         if incs.greatest == stamp {
-            let next = self.ver_head(path, Slot::Inc)?.map(|(next, _)| next).filter(|s| here.admits(*s));
+            let next = self
+                .ver_head(path, Slot::Inc)?
+                .map(|(next, _)| next)
+                .filter(|s| here.admits(*s));
             cell.incs = next.map(|greatest| Incs { greatest, ..incs });
         } else {
             cell.incs = Some(incs);
@@ -288,7 +352,9 @@ impl<'a, R: RowsMut> State<'a, R> {
     fn insert_move(&mut self, path: &Path, stamp: Stamp, position: &Position) -> Outcome<(), R> {
         self.ver_put(path, stamp, &Op::Move(position.clone()))?;
         let mut cell = self.cell(path)?;
-        let (Some(elem), Some((placed, old))) = (path.last_elem(), &cell.place) else { return Ok(()) };
+        let (Some(elem), Some((placed, old))) = (path.last_elem(), &cell.place) else {
+            return Ok(());
+        };
         if stamp <= *placed {
             return Ok(());
         }
@@ -321,18 +387,31 @@ impl<'a, R: RowsMut> State<'a, R> {
     ) -> Outcome<(), R> {
         let context = self.context(path)?;
         let mut cell = self.cell(path)?;
-        let open_before = if self.is_gate(path) { cell.value.is_some() } else { context.open };
+        let open_before = if self.is_gate(path) {
+            cell.value.is_some()
+        } else {
+            context.open
+        };
         if let Some((stamp, op)) = removed {
-            if cell.value.as_ref().is_some_and(|(shown, _)| *shown == stamp) {
+            if cell
+                .value
+                .as_ref()
+                .is_some_and(|(shown, _)| *shown == stamp)
+            {
                 cell.value = None;
             } else {
                 self.ver_delete(path, op.slot(), stamp)?;
             }
         }
         let (cover, after) = self.settle(path, context, cell, added)?;
-        let removed_cover = removed.filter(|(_, op)| op.covers()).map(|(stamp, _)| stamp);
+        let removed_cover = removed
+            .filter(|(_, op)| op.covers())
+            .map(|(stamp, _)| stamp);
         let floor = context.floor.max(cover).max(removed_cover);
-        let before = Context { floor, open: open_before };
+        let before = Context {
+            floor,
+            open: open_before,
+        };
         self.forget_frames(path);
         self.propagate(path, before, after)
     }
@@ -369,18 +448,30 @@ impl<'a, R: RowsMut> State<'a, R> {
         };
         let open = context.open && exists;
         let live = |stamp: &Stamp| open && Some(*stamp) >= context.floor;
-        let newest = candidates.into_iter().flatten().max_by_key(|(stamp, _)| *stamp);
-        let value = newest.filter(|(stamp, op)| live(stamp) && !matches!(op, Op::Delete)).cloned();
+        let newest = candidates
+            .into_iter()
+            .flatten()
+            .max_by_key(|(stamp, _)| *stamp);
+        let value = newest
+            .filter(|(stamp, op)| live(stamp) && !matches!(op, Op::Delete))
+            .cloned();
         let floor = context.floor.max(cover);
         if open && heads.inc {
             cell.incs = self.sum_incs(path, floor)?;
         }
         if value.is_some() {
-            cell.place = inserted.into_iter().chain(heads.place).max_by_key(|(stamp, _)| *stamp);
+            cell.place = inserted
+                .into_iter()
+                .chain(heads.place)
+                .max_by_key(|(stamp, _)| *stamp);
         }
         self.move_value(path, old, added, &value)?;
         self.move_place(path, elem, old_place.as_ref(), cell.place.as_ref())?;
-        let open = if self.is_gate(path) { value.is_some() } else { open };
+        let open = if self.is_gate(path) {
+            value.is_some()
+        } else {
+            open
+        };
         cell.value = value;
         self.store(path, cell)?;
         Ok((cover_before, Context { floor, open }))
@@ -416,7 +507,9 @@ impl<'a, R: RowsMut> State<'a, R> {
         old: Option<&(Stamp, Position)>,
         new: Option<&(Stamp, Position)>,
     ) -> Outcome<(), R> {
-        let Some(elem) = elem.filter(|_| old != new) else { return Ok(()) };
+        let Some(elem) = elem.filter(|_| old != new) else {
+            return Ok(());
+        };
         if let Some((_, position)) = old {
             self.pos_delete(path, position, &elem)?;
         }
@@ -458,7 +551,11 @@ impl<'a, R: RowsMut> State<'a, R> {
                 break;
             }
             if let Op::Inc(by) = op {
-                incs.get_or_insert(Incs { sum: 0, greatest: stamp }).sum += i128::from(by);
+                incs.get_or_insert(Incs {
+                    sum: 0,
+                    greatest: stamp,
+                })
+                .sum += i128::from(by);
             }
         }
         Ok(incs)
@@ -481,15 +578,26 @@ impl<'a, R: RowsMut> State<'a, R> {
     /// Takes out of `Cur` what is strictly below a path and older than `floor`; everything without one.
     /// Visits the live rows below the path.
     fn sink(&mut self, path: &Path, floor: Option<Stamp>) -> Outcome<(), R> {
+        if self
+            .loaded
+            .as_ref()
+            .is_some_and(|loaded| loaded.childless && loaded.root == *path)
+        {
+            return Ok(());
+        }
         let skip = path.as_bytes().len();
         let mut after = with_byte(path, KEY);
         loop {
             let (page, more) = self.cells_below(path, &after)?;
-            let Some((last, _)) = page.last() else { return Ok(()) };
+            let Some((last, _)) = page.last() else {
+                return Ok(());
+            };
             after = with_byte(last, 0);
             for (path, cell) in page {
                 match floor {
-                    Some(floor) if !has_older_elem(&path, skip, floor) => self.lift(&path, cell, floor)?,
+                    Some(floor) if !has_older_elem(&path, skip, floor) => {
+                        self.lift(&path, cell, floor)?
+                    }
                     _ => self.bury(&path, cell)?,
                 }
             }
@@ -501,7 +609,11 @@ impl<'a, R: RowsMut> State<'a, R> {
 
     /// Takes out of a live cell what is older than a floor.
     fn lift(&mut self, path: &Path, mut cell: Cell, floor: Stamp) -> Outcome<(), R> {
-        if cell.incs.as_ref().is_some_and(|incs| incs.greatest >= floor) {
+        if cell
+            .incs
+            .as_ref()
+            .is_some_and(|incs| incs.greatest >= floor)
+        {
             let context = self.context(path)?;
             return self.settle(path, context, cell, None).map(|_| ());
         }
@@ -531,20 +643,33 @@ impl<'a, R: RowsMut> State<'a, R> {
     /// Recomputes every path strictly below one, in order, so that each finds its prefixes done.
     /// Visits all of them, live or not.
     fn rebuild(&mut self, path: &Path) -> Outcome<(), R> {
+        if let Some(loaded) = &mut self.loaded {
+            loaded.childless = false;
+        }
         let (start, end) = below(path);
-        let mut cur = Pages::new(RowSpace::Cur, start.clone(), end.clone(), false, limits::SCAN_ROWS);
+        let mut cur = Pages::new(
+            RowSpace::Cur,
+            start.clone(),
+            end.clone(),
+            false,
+            limits::SCAN_ROWS,
+        );
         let mut ver = Pages::new(RowSpace::Ver, start.clone(), end, false, limits::SCAN_ROWS);
         let mut from = start;
         loop {
             let live = match self.kind {
-                StoreKind::Doc => cur.peek(&*self.rows)?.map(|(key, _)| Path::from_trusted(key)),
+                StoreKind::Doc => cur
+                    .peek(&*self.rows)?
+                    .map(|(key, _)| Path::from_trusted(key)),
                 StoreKind::Table => self.next_loaded(path, &from),
             };
             let written = match ver.peek(&*self.rows)? {
                 Some((key, _)) => Some(ver_path(key)?),
                 None => None,
             };
-            let Some(next) = live.into_iter().chain(written).min() else { return Ok(()) };
+            let Some(next) = live.into_iter().chain(written).min() else {
+                return Ok(());
+            };
             let context = self.context(&next)?;
             let cell = self.cell(&next)?;
             let (_, inside) = self.settle(&next, context, cell, None)?;
@@ -568,20 +693,37 @@ impl<'a, R: RowsMut> State<'a, R> {
     /// The context that a path's strict prefixes give it.
     fn context(&mut self, path: &Path) -> Outcome<Context, R> {
         let bytes = path.as_bytes();
-        let Some(parent) = last_start(bytes) else { return Ok(Context::ROOT) };
-        let common = self.at.iter().zip(bytes).take_while(|(a, b)| a == b).count();
+        let Some(parent) = last_start(bytes) else {
+            return Ok(Context::ROOT);
+        };
+        let common = self
+            .at
+            .iter()
+            .zip(bytes)
+            .take_while(|(a, b)| a == b)
+            .count();
         self.frames.retain(|(len, _)| *len <= common);
         let done = self.frames.last().map(|(len, _)| *len);
+        if done < Some(parent) {
+            self.at = bytes.to_vec();
+        }
         let prefixes = std::iter::once(0).chain(ends(bytes));
-        for end in prefixes.skip_while(|end| Some(*end) <= done).take_while(|end| *end <= parent) {
+        for end in prefixes
+            .skip_while(|end| Some(*end) <= done)
+            .take_while(|end| *end <= parent)
+        {
             let prefix = Path::from_trusted(bytes.get(..end).unwrap_or_default());
-            let above = self.frames.last().map_or(Context::ROOT, |(_, context)| *context);
+            let above = self
+                .frames
+                .last()
+                .map_or(Context::ROOT, |(_, context)| *context);
             let inside = self.inside(&prefix, above)?;
             self.frames.push((end, inside));
         }
-        self.at = bytes.to_vec();
         let mut frames = self.frames.iter().rev();
-        Ok(frames.find(|(len, _)| *len <= parent).map_or(Context::ROOT, |(_, context)| *context))
+        Ok(frames
+            .find(|(len, _)| *len <= parent)
+            .map_or(Context::ROOT, |(_, context)| *context))
     }
 
     /// Remembers the context that the path just handled gives its children.
@@ -615,7 +757,10 @@ impl<'a, R: RowsMut> State<'a, R> {
             Order::NewerThanAll => None,
             Order::Any => self.cover(path, cell)?,
         };
-        Ok(Context { floor: above.floor.max(cover), open: above.open && exists })
+        Ok(Context {
+            floor: above.floor.max(cover),
+            open: above.open && exists,
+        })
     }
 
     /// Drops what is remembered about a path and what is below it.
@@ -629,37 +774,83 @@ impl<'a, R: RowsMut> State<'a, R> {
     /// Whether nothing can stand at a path or below it but what this batch has put there.
     fn is_fresh(&self, path: &Path) -> bool {
         self.order == Order::NewerThanAll
-            && self.fresh.as_ref().is_some_and(|fresh| path != fresh && path.starts_with(fresh))
+            && self
+                .fresh
+                .as_ref()
+                .is_some_and(|fresh| path != fresh && path.starts_with(fresh))
     }
 
     // Rows.
 
-    /// Takes the row that a path's cell is in into hand.
-    fn load(&mut self, path: &Path) -> Outcome<(), R> {
-        let root = match self.kind {
-            StoreKind::Doc => Cow::Borrowed(path),
-            StoreKind::Table => Cow::Owned(row_of(path)),
-        };
-        if self.loaded.as_ref().is_some_and(|loaded| loaded.root == *root) {
+    /// Takes the row that a path's cell is in into hand. With `probe` it is also found out, by the same
+    /// read, whether a document has rows below.
+    fn load(&mut self, path: &Path, probe: bool) -> Outcome<(), R> {
+        if self.loaded_for(path).is_some() {
             return Ok(());
         }
         self.flush()?;
-        let cells = if self.is_fresh(&root) { BTreeMap::new() } else { self.read_cells(&root)? };
-        self.loaded = Some(Loaded { root: root.into_owned(), cells, dirty: false });
+        let root = match self.kind {
+            StoreKind::Doc => path.clone(),
+            StoreKind::Table => row_of(path),
+        };
+        let (cells, childless) = if self.is_fresh(&root) {
+            (BTreeMap::new(), true)
+        } else if probe && self.kind == StoreKind::Doc {
+            self.probe(&root)?
+        } else {
+            (self.read_cells(&root)?, false)
+        };
+        self.loaded = Some(Loaded {
+            root,
+            cells,
+            dirty: false,
+            childless,
+        });
         Ok(())
     }
 
+    /// A path's cell, and whether there is none below it.
+    fn probe(&self, path: &Path) -> Outcome<(BTreeMap<Path, Cell>, bool), R> {
+        let end = with_byte(path, AFTER);
+        let page = self.rows.scan(
+            RowSpace::Cur,
+            KeyRange {
+                start: path.as_bytes(),
+                end: &end,
+            },
+            false,
+            2,
+        )?;
+        let own = page
+            .rows
+            .first()
+            .filter(|(key, _)| key.as_ref() == path.as_bytes());
+        let cells = match own {
+            Some((key, value)) => BTreeMap::from([(path.clone(), parse_cell(key, value)?)]),
+            None => BTreeMap::new(),
+        };
+        let childless = page.rows.len() == cells.len() && !page.more;
+        Ok((cells, childless))
+    }
+
     fn read_cells(&self, root: &Path) -> Outcome<BTreeMap<Path, Cell>, R> {
-        let Some(value) = self.rows.get(RowSpace::Cur, root.as_bytes())? else { return Ok(BTreeMap::new()) };
+        let Some(value) = self.rows.get(RowSpace::Cur, root.as_bytes())? else {
+            return Ok(BTreeMap::new());
+        };
         match self.kind {
-            StoreKind::Doc => Ok(BTreeMap::from([(root.clone(), parse_cell(root.as_bytes(), &value)?)])),
+            StoreKind::Doc => Ok(BTreeMap::from([(
+                root.clone(),
+                parse_cell(root.as_bytes(), &value)?,
+            )])),
             StoreKind::Table => parse_row_cells(root, &value),
         }
     }
 
     /// Writes the row in hand, if it has changed.
     pub(crate) fn flush(&mut self) -> Outcome<(), R> {
-        let Some(loaded) = self.loaded.take().filter(|loaded| loaded.dirty) else { return Ok(()) };
+        let Some(loaded) = self.loaded.take().filter(|loaded| loaded.dirty) else {
+            return Ok(());
+        };
         let key = loaded.root.as_bytes();
         let value = match self.kind {
             StoreKind::Doc => loaded.cells.into_values().next().map(|cell| cell.encode()),
@@ -692,21 +883,42 @@ impl<'a, R: RowsMut> State<'a, R> {
         Ok(self.read_cells(path)?.remove(path).unwrap_or_default())
     }
 
+    /// What is live at a path, which is going to be stored anew.
+    fn take_cell(&mut self, path: &Path) -> Outcome<Cell, R> {
+        if let Some(loaded) = self.loaded_for(path) {
+            let cell = loaded.cells.remove(path);
+            loaded.dirty |= cell.is_some();
+            return Ok(cell.unwrap_or_default());
+        }
+        self.cell(path)
+    }
+
     /// Says what is live at a path from now on.
     fn store(&mut self, path: &Path, cell: Cell) -> Outcome<(), R> {
         if let Some(loaded) = self.loaded_for(path) {
-            let before = if cell.is_empty() {
-                loaded.cells.remove(path)
-            } else {
-                loaded.cells.insert(path.clone(), cell.clone())
-            };
-            loaded.dirty |= before.unwrap_or_default() != cell;
+            match loaded.cells.get_mut(path) {
+                Some(old) if *old == cell => {}
+                None if cell.is_empty() => {}
+                Some(_) if cell.is_empty() => {
+                    loaded.cells.remove(path);
+                    loaded.dirty = true;
+                }
+                Some(old) => {
+                    *old = cell;
+                    loaded.dirty = true;
+                }
+                None => {
+                    loaded.cells.insert(path.clone(), cell);
+                    loaded.dirty = true;
+                }
+            }
             return Ok(());
         }
         if cell.is_empty() {
             self.rows.delete(RowSpace::Cur, path.as_bytes())?;
         } else {
-            self.rows.put(RowSpace::Cur, path.as_bytes(), &cell.encode())?;
+            self.rows
+                .put(RowSpace::Cur, path.as_bytes(), &cell.encode())?;
         }
         Ok(())
     }
@@ -716,11 +928,26 @@ impl<'a, R: RowsMut> State<'a, R> {
         if self.kind == StoreKind::Table {
             let cells = self.loaded.iter().flat_map(|loaded| &loaded.cells);
             let inside = cells.filter(|(at, _)| at.starts_with(path) && at.as_bytes() >= from);
-            return Ok((inside.map(|(path, cell)| (path.clone(), cell.clone())).collect(), false));
+            return Ok((
+                inside
+                    .map(|(path, cell)| (path.clone(), cell.clone()))
+                    .collect(),
+                false,
+            ));
         }
         let (_, end) = below(path);
-        let page = self.rows.scan(RowSpace::Cur, KeyRange { start: from, end: &end }, false, limits::SCAN_ROWS)?;
-        let decode = |(key, value): &(bytes::Bytes, bytes::Bytes)| Ok((Path::from_trusted(key), parse_cell(key, value)?));
+        let page = self.rows.scan(
+            RowSpace::Cur,
+            KeyRange {
+                start: from,
+                end: &end,
+            },
+            false,
+            limits::SCAN_ROWS,
+        )?;
+        let decode = |(key, value): &(bytes::Bytes, bytes::Bytes)| {
+            Ok((Path::from_trusted(key), parse_cell(key, value)?))
+        };
         let cells: Outcome<Vec<_>, R> = page.rows.iter().map(decode).collect();
         Ok((cells?, page.more))
     }
@@ -728,7 +955,9 @@ impl<'a, R: RowsMut> State<'a, R> {
     /// The first path of the table row in hand that lies below `path` and not before `from`.
     fn next_loaded(&self, path: &Path, from: &[u8]) -> Option<Path> {
         let mut paths = self.loaded.iter().flat_map(|loaded| loaded.cells.keys());
-        paths.find(|at| at.as_bytes() >= from && at.starts_with(path)).cloned()
+        paths
+            .find(|at| at.as_bytes() >= from && at.starts_with(path))
+            .cloned()
     }
 
     /// The greatest cover of a path whose cell is known.
@@ -742,8 +971,19 @@ impl<'a, R: RowsMut> State<'a, R> {
     /// The newest `Ver` row of one slot of a path.
     fn ver_head(&self, path: &Path, slot: Slot) -> Outcome<Option<(Stamp, Op)>, R> {
         let (start, end) = ver_range(path, slot as u8, slot as u8 + 1);
-        let page = self.rows.scan(RowSpace::Ver, KeyRange { start: &start, end: &end }, false, 1)?;
-        page.rows.first().map(|(key, value)| parse_ver(key, value)).transpose()
+        let page = self.rows.scan(
+            RowSpace::Ver,
+            KeyRange {
+                start: &start,
+                end: &end,
+            },
+            false,
+            1,
+        )?;
+        page.rows
+            .first()
+            .map(|(key, value)| parse_ver(key, value))
+            .transpose()
     }
 
     /// The newest `Ver` row of every slot of a path. One seek more than there are slots in use.
@@ -752,8 +992,18 @@ impl<'a, R: RowsMut> State<'a, R> {
         let mut slot = Slot::Cover as u8;
         while slot <= Slot::Kill as u8 {
             let (start, end) = ver_range(path, slot, Slot::Kill as u8 + 1);
-            let page = self.rows.scan(RowSpace::Ver, KeyRange { start: &start, end: &end }, false, 1)?;
-            let Some((key, value)) = page.rows.first() else { break };
+            let page = self.rows.scan(
+                RowSpace::Ver,
+                KeyRange {
+                    start: &start,
+                    end: &end,
+                },
+                false,
+                1,
+            )?;
+            let Some((key, value)) = page.rows.first() else {
+                break;
+            };
             let (stamp, op) = parse_ver(key, value)?;
             slot = op.slot() as u8 + 1;
             match op {
@@ -768,26 +1018,38 @@ impl<'a, R: RowsMut> State<'a, R> {
     }
 
     fn ver_put(&mut self, path: &Path, stamp: Stamp, op: &Op) -> Outcome<(), R> {
-        Ok(self.rows.put(RowSpace::Ver, &ver_key(path, op.slot(), &stamp), &ver_value(op))?)
+        Ok(self.rows.put(
+            RowSpace::Ver,
+            &ver_key(path, op.slot(), &stamp),
+            &ver_value(op),
+        )?)
     }
 
     fn ver_delete(&mut self, path: &Path, slot: Slot, stamp: Stamp) -> Outcome<(), R> {
-        Ok(self.rows.delete(RowSpace::Ver, &ver_key(path, slot, &stamp))?)
+        Ok(self
+            .rows
+            .delete(RowSpace::Ver, &ver_key(path, slot, &stamp))?)
     }
 
     fn pos_put(&mut self, path: &Path, position: &Position, elem: &ElemId) -> Outcome<(), R> {
-        Ok(self.rows.put(RowSpace::Pos, &pos_key(list_of(path), position, elem), &[])?)
+        Ok(self
+            .rows
+            .put(RowSpace::Pos, &pos_key(list_of(path), position, elem), &[])?)
     }
 
     fn pos_delete(&mut self, path: &Path, position: &Position, elem: &ElemId) -> Outcome<(), R> {
-        Ok(self.rows.delete(RowSpace::Pos, &pos_key(list_of(path), position, elem))?)
+        Ok(self
+            .rows
+            .delete(RowSpace::Pos, &pos_key(list_of(path), position, elem))?)
     }
 }
 
 /// The encoded path of the list that an element's path is in.
 fn list_of(elem: &Path) -> &[u8] {
     let bytes = elem.as_bytes();
-    last_start(bytes).and_then(|start| bytes.get(..start)).unwrap_or_default()
+    last_start(bytes)
+        .and_then(|start| bytes.get(..start))
+        .unwrap_or_default()
 }
 
 /// Whether a path in a table is a row's.
@@ -798,5 +1060,6 @@ fn is_row(path: &Path) -> bool {
 /// Whether an element below the first `skip` bytes of a path was inserted before `floor`.
 fn has_older_elem(path: &Path, skip: usize, floor: Stamp) -> bool {
     let rest = Path::from_trusted(path.as_bytes().get(skip..).unwrap_or_default());
-    rest.segments().any(|segment| matches!(segment, Segment::Elem(elem) if elem.stamp < floor))
+    rest.segments()
+        .any(|segment| matches!(segment, Segment::Elem(elem) if elem.stamp < floor))
 }

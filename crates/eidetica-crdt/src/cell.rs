@@ -6,8 +6,8 @@ use eidetica_entry::Stamp;
 
 use crate::codec::{Reader, read_op, read_position, write_op, write_position};
 use crate::path::{
-    AFTER, ELEM_BYTES, KEY, STAMP_BYTES, ends, read_elem, read_stamp, segment_end, write_elem, write_escaped,
-    write_stamp,
+    AFTER, ELEM_BYTES, KEY, STAMP_BYTES, ends, read_elem, read_stamp, segment_end, write_elem,
+    write_escaped, write_stamp,
 };
 use crate::{Container, ElemId, Op, Path, Position, Slot, StateError};
 
@@ -49,7 +49,10 @@ impl Cell {
 
     /// The stamp of the value, if that covers.
     pub(crate) fn cover(&self) -> Option<Stamp> {
-        self.value.as_ref().filter(|(_, op)| op.covers()).map(|(stamp, _)| *stamp)
+        self.value
+            .as_ref()
+            .filter(|(_, op)| op.covers())
+            .map(|(stamp, _)| *stamp)
     }
 
     pub(crate) fn encode(&self) -> Vec<u8> {
@@ -93,12 +96,19 @@ impl Cell {
         let flags = reader.u8()?;
         let mut cell = Self::default();
         if flags & HAS_VALUE != 0 {
-            let stamp = if flags & ROW_STAMP != 0 { row? } else { read_stamp(reader.take(STAMP_BYTES)?)? };
+            let stamp = if flags & ROW_STAMP != 0 {
+                row?
+            } else {
+                read_stamp(reader.take(STAMP_BYTES)?)?
+            };
             cell.value = Some((stamp, read_op(reader)?));
         }
         if flags & HAS_INCS != 0 {
             let sum = i128::from_le_bytes(reader.array()?);
-            cell.incs = Some(Incs { sum, greatest: read_stamp(reader.take(STAMP_BYTES)?)? });
+            cell.incs = Some(Incs {
+                sum,
+                greatest: read_stamp(reader.take(STAMP_BYTES)?)?,
+            });
         }
         if flags & HAS_PLACE != 0 {
             let stamp = read_stamp(reader.take(STAMP_BYTES)?)?;
@@ -118,7 +128,10 @@ pub(crate) fn encode_row(cells: &BTreeMap<Path, Cell>) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(64 + 32 * cells.len());
     write_stamp(stamp, &mut out);
     for (path, cell) in cells {
-        let field = path.as_bytes().get(row.as_bytes().len()..).unwrap_or_default();
+        let field = path
+            .as_bytes()
+            .get(row.as_bytes().len()..)
+            .unwrap_or_default();
         out.extend(field);
         cell.write(Some(*stamp), &mut out);
     }
@@ -176,7 +189,9 @@ pub(crate) fn ver_range(path: &Path, from: u8, to: u8) -> (Vec<u8>, Vec<u8>) {
 /// What a `Ver` key says: the encoded path, the slot and the stamp.
 pub(crate) fn parse_ver_key(key: &[u8]) -> Option<(&[u8], Slot, Stamp)> {
     let (path, suffix) = key.split_at_checked(key.len().checked_sub(VER_SUFFIX)?)?;
-    let [OF_PATH, slot, stamp @ ..] = suffix else { return None };
+    let [OF_PATH, slot, stamp @ ..] = suffix else {
+        return None;
+    };
     let stamp: Vec<u8> = stamp.iter().map(|b| !b).collect();
     Some((path, Slot::from_byte(*slot)?, read_stamp(&stamp)?))
 }
@@ -226,9 +241,15 @@ pub(crate) fn parse_row<'a, E>(key: &[u8], value: &'a [u8]) -> Result<RowParts<'
 }
 
 /// A table's `Cur` row as the cells of the row and its fields, by path.
-pub(crate) fn parse_row_cells<E>(row: &Path, value: &[u8]) -> Result<BTreeMap<Path, Cell>, StateError<E>> {
+pub(crate) fn parse_row_cells<E>(
+    row: &Path,
+    value: &[u8],
+) -> Result<BTreeMap<Path, Cell>, StateError<E>> {
     let (stamp, fields) = parse_row(row.as_bytes(), value)?;
-    let own = Cell { value: Some((stamp, Op::Clear(Container::Map))), ..Cell::default() };
+    let own = Cell {
+        value: Some((stamp, Op::Clear(Container::Map))),
+        ..Cell::default()
+    };
     let path = |field: &[u8]| Path::from_trusted(&[row.as_bytes(), field].concat());
     let fields = fields.into_iter().map(|(field, cell)| (path(field), cell));
     Ok(std::iter::once((row.clone(), own)).chain(fields).collect())

@@ -91,7 +91,11 @@ pub(crate) fn write_bytes(bytes: &[u8], out: &mut Vec<u8>) {
 
 /// The bits of a float, with one NaN.
 fn float_bits(float: f64) -> u64 {
-    if float.is_nan() { 0x7ff8_0000_0000_0000 } else { float.to_bits() }
+    if float.is_nan() {
+        0x7ff8_0000_0000_0000
+    } else {
+        float.to_bits()
+    }
 }
 
 pub(crate) fn write_float(float: f64, out: &mut Vec<u8>) {
@@ -286,7 +290,10 @@ pub(crate) fn read_op(reader: &mut Reader<'_>) -> Option<Op> {
         CLEAR_MAP => Op::Clear(Container::Map),
         CLEAR_LIST => Op::Clear(Container::List),
         DELETE => Op::Delete,
-        INS => Op::Ins { position: read_position(reader)?, init: read_init(reader)? },
+        INS => Op::Ins {
+            position: read_position(reader)?,
+            init: read_init(reader)?,
+        },
         MAKE_MAP => Op::Make(Container::Map),
         MAKE_LIST => Op::Make(Container::List),
         INC => Op::Inc(reader.i64()?),

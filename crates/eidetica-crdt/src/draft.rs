@@ -5,9 +5,10 @@ use std::ops::Bound;
 
 use crate::apply::State;
 use crate::lower::Lowering;
+use crate::path::ends;
 use crate::{
-    Container, Delta, Edit, EditError, ElemId, Init, Op, Order, OWN, Overlay, Path, Payload, PayloadError,
-    Position, Rows, Scalar, Segment, Slot, StampedWrite, StoreKind, Write,
+    Container, Delta, Edit, EditError, ElemId, Init, OWN, Op, Order, Overlay, Path, Payload,
+    PayloadError, Position, Rows, Scalar, Segment, StampedWrite, StateError, StoreKind, Write,
 };
 
 /// The edits of one transaction to one store: what they amount to, and the state as they leave it.
@@ -34,7 +35,10 @@ pub struct Draft {
     slots: BTreeMap<Path, Slots>,
     /// Whether `slots` may hold a `Delete`, which has to become a container when something is put below.
     deletes: bool,
+    /// What `slots` do to the state, except at the paths in `unseen` and for the writes in `gone`.
     delta: Delta,
+    unseen: Vec<Path>,
+    gone: Vec<(Path, Op)>,
 }
 
 /// What the edits so far do at one path.
@@ -45,13 +49,19 @@ struct Slots {
     inc: Option<i64>,
     moved: Option<Position>,
     kill: bool,
+    /// Whether the delta has them.
+    seen: bool,
 }
 
 impl Slots {
     fn ops(self) -> impl Iterator<Item = Op> {
         let inc = self.inc.map(Op::Inc);
         let moved = self.moved.map(Op::Move);
-        self.value.into_iter().chain(inc).chain(moved).chain(self.kill.then_some(Op::Kill))
+        self.value
+            .into_iter()
+            .chain(inc)
+            .chain(moved)
+            .chain(self.kill.then_some(Op::Kill))
     }
 
     fn is_empty(&self) -> bool {
@@ -62,7 +72,18 @@ impl Slots {
 impl Draft {
     /// No edits. `seed` should be random: it keeps positions that different writers choose apart.
     pub fn new(kind: StoreKind, seed: u64) -> Self {
-        Self { kind, seed, next_ordinal: 0, slots: BTreeMap::new(), deletes: false, delta: Delta::new() }
+        let (slots, delta) = (BTreeMap::new(), Delta::new());
+        let (unseen, gone) = (Vec::new(), Vec::new());
+        Self {
+            kind,
+            seed,
+            next_ordinal: 0,
+            slots,
+            deletes: false,
+            delta,
+            unseen,
+            gone,
+        }
     }
 
     /// What kind of store the draft is for.
@@ -76,18 +97,16 @@ impl Draft {
     /// See [`EditError`]. The draft is unchanged, except after [`EditError::State`], when it must not be
     /// used on.
     pub fn edit<R: Rows>(&mut self, base: &R, edit: &Edit) -> Result<(), EditError<R::Error>> {
-        let view = Overlay { base, delta: &self.delta };
-        let mut lowering = Lowering::new(&view, self.kind, self.seed, self.next_ordinal);
-        lowering.lower(edit)?;
-        let (seed, next_ordinal, ops) = lowering.finish();
-        (self.seed, self.next_ordinal) = (seed, next_ordinal);
-        self.stage(base, ops)?;
-        Ok(())
+        self.add(base, edit)?;
+        Ok(self.show(base)?)
     }
 
     /// The state `base` with the edits made. What the edits insert has the stamp [`OWN`].
     pub fn view<'a, R: Rows>(&'a self, base: &'a R) -> Overlay<&'a R, &'a Delta> {
-        Overlay { base, delta: &self.delta }
+        Overlay {
+            base,
+            delta: &self.delta,
+        }
     }
 
     /// Whether the edits amount to nothing.
@@ -100,133 +119,159 @@ impl Draft {
     /// # Errors
     /// Too large for one payload.
     pub fn payload(&self, salt: Option<[u8; 16]>) -> Result<Payload, PayloadError> {
-        // Own elements that are gone leave gaps, and later ones may stand earlier: number them anew in
-        // the order of their paths, which keeps that order.
-        let inserted = |slots: &Slots| matches!(slots.value, Some(Op::Ins { .. }));
-        let own = self.slots.iter().filter(|(_, slots)| inserted(slots));
-        let ordinal = |path: &Path| path.last_elem().map_or(0, |elem| elem.ordinal);
-        let numbers: BTreeMap<u32, u32> = own.zip(0..).map(|((path, _), n)| (ordinal(path), n)).collect();
-        let renumber = |elem: ElemId| match (elem.stamp, numbers.get(&elem.ordinal)) {
-            (OWN, Some(&ordinal)) => ElemId { stamp: OWN, ordinal },
-            _ => elem,
-        };
-        let write = |(path, slots): (&Path, &Slots)| {
-            let path = if numbers.is_empty() { path.clone() } else { path.map_elems(renumber) };
-            slots.clone().ops().map(move |op| Write { path: path.clone(), op }).collect::<Vec<_>>()
-        };
-        Payload::new(self.kind, salt, self.slots.iter().flat_map(write).collect())
+        payload(self.kind, salt, self.slots.clone())
     }
 
-    /// Takes lowered operations over into the slots and the delta.
-    fn stage<R: Rows>(&mut self, base: &R, ops: Vec<(Path, Op)>) -> Result<(), EditError<R::Error>> {
-        let mut changes = Changes::default();
+    /// [`Self::edit`] that leaves the view as it was.
+    fn add<R: Rows>(&mut self, base: &R, edit: &Edit) -> Result<(), EditError<R::Error>> {
+        // What an edit reads lies below its first key.
+        if !self.unseen.is_empty() && self.touches(edit) {
+            self.show(base)?;
+        }
+        let view = Overlay {
+            base,
+            delta: &self.delta,
+        };
+        let mut lowering = Lowering::new(&view, self.kind, self.seed, self.next_ordinal);
+        lowering.lower(edit)?;
+        let ops;
+        (self.seed, self.next_ordinal, ops) = lowering.finish();
         for (path, op) in ops {
-            self.open_deleted(&path, &mut changes);
+            self.open_deleted(&path);
             if op.covers() || op == Op::Kill {
-                self.drop_below(&path, &mut changes);
+                self.drop_below(&path);
             }
-            self.merge(path, op, &mut changes);
+            self.merge(path, op);
         }
-        let mut view = Overlay { base, delta: &mut self.delta };
-        // What is left of earlier edits may stand below what replaces one that is gone.
-        let order = if changes.gone.is_empty() { Order::NewerThanAll } else { Order::Any };
-        if !changes.gone.is_empty() {
-            let mut state = State::new(&mut view, self.kind, Order::Any);
-            for (path, op) in changes.gone.iter().rev() {
-                state.remove(path, OWN, op)?;
-            }
-            state.flush()?;
-        }
-        let write = |((path, _), op)| StampedWrite { path, stamp: OWN, op };
-        let new: Vec<_> = changes.new.into_iter().map(write).collect();
-        State::new(&mut view, self.kind, order).insert_all(&new)?;
         Ok(())
+    }
+
+    /// Whether the draft has done anything at the root or below the first key of an edit.
+    fn touches(&self, edit: &Edit) -> bool {
+        let Some(first) = edit.first_key().and_then(|key| Path::root().key(key).ok()) else {
+            return !self.slots.is_empty();
+        };
+        let below = self
+            .slots
+            .range::<Path, _>((Bound::Included(&first), Bound::Unbounded))
+            .next();
+        self.slots.contains_key(&Path::root())
+            || below.is_some_and(|(path, _)| path.starts_with(&first))
+    }
+
+    /// Brings the delta up to the slots.
+    fn show<R: Rows>(&mut self, base: &R) -> Result<(), StateError<R::Error>> {
+        let mut view = Overlay {
+            base,
+            delta: &mut self.delta,
+        };
+        // What is left of earlier edits may stand below what replaces one that is gone.
+        let order = if self.gone.is_empty() {
+            Order::NewerThanAll
+        } else {
+            Order::Any
+        };
+        let mut state = State::new(&mut view, self.kind, Order::Any);
+        self.gone.sort_by(|a, b| a.0.cmp(&b.0));
+        for (path, op) in self.gone.drain(..).rev() {
+            state.remove(&path, OWN, &op)?;
+        }
+        state.flush()?;
+        self.unseen.sort();
+        self.unseen.dedup();
+        let mut writes = Vec::with_capacity(self.unseen.len());
+        for path in self.unseen.drain(..) {
+            if let Some(slots) = self.slots.get_mut(&path) {
+                let ops = slots.clone().ops();
+                writes.extend(ops.map(|op| StampedWrite {
+                    path: path.clone(),
+                    stamp: OWN,
+                    op,
+                }));
+                slots.seen = true;
+            }
+        }
+        State::new(&mut view, self.kind, order).insert_all(&writes)
+    }
+
+    /// Notes that a path's slots are about to change.
+    fn change(path: &Path, slots: &mut Slots, gone: &mut Vec<(Path, Op)>, unseen: &mut Vec<Path>) {
+        if slots.seen {
+            gone.extend(slots.clone().ops().map(|op| (path.clone(), op)));
+            slots.seen = false;
+        }
+        unseen.push(path.clone());
     }
 
     /// Turns a deletion by this draft at a prefix of `path` into an empty container: the same to
     /// everybody, and something may stand below it.
-    fn open_deleted(&mut self, path: &Path, changes: &mut Changes) {
+    fn open_deleted(&mut self, path: &Path) {
         if !self.deletes {
             return;
         }
-        let mut above = Path::root();
-        for segment in path.segments() {
-            let container = match segment {
-                Segment::Key(_) => Container::Map,
-                Segment::Elem(_) => Container::List,
+        let bytes = path.as_bytes();
+        let mut start = 0;
+        for (segment, end) in path.segments().zip(ends(bytes)) {
+            let above = Path::from_trusted(bytes.get(..start).unwrap_or_default());
+            start = end;
+            let Some(slots) = self.slots.get_mut(&above) else {
+                continue;
             };
-            if let Some(slots) = self.slots.get_mut(&above)
-                && slots.value == Some(Op::Delete)
-            {
-                changes.replace(&above, &mut slots.value, Op::Clear(container));
-                return;
+            if slots.value == Some(Op::Delete) {
+                Self::change(&above, slots, &mut self.gone, &mut self.unseen);
+                slots.value = Some(Op::Clear(match segment {
+                    Segment::Key(_) => Container::Map,
+                    Segment::Elem(_) => Container::List,
+                }));
             }
-            let end = above.as_bytes().len();
-            let rest = path.as_bytes().get(end..).unwrap_or_default();
-            let len = crate::path::segment_end(rest, 0).unwrap_or(0);
-            above = Path::from_trusted(path.as_bytes().get(..end + len).unwrap_or_default());
         }
     }
 
     /// Forgets what the draft did strictly below a path.
-    fn drop_below(&mut self, path: &Path, changes: &mut Changes) {
+    fn drop_below(&mut self, path: &Path) {
         let after = (Bound::Excluded(path), Bound::Unbounded);
         let below = self.slots.range::<Path, _>(after).map(|(at, _)| at);
-        let below: Vec<Path> = below.take_while(|at| at.starts_with(path)).cloned().collect();
+        let below: Vec<Path> = below
+            .take_while(|at| at.starts_with(path))
+            .cloned()
+            .collect();
         for path in below {
-            for op in self.slots.remove(&path).unwrap_or_default().ops() {
-                changes.remove(&path, op);
+            if let Some(slots) = self.slots.remove(&path).filter(|slots| slots.seen) {
+                self.gone.extend(slots.ops().map(|op| (path.clone(), op)));
             }
         }
     }
 
     /// Joins an operation with what the draft does at its path already.
-    fn merge(&mut self, path: Path, op: Op, changes: &mut Changes) {
+    fn merge(&mut self, path: Path, op: Op) {
         let slots = self.slots.entry(path.clone()).or_default();
+        Self::change(&path, slots, &mut self.gone, &mut self.unseen);
         match op {
             Op::Kill => {
                 let own = path.last_elem().is_some_and(|elem| elem.stamp == OWN);
-                for op in std::mem::take(slots).ops() {
-                    changes.remove(&path, op);
-                }
-                if !own {
-                    slots.kill = true;
-                    changes.add(&path, Op::Kill);
-                }
+                *slots = Slots {
+                    kill: !own,
+                    ..Slots::default()
+                };
             }
-            Op::Move(position) => match &slots.value {
-                Some(Op::Ins { init, .. }) => {
-                    let op = Op::Ins { position, init: init.clone() };
-                    changes.replace(&path, &mut slots.value, op);
-                }
-                _ => {
-                    if let Some(old) = slots.moved.replace(position.clone()) {
-                        changes.remove(&path, Op::Move(old));
-                    }
-                    changes.add(&path, Op::Move(position));
-                }
+            Op::Move(position) => match &mut slots.value {
+                Some(Op::Ins {
+                    position: inserted, ..
+                }) => *inserted = position,
+                _ => slots.moved = Some(position),
             },
-            Op::Inc(by) => match slots.value.as_ref().and_then(|value| incremented(value, by)) {
-                Some(value) => changes.replace(&path, &mut slots.value, value),
-                None => {
-                    let before = slots.inc.take();
-                    if let Some(before) = before {
-                        changes.remove(&path, Op::Inc(before));
-                    }
-                    let sum = before.unwrap_or(0).saturating_add(by);
-                    slots.inc = Some(sum);
-                    changes.add(&path, Op::Inc(sum));
-                }
+            Op::Inc(by) => match slots
+                .value
+                .as_ref()
+                .and_then(|value| incremented(value, by))
+            {
+                Some(value) => slots.value = Some(value),
+                None => slots.inc = Some(slots.inc.unwrap_or(0).saturating_add(by)),
             },
             op => {
-                if let Some(by) = slots.inc.take() {
-                    changes.remove(&path, Op::Inc(by));
-                }
                 self.deletes |= op == Op::Delete;
-                let op = joined(slots.value.as_ref(), op);
-                if slots.value.as_ref() != Some(&op) {
-                    changes.replace(&path, &mut slots.value, op);
-                }
+                slots.inc = None;
+                slots.value = Some(joined(slots.value.take(), op));
             }
         }
         if slots.is_empty() {
@@ -235,8 +280,45 @@ impl Draft {
     }
 }
 
+/// The payload of what edits amount to.
+fn payload(
+    kind: StoreKind,
+    salt: Option<[u8; 16]>,
+    slots: BTreeMap<Path, Slots>,
+) -> Result<Payload, PayloadError> {
+    // Own elements that are gone leave gaps, and later ones may stand earlier: number them anew in
+    // the order of their paths, which keeps that order.
+    let inserted = |slots: &Slots| matches!(slots.value, Some(Op::Ins { .. }));
+    let own = slots.iter().filter(|(_, slots)| inserted(slots));
+    let ordinal = |path: &Path| path.last_elem().map_or(0, |elem| elem.ordinal);
+    let numbers: BTreeMap<u32, u32> = own
+        .zip(0..)
+        .map(|((path, _), n)| (ordinal(path), n))
+        .collect();
+    let renumber = |elem: ElemId| match (elem.stamp, numbers.get(&elem.ordinal)) {
+        (OWN, Some(&ordinal)) => ElemId {
+            stamp: OWN,
+            ordinal,
+        },
+        _ => elem,
+    };
+    let mut writes = Vec::with_capacity(slots.len());
+    for (path, slots) in slots {
+        let path = if numbers.is_empty() {
+            path
+        } else {
+            path.map_elems(renumber)
+        };
+        writes.extend(slots.ops().map(|op| Write {
+            path: path.clone(),
+            op,
+        }));
+    }
+    Payload::new(kind, salt, writes)
+}
+
 /// A value operation after another one by the same draft.
-fn joined(before: Option<&Op>, op: Op) -> Op {
+fn joined(before: Option<Op>, op: Op) -> Op {
     match (before, op) {
         (Some(Op::Ins { position, .. }), op) => {
             let init = match op {
@@ -244,7 +326,7 @@ fn joined(before: Option<&Op>, op: Op) -> Op {
                 Op::Clear(container) | Op::Make(container) => Init::Empty(container),
                 op => return op,
             };
-            Op::Ins { position: position.clone(), init }
+            Op::Ins { position, init }
         }
         (Some(Op::Set(_) | Op::Delete | Op::Clear(_)), Op::Make(container)) => Op::Clear(container),
         (_, op) => op,
@@ -262,39 +344,14 @@ fn incremented(value: &Op, by: i64) -> Option<Op> {
     match value {
         Op::Set(scalar) => Some(Op::Set(add(scalar))),
         Op::Delete => Some(Op::Set(Scalar::Int(by))),
-        Op::Ins { position, init: Init::Scalar(scalar) } => {
-            Some(Op::Ins { position: position.clone(), init: Init::Scalar(add(scalar)) })
-        }
+        Op::Ins {
+            position,
+            init: Init::Scalar(scalar),
+        } => Some(Op::Ins {
+            position: position.clone(),
+            init: Init::Scalar(add(scalar)),
+        }),
         _ => None,
-    }
-}
-
-/// What staging one edit changes in the set of the draft's writes.
-#[derive(Default)]
-struct Changes {
-    /// Writes of earlier edits that are no more.
-    gone: Vec<(Path, Op)>,
-    /// New ones, in the order in which they are applied.
-    new: BTreeMap<(Path, Slot), Op>,
-}
-
-impl Changes {
-    fn add(&mut self, path: &Path, op: Op) {
-        self.new.insert((path.clone(), op.slot()), op);
-    }
-
-    fn remove(&mut self, path: &Path, op: Op) {
-        // What this edit itself added has not been applied yet.
-        if self.new.remove(&(path.clone(), op.slot())).is_none() {
-            self.gone.push((path.clone(), op));
-        }
-    }
-
-    fn replace(&mut self, path: &Path, slot: &mut Option<Op>, op: Op) {
-        if let Some(old) = slot.replace(op.clone()) {
-            self.remove(path, old);
-        }
-        self.add(path, op);
     }
 }
 
@@ -310,7 +367,11 @@ pub fn lower<R: Rows>(
 ) -> Result<Option<Payload>, EditError<R::Error>> {
     let mut draft = Draft::new(kind, seed);
     for edit in edits {
-        draft.edit(base, edit)?;
+        draft.add(base, edit)?;
     }
-    if draft.is_empty() { Ok(None) } else { Ok(Some(draft.payload(None)?)) }
+    if draft.is_empty() {
+        Ok(None)
+    } else {
+        Ok(Some(payload(kind, None, draft.slots)?))
+    }
 }

@@ -29,7 +29,9 @@ impl Locator {
     /// # Errors
     /// No dotted path.
     pub fn parse(text: &str) -> Result<Self, PathError> {
-        Ok(Self(split_dotted(text)?.into_iter().map(Step::Name).collect()))
+        Ok(Self(
+            split_dotted(text)?.into_iter().map(Step::Name).collect(),
+        ))
     }
 
     /// This locator and one more step.
@@ -131,6 +133,28 @@ pub enum Edit {
         /// Its key.
         key: String,
     },
+}
+
+impl Edit {
+    /// The first key of where it applies: what lies elsewhere it neither reads nor changes. `None` if
+    /// that is the root.
+    pub(crate) fn first_key(&self) -> Option<&str> {
+        match self {
+            Self::Set { at, .. }
+            | Self::Delete { at }
+            | Self::Increment { at, .. }
+            | Self::ListInsert { list: at, .. }
+            | Self::ListMove { at, .. } => match at.0.first()? {
+                Step::Name(key) | Step::Key(key) => Some(key),
+                Step::Elem(_) => None,
+            },
+            Self::RowInsert { key, .. }
+            | Self::RowSet { key, .. }
+            | Self::FieldDelete { key, .. }
+            | Self::FieldIncrement { key, .. }
+            | Self::RowDelete { key } => Some(key),
+        }
+    }
 }
 
 /// Why an edit cannot be made. Except for `State` the blame is with the caller.

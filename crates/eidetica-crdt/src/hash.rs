@@ -22,7 +22,10 @@ pub fn hash_visible<R: Rows>(
     kind: StoreKind,
     sink: &mut impl FnMut(&[u8]),
 ) -> Result<(), StateError<R::Error>> {
-    let mut writer = Writer { out: vec![kind as u8], sink };
+    let mut writer = Writer {
+        out: vec![kind as u8],
+        sink,
+    };
     match kind {
         StoreKind::Doc => {
             walk(rows, Path::root(), &mut writer)?;
@@ -40,7 +43,13 @@ pub fn hash_visible<R: Rows>(
 
 /// A table is a map of its rows, which are maps of their fields.
 fn table<R: Rows>(rows: &R, writer: &mut impl Visitor) -> Result<(), StateError<R::Error>> {
-    let mut pages = Pages::new(RowSpace::Cur, vec![KEY], vec![ELEM], false, limits::SCAN_ROWS);
+    let mut pages = Pages::new(
+        RowSpace::Cur,
+        vec![KEY],
+        vec![ELEM],
+        false,
+        limits::SCAN_ROWS,
+    );
     writer.enter(Container::Map);
     while let Some((key, value)) = pages.next(rows)? {
         let (_, fields) = parse_row(&key, &value)?;
@@ -71,7 +80,11 @@ struct Writer<'a, S> {
 
 impl<S: FnMut(&[u8])> Visitor for Writer<'_, S> {
     fn enter(&mut self, container: Container) {
-        self.out.push(if container == Container::Map { MAP } else { LIST });
+        self.out.push(if container == Container::Map {
+            MAP
+        } else {
+            LIST
+        });
     }
 
     fn key(&mut self, key: &str) {

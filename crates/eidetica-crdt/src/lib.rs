@@ -37,8 +37,8 @@ pub use path::{ElemId, OWN, Path, PathError, Segment};
 pub use payload::{Payload, PayloadError, Rule, StoreKind, Write};
 pub use position::Position;
 pub use read::{
-    ListPage, StampedWrite, TablePage, as_of, get, keys, list_len, list_page, resolve, table_get, table_scan, versions_at,
-    writes_in,
+    ListPage, StampedWrite, TablePage, as_of, get, keys, list_len, list_page, resolve, table_get,
+    table_scan, versions_at, writes_in,
 };
 pub use rows::{KeyRange, RowPage, RowSpace, Rows, RowsMut, StateError};
 pub use value::{Doc, DocError, JsonError, List, Value, WrongType};

@@ -3,16 +3,16 @@
 //! Reads the state and returns operations, changing nothing. Nothing here covers unless the edit says
 //! so: a value put where nothing is becomes leaves, so that two replicas that do it at once keep both.
 
-use crate::path::{AFTER, ELEM, KEY};
 use crate::cell::{Cell, with_byte};
 use crate::mem::Pages;
+use crate::path::{AFTER, ELEM, KEY};
 use crate::position::spread;
 use crate::read::{elems, last_elem, row_cells};
 use crate::value::parse_index;
 use crate::walk::{Alone, Shown, Sort, look, read_cell};
 use crate::{
-    Container, Doc, Edit, EditError, ElemId, Init, List, Locator, Op, OWN, Path, Position, RowSpace, Rows,
-    Scalar, StateError, Step, StoreKind, Value, limits,
+    Container, Doc, Edit, EditError, ElemId, Init, List, Locator, OWN, Op, Path, Position,
+    RowSpace, Rows, Scalar, StateError, Step, StoreKind, Value, limits,
 };
 
 type Outcome<T, R> = Result<T, EditError<<R as Rows>::Error>>;
@@ -48,7 +48,13 @@ enum Put {
 
 impl<'a, R: Rows> Lowering<'a, R> {
     pub(crate) fn new(view: &'a R, kind: StoreKind, seed: u64, next_ordinal: u32) -> Self {
-        Self { view, kind, seed, next_ordinal, ops: Vec::new() }
+        Self {
+            view,
+            kind,
+            seed,
+            next_ordinal,
+            ops: Vec::new(),
+        }
     }
 
     /// The generator's state, the next ordinal and the operations.
@@ -86,22 +92,37 @@ impl<'a, R: Rows> Lowering<'a, R> {
         if place.path.is_root() && !matches!(value, Value::Map(_)) {
             return Err(EditError::Root);
         }
-        let shown = if place.vacant { Sort::Absent } else { self.look(&place.path)?.0 };
-        let put = if shown == Sort::Absent { Put::Fresh } else { Put::Replace };
+        let shown = if place.vacant {
+            Sort::Absent
+        } else {
+            self.look(&place.path)?.0
+        };
+        let put = if shown == Sort::Absent {
+            Put::Fresh
+        } else {
+            Put::Replace
+        };
         self.make_way(&place);
         self.put(place.path, value, put)
     }
 
     fn delete(&mut self, at: &Locator) -> Outcome<(), R> {
         let place = self.locate(at)?;
-        let Some(parent) = place.path.parent() else { return Err(EditError::Root) };
+        let Some(parent) = place.path.parent() else {
+            return Err(EditError::Root);
+        };
         if place.vacant || self.look(&place.path)?.0 == Sort::Absent {
             return Ok(());
         }
         let emptied = self.emptied(&parent, &place.path)?;
-        let op = if place.path.last_elem().is_some() { Op::Kill } else { Op::Delete };
+        let op = if place.path.last_elem().is_some() {
+            Op::Kill
+        } else {
+            Op::Delete
+        };
         self.ops.push((place.path, op));
-        self.ops.extend(emptied.map(|container| (parent, Op::Make(container))));
+        self.ops
+            .extend(emptied.map(|container| (parent, Op::Make(container))));
         Ok(())
     }
 
@@ -111,7 +132,9 @@ impl<'a, R: Rows> Lowering<'a, R> {
             return Ok(None);
         }
         let (sort, cell) = self.look(parent)?;
-        let Sort::Container(container) = sort else { return Ok(None) };
+        let Sort::Container(container) = sort else {
+            return Ok(None);
+        };
         if matches!(Alone::of(&cell), Alone::Empty(_)) {
             return Ok(None);
         }
@@ -146,12 +169,21 @@ impl<'a, R: Rows> Lowering<'a, R> {
     fn list_insert(&mut self, at: &Locator, index: Option<usize>, value: &Value) -> Outcome<(), R> {
         let place = self.locate(at)?;
         let list = place.path.clone();
-        let shown = if place.vacant { Sort::Absent } else { self.look(&list)?.0 };
+        let shown = if place.vacant {
+            Sort::Absent
+        } else {
+            self.look(&list)?.0
+        };
         match shown {
             Sort::Container(Container::List) => {}
             Sort::Absent if list.is_root() => return Err(EditError::Root),
             Sort::Absent if index.is_none_or(|index| index == 0) => {}
-            Sort::Absent => return Err(EditError::NoIndex { list, index: index.unwrap_or(0) }),
+            Sort::Absent => {
+                return Err(EditError::NoIndex {
+                    list,
+                    index: index.unwrap_or(0),
+                });
+            }
             _ => return Err(EditError::NotAList { at: list }),
         }
         self.make_way(&place);
@@ -177,7 +209,11 @@ impl<'a, R: Rows> Lowering<'a, R> {
 
     /// Follows a locator through what is shown.
     fn locate(&self, at: &Locator) -> Outcome<Place, R> {
-        let mut place = Place { path: Path::root(), scalar: None, vacant: false };
+        let mut place = Place {
+            path: Path::root(),
+            scalar: None,
+            vacant: false,
+        };
         for step in &at.0 {
             let sort = match place.vacant {
                 true => Sort::Absent,
@@ -197,7 +233,10 @@ impl<'a, R: Rows> Lowering<'a, R> {
                     place.path = self.index(place.path, name)?;
                 }
                 (Step::Key(step), Sort::Container(Container::List)) => {
-                    return Err(EditError::KeyBelowList { list: place.path, step: step.clone() });
+                    return Err(EditError::KeyBelowList {
+                        list: place.path,
+                        step: step.clone(),
+                    });
                 }
                 (Step::Name(key) | Step::Key(key), sort) => {
                     if sort == Sort::Leaf {
@@ -214,7 +253,10 @@ impl<'a, R: Rows> Lowering<'a, R> {
     /// The element of a shown list that a step of a dotted text names.
     fn index(&self, list: Path, step: &str) -> Outcome<Path, R> {
         let Some(index) = parse_index(step) else {
-            return Err(EditError::KeyBelowList { list, step: step.to_owned() });
+            return Err(EditError::KeyBelowList {
+                list,
+                step: step.to_owned(),
+            });
         };
         match elems(self.view, &list, index, 1)?.pop() {
             Some(elem) => Ok(list.elem(elem)?),
@@ -224,8 +266,12 @@ impl<'a, R: Rows> Lowering<'a, R> {
 
     /// The list if a locator's last step is one past its end.
     fn appends(&self, at: &Locator) -> Outcome<Option<Path>, R> {
-        let Some((Step::Name(last), above)) = at.0.split_last() else { return Ok(None) };
-        let Some(index) = parse_index(last) else { return Ok(None) };
+        let Some((Step::Name(last), above)) = at.0.split_last() else {
+            return Ok(None);
+        };
+        let Some(index) = parse_index(last) else {
+            return Ok(None);
+        };
         let place = self.locate(&Locator(above.to_vec()))?;
         let list = Sort::Container(Container::List);
         if place.vacant || place.path.is_root() || self.look(&place.path)?.0 != list {
@@ -238,7 +284,12 @@ impl<'a, R: Rows> Lowering<'a, R> {
 
     /// A scalar above a new value shows as a map from now on.
     fn make_way(&mut self, place: &Place) {
-        self.ops.extend(place.scalar.clone().map(|at| (at, Op::Make(Container::Map))));
+        self.ops.extend(
+            place
+                .scalar
+                .clone()
+                .map(|at| (at, Op::Make(Container::Map))),
+        );
     }
 
     fn look(&self, path: &Path) -> Outcome<(Sort, Cell), R> {
@@ -266,7 +317,11 @@ impl<'a, R: Rows> Lowering<'a, R> {
             Put::Fresh if empty => self.ops.push((path.clone(), Op::Make(container))),
             Put::Fresh | Put::Inside => {}
         }
-        let put = if put == Put::Replace { Put::Replace } else { Put::Fresh };
+        let put = if put == Put::Replace {
+            Put::Replace
+        } else {
+            Put::Fresh
+        };
         match value {
             Value::Map(doc) => self.put_entries(&path, doc, put),
             Value::List(list) => self.put_items(&path, list),
@@ -275,7 +330,8 @@ impl<'a, R: Rows> Lowering<'a, R> {
     }
 
     fn put_entries(&mut self, path: &Path, doc: &Doc, put: Put) -> Outcome<(), R> {
-        doc.iter().try_for_each(|(key, value)| self.put(path.key(key)?, value, put))
+        doc.iter()
+            .try_for_each(|(key, value)| self.put(path.key(key)?, value, put))
     }
 
     fn put_items(&mut self, path: &Path, list: &List) -> Outcome<(), R> {
@@ -300,14 +356,21 @@ impl<'a, R: Rows> Lowering<'a, R> {
         };
         let holds_more = matches!(init, Init::Empty(_));
         self.ops.push((path.clone(), Op::Ins { position, init }));
-        if holds_more { self.put(path, value, Put::Inside) } else { Ok(()) }
+        if holds_more {
+            self.put(path, value, Put::Inside)
+        } else {
+            Ok(())
+        }
     }
 
     fn new_elem(&mut self) -> ElemId {
         let ordinal = self.next_ordinal;
         // A payload holds fewer elements than this counts.
         self.next_ordinal = ordinal.saturating_add(1);
-        ElemId { stamp: OWN, ordinal }
+        ElemId {
+            stamp: OWN,
+            ordinal,
+        }
     }
 
     // Positions.
@@ -337,10 +400,17 @@ impl<'a, R: Rows> Lowering<'a, R> {
             let wanted = index - first + around + usize::from(without.is_some());
             let mut found = self.elems_without(list, first, wanted, without)?;
             if found.len() < index - first {
-                return Err(EditError::NoIndex { list: list.clone(), index });
+                return Err(EditError::NoIndex {
+                    list: list.clone(),
+                    index,
+                });
             }
             found.truncate(index - first + around);
-            let window = Window { first, at: index - first, whole: found.len() < index - first + around };
+            let window = Window {
+                first,
+                at: index - first,
+                whole: found.len() < index - first + around,
+            };
             if let Some(position) = self.settle_window(list, &found, &window, around - 1)? {
                 return Ok(position);
             }
@@ -364,7 +434,9 @@ impl<'a, R: Rows> Lowering<'a, R> {
                 all.split_off(first.min(all.len()))
             }
         };
-        all.into_iter().map(|elem| Ok((elem, self.position(list, elem)?))).collect()
+        all.into_iter()
+            .map(|elem| Ok((elem, self.position(list, elem)?)))
+            .collect()
     }
 
     /// Finds a position at `window.at` of `found`, moving at most `moves` of them.
@@ -382,11 +454,14 @@ impl<'a, R: Rows> Lowering<'a, R> {
             if !known {
                 return Ok(None);
             }
-            let bound = |i: Option<usize>| i.and_then(|i| found.get(i)).map(|(_, position)| position);
+            let bound =
+                |i: Option<usize>| i.and_then(|i| found.get(i)).map(|(_, position)| position);
             let (below, above) = (bound(low.checked_sub(1)), bound(Some(high)));
             let positions = spread(below, above, high - low + 1, &mut random(&mut self.seed));
             if let Some(positions) = positions {
-                return self.assign(list, found, low, window.at, positions).map(Some);
+                return self
+                    .assign(list, found, low, window.at, positions)
+                    .map(Some);
             }
             if high - low >= moves {
                 return Ok(None);
@@ -444,7 +519,10 @@ impl<'a, R: Rows> Lowering<'a, R> {
         let row = Path::root().key(key)?;
         for (field, value) in fields.iter() {
             let scalar = packed(value)?;
-            let cell = cells.iter().find(|(name, _)| name == field).map(|(_, cell)| cell);
+            let cell = cells
+                .iter()
+                .find(|(name, _)| name == field)
+                .map(|(_, cell)| cell);
             if !cell.is_some_and(|cell| holds(cell, &scalar)) {
                 self.ops.push((row.key(field)?, Op::Set(scalar)));
             }
@@ -454,7 +532,8 @@ impl<'a, R: Rows> Lowering<'a, R> {
 
     fn field_delete(&mut self, key: &str, field: &str) -> Outcome<(), R> {
         if self.row(key)?.iter().any(|(name, _)| name == field) {
-            self.ops.push((Path::root().key(key)?.key(field)?, Op::Delete));
+            self.ops
+                .push((Path::root().key(key)?.key(field)?, Op::Delete));
         }
         Ok(())
     }
@@ -462,7 +541,10 @@ impl<'a, R: Rows> Lowering<'a, R> {
     fn field_increment(&mut self, key: &str, field: &str, by: i64) -> Outcome<(), R> {
         let cells = self.row(key)?;
         let at = Path::root().key(key)?.key(field)?;
-        let cell = cells.iter().find(|(name, _)| name == field).map(|(_, cell)| cell);
+        let cell = cells
+            .iter()
+            .find(|(name, _)| name == field)
+            .map(|(_, cell)| cell);
         if !cell.is_none_or(|cell| is_countable(Sort::Leaf, cell)) {
             return Err(EditError::NotANumber { at });
         }
@@ -478,7 +560,9 @@ impl<'a, R: Rows> Lowering<'a, R> {
     }
 
     fn row(&self, key: &str) -> Outcome<Vec<(String, Cell)>, R> {
-        row_cells(self.view, key)?.ok_or_else(|| EditError::NoRow { key: key.to_owned() })
+        row_cells(self.view, key)?.ok_or_else(|| EditError::NoRow {
+            key: key.to_owned(),
+        })
     }
 }
 
@@ -514,7 +598,9 @@ fn packed<E>(value: &Value) -> Result<Scalar, EditError<E>> {
     if value.depth() > limits::DEPTH {
         return Err(EditError::TooDeep);
     }
-    Ok(value.to_scalar().unwrap_or_else(|| Scalar::Packed(Box::new(value.without_counters()))))
+    Ok(value
+        .to_scalar()
+        .unwrap_or_else(|| Scalar::Packed(Box::new(value.without_counters()))))
 }
 
 /// Pairs of random bytes: SplitMix64 over the seed.

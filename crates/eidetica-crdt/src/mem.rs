@@ -49,7 +49,11 @@ impl<V> Spaces<V> {
         }
         let bounds = (Bound::Included(range.start), Bound::Excluded(range.end));
         let entries = self.of(space).range::<[u8], _>(bounds);
-        if reverse { Box::new(entries.rev()) } else { Box::new(entries) }
+        if reverse {
+            Box::new(entries.rev())
+        } else {
+            Box::new(entries)
+        }
     }
 }
 
@@ -65,7 +69,10 @@ impl MemRows {
 
     /// The rows of one space in the order of their keys.
     pub fn iter(&self, space: RowSpace) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.0.of(space).iter().map(|(key, value)| (key.as_ref(), value.as_ref()))
+        self.0
+            .of(space)
+            .iter()
+            .map(|(key, value)| (key.as_ref(), value.as_ref()))
     }
 
     /// Number of rows in one space.
@@ -89,14 +96,23 @@ impl Rows for MemRows {
         limit: usize,
     ) -> Result<RowPage, Infallible> {
         let mut entries = self.0.range(space, range, reverse);
-        let rows = entries.by_ref().take(limit).map(|(k, v)| (k.clone(), v.clone())).collect();
-        Ok(RowPage { rows, more: entries.next().is_some() })
+        let rows = entries
+            .by_ref()
+            .take(limit)
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect();
+        Ok(RowPage {
+            rows,
+            more: entries.next().is_some(),
+        })
     }
 }
 
 impl RowsMut for MemRows {
     fn put(&mut self, space: RowSpace, key: &[u8], value: &[u8]) -> Result<(), Infallible> {
-        self.0.of_mut(space).insert(Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
+        self.0
+            .of_mut(space)
+            .insert(Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
         Ok(())
     }
 
@@ -123,7 +139,10 @@ impl Delta {
 
     /// The changes in one space in the order of their keys.
     pub fn iter(&self, space: RowSpace) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
-        self.0.of(space).iter().map(|(key, value)| (key.as_ref(), value.as_deref()))
+        self.0
+            .of(space)
+            .iter()
+            .map(|(key, value)| (key.as_ref(), value.as_deref()))
     }
 }
 
@@ -153,11 +172,22 @@ impl<R: Rows, D: std::borrow::Borrow<Delta>> Rows for Overlay<R, D> {
         reverse: bool,
         limit: usize,
     ) -> Result<RowPage, R::Error> {
-        let mut changes = self.delta.borrow().0.range(space, range, reverse).peekable();
+        let mut changes = self
+            .delta
+            .borrow()
+            .0
+            .range(space, range, reverse)
+            .peekable();
         if changes.peek().is_none() {
             return self.base.scan(space, range, reverse, limit);
         }
-        let mut pages = Pages::new(space, range.start.to_vec(), range.end.to_vec(), reverse, limit);
+        let mut pages = Pages::new(
+            space,
+            range.start.to_vec(),
+            range.end.to_vec(),
+            reverse,
+            limit,
+        );
         let mut rows = Vec::new();
         while rows.len() < limit {
             let base = pages.peek(&self.base)?;
@@ -187,12 +217,19 @@ impl<R: Rows, D: std::borrow::Borrow<Delta>> Rows for Overlay<R, D> {
 impl<R: Rows, D: std::borrow::BorrowMut<Delta>> RowsMut for Overlay<R, D> {
     fn put(&mut self, space: RowSpace, key: &[u8], value: &[u8]) -> Result<(), R::Error> {
         let changes = self.delta.borrow_mut().0.of_mut(space);
-        changes.insert(Bytes::copy_from_slice(key), Some(Bytes::copy_from_slice(value)));
+        changes.insert(
+            Bytes::copy_from_slice(key),
+            Some(Bytes::copy_from_slice(value)),
+        );
         Ok(())
     }
 
     fn delete(&mut self, space: RowSpace, key: &[u8]) -> Result<(), R::Error> {
-        self.delta.borrow_mut().0.of_mut(space).insert(Bytes::copy_from_slice(key), None);
+        self.delta
+            .borrow_mut()
+            .0
+            .of_mut(space)
+            .insert(Bytes::copy_from_slice(key), None);
         Ok(())
     }
 }
@@ -210,15 +247,32 @@ pub(crate) struct Pages {
 }
 
 impl Pages {
-    pub(crate) fn new(space: RowSpace, start: Vec<u8>, end: Vec<u8>, reverse: bool, limit: usize) -> Self {
+    pub(crate) fn new(
+        space: RowSpace,
+        start: Vec<u8>,
+        end: Vec<u8>,
+        reverse: bool,
+        limit: usize,
+    ) -> Self {
         let page = Vec::new().into_iter().peekable();
-        Self { space, start, end, reverse, limit: limit.max(1), page, more: true }
+        Self {
+            space,
+            start,
+            end,
+            reverse,
+            limit: limit.max(1),
+            page,
+            more: true,
+        }
     }
 
     /// The next row, which stays the next.
     pub(crate) fn peek<R: Rows>(&mut self, rows: &R) -> Result<Option<&(Bytes, Bytes)>, R::Error> {
         if self.page.peek().is_none() && self.more {
-            let range = KeyRange { start: &self.start, end: &self.end };
+            let range = KeyRange {
+                start: &self.start,
+                end: &self.end,
+            };
             let page = rows.scan(self.space, range, self.reverse, self.limit)?;
             self.more = page.more && !page.rows.is_empty();
             if let Some((last, _)) = page.rows.last() {

@@ -84,7 +84,9 @@ pub enum Slot {
 impl Slot {
     /// The slot with this number.
     pub(crate) fn from_byte(byte: u8) -> Option<Self> {
-        [Self::Cover, Self::Make, Self::Inc, Self::Move, Self::Kill].into_iter().find(|s| *s as u8 == byte)
+        [Self::Cover, Self::Make, Self::Inc, Self::Move, Self::Kill]
+            .into_iter()
+            .find(|s| *s as u8 == byte)
     }
 }
 
@@ -108,7 +110,12 @@ impl Op {
     /// The container that it leaves at its path, if it leaves one.
     pub fn container(&self) -> Option<Container> {
         match self {
-            Self::Clear(c) | Self::Make(c) | Self::Ins { init: Init::Empty(c), .. } => Some(*c),
+            Self::Clear(c)
+            | Self::Make(c)
+            | Self::Ins {
+                init: Init::Empty(c),
+                ..
+            } => Some(*c),
             _ => None,
         }
     }
@@ -116,7 +123,11 @@ impl Op {
     /// The scalar that it leaves at its path, if it leaves one.
     pub fn scalar(&self) -> Option<&Scalar> {
         match self {
-            Self::Set(s) | Self::Ins { init: Init::Scalar(s), .. } => Some(s),
+            Self::Set(s)
+            | Self::Ins {
+                init: Init::Scalar(s),
+                ..
+            } => Some(s),
             _ => None,
         }
     }

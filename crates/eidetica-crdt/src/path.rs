@@ -227,10 +227,8 @@ impl Path {
 
     /// The last segment if it is an element.
     pub fn last_elem(&self) -> Option<ElemId> {
-        match self.last()? {
-            Segment::Elem(elem) => Some(elem),
-            Segment::Key(_) => None,
-        }
+        let segment = self.0.get(last_start(&self.0)?..)?;
+        read_elem(segment.strip_prefix(&[ELEM])?)
     }
 
     /// The path without its last segment; `None` for the root.
@@ -244,9 +242,10 @@ impl Path {
         self.0.starts_with(&ancestor.0)
     }
 
-    /// The path with every [`OWN`] element given the stamp `stamp`; borrowed where there is none.
+    /// The path with every [`OWN`] element given the stamp `stamp`; borrowed where there
+    /// is plainly no element.
     pub(crate) fn bind(&self, stamp: Stamp) -> Cow<'_, Self> {
-        if !self.segments().any(|s| matches!(s, Segment::Elem(e) if e.stamp == OWN)) {
+        if !self.0.contains(&ELEM) {
             return Cow::Borrowed(self);
         }
         Cow::Owned(self.map_elems(|elem| match elem.stamp {
@@ -284,7 +283,9 @@ impl fmt::Display for Path {
             match segment {
                 Segment::Key(key) if key.is_empty() => f.write_str("\\e")?,
                 Segment::Key(key) => f.write_str(&key.replace('\\', "\\\\").replace('.', "\\."))?,
-                Segment::Elem(ElemId { stamp, ordinal }) if stamp == OWN => write!(f, "#new:{ordinal}")?,
+                Segment::Elem(ElemId { stamp, ordinal }) if stamp == OWN => {
+                    write!(f, "#new:{ordinal}")?
+                }
                 Segment::Elem(ElemId { stamp, ordinal }) => write!(f, "#{stamp}:{ordinal}")?,
             }
         }
@@ -310,7 +311,9 @@ impl FromStr for Path {
 
 /// The steps of a dotted text.
 pub(crate) fn split_dotted(text: &str) -> Result<Vec<String>, PathError> {
-    let malformed = || PathError::Text { text: text.chars().take(64).collect() };
+    let malformed = || PathError::Text {
+        text: text.chars().take(64).collect(),
+    };
     let mut steps = Vec::new();
     if text.is_empty() {
         return Ok(steps);
@@ -379,7 +382,10 @@ pub(crate) fn write_elem(elem: &ElemId, out: &mut Vec<u8>) {
 pub(crate) fn read_elem(bytes: &[u8]) -> Option<ElemId> {
     let (stamp, ordinal) = bytes.split_at_checked(STAMP_BYTES)?;
     let ordinal = u32::from_be_bytes(ordinal.try_into().ok()?);
-    Some(ElemId { stamp: read_stamp(stamp)?, ordinal })
+    Some(ElemId {
+        stamp: read_stamp(stamp)?,
+        ordinal,
+    })
 }
 
 /// The segment that begins at `at` and where it ends; `None` at the end or where none begins.

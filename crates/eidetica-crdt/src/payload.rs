@@ -6,7 +6,7 @@
 
 use eidetica_entry::Stamp;
 
-use crate::codec::{Reader, read_op, write_op};
+use crate::codec::{Reader, read_op, write_op, write_value};
 use crate::path::{ELEM, ELEM_BYTES, KEY, OWN, read_segment, segment_end, write_elem};
 use crate::{Container, ElemId, Op, Path, PathError, Scalar, Segment, Slot, Value, limits};
 
@@ -16,6 +16,8 @@ const VERSION: u8 = 1;
 const OWN_ELEM: u8 = 0x03;
 /// Bytes that the shortest write takes: path length, operation.
 const WRITE_MIN_BYTES: usize = 3;
+/// Bytes before the first write, at most.
+const HEAD_MAX_BYTES: usize = 3 + 16 + 4;
 
 /// What a store holds; stands in its payloads and in its row keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -31,7 +33,9 @@ pub enum StoreKind {
 impl StoreKind {
     /// The kind with this number; `None` for one that this version does not know.
     pub fn from_byte(byte: u8) -> Option<Self> {
-        [Self::Doc, Self::Table].into_iter().find(|kind| *kind as u8 == byte)
+        [Self::Doc, Self::Table]
+            .into_iter()
+            .find(|kind| *kind as u8 == byte)
     }
 }
 
@@ -57,7 +61,10 @@ pub struct Payload {
 #[non_exhaustive]
 pub enum PayloadError {
     /// More than [`limits::PAYLOAD_BYTES`].
-    #[error("a payload has {len} bytes, at most {} are allowed", limits::PAYLOAD_BYTES)]
+    #[error(
+        "a payload has {len} bytes, at most {} are allowed",
+        limits::PAYLOAD_BYTES
+    )]
     TooLarge {
         /// Bytes of the payload.
         len: usize,
@@ -130,14 +137,23 @@ impl Payload {
     ///
     /// # Errors
     /// The first rule that is broken; too large once encoded.
-    pub fn new(kind: StoreKind, salt: Option<[u8; 16]>, writes: Vec<Write>) -> Result<Self, PayloadError> {
-        let mut rules = Rules::new(kind);
-        for (index, write) in writes.iter().enumerate() {
-            rules.check(write).map_err(|rule| PayloadError::Rule { index, rule })?;
-        }
+    pub fn new(
+        kind: StoreKind,
+        salt: Option<[u8; 16]>,
+        writes: Vec<Write>,
+    ) -> Result<Self, PayloadError> {
+        check_rules(kind, &writes)?;
         let payload = Self { kind, salt, writes };
-        let len = payload.encode().len();
-        if len > limits::PAYLOAD_BYTES { Err(PayloadError::TooLarge { len }) } else { Ok(payload) }
+        // Exact only where it matters.
+        if payload.writes.iter().map(most_bytes).sum::<usize>()
+            > limits::PAYLOAD_BYTES - HEAD_MAX_BYTES
+        {
+            let len = payload.encode().len();
+            if len > limits::PAYLOAD_BYTES {
+                return Err(PayloadError::TooLarge { len });
+            }
+        }
+        Ok(payload)
     }
 
     /// What kind of store it is for.
@@ -156,8 +172,13 @@ impl Payload {
     }
 
     /// The writes with own elements named by the entry's stamp.
-    pub(crate) fn bound(&self, stamp: Stamp) -> impl Iterator<Item = (std::borrow::Cow<'_, Path>, &Op)> {
-        self.writes.iter().map(move |write| (write.path.bind(stamp), &write.op))
+    pub(crate) fn bound(
+        &self,
+        stamp: Stamp,
+    ) -> impl Iterator<Item = (std::borrow::Cow<'_, Path>, &Op)> {
+        self.writes
+            .iter()
+            .map(move |write| (write.path.bind(stamp), &write.op))
     }
 
     /// The canonical bytes.
@@ -165,7 +186,11 @@ impl Payload {
         let mut out = vec![VERSION, self.kind as u8, u8::from(self.salt.is_some())];
         out.extend(self.salt.iter().flatten());
         // Writes of a well-formed payload number fewer than its bytes.
-        out.extend(u32::try_from(self.writes.len()).unwrap_or(u32::MAX).to_le_bytes());
+        out.extend(
+            u32::try_from(self.writes.len())
+                .unwrap_or(u32::MAX)
+                .to_le_bytes(),
+        );
         for write in &self.writes {
             write_path(&write.path, &mut out);
             write_op(&write.op, &mut out);
@@ -190,24 +215,24 @@ impl Payload {
         }
         let mut reader = Reader(bytes);
         let (kind, salt, count) = read_head(&mut reader)?;
-        let mut rules = Rules::new(kind);
         let mut writes = Vec::with_capacity(count);
-        for index in 0..count {
+        for _ in 0..count {
             let path = read_path(&mut reader)?;
             let op = read_op(&mut reader).ok_or(PayloadError::Malformed { at: reader.0.len() })?;
-            let write = Write { path, op };
-            rules.check(&write).map_err(|rule| PayloadError::Rule { index, rule })?;
-            writes.push(write);
+            writes.push(Write { path, op });
         }
         if !reader.is_empty() {
             return Err(PayloadError::Malformed { at: reader.0.len() });
         }
+        check_rules(kind, &writes)?;
         Ok(Self { kind, salt, writes })
     }
 }
 
 /// Kind, salt and number of writes; the latter no greater than the bytes that follow allow.
-fn read_head(reader: &mut Reader<'_>) -> Result<(StoreKind, Option<[u8; 16]>, usize), PayloadError> {
+fn read_head(
+    reader: &mut Reader<'_>,
+) -> Result<(StoreKind, Option<[u8; 16]>, usize), PayloadError> {
     let malformed = |reader: &Reader<'_>| PayloadError::Malformed { at: reader.0.len() };
     let version = reader.u8().ok_or(malformed(reader))?;
     if version != VERSION {
@@ -220,7 +245,10 @@ fn read_head(reader: &mut Reader<'_>) -> Result<(StoreKind, Option<[u8; 16]>, us
         Some(1) => Some(reader.array().ok_or(malformed(reader))?),
         _ => return Err(malformed(reader)),
     };
-    let count = reader.u32().and_then(|n| usize::try_from(n).ok()).ok_or(malformed(reader))?;
+    let count = reader
+        .u32()
+        .and_then(|n| usize::try_from(n).ok())
+        .ok_or(malformed(reader))?;
     if count > reader.0.len() / WRITE_MIN_BYTES {
         return Err(malformed(reader));
     }
@@ -235,7 +263,13 @@ fn write_path(path: &Path, out: &mut Vec<u8>) {
     let mut at = 0;
     while let Some(end) = segment_end(bytes, at) {
         match read_segment(bytes, at) {
-            Some((Segment::Elem(ElemId { stamp: OWN, ordinal }), _)) => {
+            Some((
+                Segment::Elem(ElemId {
+                    stamp: OWN,
+                    ordinal,
+                }),
+                _,
+            )) => {
                 out.push(OWN_ELEM);
                 out.extend(ordinal.to_be_bytes());
             }
@@ -243,7 +277,9 @@ fn write_path(path: &Path, out: &mut Vec<u8>) {
         }
         at = end;
     }
-    let len = u16::try_from(out.len() - start - 2).unwrap_or(u16::MAX).to_le_bytes();
+    let len = u16::try_from(out.len() - start - 2)
+        .unwrap_or(u16::MAX)
+        .to_le_bytes();
     if let Some(slot) = out.get_mut(start..start + 2) {
         slot.copy_from_slice(&len);
     }
@@ -262,11 +298,18 @@ fn read_path(reader: &mut Reader<'_>) -> Result<Path, PayloadError> {
             OWN_ELEM => Some(at + 5),
             _ => None,
         };
-        let (end, segment) =
-            end.and_then(|end| Some((end, bytes.get(at..end)?))).ok_or(malformed(reader))?;
+        let (end, segment) = end
+            .and_then(|end| Some((end, bytes.get(at..end)?)))
+            .ok_or(malformed(reader))?;
         if let (OWN_ELEM, Some(ordinal)) = (tag, segment.last_chunk::<4>()) {
             plain.push(ELEM);
-            write_elem(&ElemId { stamp: OWN, ordinal: u32::from_be_bytes(*ordinal) }, &mut plain);
+            write_elem(
+                &ElemId {
+                    stamp: OWN,
+                    ordinal: u32::from_be_bytes(*ordinal),
+                },
+                &mut plain,
+            );
         } else if tag == ELEM && segment.len() == 1 + ELEM_BYTES && is_own(segment) {
             return Err(malformed(reader));
         } else {
@@ -282,59 +325,91 @@ fn is_own(segment: &[u8]) -> bool {
     matches!(read_segment(segment, 0), Some((Segment::Elem(elem), _)) if elem.stamp == OWN)
 }
 
-/// Checks writes one after the other, in bounded memory.
-struct Rules {
+/// No fewer bytes than a write encodes to.
+fn most_bytes(Write { path, op }: &Write) -> usize {
+    let text = match op.scalar() {
+        Some(Scalar::Text(text)) => text.len(),
+        Some(Scalar::Bytes(bytes)) => bytes.len(),
+        Some(Scalar::Packed(value)) => {
+            let mut bytes = Vec::new();
+            write_value(value, &mut bytes);
+            bytes.len()
+        }
+        _ => 0,
+    };
+    2 + path.as_bytes().len() + 1 + 1 + limits::POSITION_BYTES + 5 + 8 + text
+}
+
+fn check_rules(kind: StoreKind, writes: &[Write]) -> Result<(), PayloadError> {
+    let mut rules = Rules {
+        kind,
+        last: None,
+        leaf: None,
+        inside: Vec::new(),
+        inserted: 0,
+    };
+    let mut all = writes.iter().enumerate();
+    all.try_for_each(|(index, write)| {
+        rules
+            .check(write)
+            .map_err(|rule| PayloadError::Rule { index, rule })
+    })
+}
+
+/// Checks writes one after the other.
+struct Rules<'a> {
     kind: StoreKind,
-    last: Option<(Path, Slot)>,
+    last: Option<(&'a Path, Slot)>,
     /// The last path below which nothing may stand. Descendants follow a path at once.
-    leaf: Option<Path>,
+    leaf: Option<&'a Path>,
     /// Own elements around the present path, outermost first.
-    inside: Vec<Path>,
+    inside: Vec<&'a Path>,
     inserted: u32,
 }
 
-impl Rules {
-    fn new(kind: StoreKind) -> Self {
-        Self { kind, last: None, leaf: None, inside: Vec::new(), inserted: 0 }
-    }
-
-    fn check(&mut self, write: &Write) -> Result<(), Rule> {
+impl<'a> Rules<'a> {
+    fn check(&mut self, write: &'a Write) -> Result<(), Rule> {
         self.check_neighbours(write)?;
         match self.kind {
-            StoreKind::Doc => check_doc(write)?,
+            StoreKind::Doc => {
+                check_doc(write)?;
+                self.check_elements(write)?;
+            }
+            // A table has no elements.
             StoreKind::Table => check_table(write)?,
         }
-        self.check_elements(write)?;
         if write.op.scalar().is_some() || matches!(write.op, Op::Delete | Op::Kill) {
-            self.leaf = Some(write.path.clone());
+            self.leaf = Some(&write.path);
         }
-        self.last = Some((write.path.clone(), write.op.slot()));
+        self.last = Some((&write.path, write.op.slot()));
         Ok(())
     }
 
     /// Order, and what may stand at one path or below it.
     fn check_neighbours(&self, Write { path, op }: &Write) -> Result<(), Rule> {
         let slot = op.slot();
-        if let Some((last_path, last_slot)) = &self.last {
-            if (last_path, *last_slot) >= (path, slot) {
+        if let Some((last_path, last_slot)) = self.last {
+            if (last_path, last_slot) >= (path, slot) {
                 return Err(Rule::Order);
             }
             if last_path == path {
                 match (last_slot, slot) {
-                    (Slot::Cover | Slot::Make, Slot::Make | Slot::Inc) => return Err(Rule::TwoValues),
+                    (Slot::Cover | Slot::Make, Slot::Make | Slot::Inc) => {
+                        return Err(Rule::TwoValues);
+                    }
                     (_, Slot::Kill) => return Err(Rule::Beside),
                     _ => {}
                 }
             }
         }
-        match &self.leaf {
+        match self.leaf {
             Some(leaf) if path != leaf && path.starts_with(leaf) => Err(Rule::BelowLeaf),
             _ => Ok(()),
         }
     }
 
     /// Own elements: inserted once, numbered in order, used below their insertion only.
-    fn check_elements(&mut self, Write { path, op }: &Write) -> Result<(), Rule> {
+    fn check_elements(&mut self, Write { path, op }: &'a Write) -> Result<(), Rule> {
         self.inside.retain(|own| path.starts_with(own));
         let last = path.last_elem();
         let at_own = last.is_some_and(|elem| elem.stamp == OWN);
@@ -344,11 +419,14 @@ impl Rules {
                 return Err(Rule::Ordinal);
             }
             self.inserted += 1;
-            self.inside.push(path.clone());
+            self.inside.push(path);
         } else if at_own && op.slot() != Slot::Inc {
             return Err(Rule::OwnElement);
         }
-        let own = path.segments().filter(|s| matches!(s, Segment::Elem(e) if e.stamp == OWN)).count();
+        let own = path
+            .segments()
+            .filter(|s| matches!(s, Segment::Elem(e) if e.stamp == OWN))
+            .count();
         if own != self.inside.len() {
             return Err(Rule::OwnElement);
         }
@@ -362,7 +440,9 @@ impl Rules {
 
 fn check_doc(Write { path, op }: &Write) -> Result<(), Rule> {
     match path.segments().next() {
-        None if !matches!(op, Op::Clear(Container::Map) | Op::Make(Container::Map)) => Err(Rule::Root),
+        None if !matches!(op, Op::Clear(Container::Map) | Op::Make(Container::Map)) => {
+            Err(Rule::Root)
+        }
         Some(Segment::Elem(_)) => Err(Rule::Root),
         _ if matches!(op.scalar(), Some(Scalar::Packed(_))) => Err(Rule::Packed),
         _ => Ok(()),
@@ -370,12 +450,13 @@ fn check_doc(Write { path, op }: &Write) -> Result<(), Rule> {
 }
 
 fn check_table(Write { path, op }: &Write) -> Result<(), Rule> {
-    let keys_only = path.segments().all(|segment| matches!(segment, Segment::Key(_)));
-    let fits = match (path.depth(), op) {
-        (1, Op::Clear(Container::Map) | Op::Delete) => true,
-        (2, Op::Set(_) | Op::Delete | Op::Inc(_)) => true,
-        _ => false,
-    };
+    let keys_only = path
+        .segments()
+        .all(|segment| matches!(segment, Segment::Key(_)));
+    let fits = matches!(
+        (path.depth(), op),
+        (1, Op::Clear(Container::Map) | Op::Delete) | (2, Op::Set(_) | Op::Delete | Op::Inc(_))
+    );
     match op {
         _ if !(keys_only && fits) => Err(Rule::TableShape),
         Op::Set(Scalar::Packed(value)) if !is_packable(value) => Err(Rule::Packed),
@@ -404,4 +485,3 @@ fn is_packable(value: &Value) -> bool {
     }
     true
 }
-

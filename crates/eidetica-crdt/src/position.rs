@@ -16,7 +16,9 @@ const INT_ZERO: u8 = 0x80;
 impl Position {
     /// Takes bytes of an allowed length.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        (1..=limits::POSITION_BYTES).contains(&bytes.len()).then(|| Self(bytes.to_vec()))
+        (1..=limits::POSITION_BYTES)
+            .contains(&bytes.len())
+            .then(|| Self(bytes.to_vec()))
     }
 
     /// The bytes.
@@ -109,7 +111,9 @@ fn encode_int(value: i64) -> Vec<u8> {
     let extra = u8::try_from(7 - skip).unwrap_or(0);
     let magnitude = bytes.into_iter().skip(skip);
     if value < 0 {
-        std::iter::once(INT_ZERO - 1 - extra).chain(magnitude.map(|b| !b)).collect()
+        std::iter::once(INT_ZERO - 1 - extra)
+            .chain(magnitude.map(|b| !b))
+            .collect()
     } else {
         std::iter::once(INT_ZERO + extra).chain(magnitude).collect()
     }
@@ -119,11 +123,17 @@ fn encode_int(value: i64) -> Vec<u8> {
 fn decode_int(bytes: &[u8]) -> Option<i64> {
     let (&header, rest) = bytes.split_first()?;
     let negative = header < INT_ZERO;
-    let extra = if negative { INT_ZERO - 1 - header } else { header - INT_ZERO };
+    let extra = if negative {
+        INT_ZERO - 1 - header
+    } else {
+        header - INT_ZERO
+    };
     let len = usize::from(extra) + 1;
     let digits = rest.get(..len).filter(|_| len <= 8)?;
     let flip = if negative { 0xff } else { 0x00 };
-    let magnitude = digits.iter().fold(0u64, |n, b| (n << 8) | u64::from(b ^ flip));
+    let magnitude = digits
+        .iter()
+        .fold(0u64, |n, b| (n << 8) | u64::from(b ^ flip));
     let value = i64::try_from(magnitude).ok()?;
     Some(if negative { !value } else { value })
 }
@@ -134,13 +144,31 @@ mod tests {
 
     #[test]
     fn integers_keep_their_order() {
-        let mut all = vec![i64::MIN, -65_537, -65_536, -257, -256, -2, -1, 0, 1, 255, 256, 65_535, i64::MAX];
+        let mut all = vec![
+            i64::MIN,
+            -65_537,
+            -65_536,
+            -257,
+            -256,
+            -2,
+            -1,
+            0,
+            1,
+            255,
+            256,
+            65_535,
+            i64::MAX,
+        ];
         all.extend(-1000..1000);
         all.sort_unstable();
         all.dedup();
         let encoded: Vec<_> = all.iter().map(|&n| encode_int(n)).collect();
         assert!(encoded.is_sorted());
-        assert!(all.iter().zip(&encoded).all(|(&n, bytes)| decode_int(bytes) == Some(n)));
+        assert!(
+            all.iter()
+                .zip(&encoded)
+                .all(|(&n, bytes)| decode_int(bytes) == Some(n))
+        );
     }
 
     #[test]
@@ -165,7 +193,10 @@ mod tests {
                 };
                 for tail in [&[][..], &[0], &[255, 255]] {
                     let m = [stem.as_slice(), tail].concat();
-                    assert!(*low < m && high.is_none_or(|h| m < *h), "{low:?} {m:?} {high:?}");
+                    assert!(
+                        *low < m && high.is_none_or(|h| m < *h),
+                        "{low:?} {m:?} {high:?}"
+                    );
                 }
             }
         }

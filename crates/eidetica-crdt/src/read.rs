@@ -7,15 +7,15 @@ use eidetica_entry::Stamp;
 
 use crate::apply::State;
 use crate::cell::{
-    Cell, parse_cell, parse_pos_key, parse_row, parse_row_cells, parse_ver, pos_range, row_of, ver_path,
-    ver_range, with_byte,
+    Cell, parse_cell, parse_pos_key, parse_row, parse_row_cells, parse_ver, pos_range, row_of,
+    ver_path, ver_range, with_byte,
 };
 use crate::mem::Pages;
 use crate::path::{AFTER, ELEM, KEY, ends, read_segment, write_escaped};
 use crate::walk::{Alone, Builder, Sort, look, read_cell, walk};
 use crate::{
-    Container, Doc, ElemId, Locator, MemRows, Op, Order, Path, RowSpace, Rows, Segment, Slot, StateError,
-    Step, StoreKind, Value, limits,
+    Container, Doc, ElemId, Locator, MemRows, Op, Order, Path, RowSpace, Rows, Segment, Slot,
+    StateError, Step, StoreKind, Value, limits,
 };
 
 /// A write and who made it.
@@ -109,12 +109,15 @@ pub(crate) fn elems<R: Rows>(
     let mut skip = offset;
     let mut found = Vec::new();
     while found.len() < limit {
-        let Some((key, _)) = pages.next(rows)? else { break };
+        let Some((key, _)) = pages.next(rows)? else {
+            break;
+        };
         if skip > 0 {
             skip -= 1;
             continue;
         }
-        found.push(parse_pos_key(&key).ok_or_else(|| StateError::corrupt("a list position", &key))?);
+        found
+            .push(parse_pos_key(&key).ok_or_else(|| StateError::corrupt("a list position", &key))?);
     }
     Ok(found)
 }
@@ -123,8 +126,10 @@ pub(crate) fn elems<R: Rows>(
 pub(crate) fn last_elem<R: Rows>(rows: &R, list: &Path) -> Outcome<Option<ElemId>, R> {
     let (start, end) = pos_range(list);
     let last = Pages::new(RowSpace::Pos, start, end, true, 1).next(rows)?;
-    last.map(|(key, _)| parse_pos_key(&key).ok_or_else(|| StateError::corrupt("a list position", &key)))
-        .transpose()
+    last.map(|(key, _)| {
+        parse_pos_key(&key).ok_or_else(|| StateError::corrupt("a list position", &key))
+    })
+    .transpose()
 }
 
 /// Number of elements of a list; 0 if the path shows something else. O(n).
@@ -150,7 +155,12 @@ pub fn list_len<R: Rows>(rows: &R, list: &Path) -> Outcome<usize, R> {
 ///
 /// # Errors
 /// The rows'; corrupt rows.
-pub fn list_page<R: Rows>(rows: &R, list: &Path, offset: usize, limit: usize) -> Outcome<ListPage, R> {
+pub fn list_page<R: Rows>(
+    rows: &R,
+    list: &Path,
+    offset: usize,
+    limit: usize,
+) -> Outcome<ListPage, R> {
     if look(rows, list)?.0 != Sort::Container(Container::List) {
         return Ok(ListPage::default());
     }
@@ -159,9 +169,14 @@ pub fn list_page<R: Rows>(rows: &R, list: &Path, offset: usize, limit: usize) ->
     found.truncate(limit);
     let mut items = Vec::with_capacity(found.len());
     for elem in found {
-        let path = list.elem(elem).map_err(|_| StateError::corrupt("a list position", list.as_bytes()))?;
+        let path = list
+            .elem(elem)
+            .map_err(|_| StateError::corrupt("a list position", list.as_bytes()))?;
         let value = get(rows, &path)?;
-        items.push((elem, value.ok_or_else(|| StateError::corrupt("a list element", path.as_bytes()))?));
+        items.push((
+            elem,
+            value.ok_or_else(|| StateError::corrupt("a list element", path.as_bytes()))?,
+        ));
     }
     Ok(ListPage { items, more })
 }
@@ -170,7 +185,12 @@ pub fn list_page<R: Rows>(rows: &R, list: &Path, offset: usize, limit: usize) ->
 ///
 /// # Errors
 /// The rows'; corrupt rows.
-pub fn keys<R: Rows>(rows: &R, map: &Path, after: Option<&str>, limit: usize) -> Outcome<Vec<String>, R> {
+pub fn keys<R: Rows>(
+    rows: &R,
+    map: &Path,
+    after: Option<&str>,
+    limit: usize,
+) -> Outcome<Vec<String>, R> {
     if look(rows, map)?.0 != Sort::Container(Container::Map) {
         return Ok(Vec::new());
     }
@@ -179,15 +199,26 @@ pub fn keys<R: Rows>(rows: &R, map: &Path, after: Option<&str>, limit: usize) ->
         write_escaped(after.as_bytes(), &mut start);
         start.push(AFTER);
     }
-    let mut pages = Pages::new(RowSpace::Cur, start, with_byte(map, ELEM), false, limits::SCAN_ROWS);
+    let mut pages = Pages::new(
+        RowSpace::Cur,
+        start,
+        with_byte(map, ELEM),
+        false,
+        limits::SCAN_ROWS,
+    );
     let mut keys = Vec::new();
     while keys.len() < limit {
-        let Some((row, _)) = pages.next(rows)? else { break };
+        let Some((row, _)) = pages.next(rows)? else {
+            break;
+        };
         let Some((Segment::Key(key), end)) = read_segment(&row, map.as_bytes().len()) else {
             return Err(StateError::corrupt("a path", &row));
         };
         keys.push(key.into_owned());
-        pages.seek(&with_byte(&Path::from_trusted(row.get(..end).unwrap_or_default()), AFTER));
+        pages.seek(&with_byte(
+            &Path::from_trusted(row.get(..end).unwrap_or_default()),
+            AFTER,
+        ));
     }
     Ok(keys)
 }
@@ -195,10 +226,17 @@ pub fn keys<R: Rows>(rows: &R, map: &Path, after: Option<&str>, limit: usize) ->
 /// The cells of a shown table row by field.
 pub(crate) fn row_cells<R: Rows>(rows: &R, key: &str) -> Outcome<Option<Vec<(String, Cell)>>, R> {
     let key = table_key(key);
-    let Some(value) = rows.get(RowSpace::Cur, &key)? else { return Ok(None) };
+    let Some(value) = rows.get(RowSpace::Cur, &key)? else {
+        return Ok(None);
+    };
     let (_, fields) = parse_row(&key, &value)?;
-    let named = fields.into_iter().map(|(field, cell)| Some((segment_key(field)?, cell)));
-    named.collect::<Option<Vec<_>>>().map(Some).ok_or_else(|| StateError::corrupt("a table row", &key))
+    let named = fields
+        .into_iter()
+        .map(|(field, cell)| Some((segment_key(field)?, cell)));
+    named
+        .collect::<Option<Vec<_>>>()
+        .map(Some)
+        .ok_or_else(|| StateError::corrupt("a table row", &key))
 }
 
 fn segment_key(segment: &[u8]) -> Option<String> {
@@ -221,10 +259,12 @@ fn table_key(key: &str) -> Vec<u8> {
 /// The rows'; corrupt rows.
 pub fn table_get<R: Rows>(rows: &R, key: &str) -> Outcome<Option<Doc>, R> {
     Ok(row_cells(rows, key)?.map(|cells| {
-        let fields = cells.into_iter().filter_map(|(field, cell)| match Alone::of(&cell) {
-            Alone::Leaf(shown) => Some((field, Value::from(shown))),
-            _ => None,
-        });
+        let fields = cells
+            .into_iter()
+            .filter_map(|(field, cell)| match Alone::of(&cell) {
+                Alone::Leaf(shown) => Some((field, Value::from(shown))),
+                _ => None,
+            });
         fields.collect()
     }))
 }
@@ -252,10 +292,18 @@ pub fn table_scan<R: Rows>(
         Bound::Excluded(key) => table_key(key),
         Bound::Unbounded => vec![ELEM],
     };
-    let mut pages = Pages::new(RowSpace::Cur, start, end, reverse, limit.min(limits::SCAN_ROWS));
+    let mut pages = Pages::new(
+        RowSpace::Cur,
+        start,
+        end,
+        reverse,
+        limit.min(limits::SCAN_ROWS),
+    );
     let mut page = TablePage::default();
     while page.rows.len() < limit {
-        let Some((key, value)) = pages.next(rows)? else { return Ok(page) };
+        let Some((key, value)) = pages.next(rows)? else {
+            return Ok(page);
+        };
         let corrupt = || StateError::corrupt("a table row", &key);
         let (_, fields) = parse_row(&key, &value)?;
         let mut doc = Doc::new();
@@ -264,7 +312,8 @@ pub fn table_scan<R: Rows>(
                 doc.insert(segment_key(field).ok_or_else(corrupt)?, Value::from(shown));
             }
         }
-        page.rows.push((segment_key(&key).ok_or_else(corrupt)?, doc));
+        page.rows
+            .push((segment_key(&key).ok_or_else(corrupt)?, doc));
     }
     page.more = pages.peek(rows)?.is_some();
     Ok(page)
@@ -290,15 +339,34 @@ pub fn versions_at<R: Rows>(
         let at = Path::from_trusted(path.as_bytes().get(..end).unwrap_or_default());
         let is_path = at == *path;
         let counts = |op: &Op| op.covers() || (is_path && op.slot() == Slot::Make);
-        found.extend(shown_write(rows, kind, &at)?.into_iter().filter(|write| counts(&write.op)));
+        found.extend(
+            shown_write(rows, kind, &at)?
+                .into_iter()
+                .filter(|write| counts(&write.op)),
+        );
         let last = if is_path { Slot::Make } else { Slot::Cover };
-        for slot in [Slot::Cover, last].into_iter().take(1 + usize::from(is_path)) {
+        for slot in [Slot::Cover, last]
+            .into_iter()
+            .take(1 + usize::from(is_path))
+        {
             let (start, end) = ver_range(&at, slot as u8, slot as u8 + 1);
-            let mut pages = Pages::new(RowSpace::Ver, start, end, false, limit.min(limits::SCAN_ROWS));
+            let mut pages = Pages::new(
+                RowSpace::Ver,
+                start,
+                end,
+                false,
+                limit.min(limits::SCAN_ROWS),
+            );
             for _ in 0..limit {
-                let Some((key, value)) = pages.next(rows)? else { break };
+                let Some((key, value)) = pages.next(rows)? else {
+                    break;
+                };
                 let (stamp, op) = parse_ver(&key, &value)?;
-                found.push(StampedWrite { path: at.clone(), stamp, op });
+                found.push(StampedWrite {
+                    path: at.clone(),
+                    stamp,
+                    op,
+                });
             }
         }
     }
@@ -308,17 +376,27 @@ pub fn versions_at<R: Rows>(
 }
 
 /// The write that a path's `Cur` row holds.
-fn shown_write<R: Rows>(rows: &R, kind: StoreKind, path: &Path) -> Outcome<Option<StampedWrite>, R> {
+fn shown_write<R: Rows>(
+    rows: &R,
+    kind: StoreKind,
+    path: &Path,
+) -> Outcome<Option<StampedWrite>, R> {
     let cell = match kind {
         StoreKind::Doc => read_cell(rows, path)?,
         StoreKind::Table => {
             let row = row_of(path);
-            let Some(value) = rows.get(RowSpace::Cur, row.as_bytes())? else { return Ok(None) };
+            let Some(value) = rows.get(RowSpace::Cur, row.as_bytes())? else {
+                return Ok(None);
+            };
             let mut cells = parse_row_cells(&row, &value)?;
             cells.remove(path).unwrap_or_default()
         }
     };
-    Ok(cell.value.map(|(stamp, op)| StampedWrite { path: path.clone(), stamp, op }))
+    Ok(cell.value.map(|(stamp, op)| StampedWrite {
+        path: path.clone(),
+        stamp,
+        op,
+    }))
 }
 
 /// Calls `visit` for every write at a path, at its prefixes and below it, in no particular order, until
@@ -335,10 +413,17 @@ pub fn writes_in<R: Rows>(
     visit: &mut impl FnMut(StampedWrite) -> bool,
 ) -> Outcome<(), R> {
     let bytes = prefix.as_bytes();
-    for end in std::iter::once(0).chain(ends(bytes)).take_while(|end| *end < bytes.len()) {
+    for end in std::iter::once(0)
+        .chain(ends(bytes))
+        .take_while(|end| *end < bytes.len())
+    {
         let above = Path::from_trusted(bytes.get(..end).unwrap_or_default());
         if shown_write(rows, kind, &above)?.is_some_and(|write| !visit(write))
-            || !ver_writes(rows, ver_range(&above, Slot::Cover as u8, Slot::Kill as u8 + 1), visit)?
+            || !ver_writes(
+                rows,
+                ver_range(&above, Slot::Cover as u8, Slot::Kill as u8 + 1),
+                visit,
+            )?
         {
             return Ok(());
         }
@@ -363,14 +448,23 @@ fn cur_writes<R: Rows>(
         StoreKind::Doc => range.0.clone(),
         StoreKind::Table => row_of(prefix).as_bytes().to_vec(),
     };
-    let mut pages = Pages::new(RowSpace::Cur, start, range.1.clone(), false, limits::SCAN_ROWS);
+    let mut pages = Pages::new(
+        RowSpace::Cur,
+        start,
+        range.1.clone(),
+        false,
+        limits::SCAN_ROWS,
+    );
     while let Some((key, value)) = pages.next(rows)? {
         let root = Path::from_trusted(&key);
         let cells = match kind {
             StoreKind::Doc => BTreeMap::from([(root, parse_cell(&key, &value)?)]),
             StoreKind::Table => parse_row_cells(&root, &value)?,
         };
-        for (path, cell) in cells.into_iter().filter(|(path, _)| path.starts_with(prefix)) {
+        for (path, cell) in cells
+            .into_iter()
+            .filter(|(path, _)| path.starts_with(prefix))
+        {
             if let Some((stamp, op)) = cell.value
                 && !visit(StampedWrite { path, stamp, op })
             {
@@ -390,7 +484,11 @@ fn ver_writes<R: Rows>(
     let mut pages = Pages::new(RowSpace::Ver, start, end, false, limits::SCAN_ROWS);
     while let Some((key, value)) = pages.next(rows)? {
         let (stamp, op) = parse_ver(&key, &value)?;
-        if !visit(StampedWrite { path: ver_path(&key)?, stamp, op }) {
+        if !visit(StampedWrite {
+            path: ver_path(&key)?,
+            stamp,
+            op,
+        }) {
             return Ok(false);
         }
     }

@@ -113,7 +113,10 @@ pub enum StateError<E> {
 impl<E> StateError<E> {
     /// A corrupt row; keeps the first 128 bytes of the key.
     pub(crate) fn corrupt(what: &'static str, key: &[u8]) -> Self {
-        Self::Corrupt { what, key: key.iter().copied().take(128).collect() }
+        Self::Corrupt {
+            what,
+            key: key.iter().copied().take(128).collect(),
+        }
     }
 
     /// Converts the error of the rows below.

@@ -109,7 +109,9 @@ impl Value {
     pub(crate) fn without_counters(&self) -> Self {
         match self {
             Self::Counter(n) => Self::Int(*n),
-            Self::Map(doc) => Self::Map(doc.iter().map(|(k, v)| (k, v.without_counters())).collect()),
+            Self::Map(doc) => {
+                Self::Map(doc.iter().map(|(k, v)| (k, v.without_counters())).collect())
+            }
             Self::List(list) => Self::List(list.iter().map(Self::without_counters).collect()),
             scalar => scalar.clone(),
         }
@@ -251,13 +253,19 @@ pub enum DocError {
 
 impl Default for Doc {
     fn default() -> Self {
-        Self { map: BTreeMap::new(), depth: 1 }
+        Self {
+            map: BTreeMap::new(),
+            depth: 1,
+        }
     }
 }
 
 impl Default for List {
     fn default() -> Self {
-        Self { items: Vec::new(), depth: 1 }
+        Self {
+            items: Vec::new(),
+            depth: 1,
+        }
     }
 }
 
@@ -311,7 +319,10 @@ impl Doc {
         let value = value.into();
         let mut below = steps.len().saturating_add(value.depth());
         self.depth = self.depth.max(below);
-        let mut slot = self.map.entry(above.first().unwrap_or(last).clone()).or_default();
+        let mut slot = self
+            .map
+            .entry(above.first().unwrap_or(last).clone())
+            .or_default();
         for step in steps.iter().skip(1) {
             below -= 1;
             slot = step_into(slot, step, below);
@@ -326,8 +337,13 @@ impl Doc {
         for step in steps.iter().skip(1) {
             at = match at {
                 Some(Value::List(list)) => {
-                    let no_index = || DocError::NoIndex { step: step.clone(), len: list.len() };
-                    let index = parse_index(step).filter(|i| *i <= list.len()).ok_or_else(no_index)?;
+                    let no_index = || DocError::NoIndex {
+                        step: step.clone(),
+                        len: list.len(),
+                    };
+                    let index = parse_index(step)
+                        .filter(|i| *i <= list.len())
+                        .ok_or_else(no_index)?;
                     list.items.get(index)
                 }
                 Some(Value::Map(doc)) => doc.map.get(step),
@@ -341,11 +357,12 @@ impl Doc {
     pub fn get(&self, path: &str) -> Option<&Value> {
         let steps = split_dotted(path).ok()?;
         let (first, rest) = steps.split_first()?;
-        rest.iter().try_fold(self.map.get(first)?, |at, step| match at {
-            Value::Map(doc) => doc.map.get(step),
-            Value::List(list) => list.items.get(parse_index(step)?),
-            _ => None,
-        })
+        rest.iter()
+            .try_fold(self.map.get(first)?, |at, step| match at {
+                Value::Map(doc) => doc.map.get(step),
+                Value::List(list) => list.items.get(parse_index(step)?),
+                _ => None,
+            })
     }
 
     /// The value at a dotted path as a `T`; `None` where there is none or one of another type.
@@ -365,11 +382,13 @@ impl Doc {
         let Some((first, above)) = above.split_first() else {
             return self.map.remove(last);
         };
-        let parent = above.iter().try_fold(self.map.get_mut(first)?, |at, step| match at {
-            Value::Map(doc) => doc.map.get_mut(step),
-            Value::List(list) => list.items.get_mut(parse_index(step)?),
-            _ => None,
-        })?;
+        let parent = above
+            .iter()
+            .try_fold(self.map.get_mut(first)?, |at, step| match at {
+                Value::Map(doc) => doc.map.get_mut(step),
+                Value::List(list) => list.items.get_mut(parse_index(step)?),
+                _ => None,
+            })?;
         match parent {
             Value::Map(doc) => doc.map.remove(last),
             Value::List(list) => {
@@ -410,11 +429,16 @@ fn step_into<'a>(slot: &'a mut Value, step: &str, depth: usize) -> &'a mut Value
     match slot {
         Value::List(list) => {
             list.depth = list.depth.max(depth);
-            let index = parse_index(step).unwrap_or(list.items.len()).min(list.items.len());
+            let index = parse_index(step)
+                .unwrap_or(list.items.len())
+                .min(list.items.len());
             if index == list.items.len() {
                 list.items.push(Value::Null);
             }
-            #[expect(clippy::indexing_slicing, reason = "one was pushed if the index was the length")]
+            #[expect(
+                clippy::indexing_slicing,
+                reason = "one was pushed if the index was the length"
+            )]
             &mut list.items[index]
         }
         Value::Map(doc) => {
@@ -456,7 +480,10 @@ impl std::ops::Deref for List {
 impl From<Vec<Value>> for List {
     fn from(items: Vec<Value>) -> Self {
         let below = items.iter().map(Value::depth).max().unwrap_or(0);
-        Self { items, depth: below.saturating_add(1) }
+        Self {
+            items,
+            depth: below.saturating_add(1),
+        }
     }
 }
 

@@ -7,7 +7,8 @@ use crate::cell::{Cell, below, parse_cell, parse_pos_key, pos_range, with_byte};
 use crate::mem::Pages;
 use crate::path::{AFTER, KEY, read_segment};
 use crate::{
-    Container, Doc, ElemId, List, Op, Path, RowSpace, Rows, Scalar, Segment, StateError, Value, limits,
+    Container, Doc, ElemId, List, Op, Path, RowSpace, Rows, Scalar, Segment, StateError, Value,
+    limits,
 };
 
 /// Receives what is shown, in order.
@@ -60,7 +61,11 @@ impl Alone {
                 Self::Leaf(Shown::Scalar(Scalar::Float(sum)))
             }
             (Some(incs), scalar) => {
-                let base = if let Some(Scalar::Int(n)) = scalar { i128::from(*n) } else { 0 };
+                let base = if let Some(Scalar::Int(n)) = scalar {
+                    i128::from(*n)
+                } else {
+                    0
+                };
                 Self::Leaf(Shown::Counter(clamp(base.saturating_add(incs.sum))))
             }
             (None, Some(scalar)) => Self::Leaf(Shown::Scalar(scalar.clone())),
@@ -103,7 +108,11 @@ pub(crate) fn first_child<R: Rows>(
 
 /// Whether the segment at `at` of a key is a key or an element.
 fn child_sort(key: &[u8], at: usize) -> Container {
-    if key.get(at) == Some(&KEY) { Container::Map } else { Container::List }
+    if key.get(at) == Some(&KEY) {
+        Container::Map
+    } else {
+        Container::List
+    }
 }
 
 /// What is shown at a path of a document: its sort and its own cell. A get, and a seek unless the cell
@@ -169,8 +178,17 @@ impl Subtree {
         visitor: &mut impl Visitor,
     ) -> Result<Self, StateError<R::Error>> {
         let end = with_byte(&path, AFTER);
-        let cur = Pages::new(RowSpace::Cur, path.as_bytes().to_vec(), end, false, limits::SCAN_ROWS);
-        let mut subtree = Self { cur, open: Vec::new() };
+        let cur = Pages::new(
+            RowSpace::Cur,
+            path.as_bytes().to_vec(),
+            end,
+            false,
+            limits::SCAN_ROWS,
+        );
+        let mut subtree = Self {
+            cur,
+            open: Vec::new(),
+        };
         subtree.show(rows, path, visitor)?;
         Ok(subtree)
     }
@@ -191,7 +209,10 @@ impl Subtree {
         let container = match Alone::of(&own) {
             Alone::Empty(container) => Some(container),
             alone => {
-                let child = self.cur.peek(rows)?.filter(|(key, _)| key.starts_with(bytes));
+                let child = self
+                    .cur
+                    .peek(rows)?
+                    .filter(|(key, _)| key.starts_with(bytes));
                 let container = child.map(|(key, _)| child_sort(key, bytes.len()));
                 if let (None, Alone::Leaf(leaf)) = (container, alone) {
                     visitor.leaf(leaf);
@@ -199,21 +220,30 @@ impl Subtree {
                 container
             }
         };
-        let Some(container) = container else { return Ok(()) };
+        let Some(container) = container else {
+            return Ok(());
+        };
         visitor.enter(container);
         self.open.push(match container {
             Container::Map => Open::Map(path),
             Container::List => {
                 self.cur.seek(&with_byte(&path, AFTER));
                 let (start, end) = pos_range(&path);
-                Open::List { path, pos: Pages::new(RowSpace::Pos, start, end, false, limits::SCAN_ROWS) }
+                Open::List {
+                    path,
+                    pos: Pages::new(RowSpace::Pos, start, end, false, limits::SCAN_ROWS),
+                }
             }
         });
         Ok(())
     }
 
     /// Shows the next child of the innermost container, or leaves it.
-    fn step<R: Rows>(&mut self, rows: &R, visitor: &mut impl Visitor) -> Result<Step, StateError<R::Error>> {
+    fn step<R: Rows>(
+        &mut self,
+        rows: &R,
+        visitor: &mut impl Visitor,
+    ) -> Result<Step, StateError<R::Error>> {
         let child = match self.open.last_mut() {
             None => return Ok(Step::Done),
             Some(Open::List { path, pos }) => match pos.next(rows)? {
@@ -227,7 +257,8 @@ impl Subtree {
             },
             Some(Open::Map(path)) => {
                 let len = path.as_bytes().len();
-                let inside = |key: &[u8]| key.starts_with(path.as_bytes()) && key.get(len) == Some(&KEY);
+                let inside =
+                    |key: &[u8]| key.starts_with(path.as_bytes()) && key.get(len) == Some(&KEY);
                 match self.cur.peek(rows)?.filter(|(key, _)| inside(key)) {
                     Some((key, _)) => {
                         let corrupt = || StateError::corrupt("a path", key);

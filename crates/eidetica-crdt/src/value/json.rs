@@ -71,7 +71,9 @@ impl Doc {
 
     /// The map as JSON; see [`Value::to_json`].
     pub fn to_json(&self) -> serde_json::Value {
-        self.iter().map(|(key, value)| (key.to_owned(), value.to_json())).collect()
+        self.iter()
+            .map(|(key, value)| (key.to_owned(), value.to_json()))
+            .collect()
     }
 }
 
@@ -85,11 +87,18 @@ fn from_json(json: &serde_json::Value, room: usize) -> Result<Value, JsonError> 
         Json::String(t) => Value::Text(t.clone()),
         Json::Array(items) => {
             let room = room.checked_sub(1).ok_or(JsonError::TooDeep)?;
-            Value::List(items.iter().map(|v| from_json(v, room)).collect::<Result<List, JsonError>>()?)
+            Value::List(
+                items
+                    .iter()
+                    .map(|v| from_json(v, room))
+                    .collect::<Result<List, JsonError>>()?,
+            )
         }
         Json::Object(map) => {
             let room = room.checked_sub(1).ok_or(JsonError::TooDeep)?;
-            let entries = map.iter().map(|(k, v)| Ok((k.as_str(), from_json(v, room)?)));
+            let entries = map
+                .iter()
+                .map(|(k, v)| Ok((k.as_str(), from_json(v, room)?)));
             Value::Map(entries.collect::<Result<Doc, JsonError>>()?)
         }
     })
@@ -101,6 +110,8 @@ fn number(number: &serde_json::Number) -> Result<Value, JsonError> {
     }
     match number.as_f64() {
         Some(f) if number.is_f64() => Ok(Value::Float(f)),
-        _ => Err(JsonError::Number { number: number.clone() }),
+        _ => Err(JsonError::Number {
+            number: number.clone(),
+        }),
     }
 }

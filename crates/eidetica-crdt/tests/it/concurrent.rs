@@ -1,6 +1,8 @@
 //! The table of concurrent cases, case by case, each with both outcomes of the stamps.
 
-use eidetica_crdt::{Edit, MemRows, Order, Path, StoreKind, get, insert, lower, remove, table_get, versions_at};
+use eidetica_crdt::{
+    Edit, MemRows, Order, Path, StoreKind, get, insert, lower, remove, table_get, versions_at,
+};
 use eidetica_entry::{Height, Id, Stamp};
 use serde_json::{Value as Json, json};
 
@@ -37,12 +39,19 @@ fn a_value_that_a_child_hides_is_a_version() {
     child.commit(2, 3, &[set("a.b.c", json!(2))]);
     let merged = Line::merge(&[&value, &child]);
     let versions = versions_at(&merged.rows, StoreKind::Doc, &"a.b".parse().unwrap(), 9).unwrap();
-    assert_eq!(versions.iter().map(|w| w.stamp).collect::<Vec<_>>(), [value.log[0].0]);
+    assert_eq!(
+        versions.iter().map(|w| w.stamp).collect::<Vec<_>>(),
+        [value.log[0].0]
+    );
 }
 
 #[test]
 fn two_maps_where_nothing_was_both_stay() {
-    let maps = both(&[], &[set("a", json!({"x": 1}))], &[set("a", json!({"y": 2}))]);
+    let maps = both(
+        &[],
+        &[set("a", json!({"x": 1}))],
+        &[set("a", json!({"y": 2}))],
+    );
     assert_eq!(maps.0, json!({"a": {"x": 1, "y": 2}}));
     assert_eq!(maps.0, maps.1);
 }
@@ -91,7 +100,10 @@ fn a_killed_element_is_gone_whatever_is_done_to_it() {
 #[test]
 fn an_element_of_a_deleted_or_replaced_list_is_gone_whatever_is_done_to_it() {
     let base = [set("l", json!([1, 2]))];
-    for (change, left) in [(delete("l"), json!({})), (set("l", json!([7])), json!({"l": [7]}))] {
+    for (change, left) in [
+        (delete("l"), json!({})),
+        (set("l", json!([7])), json!({"l": [7]})),
+    ] {
         for other in [set("l.0", json!("new")), shift("l.0", 1)] {
             let (one, two) = both(&base, std::slice::from_ref(&change), &[other]);
             assert_eq!((one, two), (left.clone(), left.clone()));
@@ -103,9 +115,15 @@ fn an_element_of_a_deleted_or_replaced_list_is_gone_whatever_is_done_to_it() {
 fn increments_above_a_deletion_or_a_value_count() {
     let base = [inc("a.n", 10)];
     let (inc_later, delete_later) = both(&base, &[delete("a.n")], &[inc("a.n", 5)]);
-    assert_eq!((inc_later, delete_later), (json!({"a": {"n": 5}}), json!({"a": {}})));
+    assert_eq!(
+        (inc_later, delete_later),
+        (json!({"a": {"n": 5}}), json!({"a": {}}))
+    );
     let (inc_later, set_later) = both(&base, &[set("a.n", json!(100))], &[inc("a.n", 5)]);
-    assert_eq!((inc_later, set_later), (json!({"a": {"n": 105}}), json!({"a": {"n": 100}})));
+    assert_eq!(
+        (inc_later, set_later),
+        (json!({"a": {"n": 105}}), json!({"a": {"n": 100}}))
+    );
 }
 
 #[test]
@@ -116,19 +134,34 @@ fn concurrent_increments_add_up() {
 
 #[test]
 fn a_deleted_table_row_is_deleted_whatever_is_done_to_its_fields() {
-    let row = |json| Edit::RowInsert { key: "r".into(), fields: fields(json) };
-    let field = |json| Edit::RowSet { key: "r".into(), fields: fields(json) };
+    let row = |json| Edit::RowInsert {
+        key: "r".into(),
+        fields: fields(json),
+    };
+    let field = |json| Edit::RowSet {
+        key: "r".into(),
+        fields: fields(json),
+    };
     let gone = Edit::RowDelete { key: "r".into() };
     let stamp = |height, id| Stamp::new(Height(height), Id::new([id; 32]));
     for (delete_id, edit_id) in [(2, 3), (3, 2)] {
         let mut rows = MemRows::new();
         let lowered = |rows: &MemRows, edit: &Edit| {
-            lower(rows, StoreKind::Table, std::slice::from_ref(edit), 1).unwrap().unwrap()
+            lower(rows, StoreKind::Table, std::slice::from_ref(edit), 1)
+                .unwrap()
+                .unwrap()
         };
         let base = lowered(&rows, &row(json!({"f": 1, "g": [1, {"h": 2}]})));
         insert(&mut rows, stamp(1, 1), &base, Order::Any).unwrap();
-        let (delete, edit) = (lowered(&rows, &gone), lowered(&rows, &field(json!({"f": 2, "g": [1, {"h": 2}]}))));
-        assert_eq!(edit.writes().len(), 1, "fields that have the value already are left alone");
+        let (delete, edit) = (
+            lowered(&rows, &gone),
+            lowered(&rows, &field(json!({"f": 2, "g": [1, {"h": 2}]}))),
+        );
+        assert_eq!(
+            edit.writes().len(),
+            1,
+            "fields that have the value already are left alone"
+        );
         insert(&mut rows, stamp(2, edit_id), &edit, Order::Any).unwrap();
         let shown = table_get(&rows, "r").unwrap().unwrap();
         assert_eq!(shown.to_json(), json!({"f": 2, "g": [1, {"h": 2}]}));
@@ -160,7 +193,10 @@ fn a_key_does_not_hide_a_list_and_its_elements() {
     assert_eq!(merged.json(), json!({"a": {"k": 3}}));
     let (stamp, payload) = map.log[0].clone();
     remove(&mut merged.rows, stamp, &payload).unwrap();
-    assert_eq!(get(&merged.rows, &Path::root()).unwrap().unwrap().to_json(), json!({"a": [1, 2]}));
+    assert_eq!(
+        get(&merged.rows, &Path::root()).unwrap().unwrap().to_json(),
+        json!({"a": [1, 2]})
+    );
 }
 
 #[test]
@@ -170,7 +206,12 @@ fn insertions_at_one_place_all_stay_and_stand_together() {
     let right = [put("l", Some(1), json!(3)), put("l", Some(2), json!(4))];
     let (one, two) = both(&base, &left, &right);
     for merged in [one, two] {
-        let list: Vec<i64> = merged["l"].as_array().unwrap().iter().map(|v| v.as_i64().unwrap()).collect();
+        let list: Vec<i64> = merged["l"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|v| v.as_i64().unwrap())
+            .collect();
         let place = |n| list.iter().position(|m| *m == n).unwrap();
         assert_eq!((list.len(), place(0), place(9)), (6, 0, 5));
         assert!(place(1) < place(2) && place(3) < place(4));

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use eidetica_crdt::{
-    Container, Doc, ElemId, Init, MemRows, OWN, Op, Order, Path, Payload, Position, RowSpace, Scalar,
-    StoreKind, Value, Write, apply_batch, as_of, get, hash_visible, insert, remove, table_get, table_scan,
-    writes_in,
+    Container, Doc, ElemId, Init, MemRows, OWN, Op, Order, Path, Payload, Position, RowSpace,
+    Scalar, StoreKind, Value, Write, apply_batch, as_of, get, hash_visible, insert, remove,
+    table_get, table_scan, writes_in,
 };
 use eidetica_entry::{Height, Id, Stamp};
 
@@ -28,7 +28,10 @@ fn payload(rng: &mut Rng, kind: StoreKind, elems: &[Path]) -> Payload {
             };
             writes.insert((path, op.slot()), op);
         }
-        let mut list: Vec<Write> = writes.into_iter().map(|((path, _), op)| Write { path, op }).collect();
+        let mut list: Vec<Write> = writes
+            .into_iter()
+            .map(|((path, _), op)| Write { path, op })
+            .collect();
         number(&mut list);
         if let Ok(payload) = Payload::new(kind, None, list) {
             return payload;
@@ -38,15 +41,22 @@ fn payload(rng: &mut Rng, kind: StoreKind, elems: &[Path]) -> Payload {
 
 /// Gives own elements the ordinals that the format asks for, if each is inserted at one path.
 fn number(writes: &mut [Write]) {
-    let inserted = writes.iter().filter(|w| matches!(w.op, Op::Ins { .. })).map(|w| w.path.clone());
-    let numbers: Vec<u32> = inserted.filter_map(|p| p.last_elem()).map(|e| e.ordinal).collect();
+    let inserted = writes
+        .iter()
+        .filter(|w| matches!(w.op, Op::Ins { .. }))
+        .map(|w| w.path.clone());
+    let numbers: Vec<u32> = inserted
+        .filter_map(|p| p.last_elem())
+        .map(|e| e.ordinal)
+        .collect();
     for write in writes.iter_mut() {
         let mut path = Path::root();
         for segment in write.path.segments() {
             match segment {
                 eidetica_crdt::Segment::Key(key) => path.push_key(&key).unwrap(),
                 eidetica_crdt::Segment::Elem(mut e) => {
-                    if let (OWN, Some(n)) = (e.stamp, numbers.iter().position(|n| *n == e.ordinal)) {
+                    if let (OWN, Some(n)) = (e.stamp, numbers.iter().position(|n| *n == e.ordinal))
+                    {
                         e.ordinal = u32::try_from(n).unwrap();
                     }
                     path.push_elem(e).unwrap();
@@ -60,18 +70,28 @@ fn number(writes: &mut [Write]) {
 fn key_path(rng: &mut Rng, base: &Path, most: usize) -> Path {
     let mut path = base.clone();
     for _ in 0..rng.below(most + 1) {
-        path.push_key(*rng.pick(&["a", "b"])).unwrap();
+        path.push_key(rng.pick::<&str>(&["a", "b"])).unwrap();
     }
     path
 }
 
 fn doc_write(rng: &mut Rng, elems: &[Path], own: &mut Vec<Path>) -> (Path, Op) {
-    let bases = elems.iter().chain(own.iter()).cloned().chain([Path::root()]).collect::<Vec<_>>();
+    let bases = elems
+        .iter()
+        .chain(own.iter())
+        .cloned()
+        .chain([Path::root()])
+        .collect::<Vec<_>>();
     let base = rng.pick(&bases).clone();
     let path = key_path(rng, &base, 2);
     if rng.one_in(4) && !path.is_root() {
         let ordinal = u32::try_from(own.len()).unwrap();
-        let path = path.elem(ElemId { stamp: OWN, ordinal }).unwrap();
+        let path = path
+            .elem(ElemId {
+                stamp: OWN,
+                ordinal,
+            })
+            .unwrap();
         own.push(path.clone());
         let position = position(rng);
         let init = match rng.below(4) {
@@ -89,7 +109,11 @@ fn doc_write(rng: &mut Rng, elems: &[Path], own: &mut Vec<Path>) -> (Path, Op) {
         };
         return (path, op);
     }
-    let op = if rng.one_in(4) { Op::Delete } else { value_op(rng) };
+    let op = if rng.one_in(4) {
+        Op::Delete
+    } else {
+        value_op(rng)
+    };
     (path, op)
 }
 
@@ -113,26 +137,34 @@ fn scalar(rng: &mut Rng) -> Scalar {
 }
 
 fn position(rng: &mut Rng) -> Position {
-    let bytes = rng.pick(&[&[0u8][..], &[0, 0], &[1], &[1, 0], &[128, 3], &[255]]).to_vec();
+    let bytes = rng
+        .pick(&[&[0u8][..], &[0, 0], &[1], &[1, 0], &[128, 3], &[255]])
+        .to_vec();
     Position::from_bytes(&bytes).unwrap()
 }
 
 fn table_write(rng: &mut Rng) -> (Path, Op) {
     let row = Path::of_keys([*rng.pick(&["r", "s"])]).unwrap();
     if rng.one_in(3) {
-        let op = if rng.one_in(2) { Op::Delete } else { Op::Clear(Container::Map) };
+        let op = if rng.one_in(2) {
+            Op::Delete
+        } else {
+            Op::Clear(Container::Map)
+        };
         return (row, op);
     }
     let op = match rng.below(5) {
         0 => Op::Delete,
         1 => Op::Inc(3),
         2 => {
-            let list = [Value::from(1), Value::from(Doc::new())].into_iter().collect();
+            let list = [Value::from(1), Value::from(Doc::new())]
+                .into_iter()
+                .collect();
             Op::Set(Scalar::Packed(Box::new(Value::List(list))))
         }
         _ => Op::Set(scalar(rng)),
     };
-    (row.key(*rng.pick(&["f", "g"])).unwrap(), op)
+    (row.key(rng.pick::<&str>(&["f", "g"])).unwrap(), op)
 }
 
 /// Compares everything the rows say with the definitions.
@@ -150,7 +182,11 @@ fn check(rows: &MemRows, oracle: &Oracle, kind: StoreKind) {
     held.sort_by(order);
     all.sort_by(order);
     assert_eq!(held, all, "every write stands in exactly one row");
-    let counts = (rows.len(RowSpace::Cur), rows.len(RowSpace::Ver), rows.len(RowSpace::Pos));
+    let counts = (
+        rows.len(RowSpace::Cur),
+        rows.len(RowSpace::Ver),
+        rows.len(RowSpace::Pos),
+    );
     let state = oracle.state();
     assert_eq!(counts, state.row_counts(kind), "cur is what is live");
     match kind {
@@ -160,9 +196,18 @@ fn check(rows: &MemRows, oracle: &Oracle, kind: StoreKind) {
             }
         }
         _ => {
-            let shown = table_scan(rows, (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded), false, 99);
+            let shown = table_scan(
+                rows,
+                (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded),
+                false,
+                99,
+            );
             assert_eq!(shown.unwrap().rows, state.table());
-            let row = state.table().into_iter().find(|(key, _)| key == "r").map(|(_, fields)| fields);
+            let row = state
+                .table()
+                .into_iter()
+                .find(|(key, _)| key == "r")
+                .map(|(_, fields)| fields);
             assert_eq!(table_get(rows, "r").unwrap(), row);
         }
     }
@@ -170,7 +215,10 @@ fn check(rows: &MemRows, oracle: &Oracle, kind: StoreKind) {
 
 pub(crate) fn dump(rows: &MemRows) -> Vec<(RowSpace, Vec<u8>, Vec<u8>)> {
     let spaces = [RowSpace::Cur, RowSpace::Ver, RowSpace::Pos];
-    let of = |space| rows.iter(space).map(move |(k, v)| (space, k.to_vec(), v.to_vec()));
+    let of = |space| {
+        rows.iter(space)
+            .map(move |(k, v)| (space, k.to_vec(), v.to_vec()))
+    };
     spaces.into_iter().flat_map(of).collect()
 }
 
@@ -212,7 +260,13 @@ fn history(seed: u64, kind: StoreKind) {
         }
         check(&rows, &oracle, kind);
     }
-    same_by_every_way(&mut rng, &rows, &oracle, kind, inserted.iter().map(|n| &entries[*n]).collect());
+    same_by_every_way(
+        &mut rng,
+        &rows,
+        &oracle,
+        kind,
+        inserted.iter().map(|n| &entries[*n]).collect(),
+    );
 }
 
 /// Bulk insertion, ascending insertion and as-of reads give the rows that the history gave.
@@ -229,11 +283,16 @@ fn same_by_every_way(
     apply_batch(&mut bulk, kind, &batch, Order::Any).unwrap();
     assert_eq!(dump(&bulk), expected, "in bulk");
     let mut keep = |_: &Stamp| true;
-    assert_eq!(dump(&as_of(rows, kind, &Path::root(), &mut keep).unwrap()), expected, "as of now");
+    assert_eq!(
+        dump(&as_of(rows, kind, &Path::root(), &mut keep).unwrap()),
+        expected,
+        "as of now"
+    );
     // The rest is about stamps that no write refers to before they are there, as in real histories.
     entries.sort_by_key(|(s, _)| *s);
     let well_dated = oracle.writes.iter().all(|(path, stamp, _)| {
-        path.segments().all(|s| !matches!(s, eidetica_crdt::Segment::Elem(e) if e.stamp > *stamp))
+        path.segments()
+            .all(|s| !matches!(s, eidetica_crdt::Segment::Elem(e) if e.stamp > *stamp))
     });
     if !well_dated {
         return;
@@ -255,7 +314,8 @@ pub(crate) fn run(count: u64, case: impl Fn(u64) + Sync) {
             let case = &case;
             scope.spawn(move || {
                 for seed in (thread..count).step_by(2) {
-                    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| case(seed)));
+                    let result =
+                        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| case(seed)));
                     assert!(result.is_ok(), "failed with seed {seed}");
                 }
             });
@@ -277,7 +337,11 @@ fn tables_follow_the_set_of_writes() {
 fn every_arrival_order_gives_the_same_rows() {
     run(cases(400), |seed| {
         let mut rng = Rng::new(seed);
-        let kind = if seed % 4 == 0 { StoreKind::Table } else { StoreKind::Doc };
+        let kind = if seed % 4 == 0 {
+            StoreKind::Table
+        } else {
+            StoreKind::Doc
+        };
         let entries = entries(&mut rng, kind, 4);
         let mut first: Option<Vec<_>> = None;
         for order in permutations(entries.len()) {
@@ -295,7 +359,11 @@ fn every_arrival_order_gives_the_same_rows() {
 fn as_of_is_the_state_of_a_subset() {
     run(cases(500), |seed| {
         let mut rng = Rng::new(seed);
-        let kind = if seed % 4 == 0 { StoreKind::Table } else { StoreKind::Doc };
+        let kind = if seed % 4 == 0 {
+            StoreKind::Table
+        } else {
+            StoreKind::Doc
+        };
         let entries = entries(&mut rng, kind, 5);
         let (mut rows, mut past) = (MemRows::new(), Oracle::default());
         for (i, (stamp, payload)) in entries.iter().enumerate() {
@@ -327,8 +395,14 @@ fn equal_sets_hash_equally_and_the_hash_is_of_the_value() {
             oracle.insert(*stamp, payload);
         }
         let mut bytes = Vec::new();
-        hash_visible(&rows, StoreKind::Doc, &mut |piece| bytes.extend_from_slice(piece)).unwrap();
-        let shown = oracle.state().shown(&Path::root()).unwrap_or(Value::Map(Doc::new()));
+        hash_visible(&rows, StoreKind::Doc, &mut |piece| {
+            bytes.extend_from_slice(piece)
+        })
+        .unwrap();
+        let shown = oracle
+            .state()
+            .shown(&Path::root())
+            .unwrap_or(Value::Map(Doc::new()));
         let mut expected = vec![StoreKind::Doc as u8];
         canonical(&shown, &mut expected);
         assert_eq!(bytes, expected);

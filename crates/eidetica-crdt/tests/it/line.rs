@@ -1,6 +1,8 @@
 //! A replica that makes edits, and merging of several.
 
-use eidetica_crdt::{Doc, Edit, Locator, MemRows, Order, Path, Payload, StoreKind, Value, get, insert, lower};
+use eidetica_crdt::{
+    Doc, Edit, Locator, MemRows, Order, Path, Payload, StoreKind, Value, get, insert, lower,
+};
 use eidetica_entry::{Height, Id, Stamp};
 use serde_json::{Value as Json, json};
 
@@ -17,7 +19,9 @@ impl Line {
     /// One entry with these edits; the greater of two heights is the later one where they conflict.
     pub(crate) fn commit(&mut self, height: u64, id: u8, edits: &[Edit]) -> &mut Self {
         let stamp = Stamp::new(Height(height), Id::new([id; 32]));
-        let payload = lower(&self.rows, StoreKind::Doc, edits, u64::from(id)).unwrap().expect("edits");
+        let payload = lower(&self.rows, StoreKind::Doc, edits, u64::from(id))
+            .unwrap()
+            .expect("edits");
         let payload = Payload::decode(&payload.encode()).unwrap();
         insert(&mut self.rows, stamp, &payload, Order::Any).unwrap();
         self.log.push((stamp, payload));
@@ -29,7 +33,13 @@ impl Line {
         let mut merged: Option<Self> = None;
         for turn in 0..lines.len() {
             let mut line = Self::default();
-            for entry in lines.iter().cycle().skip(turn).take(lines.len()).flat_map(|line| &line.log) {
+            for entry in lines
+                .iter()
+                .cycle()
+                .skip(turn)
+                .take(lines.len())
+                .flat_map(|line| &line.log)
+            {
                 if !line.log.contains(entry) {
                     insert(&mut line.rows, entry.0, &entry.1, Order::Any).unwrap();
                     line.log.push(entry.clone());
@@ -44,7 +54,9 @@ impl Line {
     }
 
     pub(crate) fn json(&self) -> Json {
-        get(&self.rows, &Path::root()).unwrap().map_or(json!({}), |value| value.to_json())
+        get(&self.rows, &Path::root())
+            .unwrap()
+            .map_or(json!({}), |value| value.to_json())
     }
 }
 
@@ -53,7 +65,10 @@ pub(crate) fn at(path: &str) -> Locator {
 }
 
 pub(crate) fn set(path: &str, value: Json) -> Edit {
-    Edit::Set { at: at(path), value: Value::from_json(&value).unwrap() }
+    Edit::Set {
+        at: at(path),
+        value: Value::from_json(&value).unwrap(),
+    }
 }
 
 pub(crate) fn delete(path: &str) -> Edit {
@@ -65,7 +80,11 @@ pub(crate) fn inc(path: &str, by: i64) -> Edit {
 }
 
 pub(crate) fn put(list: &str, index: Option<usize>, value: Json) -> Edit {
-    Edit::ListInsert { list: at(list), index, value: Value::from_json(&value).unwrap() }
+    Edit::ListInsert {
+        list: at(list),
+        index,
+        value: Value::from_json(&value).unwrap(),
+    }
 }
 
 pub(crate) fn shift(path: &str, to: usize) -> Edit {

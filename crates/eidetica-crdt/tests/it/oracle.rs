@@ -5,7 +5,8 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use eidetica_crdt::{
-    Container, Doc, ElemId, Init, List, OWN, Op, Path, Payload, Position, Scalar, Segment, StoreKind, Value,
+    Container, Doc, ElemId, Init, List, OWN, Op, Path, Payload, Position, Scalar, Segment,
+    StoreKind, Value,
 };
 use eidetica_entry::Stamp;
 
@@ -24,13 +25,19 @@ pub(crate) fn bound(stamp: Stamp, payload: &Payload) -> Vec<Write> {
         for segment in path.segments() {
             match segment {
                 Segment::Key(key) => bound.push_key(&key).unwrap(),
-                Segment::Elem(e) if e.stamp == OWN => bound.push_elem(ElemId { stamp, ..e }).unwrap(),
+                Segment::Elem(e) if e.stamp == OWN => {
+                    bound.push_elem(ElemId { stamp, ..e }).unwrap()
+                }
                 Segment::Elem(e) => bound.push_elem(e).unwrap(),
             }
         }
         bound
     };
-    payload.writes().iter().map(|w| (bind(&w.path), stamp, w.op.clone())).collect()
+    payload
+        .writes()
+        .iter()
+        .map(|w| (bind(&w.path), stamp, w.op.clone()))
+        .collect()
 }
 
 impl Oracle {
@@ -44,7 +51,10 @@ impl Oracle {
 
     /// Every path that has a write, and its prefixes.
     pub(crate) fn paths(&self) -> BTreeSet<Path> {
-        self.writes.iter().flat_map(|(p, _, _)| prefixes(p)).collect()
+        self.writes
+            .iter()
+            .flat_map(|(p, _, _)| prefixes(p))
+            .collect()
     }
 
     /// The definitions, over `W` as it is now.
@@ -59,7 +69,11 @@ impl Oracle {
                 children.entry(parent).or_default().push(path);
             }
         }
-        State { at, children, known: RefCell::default() }
+        State {
+            at,
+            children,
+            known: RefCell::default(),
+        }
     }
 }
 
@@ -80,29 +94,48 @@ impl<'w> State<'w> {
     }
 
     fn cover(&self, path: &Path) -> Option<Stamp> {
-        self.at(path).filter(|(_, op)| op.covers()).map(|(s, _)| s).max()
+        self.at(path)
+            .filter(|(_, op)| op.covers())
+            .map(|(s, _)| s)
+            .max()
     }
 
     fn exists(&self, elem: &Path) -> bool {
         let inserted = self.at(elem).find(|(_, op)| matches!(op, Op::Ins { .. }));
-        let Some((inserted, _)) = inserted else { return false };
+        let Some((inserted, _)) = inserted else {
+            return false;
+        };
         let killed = self.at(elem).any(|(_, op)| *op == Op::Kill);
-        !killed && prefixes(elem).filter(|q| q != elem).all(|q| self.cover(&q) <= Some(inserted))
+        !killed
+            && prefixes(elem)
+                .filter(|q| q != elem)
+                .all(|q| self.cover(&q) <= Some(inserted))
     }
 
     fn live(&self, path: &Path, stamp: Stamp) -> bool {
-        prefixes(path).all(|q| self.cover(&q) <= Some(stamp) && (q.last_elem().is_none() || self.exists(&q)))
+        prefixes(path)
+            .all(|q| self.cover(&q) <= Some(stamp) && (q.last_elem().is_none() || self.exists(&q)))
     }
 
     pub(crate) fn value(&self, path: &Path) -> Option<(Stamp, &'w Op)> {
-        let ops = self.at(path).filter(|(_, op)| op.covers() || matches!(op, Op::Make(_)));
+        let ops = self
+            .at(path)
+            .filter(|(_, op)| op.covers() || matches!(op, Op::Make(_)));
         let (stamp, op) = ops.max_by_key(|(s, _)| *s)?;
         (self.live(path, stamp) && *op != Op::Delete).then_some((stamp, op))
     }
 
     fn incs(&self, path: &Path) -> Vec<i64> {
-        let incs = self.at(path).filter_map(|(s, op)| if let Op::Inc(by) = op { Some((s, *by)) } else { None });
-        incs.filter(|(s, _)| self.live(path, *s)).map(|(_, by)| by).collect()
+        let incs = self.at(path).filter_map(|(s, op)| {
+            if let Op::Inc(by) = op {
+                Some((s, *by))
+            } else {
+                None
+            }
+        });
+        incs.filter(|(s, _)| self.live(path, *s))
+            .map(|(_, by)| by)
+            .collect()
     }
 
     fn position(&self, elem: &Path) -> Option<Position> {
@@ -129,12 +162,20 @@ impl<'w> State<'w> {
             return Some(self.container(path, container));
         }
         for sort in [Container::Map, Container::List] {
-            if self.children(path).iter().any(|c| sort_of(c) == sort && self.shown(c).is_some()) {
+            if self
+                .children(path)
+                .iter()
+                .any(|c| sort_of(c) == sort && self.shown(c).is_some())
+            {
                 return Some(self.container(path, sort));
             }
         }
         let scalar = value.map(|op| match op {
-            Op::Set(scalar) | Op::Ins { init: Init::Scalar(scalar), .. } => scalar.clone(),
+            Op::Set(scalar)
+            | Op::Ins {
+                init: Init::Scalar(scalar),
+                ..
+            } => scalar.clone(),
             op => panic!("{op:?} is no value"),
         });
         let incs = self.incs(path);
@@ -151,8 +192,9 @@ impl<'w> State<'w> {
 
     fn container(&self, path: &Path, sort: Container) -> Value {
         let children = self.children(path).iter().filter(|c| sort_of(c) == sort);
-        let mut shown: Vec<(Path, Value)> =
-            children.filter_map(|c| self.shown(c).map(|value| (c.clone(), value))).collect();
+        let mut shown: Vec<(Path, Value)> = children
+            .filter_map(|c| self.shown(c).map(|value| (c.clone(), value)))
+            .collect();
         if sort == Container::Map {
             return Value::Map(shown.into_iter().map(|(c, v)| (last_key(&c), v)).collect());
         }
@@ -163,7 +205,8 @@ impl<'w> State<'w> {
     /// A table: rows by key, shown while their value is their insert's `Clear(map)`.
     pub(crate) fn table(&self) -> Vec<(String, Doc)> {
         let rows = self.children(&Path::root()).iter();
-        let shown = rows.filter(|row| matches!(self.value(row), Some((_, Op::Clear(Container::Map)))));
+        let shown =
+            rows.filter(|row| matches!(self.value(row), Some((_, Op::Clear(Container::Map)))));
         let fields = |row: &Path| match self.shown(row) {
             Some(Value::Map(fields)) => (last_key(row), fields),
             other => panic!("a row shows {other:?}"),
@@ -180,10 +223,21 @@ impl<'w> State<'w> {
         };
         let paths: Vec<&Path> = self.at.keys().filter(|p| open(p)).collect();
         let with_value: Vec<_> = paths.iter().filter(|p| self.value(p).is_some()).collect();
-        let cur = paths.iter().filter(|p| self.value(p).is_some() || !self.incs(p).is_empty());
-        let cur = cur.filter(|p| kind == StoreKind::Doc || p.depth() == 1).count();
-        let elems = with_value.iter().filter(|p| p.last_elem().is_some()).count();
-        (cur, self.at.values().map(Vec::len).sum::<usize>() - with_value.len(), elems)
+        let cur = paths
+            .iter()
+            .filter(|p| self.value(p).is_some() || !self.incs(p).is_empty());
+        let cur = cur
+            .filter(|p| kind == StoreKind::Doc || p.depth() == 1)
+            .count();
+        let elems = with_value
+            .iter()
+            .filter(|p| p.last_elem().is_some())
+            .count();
+        (
+            cur,
+            self.at.values().map(Vec::len).sum::<usize>() - with_value.len(),
+            elems,
+        )
     }
 }
 
@@ -197,7 +251,11 @@ fn prefixes(path: &Path) -> impl Iterator<Item = Path> {
 }
 
 fn sort_of(child: &Path) -> Container {
-    if child.last_elem().is_some() { Container::List } else { Container::Map }
+    if child.last_elem().is_some() {
+        Container::List
+    } else {
+        Container::Map
+    }
 }
 
 fn last_key(path: &Path) -> String {

@@ -31,6 +31,8 @@ impl Rng {
 /// How many random cases to run: ten times as many with optimisation as without, and `EIDETICA_CASES`
 /// times as many again.
 pub(crate) fn cases(usual: u64) -> u64 {
-    let factor = std::env::var("EIDETICA_CASES").ok().and_then(|n| n.parse::<u64>().ok());
+    let factor = std::env::var("EIDETICA_CASES")
+        .ok()
+        .and_then(|n| n.parse::<u64>().ok());
     usual * factor.unwrap_or(1) * if cfg!(debug_assertions) { 1 } else { 10 }
 }
