@@ -1,7 +1,7 @@
 //! The one error of this crate.
 
 use eidetica_auth::{FormError, NameError, RequestId, SealError};
-use eidetica_entry::Id;
+use eidetica_entry::{Id, PublicKey};
 use eidetica_node::NodeError;
 use eidetica_storage::EngineError;
 use eidetica_transport::AddressError;
@@ -55,7 +55,7 @@ pub enum Error {
     UserExists(String),
     /// No such key among those that the caller may use.
     #[error("no key {0} that is at hand")]
-    NoSuchKey(KeyRef),
+    NoSuchKey(Box<KeyRef>),
     /// A key name that several keys have.
     #[error("the name {name:?} is that of several keys: {}", list(found))]
     AmbiguousKey {
@@ -72,7 +72,7 @@ pub enum Error {
     #[error("key {key} {detail}")]
     KeyRole {
         /// The key.
-        key: KeyId,
+        key: PublicKey,
         /// What does not fit.
         detail: &'static str,
     },
@@ -94,13 +94,13 @@ pub enum Error {
     SyncNotEnabled,
     /// Synchronizing.
     #[error(transparent)]
-    Sync(#[from] NodeError),
+    Sync(Box<NodeError>),
     /// A text that is no address.
     #[error(transparent)]
     Address(#[from] AddressError),
     /// No such peer is registered.
     #[error("no peer {0} is registered")]
-    NoSuchPeer(KeyRef),
+    NoSuchPeer(Box<KeyRef>),
     /// A request for access waits for an administrator of the database.
     #[error("the request {request_id} for access waits for an administrator")]
     BootstrapPending {
@@ -148,15 +148,8 @@ impl Error {
                 eidetica_storage::Blame::Unavailable => Blame::Unavailable,
             },
             Self::Damaged(_) | Self::Seal(_) => Blame::Corrupt,
-            Self::Sync(NodeError::Engine(error)) => match error.blame() {
-                eidetica_protocol::Blame::Peer => Blame::Peer,
-                eidetica_protocol::Blame::Caller => Blame::Caller,
-                _ => Blame::Unavailable,
-            },
-            Self::Sync(
-                NodeError::NoTransport(_) | NodeError::ServerRunning | NodeError::ServerNotRunning,
-            ) => Blame::Caller,
-            Self::Sync(_) | Self::Closed | Self::BootstrapPending { .. } => Blame::Unavailable,
+            Self::Sync(error) => blame_of_sync(error),
+            Self::Closed | Self::BootstrapPending { .. } => Blame::Unavailable,
             _ => Blame::Caller,
         }
     }
@@ -185,6 +178,27 @@ impl From<eidetica_auth::RequestError> for Error {
 impl From<eidetica_auth::ClaimError> for Error {
     fn from(error: eidetica_auth::ClaimError) -> Self {
         Self::Request(error.to_string())
+    }
+}
+
+impl From<NodeError> for Error {
+    fn from(error: NodeError) -> Self {
+        Self::Sync(Box::new(error))
+    }
+}
+
+fn blame_of_sync(error: &NodeError) -> Blame {
+    match error {
+        NodeError::Engine(error) => match error.blame() {
+            eidetica_protocol::Blame::Peer => Blame::Peer,
+            eidetica_protocol::Blame::Caller => Blame::Caller,
+            _ => Blame::Unavailable,
+        },
+        NodeError::NoTransport(_) | NodeError::ServerRunning | NodeError::ServerNotRunning => {
+            Blame::Caller
+        }
+        NodeError::Restore(_) => Blame::Corrupt,
+        _ => Blame::Unavailable,
     }
 }
 

@@ -291,7 +291,7 @@ impl Instance {
             KeyRef::Id(_) => None,
         };
         own.map(Arc::new)
-            .ok_or_else(|| Error::NoSuchKey(key.clone()))
+            .ok_or_else(|| Error::NoSuchKey(Box::new(key.clone())))
     }
 }
 

@@ -230,10 +230,10 @@ impl Sync {
     /// [`Error::NoSuchPeer`] for a text that is no key, and a name that may not be shown.
     pub fn register_peer(&self, peer: impl AsKey, display_name: Option<&str>) -> Result<()> {
         let KeyRef::Id(key) = peer.as_key() else {
-            return Err(Error::NoSuchPeer(peer.as_key()));
+            return Err(Error::NoSuchPeer(Box::new(peer.as_key())));
         };
         eidetica_auth::check_public_key(&key.public_key())
-            .map_err(|_| Error::NoSuchPeer(KeyRef::Id(key)))?;
+            .map_err(|_| Error::NoSuchPeer(Box::new(KeyRef::Id(key))))?;
         Ok(self
             .node
             .register_peer(key.public_key(), display_name.map(str::to_owned))
@@ -308,14 +308,14 @@ impl Sync {
         match peer {
             KeyRef::Id(key) => match self.node.peer(&key.public_key()) {
                 Some(found) => Ok(found.pubkey),
-                None => Err(Error::NoSuchPeer(peer.clone())),
+                None => Err(Error::NoSuchPeer(Box::new(peer.clone()))),
             },
             KeyRef::Name(name) => {
                 let mut named = self.node.peers();
                 named.retain(|info| info.display_name.as_deref() == Some(name));
                 match named.as_slice() {
                     [one] => Ok(one.pubkey),
-                    [] => Err(Error::NoSuchPeer(peer.clone())),
+                    [] => Err(Error::NoSuchPeer(Box::new(peer.clone()))),
                     several => {
                         let found = several.iter().map(|info| info.pubkey.into()).collect();
                         Err(Error::AmbiguousKey {

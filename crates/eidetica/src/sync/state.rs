@@ -93,7 +93,7 @@ impl<'a> SyncStateManager<'a> {
         database: impl AsDatabaseId,
     ) -> Result<SyncCursor> {
         let KeyRef::Id(key) = peer.as_key() else {
-            return Err(Error::NoSuchPeer(peer.as_key()));
+            return Err(Error::NoSuchPeer(Box::new(peer.as_key())));
         };
         let cursor = self
             .op
@@ -113,7 +113,7 @@ impl<'a> SyncStateManager<'a> {
     /// [`Error::NoSuchPeer`] where a text is no key.
     pub fn get_sync_metadata(&self, peer: impl AsKey) -> Result<SyncMetadata> {
         let KeyRef::Id(key) = peer.as_key() else {
-            return Err(Error::NoSuchPeer(peer.as_key()));
+            return Err(Error::NoSuchPeer(Box::new(peer.as_key())));
         };
         let stats = self.op.node.stats(&key.public_key()).unwrap_or_default();
         Ok(SyncMetadata {

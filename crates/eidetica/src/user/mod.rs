@@ -70,7 +70,7 @@ impl User {
         let (id, held) = own_key(&keys, &key.as_key())?;
         if held.role != KeyRole::Signing {
             return Err(Error::KeyRole {
-                key: id,
+                key: id.public_key(),
                 detail: "is for recovery",
             });
         }
@@ -147,7 +147,7 @@ impl User {
         let (id, _) = own_key(&keys, &key.as_key())?;
         if id == keys.default {
             return Err(Error::KeyRole {
-                key: id,
+                key: id.public_key(),
                 detail: "is the default key",
             });
         }
@@ -187,7 +187,7 @@ impl User {
             own_key(&self.0.keys.read(), &key.as_key()).map(|(id, held)| (id, held.clone()))?;
         if held.role != KeyRole::Signing {
             return Err(Error::KeyRole {
-                key: id,
+                key: id.public_key(),
                 detail: "is for recovery",
             });
         }
@@ -276,7 +276,7 @@ impl User {
     pub fn add_database(&self, mut prefs: DatabasePreferences) -> Result<()> {
         own_key(&self.0.keys.read(), &KeyRef::Id(prefs.key_id))?;
         let id = prefs.database_id;
-        if self.0.instance.has_database(&id)? && self.right_of(&id, prefs.key_id)?.is_none() {
+        if self.0.instance.has_database(id)? && self.right_of(&id, prefs.key_id)?.is_none() {
             prefs.key_id = self.find_key(id)?.unwrap_or(prefs.key_id);
         }
         let before = self.0.accounts().tracked(&self.0.uid, &id)?;
@@ -507,12 +507,12 @@ fn own_key<'a>(keys: &'a Keyring, key: &KeyRef) -> Result<(KeyId, &'a HeldKey)> 
         ([id], _) => keys
             .get(*id)
             .map(|held| (*id, held))
-            .ok_or_else(|| Error::NoSuchKey(key.clone())),
+            .ok_or_else(|| Error::NoSuchKey(Box::new(key.clone()))),
         ([_, _, ..], KeyRef::Name(name)) => Err(Error::AmbiguousKey {
             name: name.clone(),
             found,
         }),
-        _ => Err(Error::NoSuchKey(key.clone())),
+        _ => Err(Error::NoSuchKey(Box::new(key.clone()))),
     }
 }
 

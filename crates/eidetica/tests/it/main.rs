@@ -9,6 +9,7 @@
 mod access;
 mod callbacks;
 mod disk;
+mod guide;
 mod keys;
 mod secrets;
 mod sync;

@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::{Disk, database, instance, named, read, user, write};
 
 /// An instance that serves on a free port.
-fn server() -> (Instance, Address) {
+pub(crate) fn server() -> (Instance, Address) {
     let instance = instance().enable_sync().unwrap();
     let sync = instance.sync().unwrap();
     sync.enable_http_transport().unwrap();
@@ -23,14 +23,14 @@ fn server() -> (Instance, Address) {
 }
 
 /// An instance that only dials.
-fn client() -> Instance {
+pub(crate) fn client() -> Instance {
     let instance = instance().enable_sync().unwrap();
     instance.sync().unwrap().enable_http_transport().unwrap();
     instance
 }
 
 /// A database that everybody may write.
-fn open_database(owner: &User, name: &str) -> Database {
+pub(crate) fn open_database(owner: &User, name: &str) -> Database {
     let mut auth = Doc::new();
     auth.set_json(
         "*",
@@ -280,7 +280,7 @@ fn peers_are_registered_named_and_blocked() {
     sync.register_peer(peer, Some("Alice's Device")).unwrap();
     sync.add_peer_address("Alice's Device", &address).unwrap();
     block_on(sync.sync_tree_with_peer(peer, db.root_id())).unwrap();
-    let info = sync.get_peer_info(&peer).unwrap().unwrap();
+    let info = sync.get_peer_info(peer).unwrap().unwrap();
     assert_eq!(
         (info.pubkey, info.display_name.as_deref()),
         (peer, Some("Alice's Device"))
@@ -361,8 +361,8 @@ fn the_state_of_synchronization_is_recorded_and_survives_a_restart() {
             .new_operation()
             .unwrap();
         let state = SyncStateManager::new(&op);
-        let cursor = state.get_sync_cursor(&peer, db.root_id()).unwrap();
-        let rate = state.get_sync_metadata(&peer).unwrap().sync_success_rate();
+        let cursor = state.get_sync_cursor(peer, db.root_id()).unwrap();
+        let rate = state.get_sync_metadata(peer).unwrap().sync_success_rate();
         (cursor.last_synced_entry, rate)
     };
     let here = disk.open().enable_sync().unwrap();
