@@ -146,3 +146,118 @@ fn an_entry_of_another_database_is_rejected() {
     assert_eq!((report.new, report.pending), (0, 1));
     assert_eq!(b.get(&two.id()).unwrap().entry_count().unwrap(), 1);
 }
+
+#[test]
+fn many_threads_take_in_the_same_packs() {
+    let (a, b) = (instance(1), instance(2));
+    let db = database(&a);
+    for n in 0..300 {
+        db.transact(|tx| tx.doc("d")?.increment(&format!("k{}", n % 10), 1)).unwrap();
+    }
+    let packs = all_packs(&a, &db.id());
+    ingest(&b, db.id(), &packs[..1]);
+    let new = std::sync::atomic::AtomicU64::new(b.get(&db.id()).unwrap().entry_count().unwrap());
+    std::thread::scope(|scope| {
+        for writer in 0..4 {
+            let (b, packs, new, id) = (&b, &packs, &new, db.id());
+            scope.spawn(move || {
+                let report = b.ingest(IngestRequest::new(id, packs)).unwrap();
+                new.fetch_add(report.new, std::sync::atomic::Ordering::SeqCst);
+                let own = b.get(&id).unwrap().with_key(key(1));
+                for n in 0..10 {
+                    own.transact(|tx| tx.doc("own")?.set(&format!("{writer}-{n}"), n)).unwrap();
+                }
+            });
+        }
+    });
+    let copy = b.get(&db.id()).unwrap();
+    assert_eq!(new.into_inner(), 301, "each entry is new once");
+    assert_eq!(copy.entry_count().unwrap(), 341);
+    assert_eq!(copy.doc("own").unwrap().get_all().unwrap().len(), 40);
+    assert_eq!(show(&a, &db.id()), show(&b, &db.id()));
+    assert!(copy.verify().unwrap().is_sound());
+}
+
+#[test]
+fn remote_writes_are_told_in_order_and_local_ones_apart() {
+    let (a, b) = (instance(1), instance(2));
+    let db = database(&a);
+    sync(&a, &b, &db.id());
+    let seen = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let copy = b.get(&db.id()).unwrap();
+    let into = seen.clone();
+    let id = copy
+        .on_remote_write(move |event, db| {
+            assert!(db.key().is_none(), "nobody is handed a key");
+            into.lock().unwrap().push(event.entry.header().height.0);
+            Ok(())
+        })
+        .unwrap();
+    let everywhere = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let count = everywhere.clone();
+    b.on_write(move |_, _| {
+        count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        Ok(())
+    })
+    .unwrap();
+    for n in 0..20 {
+        db.transact(|tx| tx.doc("d")?.set("n", n)).unwrap();
+    }
+    sync(&a, &b, &db.id());
+    copy.with_key(key(1)).transact(|tx| tx.doc("d")?.set("n", -1)).unwrap();
+    assert_eq!(*seen.lock().unwrap(), (1..=20).collect::<Vec<_>>());
+    assert_eq!(everywhere.load(std::sync::atomic::Ordering::SeqCst), 21);
+    assert!(copy.remove_callback(id));
+    assert!(!copy.remove_callback(id));
+}
+
+#[test]
+fn readers_are_those_with_a_right() {
+    let a = instance(1);
+    let db = a.create(rights(&key(1), &[(&key(2), Permission::Read)]), key(1)).unwrap();
+    let keys = |numbers: &[u8]| numbers.iter().map(|n| key(*n).public()).collect::<Vec<_>>();
+    assert!(a.can_read(&db.id(), &keys(&[2])).unwrap());
+    assert!(a.can_read(&db.id(), &keys(&[9, 1])).unwrap());
+    assert!(!a.can_read(&db.id(), &keys(&[9])).unwrap());
+    assert!(!a.can_read(&db.id(), &[]).unwrap());
+    assert!(!a.can_read(&Id::new([1; 32]), &keys(&[1])).unwrap());
+    let listed = a.list_readable(&keys(&[2])).unwrap();
+    assert_eq!((listed.len(), listed[0].name.as_str(), listed[0].entries), (1, "test", 1));
+    assert!(a.list_readable(&keys(&[9])).unwrap().is_empty());
+    db.transact(|tx| tx.settings().set_wildcard(Some(Permission::Read))).unwrap();
+    assert!(a.can_read(&db.id(), &keys(&[9])).unwrap());
+}
+
+#[test]
+fn headers_and_differences_page() {
+    let (a, b) = (instance(1), instance(2));
+    let db = database(&a);
+    for n in 0..600 {
+        db.transact(|tx| tx.doc("d")?.set("n", n)).unwrap();
+    }
+    let heights = |from: u64, to: u64| eidetica_entry::Height(from)..=eidetica_entry::Height(to);
+    let top = a.headers(&db.id(), heights(590, u64::MAX), 1_000).unwrap();
+    assert_eq!(top.len(), 11);
+    assert!(top.windows(2).all(|pair| pair[0].stamp > pair[1].stamp && pair[0].parents == [pair[1].stamp.id]));
+    let limited = a.headers(&db.id(), heights(0, 300), 5).unwrap();
+    assert_eq!(limited.iter().map(|h| h.stamp.height.0).collect::<Vec<_>>(), [300, 299, 298, 297, 296]);
+    let below = a.headers_below(&db.id(), heights(0, 300), Some(limited[4].stamp), 2).unwrap();
+    assert_eq!(below[0].stamp.height.0, 295);
+    // In small pages, and only what is above the frontier.
+    let mut cursor = None;
+    let mut new = 0;
+    loop {
+        let page = a.difference(&db.id(), &[], cursor, 1).unwrap();
+        assert_eq!(page.done_tips, db.tips().unwrap());
+        new += ingest(&b, db.id(), &page.packs).new;
+        cursor = page.next;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    assert_eq!(new, 601);
+    let packs = packs_without(&a, &db.id(), &[limited[0].stamp.id, Id::new([7; 32])]);
+    let entries: usize = packs.iter().map(|p| pack::PackInfo::read(p).unwrap().entries as usize).sum();
+    assert_eq!(entries, 300);
+    assert_eq!(a.known(&db.id(), &[db.id(), Id::new([7; 32])]).unwrap(), [true, false]);
+}

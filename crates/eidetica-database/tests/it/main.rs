@@ -6,5 +6,6 @@ mod costs;
 mod damage;
 mod exchange;
 mod history;
+mod hostile;
 mod laws;
 mod world;
