@@ -13,17 +13,16 @@
 )]
 
 use std::hint::black_box;
-use std::io::Read;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use eidetica_auth::{AuthRecord, KeyName, Permission, SecretKey};
 use eidetica_database::{Config, Database, Databases, IngestRequest, NewDatabase};
-use eidetica_entry::Id;
 use eidetica_storage::{Durability, Engine, MemoryEngine, Space};
 use eidetica_storage_fjall::FjallEngine;
 use eidetica_storage_redb::RedbEngine;
+use eidetica_benches::{Shape, commit_leaves, rate, write_history};
 use eidetica_testkit::RecordingEngine;
 
 const PARTS: [(&str, fn()); 6] = [
@@ -72,10 +71,6 @@ fn in_memory() -> Database {
     create(&open(Arc::new(MemoryEngine::new()), Durability::Relaxed), None)
 }
 
-fn rate(count: u64, elapsed: Duration) -> f64 {
-    count as f64 / elapsed.as_secs_f64()
-}
-
 /// Signatures per second that ed25519-dalek makes, alone, of messages as long as ours.
 fn signing_limit() -> f64 {
     use ed25519_dalek::Signer;
@@ -88,17 +83,6 @@ fn signing_limit() -> f64 {
         black_box(key.sign(&message));
     }
     rate(SIGNATURES, start.elapsed())
-}
-
-/// Commits of one leaf each, under keys that repeat after `keys`.
-fn commit_leaves(database: &Database, from: u64, count: u64, keys: u64) {
-    for number in from..from + count {
-        let transaction = database.new_transaction().with_timestamp_ms(1_700_000_000_000 + number);
-        let doc = transaction.doc("notes").unwrap();
-        doc.set(&format!("key{:07}", number.wrapping_mul(2_654_435_761) % keys), number as i64).unwrap();
-        drop(doc);
-        transaction.commit().unwrap();
-    }
 }
 
 fn commits() {
@@ -149,61 +133,13 @@ fn time_each<T>(times: u32, mut work: impl FnMut(u32) -> T) -> Duration {
     start.elapsed() / times
 }
 
-/// The shape of a real history: for each node its author and parents.
-fn dag() -> Vec<(usize, Vec<usize>)> {
-    let file = std::fs::File::open(concat!(env!("CARGO_MANIFEST_DIR"), "/../data/dag-redis.tsv.gz")).unwrap();
-    let mut text = String::new();
-    flate2::read::GzDecoder::new(file).read_to_string(&mut text).unwrap();
-    let lines = text.lines().filter(|line| !line.starts_with('#'));
-    lines
-        .map(|line| {
-            let fields: Vec<&str> = line.split('\t').collect();
-            let parents = fields.get(4).copied().unwrap_or_default();
-            let parents = parents.split(',').filter(|parent| !parent.is_empty());
-            (fields[1].parse().unwrap(), parents.map(|parent| parent.parse().unwrap()).collect())
-        })
-        .collect()
-}
-
-/// Writes the real history, two leaves an entry, until there are `count` entries; the next round goes
-/// on from the tips of the one before.
-fn write_dag(database: &Database, count: usize) -> Duration {
-    let shape = dag();
-    let keys: Vec<Arc<SecretKey>> = (0..1_000_u32)
-        .map(|author| Arc::new(SecretKey::from_bytes(blake3::hash(&author.to_le_bytes()).as_bytes())))
-        .collect();
-    let mut last = database.tips().unwrap()[0].id;
-    let mut written = 0;
-    let start = Instant::now();
-    while written < count {
-        let mut ids: Vec<Id> = Vec::with_capacity(shape.len());
-        for (author, parents) in shape.iter().take(count - written) {
-            let frontier: Vec<Id> = match parents.is_empty() {
-                true => vec![last],
-                false => parents.iter().map(|parent| ids[*parent]).collect(),
-            };
-            let transaction = database.new_transaction_at(&frontier).unwrap();
-            let transaction = transaction.with_key(Arc::clone(&keys[*author])).with_timestamp_ms(written as u64);
-            let doc = transaction.doc("notes").unwrap();
-            for leaf in 0..2_u64 {
-                let key = (written as u64 * 2 + leaf).wrapping_mul(2_654_435_761) % (count as u64 / 4).max(1);
-                doc.set(&format!("register{key:07}"), format!("a sentence of some forty bytes, {written:07}")).unwrap();
-            }
-            drop(doc);
-            ids.push(transaction.commit().unwrap().unwrap().id());
-            written += 1;
-        }
-        last = *ids.last().unwrap();
-    }
-    start.elapsed()
-}
-
 fn real_dag() {
-    let count = dag().len();
+    let shape = Shape::read();
+    let count = shape.len();
     let databases = open(Arc::new(MemoryEngine::new()), Durability::Relaxed);
     let database = create(&databases, Some(Permission::Write(0)));
     let limit = signing_limit();
-    let commits = rate(count as u64, write_dag(&database, count));
+    let commits = rate(count as u64, write_history(&database, &shape, count));
     println!("{count} entries, 840 authors: {commits:.0} commits/s, {:.2} of {limit:.0} sign/s", commits / limit);
 }
 
@@ -307,7 +243,7 @@ fn ingest() {
         let database = create(&databases, Some(Permission::Write(0)));
         match shape {
             "chain" => commit_leaves(&database, 0, ENTRIES as u64, ENTRIES as u64 / 4),
-            _ => drop(write_dag(&database, ENTRIES)),
+            _ => drop(write_history(&database, &Shape::read(), ENTRIES)),
         }
         let page = databases.difference(&database.id(), &[], None, usize::MAX).unwrap();
         assert!(page.next.is_none());

@@ -1,1 +1,97 @@
-//! Measurements, each as a ratio to a peer or a physical limit in the same run.
+//! Measurements, each as a ratio to a peer or a physical limit in the same run. This is what they
+//! share: histories to measure on.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a measurement that fails stops"
+)]
+
+use std::io::Read;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use eidetica_auth::SecretKey;
+use eidetica_database::Database;
+use eidetica_entry::Id;
+
+/// How many a second.
+pub fn rate(count: u64, elapsed: Duration) -> f64 {
+    count as f64 / elapsed.as_secs_f64()
+}
+
+/// Spreads numbers over `0..range` in an order that repeats after `range`.
+fn spread(number: u64, range: u64) -> u64 {
+    number.wrapping_mul(2_654_435_761) % range
+}
+
+/// A chain: commits number `from` and on, of one leaf each, under keys that repeat after `keys`.
+pub fn commit_leaves(database: &Database, from: u64, count: u64, keys: u64) {
+    for number in from..from + count {
+        let transaction = database.new_transaction().with_timestamp_ms(1_700_000_000_000 + number);
+        let doc = transaction.doc("notes").unwrap();
+        doc.set(&format!("key{:07}", spread(number, keys)), number as i64).unwrap();
+        transaction.commit().unwrap();
+    }
+}
+
+/// The shape of a real project's history: for each entry its author and its parents.
+pub struct Shape(Vec<(usize, Vec<usize>)>);
+
+impl Shape {
+    /// Reads `data/dag-redis.tsv.gz`.
+    pub fn read() -> Self {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../data/dag-redis.tsv.gz");
+        let mut text = String::new();
+        flate2::read::GzDecoder::new(std::fs::File::open(path).unwrap()).read_to_string(&mut text).unwrap();
+        let lines = text.lines().filter(|line| !line.starts_with('#'));
+        Self(lines.map(Self::entry).collect())
+    }
+
+    fn entry(line: &str) -> (usize, Vec<usize>) {
+        let fields: Vec<&str> = line.split('\t').collect();
+        let parents = fields.get(4).copied().unwrap_or_default().split(',').filter(|parent| !parent.is_empty());
+        (fields[1].parse().unwrap(), parents.map(|parent| parent.parse().unwrap()).collect())
+    }
+
+    /// How many entries.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// Writes entries of two leaves each in the shape of a real history until there are `count`; each round
+/// goes on from the end of the one before. Anybody must be allowed to write. Says how long it took.
+pub fn write_history(database: &Database, shape: &Shape, count: usize) -> Duration {
+    let secret = |author: u32| SecretKey::from_bytes(blake3::hash(&author.to_le_bytes()).as_bytes());
+    let keys: Vec<Arc<SecretKey>> = (0..1_000).map(|author| Arc::new(secret(author))).collect();
+    let keys_of_leaves = (count as u64 / 4).max(1);
+    let mut last = database.tips().unwrap()[0].id;
+    let mut written = 0;
+    let start = Instant::now();
+    while written < count {
+        let mut ids: Vec<Id> = Vec::with_capacity(shape.len());
+        for (author, parents) in shape.0.iter().take(count - written) {
+            let frontier: Vec<Id> = match parents.is_empty() {
+                true => vec![last],
+                false => parents.iter().map(|parent| ids[*parent]).collect(),
+            };
+            let transaction = database.new_transaction_at(&frontier).unwrap();
+            let transaction = transaction.with_key(Arc::clone(&keys[*author])).with_timestamp_ms(written as u64);
+            let doc = transaction.doc("notes").unwrap();
+            for leaf in 0..2 {
+                let key = spread(written as u64 * 2 + leaf, keys_of_leaves);
+                doc.set(&format!("register{key:07}"), format!("a sentence of some forty bytes, {written:07}")).unwrap();
+            }
+            ids.push(transaction.commit().unwrap().unwrap().id());
+            written += 1;
+        }
+        last = *ids.last().unwrap();
+    }
+    start.elapsed()
+}

@@ -1,0 +1,208 @@
+//! Two nodes over HTTP on loopback, each a process with a data directory of its own:
+//! `cargo bench -p eidetica-benches --bench sync`.
+//!
+//! For a chain and for a real history: the bootstrap of `ENTRIES` entries (default 100000), beside what
+//! two cores verify alone in the same run; the peak memory of both processes; a sync with nothing to
+//! do; a sync after one commit on each side. Arguments choose the shape and the engine by name.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a measurement that fails stops"
+)]
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::time::Instant;
+
+use eidetica::crdt::Doc;
+use eidetica::user::User;
+use eidetica::{Database, Id, Instance};
+use eidetica_benches::{Shape, commit_leaves, rate, write_history};
+use futures::executor::block_on;
+
+/// Tells a child to serve: the shape, the engine and the directory.
+const SERVE: &str = "EIDETICA_BENCH_SERVE";
+
+fn main() {
+    if let Ok(orders) = std::env::var(SERVE) {
+        return serve(&orders);
+    }
+    let chosen: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
+    let wanted = |name: &str, names: [&str; 2]| {
+        !chosen.iter().any(|arg| names.contains(&arg.as_str())) || chosen.iter().any(|arg| arg == name)
+    };
+    for shape in ["chain", "dag"].into_iter().filter(|shape| wanted(shape, ["chain", "dag"])) {
+        for engine in ["fjall", "redb"].into_iter().filter(|engine| wanted(engine, ["fjall", "redb"])) {
+            measure(shape, engine);
+        }
+    }
+}
+
+fn entries() -> usize {
+    std::env::var("ENTRIES").map_or(100_000, |text| text.parse().unwrap())
+}
+
+fn open(engine: &str, dir: &Path) -> (Instance, User) {
+    let instance = Instance::connect(&format!("{engine}:{}", dir.display())).unwrap().enable_sync().unwrap();
+    instance.sync().unwrap().enable_http_transport().unwrap();
+    instance.create_user("user", None).unwrap();
+    let user = instance.login_user("user", None).unwrap();
+    (instance, user)
+}
+
+/// Most memory this process has had, in MiB.
+fn peak_mib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
+}
+
+/// The server: writes the history, then serves it; each line of input asks for one more commit, the
+/// end of input for the peak memory.
+fn serve(orders: &str) {
+    let [shape, engine, dir] = orders.splitn(3, ' ').collect::<Vec<_>>().try_into().unwrap();
+    let (instance, user) = open(engine, Path::new(dir));
+    let mut auth = Doc::new();
+    auth.set_json("*", serde_json::json!({"pubkey": "*", "permissions": {"Write": 10}, "status": "Active"})).unwrap();
+    let mut settings = Doc::new();
+    settings.set_string("name", "measured");
+    settings.set_doc("auth", auth);
+    let database = user.create_database(settings, &user.get_default_key().unwrap()).unwrap();
+    match shape {
+        "chain" => commit_leaves(&database, 0, entries() as u64, entries() as u64 / 4),
+        _ => drop(write_history(&database, &Shape::read(), entries())),
+    }
+    instance.flush().unwrap();
+    let sync = instance.sync().unwrap();
+    sync.start_server("127.0.0.1:0").unwrap();
+    println!("{} {} {}", sync.get_server_address().unwrap(), database.root_id(), peak_mib());
+    for line in std::io::stdin().lines() {
+        line.unwrap();
+        commit_leaves(&database, 1 << 40, 1, u64::MAX);
+        println!("done");
+    }
+    println!("{}", peak_mib());
+    instance.close().unwrap();
+}
+
+struct Server {
+    child: Child,
+    input: Option<ChildStdin>,
+    output: BufReader<std::process::ChildStdout>,
+    address: String,
+    database: Id,
+    peak_before: u64,
+}
+
+impl Server {
+    fn start(shape: &str, engine: &str, dir: &Path) -> Self {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .env(SERVE, format!("{shape} {engine} {}", dir.display()))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let input = child.stdin.take();
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        output.read_line(&mut line).unwrap();
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let (address, database) = (words[0].to_owned(), words[1].parse().unwrap());
+        Self { child, input, output, address, database, peak_before: words[2].parse().unwrap() }
+    }
+
+    fn commit(&mut self) {
+        writeln!(self.input.as_mut().unwrap()).unwrap();
+        self.line();
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.output.read_line(&mut line).unwrap();
+        line.trim().to_owned()
+    }
+
+    /// Ends it; its peak memory before it served and at the end.
+    fn stop(mut self) -> (u64, u64) {
+        self.input = None;
+        let peak = self.line().parse().unwrap();
+        assert!(self.child.wait().unwrap().success());
+        (self.peak_before, peak)
+    }
+}
+
+fn measure(shape: &str, engine: &str) {
+    let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut server = Server::start(shape, engine, &there.path().join("store"));
+    let (instance, user) = open(engine, &here.path().join("store"));
+    let sync = instance.sync().unwrap();
+    let pull = || block_on(sync.sync_with_peer(server.address.as_str(), Some(&server.database))).unwrap();
+
+    let start = Instant::now();
+    let report = pull();
+    let stored = start.elapsed();
+    let database = user.open_database(server.database).unwrap();
+    database.catch_up().unwrap();
+    let readable = start.elapsed();
+    let count = report.entries_received;
+    assert!(count > entries() as u64);
+    let peak = peak_mib();
+    let limit = verify_limit(&database);
+    let speed = rate(count, stored);
+    println!(
+        "{shape}, {engine}: {count} entries bootstrapped at {speed:.0}/s, {:.2} of {limit:.0} verified/s alone; \
+         readable after {:.0}/s; {:.1} bytes of frames an entry; peak {peak} MiB here",
+        speed / limit,
+        rate(count, readable),
+        report.bytes as f64 / count as f64,
+    );
+
+    let again = pull();
+    let start = Instant::now();
+    const TIMES: u32 = 100;
+    for _ in 0..TIMES {
+        assert_eq!(pull().bytes, again.bytes);
+    }
+    println!("  nothing to do: {} bytes of frames, {:.2} ms", again.bytes, (start.elapsed() / TIMES).as_secs_f64() * 1e3);
+
+    commit_leaves(&database, 1 << 41, 1, u64::MAX);
+    server.commit();
+    let start = Instant::now();
+    let both = block_on(sync.sync_with_peer(server.address.as_str(), Some(&server.database))).unwrap();
+    println!(
+        "  one commit on each side: {} in, {} out, {} bytes of frames, {:.2} ms",
+        both.entries_received, both.entries_sent, both.bytes, start.elapsed().as_secs_f64() * 1e3,
+    );
+    let (before, after) = server.stop();
+    println!("  server: peak {before} MiB after writing, {after} MiB after serving");
+    instance.close().unwrap();
+}
+
+/// Signatures of these entries a second that verify in batches on all cores, and nothing else.
+fn verify_limit(database: &Database) -> f64 {
+    let mut entries: Vec<eidetica::Entry> = Vec::new();
+    while entries.len() < 20_000 {
+        let before = entries.last().map(eidetica::Entry::stamp);
+        let page = database.history(before, 20_000).unwrap();
+        if page.entries.is_empty() {
+            break;
+        }
+        entries.extend(page.entries);
+    }
+    let messages: Vec<_> = entries.iter().map(|entry| entry.signing_message()).collect();
+    let signed: Vec<_> = entries
+        .iter()
+        .zip(&messages)
+        .map(|(entry, message)| eidetica_auth::Signed {
+            key: &entry.header().author.key,
+            message,
+            signature: entry.signature(),
+        })
+        .collect();
+    let start = Instant::now();
+    assert!(eidetica_auth::verify_batch(&signed, [9; 32]).is_empty());
+    rate(signed.len() as u64, start.elapsed())
+}
