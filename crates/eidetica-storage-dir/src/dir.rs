@@ -64,7 +64,7 @@ impl DataDir {
         &mut self,
         open: impl Fn(&Path) -> Result<T, EngineError>,
     ) -> Result<T, EngineError> {
-        let data = self.path.join(DATA);
+        let data = self.data();
         let exists = data.try_exists().map_err(opening)?;
         match (self.state, exists) {
             (State::Ready, false) => {
@@ -82,10 +82,16 @@ impl DataDir {
         Ok(engine)
     }
 
+    /// Where the engine's own file or directory is.
+    #[must_use]
+    pub fn data(&self) -> PathBuf {
+        self.path.join(DATA)
+    }
+
     /// Bytes of all files inside. Costs a walk through the directory.
     #[must_use]
     pub fn disk_bytes(&self) -> u64 {
-        modes::disk_bytes(&self.path.join(DATA))
+        modes::disk_bytes(&self.data())
     }
 
     fn create<T>(

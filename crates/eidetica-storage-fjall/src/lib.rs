@@ -6,6 +6,7 @@
 //! read.
 
 mod engine;
+mod journal;
 mod options;
 
 pub use engine::FjallEngine;

@@ -1,5 +1,8 @@
 //! How much memory a fjall engine may use.
 
+/// fjall begins a new journal at this length.
+pub(crate) const MIN_JOURNAL_BYTES: u64 = 64 << 20;
+
 /// Settings of a [`FjallEngine`](crate::FjallEngine).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -10,8 +13,12 @@ pub struct FjallOptions {
     /// 16 MiB, fixed when the directory is created. There are six spaces, and up to four such tables of
     /// each while they are being written.
     pub memtable_bytes: u64,
-    /// Bytes of journals kept at most; beyond that spaces are written out. Default 256 MiB.
+    /// Bytes of journals at which spaces are written out, so that journals stay below about twice as
+    /// much. They are replayed after a crash. Default 64 MiB, which is also the least.
     pub journal_bytes: u64,
+    /// Bytes of journals above which `close` writes everything out and empties them, so that the next
+    /// opening has nothing to replay. Default 1 MiB.
+    pub trim_bytes: u64,
 }
 
 impl Default for FjallOptions {
@@ -19,7 +26,8 @@ impl Default for FjallOptions {
         Self {
             cache_bytes: 64 << 20,
             memtable_bytes: 16 << 20,
-            journal_bytes: 256 << 20,
+            journal_bytes: MIN_JOURNAL_BYTES,
+            trim_bytes: 1 << 20,
         }
     }
 }

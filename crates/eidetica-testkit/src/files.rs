@@ -258,7 +258,7 @@ fn write_rows(engine: &dyn Engine, round: u8) {
     let mut rng = Rng::new(u64::from(round));
     for _ in 0..10 {
         let mut batch = Batch::new();
-        for _ in 0..200 {
+        for _ in 0..60 {
             let key = rng.bytes(16);
             batch.put(*rng.pick(&Space::ALL), &key, &key.repeat(3));
         }

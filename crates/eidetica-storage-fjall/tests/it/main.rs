@@ -9,8 +9,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use eidetica_storage::{Engine, EngineError};
-use eidetica_storage_fjall::FjallEngine;
+use eidetica_storage::{Batch, Durability, Engine, EngineError, Space};
+use eidetica_storage_fjall::{FjallEngine, FjallOptions};
 use tempfile::TempDir;
 
 fn open(dir: &Path) -> Result<Arc<dyn Engine>, EngineError> {
@@ -35,4 +35,57 @@ mod files {
     use super::*;
 
     eidetica_testkit::file_engine_contract!(open, dir());
+}
+
+/// The same with journals that are emptied at every close, which takes 1 MiB otherwise.
+mod trimmed {
+    use super::*;
+
+    fn open(dir: &Path) -> Result<Arc<dyn Engine>, EngineError> {
+        let mut options = FjallOptions::default();
+        options.trim_bytes = 0;
+        Ok(Arc::new(FjallEngine::open_with(dir, options)?))
+    }
+
+    fn site() -> impl Fn() -> Result<Arc<dyn Engine>, EngineError> {
+        let dir = dir();
+        move || open(&dir.path().join("data"))
+    }
+    eidetica_testkit::engine_contract!(site());
+
+    mod files {
+        use super::*;
+
+        eidetica_testkit::file_engine_contract!(open, dir());
+    }
+
+    #[test]
+    fn closing_leaves_nothing_to_replay() {
+        let dir = dir();
+        let journals = || -> u64 {
+            let files = std::fs::read_dir(dir.path().join("data"))
+                .unwrap()
+                .flatten();
+            let journals =
+                files.filter(|file| file.file_name().to_string_lossy().ends_with(".jnl"));
+            journals.map(|file| file.metadata().unwrap().len()).sum()
+        };
+        for round in 0..3_u8 {
+            let engine = open(dir.path()).unwrap();
+            for key in 0..=round {
+                let row = engine
+                    .snapshot()
+                    .unwrap()
+                    .get(Space::State, &[key])
+                    .unwrap();
+                assert_eq!(row.is_some(), key < round);
+            }
+            let mut batch = Batch::new();
+            batch.put(Space::State, &[round], b"row");
+            engine.write(&batch, Durability::Durable).unwrap();
+            assert!(journals() > 0);
+            engine.close().unwrap();
+            assert_eq!(journals(), 0);
+        }
+    }
 }
