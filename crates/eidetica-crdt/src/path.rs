@@ -109,7 +109,8 @@ impl Path {
     /// # Errors
     /// Beyond a limit.
     pub fn key(&self, key: &str) -> Result<Self, PathError> {
-        let mut path = self.clone();
+        let mut path = Self(Vec::with_capacity(self.0.len() + key.len() + 2));
+        path.0.extend(&self.0);
         path.push_key(key)?;
         Ok(path)
     }

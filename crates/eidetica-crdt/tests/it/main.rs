@@ -10,6 +10,7 @@
 )]
 
 mod concurrent;
+mod conformance;
 mod cost;
 mod drafts;
 mod laws;
