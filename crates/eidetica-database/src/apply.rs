@@ -22,8 +22,12 @@ const PARALLEL_FROM: usize = 256;
 /// The payloads of `entries` that decode. One that does not contributes nothing.
 pub(crate) fn writes_of(entries: &[Entry]) -> Writes {
     let decode = |entry: &Entry| -> Vec<(StoreName, Stamp, Payload)> {
-        let payloads = entry.payloads().filter_map(|(name, bytes)| Some((name, decode(name, bytes?)?)));
-        payloads.map(|(name, payload)| (name.clone(), entry.stamp(), payload)).collect()
+        let payloads = entry
+            .payloads()
+            .filter_map(|(name, bytes)| Some((name, decode(name, bytes?)?)));
+        payloads
+            .map(|(name, payload)| (name.clone(), entry.stamp(), payload))
+            .collect()
     };
     let decoded: Vec<Vec<_>> = match entries.len() < PARALLEL_FROM {
         true => entries.iter().map(decode).collect(),
@@ -31,7 +35,10 @@ pub(crate) fn writes_of(entries: &[Entry]) -> Writes {
     };
     let mut writes = Writes::new();
     for (name, stamp, payload) in decoded.into_iter().flatten() {
-        writes.entry((name, payload.kind())).or_default().push((stamp, payload));
+        writes
+            .entry((name, payload.kind()))
+            .or_default()
+            .push((stamp, payload));
     }
     writes
 }
@@ -42,7 +49,9 @@ pub(crate) fn decode(store: &StoreName, bytes: &[u8]) -> Option<Payload> {
         return Payload::decode(bytes).ok();
     }
     let settings = SettingsPayload::decode(bytes).ok()?;
-    Payload::decode(settings.doc()).ok().filter(|payload| payload.kind() == StoreKind::Doc)
+    Payload::decode(settings.doc())
+        .ok()
+        .filter(|payload| payload.kind() == StoreKind::Doc)
 }
 
 impl Core {
@@ -60,8 +69,14 @@ impl Core {
         let view = View::staged(snapshot, &sequencer.overlay);
         for ((name, kind), writes) in writes {
             let slot = self.registry.write().slot_or_create(name, *kind, batch);
-            let writes: Vec<(Stamp, &Payload)> = writes.iter().map(|(stamp, payload)| (*stamp, payload)).collect();
-            let mut rows = Overlay { base: StoreRows { view, slot }, delta: Delta::new() };
+            let writes: Vec<(Stamp, &Payload)> = writes
+                .iter()
+                .map(|(stamp, payload)| (*stamp, payload))
+                .collect();
+            let mut rows = Overlay {
+                base: StoreRows { view, slot },
+                delta: Delta::new(),
+            };
             apply_batch(&mut rows, *kind, &writes, order)?;
             write_changes(slot, &rows.delta, batch, staged.as_deref_mut());
         }

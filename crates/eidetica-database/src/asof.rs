@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use eidetica_crdt::{Edit, Locator, MemRows, Path, RowSpace, RowsMut, StoreKind, Step, as_of};
+use eidetica_crdt::{Edit, Locator, MemRows, Path, RowSpace, RowsMut, Step, StoreKind, as_of};
 use eidetica_entry::{Id, Stamp, StoreName};
 use parking_lot::Mutex;
 
@@ -40,7 +40,12 @@ impl AsOf {
         let snapshot = database.shared().engine.snapshot()?;
         let reader = database.core().log.reader(&*snapshot);
         let (frontier, past) = database.core().pasts.of_frontier(ids, &reader)?;
-        Ok(Self(Arc::new(Inner { database: database.clone(), frontier, past, parts: Mutex::default() })))
+        Ok(Self(Arc::new(Inner {
+            database: database.clone(),
+            frontier,
+            past,
+            parts: Mutex::default(),
+        })))
     }
 
     /// The frontier: entries none of which is in another's past, ascending.
@@ -86,7 +91,12 @@ impl AsOf {
     }
 
     /// The rows that lowering `edits` needs.
-    pub(crate) fn rows_for(&self, name: &StoreName, kind: StoreKind, edits: &[Edit]) -> Result<Arc<MemRows>> {
+    pub(crate) fn rows_for(
+        &self,
+        name: &StoreName,
+        kind: StoreKind,
+        edits: &[Edit],
+    ) -> Result<Arc<MemRows>> {
         let mut parts: Vec<Option<Path>> = edits.iter().map(part_of_edit).collect();
         parts.sort();
         parts.dedup();
@@ -116,13 +126,20 @@ impl AsOf {
     fn restrict(&self, name: &StoreName, kind: StoreKind, prefix: &Path) -> Result<MemRows> {
         let (database, core) = (&self.0.database, self.0.database.core());
         database.catch_up()?;
-        let Some(slot) = core.slot(name, kind) else { return Ok(MemRows::new()) };
+        let Some(slot) = core.slot(name, kind) else {
+            return Ok(MemRows::new());
+        };
         let snapshot = database.shared().engine.snapshot()?;
         let reader = core.log.reader(&*snapshot);
-        let rows = StoreRows { view: View::durable(&*snapshot), slot };
+        let rows = StoreRows {
+            view: View::durable(&*snapshot),
+            slot,
+        };
         let mut failed = None;
         let mut keep = |stamp: &Stamp| match arrivals(&[stamp.id], &reader) {
-            Ok(arrivals) => arrivals.iter().all(|arrival| self.0.past.contains(*arrival)),
+            Ok(arrivals) => arrivals
+                .iter()
+                .all(|arrival| self.0.past.contains(*arrival)),
             Err(error) => {
                 failed.get_or_insert(error);
                 false
@@ -156,9 +173,10 @@ fn part_of_query(query: &Query) -> Option<Path> {
 
 fn part_of_edit(edit: &Edit) -> Option<Path> {
     match edit {
-        Edit::Set { at, .. } | Edit::Delete { at } | Edit::Increment { at, .. } | Edit::ListMove { at, .. } => {
-            part_of_locator(at)
-        }
+        Edit::Set { at, .. }
+        | Edit::Delete { at }
+        | Edit::Increment { at, .. }
+        | Edit::ListMove { at, .. } => part_of_locator(at),
         Edit::ListInsert { list, .. } => part_of_locator(list),
         Edit::RowInsert { key, .. }
         | Edit::RowSet { key, .. }

@@ -26,7 +26,10 @@ pub(crate) struct Authority {
 
 impl Default for Authority {
     fn default() -> Self {
-        Self { after: Cache::new(limits::AUTHORITY_CACHE), at: Cache::new(limits::AUTHORITY_CACHE) }
+        Self {
+            after: Cache::new(limits::AUTHORITY_CACHE),
+            at: Cache::new(limits::AUTHORITY_CACHE),
+        }
     }
 }
 
@@ -37,7 +40,12 @@ impl Authority {
         if let Some(state) = self.at.get(settings) {
             return Ok(state);
         }
-        let state = Walk { authority: self, source, found: HashMap::new() }.at(settings)?;
+        let state = Walk {
+            authority: self,
+            source,
+            found: HashMap::new(),
+        }
+        .at(settings)?;
         self.at.insert(settings.clone(), state.clone());
         Ok(state)
     }
@@ -52,7 +60,11 @@ impl Authority {
     ) -> Result<Verdict> {
         let state = self.at(&header.settings, source)?;
         let verdict = judge(header, id, settings_payload, &state);
-        if let Verdict::Sound(Sound { settings: Some(SettingsWrite { after, .. }), .. }) = &verdict {
+        if let Verdict::Sound(Sound {
+            settings: Some(SettingsWrite { after, .. }),
+            ..
+        }) = &verdict
+        {
             self.after.insert(id, after.clone());
         }
         Ok(verdict)
@@ -75,9 +87,17 @@ impl Walk<'_> {
                 open.pop();
                 continue;
             }
-            let entry = self.source.settings_entry(&id)?.ok_or_else(|| damaged(&id, "is missing"))?;
-            let below: Vec<Id> =
-                entry.header().settings.iter().filter(|pin| !self.lookup(pin)).copied().collect();
+            let entry = self
+                .source
+                .settings_entry(&id)?
+                .ok_or_else(|| damaged(&id, "is missing"))?;
+            let below: Vec<Id> = entry
+                .header()
+                .settings
+                .iter()
+                .filter(|pin| !self.lookup(pin))
+                .copied()
+                .collect();
             if below.is_empty() {
                 self.add(&entry)?;
                 open.pop();
@@ -91,24 +111,30 @@ impl Walk<'_> {
         if self.found.contains_key(id) {
             return true;
         }
-        let Some(state) = self.authority.after.get(id) else { return false };
+        let Some(state) = self.authority.after.get(id) else {
+            return false;
+        };
         self.found.insert(*id, state);
         true
     }
 
     fn join(&self, settings: &Ids) -> AuthState {
         let states = settings.iter().filter_map(|pin| self.found.get(pin));
-        states.fold(None::<AuthState>, |joined, state| {
-            Some(joined.map_or_else(|| state.clone(), |joined| joined.join(state)))
-        })
-        .unwrap_or_default()
+        states
+            .fold(None::<AuthState>, |joined, state| {
+                Some(joined.map_or_else(|| state.clone(), |joined| joined.join(state)))
+            })
+            .unwrap_or_default()
     }
 
     fn add(&mut self, entry: &Entry) -> Result<()> {
         let state = self.join(&entry.header().settings);
         let payload = entry.payload(&StoreName::settings()).map(AsRef::as_ref);
         match judge(entry.header(), entry.id(), payload, &state) {
-            Verdict::Sound(Sound { settings: Some(SettingsWrite { after, .. }), .. }) => {
+            Verdict::Sound(Sound {
+                settings: Some(SettingsWrite { after, .. }),
+                ..
+            }) => {
                 self.authority.after.insert(entry.id(), after.clone());
                 self.found.insert(entry.id(), after);
                 Ok(())

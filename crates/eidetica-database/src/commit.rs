@@ -40,18 +40,32 @@ struct Lowered {
 
 impl Database {
     pub(crate) fn commit(&self, commission: Commission<'_>) -> Result<Option<Entry>> {
-        let Some(placed) = self.place(&commission)? else { return Ok(None) };
-        let Placed { unsigned, mut batch, ticket, written, held } = placed;
+        let Some(placed) = self.place(&commission)? else {
+            return Ok(None);
+        };
+        let Placed {
+            unsigned,
+            mut batch,
+            ticket,
+            written,
+            held,
+        } = placed;
         let arrival = unsigned.arrival();
         let signature = commission.key.sign(&unsigned.draft().signing_message());
         let entry = unsigned.sign(signature, &mut batch);
         self.core().events.queue(arrival, &entry, Origin::Local);
-        match self.shared().group.commit(ticket, batch, self.shared().durability) {
+        match self
+            .shared()
+            .group
+            .commit(ticket, batch, self.shared().durability)
+        {
             Ok(()) => {
                 self.core().settle(&written);
                 drop(held);
                 if let Some(past) = commission.past {
-                    self.core().pasts.add_child(entry.id(), arrival, past.past());
+                    self.core()
+                        .pasts
+                        .add_child(entry.id(), arrival, past.past());
                 }
                 self.core().announce(&written, self);
                 Ok(Some(entry))
@@ -72,22 +86,52 @@ impl Database {
         self.flush(&mut sequencer)?;
         let snapshot = self.shared().engine.snapshot()?;
         let reader = core.log.reader(&*snapshot);
-        if commission.changes.may_be_stale(sequencer.writer.state().version) && commission.past.is_none() {
+        if commission
+            .changes
+            .may_be_stale(sequencer.writer.state().version)
+            && commission.past.is_none()
+        {
             let view = View::staged(&*snapshot, &sequencer.overlay);
-            commission.changes.check_reads(|name, kind| core.rows_in(view, name, kind))?;
+            commission
+                .changes
+                .check_reads(|name, kind| core.rows_in(view, name, kind))?;
         }
-        let Some(lowered) = self.lower(commission, &*snapshot, &sequencer)? else { return Ok(None) };
+        let Some(lowered) = self.lower(commission, &*snapshot, &sequencer)? else {
+            return Ok(None);
+        };
         let (parents, settings) = core.parents(commission.past, &sequencer, &reader)?;
         let author = commission.key.public();
         let settings_payload = lowered.payloads.get(&StoreName::settings()).cloned();
-        let draft =
-            Draft::child(core.id, &parents, settings, lowered.payloads, author, commission.timestamp_ms)?;
+        let draft = Draft::child(
+            core.id,
+            &parents,
+            settings,
+            lowered.payloads,
+            author,
+            commission.timestamp_ms,
+        )?;
         core.judge_draft(&draft, settings_payload.as_deref(), &reader)?;
-        let placed = self.stage(draft, lowered.writes, commission, &*snapshot, &mut sequencer);
+        let placed = self.stage(
+            draft,
+            lowered.writes,
+            commission,
+            &*snapshot,
+            &mut sequencer,
+        );
         let (unsigned, batch, written) = placed.inspect_err(|_| sequencer.fail())?;
         let ticket = self.shared().group.reserve(self.lane());
-        let held = unsigned.draft().header().writes_settings().then_some(sequencer);
-        Ok(Some(Placed { unsigned, batch, ticket, written, held }))
+        let held = unsigned
+            .draft()
+            .header()
+            .writes_settings()
+            .then_some(sequencer);
+        Ok(Some(Placed {
+            unsigned,
+            batch,
+            ticket,
+            written,
+            held,
+        }))
     }
 
     /// The payloads of all stores on the state as it is staged, or as of the fork; `None` if they are
@@ -111,12 +155,17 @@ impl Database {
             };
             writes.extend(payload.map(|payload| (change.store.clone(), payload)));
         }
-        let mut payloads: BTreeMap<StoreName, Bytes> =
-            writes.iter().map(|(name, payload)| (name.clone(), Bytes::from(payload.encode()))).collect();
+        let mut payloads: BTreeMap<StoreName, Bytes> = writes
+            .iter()
+            .map(|(name, payload)| (name.clone(), Bytes::from(payload.encode())))
+            .collect();
         let settings = StoreName::settings();
         if payloads.contains_key(&settings) || !commission.records.is_empty() {
             let doc = payloads.remove(&settings).unwrap_or_default();
-            payloads.insert(settings, SettingsPayload::new(commission.records.clone(), doc)?.encode());
+            payloads.insert(
+                settings,
+                SettingsPayload::new(commission.records.clone(), doc)?.encode(),
+            );
         }
         Ok((!payloads.is_empty()).then_some(Lowered { payloads, writes }))
     }
@@ -133,12 +182,23 @@ impl Database {
         let stamp = Stamp::new(draft.header().height, draft.id());
         let (mut batch, mut layer) = (Batch::new(), Layer::default());
         // The parents of a transaction on the present state are the highest entries there are.
-        let order = if commission.past.is_some() { Order::Any } else { Order::NewerThanAll };
+        let order = if commission.past.is_some() {
+            Order::Any
+        } else {
+            Order::NewerThanAll
+        };
         let writes: Writes = writes
             .into_iter()
             .map(|(name, payload)| ((name, payload.kind()), vec![(stamp, payload)]))
             .collect();
-        self.core().apply(&writes, order, snapshot, sequencer, &mut batch, Some(&mut layer))?;
+        self.core().apply(
+            &writes,
+            order,
+            snapshot,
+            sequencer,
+            &mut batch,
+            Some(&mut layer),
+        )?;
         let mut stage = sequencer.writer.stage();
         let info = draft.info();
         let unsigned = stage.add_draft(draft, &mut batch)?;
@@ -148,7 +208,11 @@ impl Database {
         let number = sequencer.next_batch();
         sequencer.overlay.add(number, layer);
         sequencer.add_staged(number, info);
-        let written = Written { number, version: state.version, next_arrival: state.next_arrival };
+        let written = Written {
+            number,
+            version: state.version,
+            next_arrival: state.next_arrival,
+        };
         Ok((unsigned, batch, written))
     }
 }
@@ -200,13 +264,22 @@ impl Core {
     ) -> Result<Vec<ParentInfo>> {
         let found = reader.parent_infos(ids)?;
         let found = ids.iter().zip(found).map(|(id, info)| {
-            info.or_else(|| sequencer.staged(id).cloned()).ok_or(Error::NoEntry(*id))
+            info.or_else(|| sequencer.staged(id).cloned())
+                .ok_or(Error::NoEntry(*id))
         });
         found.collect()
     }
 
-    fn judge_draft(&self, draft: &Draft, settings: Option<&[u8]>, reader: &LogReader<'_>) -> Result<()> {
-        match self.authority.judge(draft.id(), draft.header(), settings, reader)? {
+    fn judge_draft(
+        &self,
+        draft: &Draft,
+        settings: Option<&[u8]>,
+        reader: &LogReader<'_>,
+    ) -> Result<()> {
+        match self
+            .authority
+            .judge(draft.id(), draft.header(), settings, reader)?
+        {
             Verdict::Sound(_) => Ok(()),
             Verdict::Reject(reason) => Err(Error::Refused(Reject::Authority(reason))),
             _ => Err(Error::Refused(Reject::Settings)),

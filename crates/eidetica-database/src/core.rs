@@ -121,8 +121,8 @@ impl Core {
         if sequencer.as_ref().is_none_or(|sequencer| sequencer.failed) {
             *sequencer = Some(self.load_sequencer()?);
         }
-        let mut sequence =
-            MutexGuard::try_map(sequencer, Option::as_mut).map_err(|_| Error::Stopped("no sequencer".into()))?;
+        let mut sequence = MutexGuard::try_map(sequencer, Option::as_mut)
+            .map_err(|_| Error::Stopped("no sequencer".into()))?;
         sequence.settle(self.settled.load(Ordering::Acquire));
         Ok(sequence)
     }
@@ -182,7 +182,11 @@ impl Core {
     }
 
     /// The settings of a child of `parents`.
-    pub(crate) fn derive_settings(&self, parents: &[ParentInfo], reader: &LogReader<'_>) -> Result<Ids> {
+    pub(crate) fn derive_settings(
+        &self,
+        parents: &[ParentInfo],
+        reader: &LogReader<'_>,
+    ) -> Result<Ids> {
         let derived = derive_settings(parents, &reader.settings_dag(), &mut Budget::unlimited());
         Ok(derived.map_err(LogError::from)?)
     }
@@ -225,7 +229,11 @@ impl Sequencer {
     /// Forgets what is staged in batches up to `number`, which are in the engine.
     pub(crate) fn settle(&mut self, number: u64) {
         self.overlay.settle(number);
-        while self.staged.front().is_some_and(|(batch, _)| *batch <= number) {
+        while self
+            .staged
+            .front()
+            .is_some_and(|(batch, _)| *batch <= number)
+        {
             self.staged.pop_front();
         }
     }
@@ -243,6 +251,9 @@ impl Sequencer {
 
     /// What children need to know of an entry that is staged and not in the engine.
     pub(crate) fn staged(&self, id: &Id) -> Option<&ParentInfo> {
-        self.staged.iter().map(|(_, info)| info).find(|info| info.id == *id)
+        self.staged
+            .iter()
+            .map(|(_, info)| info)
+            .find(|info| info.id == *id)
     }
 }

@@ -36,7 +36,11 @@ impl std::fmt::Debug for Database {
 
 impl Database {
     pub(crate) fn new(shared: Arc<Shared>, core: Arc<Core>) -> Self {
-        Self { shared, core, key: None }
+        Self {
+            shared,
+            core,
+            key: None,
+        }
     }
 
     pub(crate) fn core(&self) -> &Core {
@@ -50,13 +54,19 @@ impl Database {
     /// The same database with this key to sign with.
     #[must_use]
     pub fn with_key(&self, key: Arc<SecretKey>) -> Self {
-        Self { key: Some(key), ..self.clone() }
+        Self {
+            key: Some(key),
+            ..self.clone()
+        }
     }
 
     /// The same database with no key to sign with.
     #[must_use]
     pub fn without_key(&self) -> Self {
-        Self { key: None, ..self.clone() }
+        Self {
+            key: None,
+            ..self.clone()
+        }
     }
 
     /// The key that transactions sign with.
@@ -75,7 +85,9 @@ impl Database {
     /// The engine's.
     pub fn name(&self) -> Result<Option<String>> {
         let doc = DocView::settings(Reader::Source(Source::Database(self.clone())));
-        Ok(doc.get("name")?.and_then(|name| name.as_text().map(str::to_owned)))
+        Ok(doc
+            .get("name")?
+            .and_then(|name| name.as_text().map(str::to_owned)))
     }
 
     /// The tips: the effective entries that are nobody's parents, ascending.
@@ -116,7 +128,10 @@ impl Database {
     pub fn stores(&self) -> Result<Vec<(StoreName, StoreKind)>> {
         self.catch_up()?;
         let all = self.core.registry.read().all();
-        Ok(all.into_iter().map(|(name, kind, _)| (name, kind)).collect())
+        Ok(all
+            .into_iter()
+            .map(|(name, kind, _)| (name, kind))
+            .collect())
     }
 
     /// Begins a transaction on the present state.
@@ -135,7 +150,10 @@ impl Database {
     /// # Errors
     /// [`Error::NoEntry`] for an entry that is not here.
     pub fn new_transaction_at(&self, frontier: &[Id]) -> Result<Transaction> {
-        Ok(Transaction::new(self, Source::AsOf(AsOf::new(self, frontier)?)))
+        Ok(Transaction::new(
+            self,
+            Source::AsOf(AsOf::new(self, frontier)?),
+        ))
     }
 
     /// Runs `work` in a transaction and commits it; again while what it read has changed meanwhile.
@@ -179,7 +197,10 @@ impl Database {
     /// # Errors
     /// The engine's.
     pub fn settings(&self) -> Result<SettingsView<'static>> {
-        Ok(SettingsView::new(Reader::Source(Source::Database(self.clone())), self.authority()?))
+        Ok(SettingsView::new(
+            Reader::Source(Source::Database(self.clone())),
+            self.authority()?,
+        ))
     }
 
     /// The database as of a frontier: the past of these entries.
@@ -271,7 +292,13 @@ impl Database {
         let version = self.core.version();
         let snapshot = self.shared.engine.snapshot()?;
         match self.core.slot(name, kind) {
-            Some(slot) => read(version, &StoreRows { view: View::durable(&*snapshot), slot }),
+            Some(slot) => read(
+                version,
+                &StoreRows {
+                    view: View::durable(&*snapshot),
+                    slot,
+                },
+            ),
             None => read(version, &NoRows),
         }
     }
@@ -281,8 +308,17 @@ impl Database {
     }
 
     /// Writes a batch while the database's lock is held. All earlier batches are in the engine then too.
-    pub(crate) fn write_locked(&self, sequencer: &mut Sequencer, batch: Batch, written: Written) -> Result<()> {
-        match self.shared.group.write(self.lane(), batch, self.shared.durability) {
+    pub(crate) fn write_locked(
+        &self,
+        sequencer: &mut Sequencer,
+        batch: Batch,
+        written: Written,
+    ) -> Result<()> {
+        match self
+            .shared
+            .group
+            .write(self.lane(), batch, self.shared.durability)
+        {
             Ok(()) => {
                 sequencer.settle(written.number);
                 self.core.settle(&written);

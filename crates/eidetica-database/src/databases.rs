@@ -39,7 +39,11 @@ pub struct Config {
 impl Config {
     /// Durable commits and the default cache, with this seed.
     pub fn new(seed: [u8; 32]) -> Self {
-        Self { seed, durability: Durability::default(), cache_bytes: CacheSize::default().0 }
+        Self {
+            seed,
+            durability: Durability::default(),
+            cache_bytes: CacheSize::default().0,
+        }
     }
 }
 
@@ -138,7 +142,12 @@ impl Databases {
         let doc = lower_settings(new.settings)?;
         let payload = SettingsPayload::new(new.records, doc)?.encode();
         let payloads = [(settings, payload)].into_iter().collect();
-        let draft = Draft::root(self.0.entropy.seed(), payloads, key.public(), new.timestamp_ms)?;
+        let draft = Draft::root(
+            self.0.entropy.seed(),
+            payloads,
+            key.public(),
+            new.timestamp_ms,
+        )?;
         let root = {
             let signature = key.sign(&draft.signing_message());
             draft.sign(signature)
@@ -164,7 +173,9 @@ impl Databases {
         if let Some(core) = open.get(id) {
             return Ok(Some(self.handle(Arc::clone(core))));
         }
-        let Some(log) = self.0.log.database(id)? else { return Ok(None) };
+        let Some(log) = self.0.log.database(id)? else {
+            return Ok(None);
+        };
         let core = Arc::new(Core::load(&self.0, log)?);
         open.insert(*id, Arc::clone(&core));
         Ok(Some(self.handle(core)))
@@ -175,7 +186,13 @@ impl Databases {
     /// # Errors
     /// The engine's.
     pub fn list(&self) -> Result<Vec<Id>> {
-        Ok(self.0.log.databases()?.iter().map(DatabaseLog::id).collect())
+        Ok(self
+            .0
+            .log
+            .databases()?
+            .iter()
+            .map(DatabaseLog::id)
+            .collect())
     }
 
     /// A local database, which begins empty: never offered to a peer.
@@ -267,7 +284,10 @@ impl Databases {
             None => {
                 let mut batch = Batch::new();
                 // The root's state waits behind the watermark, as any entry's may.
-                let (log, _) = self.0.log.create::<Error>(root, &mut batch, |_, _, _| Ok(()))?;
+                let (log, _) = self
+                    .0
+                    .log
+                    .create::<Error>(root, &mut batch, |_, _, _| Ok(()))?;
                 self.0.group.write(CREATION, batch, self.0.durability)?;
                 log
             }
@@ -289,7 +309,9 @@ fn lower_settings(settings: Doc) -> Result<Bytes> {
         .collect();
     let payload = lower(&NoRows, StoreKind::Doc, &edits, 0)
         .map_err(|error| Error::edit(&StoreName::settings(), error))?;
-    Ok(payload.map(|payload| payload.encode().into()).unwrap_or_default())
+    Ok(payload
+        .map(|payload| payload.encode().into())
+        .unwrap_or_default())
 }
 
 /// What a node asks to synchronize.
@@ -299,7 +321,9 @@ impl Databases {
     /// # Errors
     /// The engine's.
     pub fn tips(&self, database: &Id) -> Result<Option<Vec<Stamp>>> {
-        self.find(database)?.map(|database| database.tips()).transpose()
+        self.find(database)?
+            .map(|database| database.tips())
+            .transpose()
     }
 
     /// Which of these entries are here. One batched lookup.
@@ -341,7 +365,10 @@ impl Databases {
         let snapshot = self.0.engine.snapshot()?;
         let reader = database.core().log.reader(&*snapshot);
         let found = reader.by_height(heights, below, limit.min(limits::HEADERS_PAGE))?;
-        let summary = |(stamp, parents): (Stamp, eidetica_entry::Ids)| HeaderSummary { stamp, parents: parents.to_vec() };
+        let summary = |(stamp, parents): (Stamp, eidetica_entry::Ids)| HeaderSummary {
+            stamp,
+            parents: parents.to_vec(),
+        };
         Ok(found.into_iter().map(summary).collect())
     }
 
@@ -367,14 +394,22 @@ impl Databases {
                 let tips = reader.state()?.tips;
                 let from: Vec<Id> = tips.iter().map(|tip| tip.id).collect();
                 let difference = reader.difference(&from, not, &mut Budget::unlimited())?;
-                Cursor { difference, next: 0, tips }
+                Cursor {
+                    difference,
+                    next: 0,
+                    tips,
+                }
             }
         };
         let budget = budget_bytes.min(limits::DIFFERENCE_BYTES);
         let page = reader.packs(&cursor.difference, cursor.next, budget)?;
         let done_tips = cursor.tips.clone();
         let next = page.next.map(|next| Cursor { next, ..cursor });
-        Ok(PackPage { packs: page.packs, next, done_tips })
+        Ok(PackPage {
+            packs: page.packs,
+            next,
+            done_tips,
+        })
     }
 
     /// Takes in packs; see [`IngestReport`] for what may become of an entry. Returns when the new ones
@@ -386,7 +421,10 @@ impl Databases {
     /// the report.
     pub fn ingest(&self, request: IngestRequest<'_>) -> Result<IngestReport> {
         if request.packs.len() > limits::INGEST_PACKS {
-            return Err(Error::Limit { what: "packs in one request", limit: limits::INGEST_PACKS });
+            return Err(Error::Limit {
+                what: "packs in one request",
+                limit: limits::INGEST_PACKS,
+            });
         }
         let mut report = IngestReport::default();
         let database = match self.find(&request.database)? {
@@ -407,7 +445,9 @@ impl Databases {
     /// Begins a database with the root entry in the first wave of a request.
     fn receive_root(&self, request: &IngestRequest<'_>) -> Result<Database> {
         let missing = Error::NoDatabase(request.database);
-        let Some((first, packs)) = waves(request.packs).into_iter().next() else { return Err(missing) };
+        let Some((first, packs)) = waves(request.packs).into_iter().next() else {
+            return Err(missing);
+        };
         let nothing_known = |ids: &[Id]| Ok(vec![false; ids.len()]);
         let seed = self.0.entropy.seed();
         let wave = Wave::prepare(request.database, first, packs, seed, 0, nothing_known)?;
@@ -429,7 +469,9 @@ impl Databases {
     /// # Errors
     /// The engine's.
     pub fn right_of(&self, database: &Id, keys: &[PublicKey]) -> Result<Option<Right>> {
-        let Some(database) = self.find(database)? else { return Ok(None) };
+        let Some(database) = self.find(database)? else {
+            return Ok(None);
+        };
         let authority = database.authority()?;
         Ok(keys.iter().filter_map(|key| authority.right_of(key)).max())
     }
@@ -456,6 +498,10 @@ impl Database {
     /// The engine's.
     pub fn info(&self) -> Result<DatabaseInfo> {
         let name = self.name()?.unwrap_or_default();
-        Ok(DatabaseInfo { id: self.id(), name, entries: self.entry_count()? })
+        Ok(DatabaseInfo {
+            id: self.id(),
+            name,
+            entries: self.entry_count()?,
+        })
     }
 }

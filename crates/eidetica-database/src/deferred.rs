@@ -24,7 +24,11 @@ pub(crate) struct Deferred {
 
 impl Deferred {
     pub(crate) fn new(from: u64) -> Self {
-        Self { from, entries: Vec::new(), bytes: 0 }
+        Self {
+            from,
+            entries: Vec::new(),
+            bytes: 0,
+        }
     }
 
     /// Adds entries that arrived at `from`. What is not behind the last one is not kept here.
@@ -43,7 +47,11 @@ impl Deferred {
     /// Takes the entries out if they begin at `from`; else they are dropped, to be read from the log.
     fn take(&mut self, from: u64) -> Vec<Entry> {
         let taken = std::mem::replace(self, Self::new(from));
-        if taken.from == from { taken.entries } else { Vec::new() }
+        if taken.from == from {
+            taken.entries
+        } else {
+            Vec::new()
+        }
     }
 }
 
@@ -74,13 +82,18 @@ impl Database {
             }
             let mut batch = Batch::new();
             let writes = writes_of(&entries);
-            self.core().apply(&writes, Order::Any, &*snapshot, sequencer, &mut batch, None)?;
+            self.core()
+                .apply(&writes, Order::Any, &*snapshot, sequencer, &mut batch, None)?;
             drop(snapshot);
             let mut stage = sequencer.writer.stage();
             stage.set_applied(from + entries.len() as u64);
             let state = stage.finish(&mut batch)?;
             let number = sequencer.next_batch();
-            let written = Written { number, version: state.version, next_arrival: state.next_arrival };
+            let written = Written {
+                number,
+                version: state.version,
+                next_arrival: state.next_arrival,
+            };
             self.write_locked(sequencer, batch, written)?;
         }
         self.core().set_behind(false);

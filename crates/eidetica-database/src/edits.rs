@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-use eidetica_crdt::{Draft, Edit, Rows, RowSpace, StoreKind, lower};
+use eidetica_crdt::{Draft, Edit, RowSpace, Rows, StoreKind, lower};
 use eidetica_entry::StoreName;
 use eidetica_storage::EngineError;
 use parking_lot::Mutex;
@@ -76,7 +76,10 @@ pub(crate) struct Changes {
 
 impl Edits {
     pub(crate) fn new(source: Source) -> Self {
-        Self { source, inner: Mutex::default() }
+        Self {
+            source,
+            inner: Mutex::default(),
+        }
     }
 
     /// A document to read and change.
@@ -114,12 +117,15 @@ impl Edits {
     pub(crate) fn edit(&self, name: &StoreName, kind: StoreKind, edit: Edit) -> Result<()> {
         let mut inner = self.inner.lock();
         let seed = &self.source;
-        let store = inner.stores.entry(name.clone()).or_insert_with(|| StoreEdits {
-            kind,
-            seed: seed.random(),
-            edits: Vec::new(),
-            drafted: None,
-        });
+        let store = inner
+            .stores
+            .entry(name.clone())
+            .or_insert_with(|| StoreEdits {
+                kind,
+                seed: seed.random(),
+                edits: Vec::new(),
+                drafted: None,
+            });
         store.edits.push(edit);
         Ok(())
     }
@@ -127,13 +133,25 @@ impl Edits {
     /// Answers a query from the durable state and the edits so far, and notes it.
     pub(crate) fn query(&self, name: &StoreName, kind: StoreKind, query: Query) -> Result<Answer> {
         // Own edits are lowered on the whole store, whatever the query needs of it.
-        let whole = Query::Scan { range: (Bound::Unbounded, Bound::Unbounded), reverse: false, limit: 0 };
-        let edited = self.inner.lock().stores.get(name).is_some_and(|own| !own.edits.is_empty());
+        let whole = Query::Scan {
+            range: (Bound::Unbounded, Bound::Unbounded),
+            reverse: false,
+            limit: 0,
+        };
+        let edited = self
+            .inner
+            .lock()
+            .stores
+            .get(name)
+            .is_some_and(|own| !own.edits.is_empty());
         let needed = if edited { &whole } else { &query };
         self.source.read(name, kind, needed, |version, rows| {
             let inner = &mut *self.inner.lock();
             if inner.reads.len() >= limits::TRANSACTION_READS {
-                return Err(Error::Limit { what: "reads in one transaction", limit: limits::TRANSACTION_READS });
+                return Err(Error::Limit {
+                    what: "reads in one transaction",
+                    limit: limits::TRANSACTION_READS,
+                });
             }
             let below = query.run(rows)?;
             inner.read_at.get_or_insert(version);
@@ -142,7 +160,12 @@ impl Edits {
                 Some(own) if !own.edits.is_empty() => own.answer(name, version, rows, &query)?,
                 _ => below,
             };
-            inner.reads.push(Note { store: name.clone(), kind, query: query.clone(), digest });
+            inner.reads.push(Note {
+                store: name.clone(),
+                kind,
+                query: query.clone(),
+                digest,
+            });
             Ok(answer)
         })
     }
@@ -156,19 +179,36 @@ impl Edits {
             edits: own.edits,
         };
         let stores = inner.stores.into_iter().map(change).collect();
-        Changes { stores, reads: inner.reads, read_at: inner.read_at }
+        Changes {
+            stores,
+            reads: inner.reads,
+            read_at: inner.read_at,
+        }
     }
 }
 
 impl StoreEdits {
     /// Answers from `rows` with the own edits over them.
-    fn answer(&mut self, name: &StoreName, version: u64, rows: &DynRows<'_>, query: &Query) -> Result<Answer> {
+    fn answer(
+        &mut self,
+        name: &StoreName,
+        version: u64,
+        rows: &DynRows<'_>,
+        query: &Query,
+    ) -> Result<Answer> {
         let mut drafted = match self.drafted.take() {
             Some(drafted) if drafted.version == version => drafted,
-            _ => Drafted { version, edits: 0, draft: Draft::new(self.kind, self.seed) },
+            _ => Drafted {
+                version,
+                edits: 0,
+                draft: Draft::new(self.kind, self.seed),
+            },
         };
         for edit in self.edits.iter().skip(drafted.edits) {
-            drafted.draft.edit(&rows, edit).map_err(|error| Error::edit(name, error))?;
+            drafted
+                .draft
+                .edit(&rows, edit)
+                .map_err(|error| Error::edit(name, error))?;
         }
         drafted.edits = self.edits.len();
         let answer = query.run(&drafted.draft.view(&rows))?;
@@ -180,7 +220,8 @@ impl StoreEdits {
 impl StoreChange {
     /// The canonical payload of the edits on the state `rows`; `None` if they amount to nothing.
     pub(crate) fn lower(&self, rows: &DynRows<'_>) -> Result<Option<eidetica_crdt::Payload>> {
-        lower(&rows, self.kind, &self.edits, self.seed).map_err(|error| Error::edit(&self.store, error))
+        lower(&rows, self.kind, &self.edits, self.seed)
+            .map_err(|error| Error::edit(&self.store, error))
     }
 }
 
@@ -198,7 +239,9 @@ impl Changes {
         for note in &self.reads {
             let rows = rows_of(&note.store, note.kind);
             if note.query.run(&*rows)?.digest() != note.digest {
-                return Err(Error::Conflict { store: note.store.clone() });
+                return Err(Error::Conflict {
+                    store: note.store.clone(),
+                });
             }
         }
         Ok(())

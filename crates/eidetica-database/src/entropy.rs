@@ -14,7 +14,10 @@ pub(crate) struct Entropy {
 
 impl Entropy {
     pub(crate) fn new(seed: [u8; 32]) -> Self {
-        Self { key: blake3::derive_key("eidetica database entropy v1", &seed), calls: AtomicU64::new(0) }
+        Self {
+            key: blake3::derive_key("eidetica database entropy v1", &seed),
+            calls: AtomicU64::new(0),
+        }
     }
 
     /// 32 bytes that no other call returns.

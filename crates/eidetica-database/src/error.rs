@@ -146,13 +146,20 @@ impl Error {
 
 impl Error {
     pub(crate) fn wrong_kind(store: &StoreName, expected: StoreKind, found: StoreKind) -> Self {
-        Self::WrongKind { store: store.clone(), expected: kind_name(expected), found: kind_name(found) }
+        Self::WrongKind {
+            store: store.clone(),
+            expected: kind_name(expected),
+            found: kind_name(found),
+        }
     }
 
     pub(crate) fn edit(store: &StoreName, error: EditError<EngineError>) -> Self {
         match error {
             EditError::State(error) => error.into(),
-            error => Self::Edit { store: store.clone(), error: Box::new(error) },
+            error => Self::Edit {
+                store: store.clone(),
+                error: Box::new(error),
+            },
         }
     }
 }
@@ -162,7 +169,9 @@ impl From<LogError> for Error {
         match error {
             LogError::Engine(error) => Self::Engine(error),
             LogError::Missing(id) => Self::NoEntry(id),
-            error if error.blame() == eidetica_storage::Blame::Corrupt => Self::Corrupt(error.to_string()),
+            error if error.blame() == eidetica_storage::Blame::Corrupt => {
+                Self::Corrupt(error.to_string())
+            }
             error => Self::Log(error),
         }
     }

@@ -64,10 +64,17 @@ impl Callbacks {
     ) -> Result<CallbackId> {
         let mut registered = self.registered.write();
         if registered.len() >= limits::CALLBACKS {
-            return Err(Error::Limit { what: "write callbacks", limit: limits::CALLBACKS });
+            return Err(Error::Limit {
+                what: "write callbacks",
+                limit: limits::CALLBACKS,
+            });
         }
         let id = CallbackId(self.next.fetch_add(1, Ordering::Relaxed));
-        registered.push(Registered { id, origin, call: Arc::new(call) });
+        registered.push(Registered {
+            id,
+            origin,
+            call: Arc::new(call),
+        });
         self.any.store(true, Ordering::Release);
         Ok(id)
     }
@@ -82,7 +89,9 @@ impl Callbacks {
 
     fn for_origin(&self, origin: Origin) -> Vec<Arc<Callback>> {
         let registered = self.registered.read();
-        let wanted = registered.iter().filter(|callback| callback.origin.is_none_or(|wanted| wanted == origin));
+        let wanted = registered
+            .iter()
+            .filter(|callback| callback.origin.is_none_or(|wanted| wanted == origin));
         wanted.map(|callback| Arc::clone(&callback.call)).collect()
     }
 }
@@ -126,7 +135,10 @@ impl Events {
     /// Queues an entry, before its batch goes to the engine.
     pub(crate) fn queue(&self, arrival: u64, entry: &Entry, origin: Origin) {
         if self.any() {
-            let event = WriteEvent { entry: entry.clone(), origin };
+            let event = WriteEvent {
+                entry: entry.clone(),
+                origin,
+            };
             self.queue.lock().waiting.insert(arrival, event);
         }
     }
@@ -137,7 +149,9 @@ impl Events {
         if !self.any() {
             return;
         }
-        let Some(delivery) = Delivery::begin(self) else { return };
+        let Some(delivery) = Delivery::begin(self) else {
+            return;
+        };
         // Whoever is told gets no key of the one who wrote.
         let database = database.without_key();
         while let Some(event) = delivery.next() {
@@ -148,7 +162,10 @@ impl Events {
     /// Forgets one entry that did not become durable.
     pub(crate) fn cancel(&self, arrival: u64, id: &Id) {
         let waiting = &mut self.queue.lock().waiting;
-        if waiting.get(&arrival).is_some_and(|event| event.entry.id() == *id) {
+        if waiting
+            .get(&arrival)
+            .is_some_and(|event| event.entry.id() == *id)
+        {
             waiting.remove(&arrival);
         }
     }

@@ -48,8 +48,12 @@ impl Database {
         let snapshot = self.shared().engine.snapshot()?;
         let mut hasher = blake3::Hasher::new_derive_key("eidetica database state v1");
         for (name, kind, slot) in load_registry(&self.core().log, &*snapshot)?.all() {
-            hasher.update(&(name.as_str().len() as u64).to_le_bytes()).update(name.as_str().as_bytes());
-            hasher.update(&[kind as u8]).update(store_hash(&*snapshot, kind, slot)?.as_bytes());
+            hasher
+                .update(&(name.as_str().len() as u64).to_le_bytes())
+                .update(name.as_str().as_bytes());
+            hasher
+                .update(&[kind as u8])
+                .update(store_hash(&*snapshot, kind, slot)?.as_bytes());
         }
         Ok(StateHash(*hasher.finalize().as_bytes()))
     }
@@ -63,12 +67,16 @@ impl Database {
         self.catch_up()?;
         let snapshot = self.shared().engine.snapshot()?;
         let slot = load_registry(&self.core().log, &*snapshot)?.slot(&name, kind);
-        slot.map(|slot| store_hash(&*snapshot, kind, slot)).transpose()
+        slot.map(|slot| store_hash(&*snapshot, kind, slot))
+            .transpose()
     }
 }
 
 fn store_hash(snapshot: &dyn Snapshot, kind: StoreKind, slot: StoreSlot) -> Result<StateHash> {
-    let rows = StoreRows { view: View::durable(snapshot), slot };
+    let rows = StoreRows {
+        view: View::durable(snapshot),
+        slot,
+    };
     let mut hasher = blake3::Hasher::new_derive_key("eidetica store state v1");
     hash_visible(&rows, kind, &mut |piece| {
         hasher.update(piece);

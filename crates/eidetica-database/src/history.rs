@@ -51,7 +51,9 @@ impl Database {
         for (id, entry) in ids.iter().zip(reader.get_many(&ids)?) {
             entries.push(entry.ok_or(Error::NoEntry(*id))?);
         }
-        let oldest = entries.last().filter(|entry| entry.header().height > Height::ROOT);
+        let oldest = entries
+            .last()
+            .filter(|entry| entry.header().height > Height::ROOT);
         let next = oldest.filter(|_| entries.len() == limit).map(Entry::stamp);
         Ok(HistoryPage { entries, next })
     }
@@ -73,7 +75,13 @@ impl Database {
     ///
     /// # Errors
     /// A key that is none, the engine's.
-    pub fn field_versions(&self, store: &str, key: &str, field: &str, limit: usize) -> Result<Vec<Version>> {
+    pub fn field_versions(
+        &self,
+        store: &str,
+        key: &str,
+        field: &str,
+        limit: usize,
+    ) -> Result<Vec<Version>> {
         let path = Path::of_keys([key, field])?;
         self.versions_of(store, StoreKind::Table, limit, |_| Ok(Some(path)))
     }
@@ -88,20 +96,39 @@ impl Database {
         let store = StoreName::new(store)?;
         self.check_kind(&store, kind)?;
         let snapshot = self.shared().engine.snapshot()?;
-        let Some(slot) = self.core().slot(&store, kind) else { return Ok(Vec::new()) };
-        let rows = StoreRows { view: View::durable(&*snapshot), slot };
-        let Some(path) = path(&rows)? else { return Ok(Vec::new()) };
+        let Some(slot) = self.core().slot(&store, kind) else {
+            return Ok(Vec::new());
+        };
+        let rows = StoreRows {
+            view: View::durable(&*snapshot),
+            slot,
+        };
+        let Some(path) = path(&rows)? else {
+            return Ok(Vec::new());
+        };
         let writes = versions_at(&rows, kind, &path, limit.clamp(1, limits::PAGE_ROWS))?;
         let reader = self.core().log.reader(&*snapshot);
         let open = not_overwritten(&writes, &path, &reader)?;
-        let kept = writes.into_iter().filter(|write| write.path == path && open.contains(&write.stamp.id));
-        Ok(kept.map(|write| Version { stamp: write.stamp, value: value_of(write.op) }).collect())
+        let kept = writes
+            .into_iter()
+            .filter(|write| write.path == path && open.contains(&write.stamp.id));
+        Ok(kept
+            .map(|write| Version {
+                stamp: write.stamp,
+                value: value_of(write.op),
+            })
+            .collect())
     }
 }
 
 /// Ids of the `limit` greatest stamps below `before`, looked for in windows of heights that widen from
 /// the top, so that no page looks at the whole history's packs.
-fn newest(reader: &LogReader<'_>, highest: Height, before: Option<Stamp>, limit: usize) -> Result<Vec<Id>> {
+fn newest(
+    reader: &LogReader<'_>,
+    highest: Height,
+    before: Option<Stamp>,
+    limit: usize,
+) -> Result<Vec<Id>> {
     let mut window = limit as u64;
     loop {
         let lowest = Height(highest.0.saturating_sub(window));
@@ -114,15 +141,27 @@ fn newest(reader: &LogReader<'_>, highest: Height, before: Option<Stamp>, limit:
 }
 
 /// The entries of those writes at `path` that are in the past of no covering write.
-fn not_overwritten(writes: &[StampedWrite], path: &Path, reader: &LogReader<'_>) -> Result<HashSet<Id>> {
-    let covers: Vec<Id> = writes.iter().filter(|write| write.op.covers()).map(|write| write.stamp.id).collect();
+fn not_overwritten(
+    writes: &[StampedWrite],
+    path: &Path,
+    reader: &LogReader<'_>,
+) -> Result<HashSet<Id>> {
+    let covers: Vec<Id> = writes
+        .iter()
+        .filter(|write| write.op.covers())
+        .map(|write| write.stamp.id)
+        .collect();
     let covers: HashSet<Id> = covers.into_iter().collect();
     let all: Vec<Id> = covers.iter().copied().collect();
     let last = dag::maximal(reader, &all, &mut Budget::unlimited()).map_err(LogError::from)?;
     let mut open = HashSet::new();
     for write in writes.iter().filter(|write| write.path == *path) {
         let id = write.stamp.id;
-        let is_open = if covers.contains(&id) { last.has(&id) } else { !is_below(reader, id, &last)? };
+        let is_open = if covers.contains(&id) {
+            last.has(&id)
+        } else {
+            !is_below(reader, id, &last)?
+        };
         if is_open {
             open.insert(id);
         }
@@ -132,7 +171,8 @@ fn not_overwritten(writes: &[StampedWrite], path: &Path, reader: &LogReader<'_>)
 
 /// Whether `id` is in the past of one of `entries`.
 fn is_below(reader: &LogReader<'_>, id: Id, entries: &[Id]) -> Result<bool> {
-    let outside = dag::difference(reader, &[id], entries, &mut Budget::unlimited()).map_err(LogError::from)?;
+    let outside = dag::difference(reader, &[id], entries, &mut Budget::unlimited())
+        .map_err(LogError::from)?;
     Ok(outside.last().is_none_or(|stamp| stamp.id != id))
 }
 
@@ -140,11 +180,23 @@ fn is_below(reader: &LogReader<'_>, id: Id, entries: &[Id]) -> Result<bool> {
 fn value_of(op: Op) -> Option<Value> {
     use eidetica_crdt::Container::{List as AList, Map};
     match op {
-        Op::Set(scalar) | Op::Ins { init: Init::Scalar(scalar), .. } => Some(Value::from(scalar)),
-        Op::Clear(Map) | Op::Make(Map) | Op::Ins { init: Init::Empty(Map), .. } => Some(Value::Map(Doc::new())),
-        Op::Clear(AList) | Op::Make(AList) | Op::Ins { init: Init::Empty(AList), .. } => {
-            Some(Value::List(List::new()))
-        }
+        Op::Set(scalar)
+        | Op::Ins {
+            init: Init::Scalar(scalar),
+            ..
+        } => Some(Value::from(scalar)),
+        Op::Clear(Map)
+        | Op::Make(Map)
+        | Op::Ins {
+            init: Init::Empty(Map),
+            ..
+        } => Some(Value::Map(Doc::new())),
+        Op::Clear(AList)
+        | Op::Make(AList)
+        | Op::Ins {
+            init: Init::Empty(AList),
+            ..
+        } => Some(Value::List(List::new())),
         _ => None,
     }
 }

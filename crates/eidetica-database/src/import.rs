@@ -56,7 +56,12 @@ impl Import {
     pub fn insert_row(&mut self, table: &str, key: impl Into<String>, fields: Doc) -> Result<()> {
         let key = key.into();
         let bytes = key.len() + doc_bytes(&fields);
-        self.edit(table, StoreKind::Table, Edit::RowInsert { key, fields }, bytes)
+        self.edit(
+            table,
+            StoreKind::Table,
+            Edit::RowInsert { key, fields },
+            bytes,
+        )
     }
 
     /// Puts a value into a document.
@@ -66,7 +71,15 @@ impl Import {
     pub fn set(&mut self, doc: &str, path: &str, value: impl Into<Value>) -> Result<()> {
         let value = value.into();
         let bytes = path.len() + value_bytes(&value);
-        self.edit(doc, StoreKind::Doc, Edit::Set { at: Locator::parse(path)?, value }, bytes)
+        self.edit(
+            doc,
+            StoreKind::Doc,
+            Edit::Set {
+                at: Locator::parse(path)?,
+                value,
+            },
+            bytes,
+        )
     }
 
     /// Adds an edit of about so many bytes.
@@ -76,14 +89,24 @@ impl Import {
     pub fn edit(&mut self, store: &str, kind: StoreKind, edit: Edit, bytes: usize) -> Result<()> {
         let bytes = bytes + EDIT_BYTES;
         if self.bytes + bytes > limits::IMPORT_BYTES {
-            return Err(Error::Limit { what: "bytes in one import", limit: limits::IMPORT_BYTES });
+            return Err(Error::Limit {
+                what: "bytes in one import",
+                limit: limits::IMPORT_BYTES,
+            });
         }
         let store = StoreName::new(store)?;
         self.database.check_kind(&store, kind)?;
         if store.is_settings() {
-            return Err(Error::Form { what: "an import", detail: "settings are changed by a transaction".into() });
+            return Err(Error::Form {
+                what: "an import",
+                detail: "settings are changed by a transaction".into(),
+            });
         }
-        if self.pieces.last().is_none_or(|piece| piece.bytes + bytes > limits::IMPORT_ENTRY_BYTES) {
+        if self
+            .pieces
+            .last()
+            .is_none_or(|piece| piece.bytes + bytes > limits::IMPORT_ENTRY_BYTES)
+        {
             self.pieces.push(Piece::default());
         }
         if let Some(piece) = self.pieces.last_mut() {
@@ -117,7 +140,10 @@ impl Import {
             let (batch, written) = staged.inspect_err(|_| sequencer.fail())?;
             let first = written.next_arrival - group.entries.len() as u64;
             for (arrival, entry) in (first..).zip(&group.entries) {
-                self.database.core().events.queue(arrival, entry, Origin::Local);
+                self.database
+                    .core()
+                    .events
+                    .queue(arrival, entry, Origin::Local);
             }
             self.database.write_locked(&mut sequencer, batch, written)?;
             (group.entries, written)
@@ -140,14 +166,21 @@ impl Group {
         let snapshot = database.shared().engine.snapshot()?;
         let reader = core.log.reader(&*snapshot);
         let (mut parents, settings) = core.parents(None, sequencer, &reader)?;
-        let mut group = Self { entries: Vec::new(), registered: Batch::new(), changed: Changed::new() };
+        let mut group = Self {
+            entries: Vec::new(),
+            registered: Batch::new(),
+            changed: Changed::new(),
+        };
         for piece in &import.pieces {
             let payloads = group.lower(piece, database, &*snapshot, sequencer)?;
             if payloads.is_empty() {
                 continue;
             }
             let entry = group.sign(import, key, &parents, &settings, payloads)?;
-            match core.authority.judge(entry.id(), entry.header(), None, &reader)? {
+            match core
+                .authority
+                .judge(entry.id(), entry.header(), None, &reader)?
+            {
                 Verdict::Sound(_) => {}
                 Verdict::Reject(reason) => return Err(Error::Refused(Reject::Authority(reason))),
                 _ => return Err(Error::Refused(Reject::Settings)),
@@ -168,7 +201,14 @@ impl Group {
         payloads: BTreeMap<StoreName, Bytes>,
     ) -> Result<Entry> {
         let id = import.database.id();
-        let draft = Draft::child(id, parents, settings.clone(), payloads, key.public(), import.timestamp_ms)?;
+        let draft = Draft::child(
+            id,
+            parents,
+            settings.clone(),
+            payloads,
+            key.public(),
+            import.timestamp_ms,
+        )?;
         let signature = key.sign(&draft.signing_message());
         Ok(draft.sign(signature))
     }
@@ -183,11 +223,18 @@ impl Group {
         let (core, none) = (database.core(), Delta::new());
         let mut payloads = BTreeMap::new();
         for ((name, kind), edits) in &piece.edits {
-            let changed = self.changed.get(&(name.clone(), *kind)).map_or(&none, |(_, delta)| delta);
+            let changed = self
+                .changed
+                .get(&(name.clone(), *kind))
+                .map_or(&none, |(_, delta)| delta);
             let base = core.rows_in(View::staged(snapshot, &sequencer.overlay), name, *kind);
-            let rows = Overlay { base: &*base, delta: changed };
+            let rows = Overlay {
+                base: &*base,
+                delta: changed,
+            };
             let seed = database.shared().entropy.number();
-            let payload = lower(&rows, *kind, edits, seed).map_err(|error| Error::edit(name, error))?;
+            let payload =
+                lower(&rows, *kind, edits, seed).map_err(|error| Error::edit(name, error))?;
             payloads.extend(payload.map(|payload| (name.clone(), Bytes::from(payload.encode()))));
         }
         Ok(payloads)
@@ -203,10 +250,22 @@ impl Group {
     ) -> Result<()> {
         let core = database.core();
         for ((name, kind), writes) in crate::apply::writes_of(std::slice::from_ref(entry)) {
-            let slot = core.registry.write().slot_or_create(&name, kind, &mut self.registered);
-            let changed = self.changed.entry((name, kind)).or_insert_with(|| (slot, Delta::new()));
-            let base = StoreRows { view: View::staged(snapshot, &sequencer.overlay), slot };
-            let mut rows = Overlay { base, delta: &mut changed.1 };
+            let slot = core
+                .registry
+                .write()
+                .slot_or_create(&name, kind, &mut self.registered);
+            let changed = self
+                .changed
+                .entry((name, kind))
+                .or_insert_with(|| (slot, Delta::new()));
+            let base = StoreRows {
+                view: View::staged(snapshot, &sequencer.overlay),
+                slot,
+            };
+            let mut rows = Overlay {
+                base,
+                delta: &mut changed.1,
+            };
             for (_, payload) in &writes {
                 insert(&mut rows, entry.stamp(), payload, Order::NewerThanAll)?;
             }
@@ -225,14 +284,26 @@ impl Group {
         stage.set_applied(applied);
         let state = stage.finish(&mut batch)?;
         let number = sequencer.next_batch();
-        Ok((batch, Written { number, version: state.version, next_arrival: state.next_arrival }))
+        Ok((
+            batch,
+            Written {
+                number,
+                version: state.version,
+                next_arrival: state.next_arrival,
+            },
+        ))
     }
 }
 
 impl Database {
     /// Begins an import: an atomic group of as many entries as it takes.
     pub fn import(&self) -> Import {
-        Import { database: self.clone(), pieces: Vec::new(), bytes: 0, timestamp_ms: None }
+        Import {
+            database: self.clone(),
+            pieces: Vec::new(),
+            bytes: 0,
+            timestamp_ms: None,
+        }
     }
 }
 
@@ -240,7 +311,9 @@ impl Database {
 const EDIT_BYTES: usize = 32;
 
 fn doc_bytes(doc: &Doc) -> usize {
-    doc.iter().map(|(key, value)| key.len() + 16 + value_bytes(value)).sum()
+    doc.iter()
+        .map(|(key, value)| key.len() + 16 + value_bytes(value))
+        .sum()
 }
 
 /// About the size of a value. Recurses as deep as values nest; the writer's own values only.

@@ -43,7 +43,12 @@ pub struct IngestRequest<'a> {
 impl<'a> IngestRequest<'a> {
     /// Packs for a database that is here.
     pub fn new(database: Id, packs: &'a [Bytes]) -> Self {
-        Self { database, packs, create: false, source: None }
+        Self {
+            database,
+            packs,
+            create: false,
+            source: None,
+        }
     }
 
     /// Begins the database if it is not here.
@@ -118,11 +123,20 @@ impl Wave {
         version: u64,
         known: impl FnOnce(&[Id]) -> Result<Vec<bool>>,
     ) -> Result<Self> {
-        let mut wave = Self { version, ..Self::default() };
-        let decoded: Vec<_> = packs.par_iter().map(|pack| decode(database, pack)).collect();
+        let mut wave = Self {
+            version,
+            ..Self::default()
+        };
+        let decoded: Vec<_> = packs
+            .par_iter()
+            .map(|pack| decode(database, pack))
+            .collect();
         for (at, (bytes, decoded)) in packs.iter().zip(decoded).enumerate() {
             match decoded {
-                Ok(entries) => wave.packs.push(WavePack { whole: Some(bytes.clone()), entries }),
+                Ok(entries) => wave.packs.push(WavePack {
+                    whole: Some(bytes.clone()),
+                    entries,
+                }),
                 Err(error) => wave.bad_packs.push((first + at, error)),
             }
         }
@@ -132,7 +146,11 @@ impl Wave {
     }
 
     fn drop_known(&mut self, known: impl FnOnce(&[Id]) -> Result<Vec<bool>>) -> Result<()> {
-        let ids: Vec<Id> = self.packs.iter().flat_map(|pack| pack.entries.iter().map(Entry::id)).collect();
+        let ids: Vec<Id> = self
+            .packs
+            .iter()
+            .flat_map(|pack| pack.entries.iter().map(Entry::id))
+            .collect();
         let mut known = known(&ids)?.into_iter();
         for pack in &mut self.packs {
             self.known += pack.retain(|_| !known.next().unwrap_or(false));
@@ -142,7 +160,10 @@ impl Wave {
 
     fn drop_unsigned(&mut self, seed: [u8; 32]) {
         let entries: Vec<&Entry> = self.packs.iter().flat_map(|pack| &pack.entries).collect();
-        let messages: Vec<_> = entries.par_iter().map(|entry| entry.signing_message()).collect();
+        let messages: Vec<_> = entries
+            .par_iter()
+            .map(|entry| entry.signing_message())
+            .collect();
         let signed: Vec<Signed<'_>> = entries
             .iter()
             .zip(&messages)
@@ -170,7 +191,10 @@ impl Wave {
     }
 
     pub(crate) fn root(&self, database: Id) -> Option<&Entry> {
-        self.packs.iter().flat_map(|pack| &pack.entries).find(|entry| entry.id() == database)
+        self.packs
+            .iter()
+            .flat_map(|pack| &pack.entries)
+            .find(|entry| entry.id() == database)
     }
 
     fn entries(&self) -> impl Iterator<Item = &Entry> + Clone {
@@ -211,7 +235,12 @@ pub(crate) fn waves(packs: &[Bytes]) -> Vec<(usize, &[Bytes])> {
             (start, entries) = (at + 1, 0);
         }
     }
-    waves.extend(packs.get(start..).filter(|rest| !rest.is_empty()).map(|rest| (start, rest)));
+    waves.extend(
+        packs
+            .get(start..)
+            .filter(|rest| !rest.is_empty())
+            .map(|rest| (start, rest)),
+    );
     waves
 }
 
@@ -233,7 +262,12 @@ struct Judging<'a> {
 
 impl Judging<'_> {
     /// Says whether the entry is accepted; then `freed` gets those that had waited for it.
-    fn take(&mut self, entry: &Entry, source: Source, freed: &mut VecDeque<(Entry, Source)>) -> Result<bool> {
+    fn take(
+        &mut self,
+        entry: &Entry,
+        source: Source,
+        freed: &mut VecDeque<(Entry, Source)>,
+    ) -> Result<bool> {
         let id = entry.id();
         if self.accepted.contains_key(&id) {
             self.report.known += 1;
@@ -250,7 +284,11 @@ impl Judging<'_> {
                 Ok(true)
             }
             Judged::Pending(missing) => {
-                self.database.core().pool.lock().add(&entry.compact(), source, missing);
+                self.database
+                    .core()
+                    .pool
+                    .lock()
+                    .add(&entry.compact(), source, missing);
                 self.report.pending += 1;
                 Ok(false)
             }
@@ -277,7 +315,11 @@ impl Judging<'_> {
             if self.rejected.contains(parent) {
                 return Ok(Judged::Reject(Reject::Parent(*parent)));
             }
-            match self.accepted.get(parent).or_else(|| self.parents.get(parent)) {
+            match self
+                .accepted
+                .get(parent)
+                .or_else(|| self.parents.get(parent))
+            {
                 Some(info) => parents.push(info.clone()),
                 None => drop(missing.insert(*parent)),
             }
@@ -288,16 +330,24 @@ impl Judging<'_> {
         if header.height != derive_height(&parents) {
             return Ok(Judged::Reject(Reject::Height));
         }
-        let derived = derive_settings(&parents, &self, &mut Budget::unlimited()).map_err(LogError::from)?;
+        let derived =
+            derive_settings(&parents, &self, &mut Budget::unlimited()).map_err(LogError::from)?;
         if header.settings != derived {
             return Ok(Judged::Reject(Reject::Settings));
         }
         let payload = entry.payload(&StoreName::settings()).map(AsRef::as_ref);
-        Ok(match self.database.core().authority.judge(entry.id(), header, payload, self)? {
-            Verdict::Sound(_) => Judged::Sound,
-            Verdict::Reject(reason) => Judged::Reject(Reject::Authority(reason)),
-            _ => Judged::Pending(HashSet::new()),
-        })
+        Ok(
+            match self
+                .database
+                .core()
+                .authority
+                .judge(entry.id(), header, payload, self)?
+            {
+                Verdict::Sound(_) => Judged::Sound,
+                Verdict::Reject(reason) => Judged::Reject(Reject::Authority(reason)),
+                _ => Judged::Pending(HashSet::new()),
+            },
+        )
     }
 
     /// Looks up parents that are in none of the wave's entries, with one call.
@@ -339,7 +389,10 @@ impl Dag for &Judging<'_> {
 
     fn node(&self, id: &Id) -> Result<Option<Node>, LogError> {
         match self.accepted.get(id) {
-            Some(info) => Ok(Some(Node { height: info.height, parents: info.settings.clone() })),
+            Some(info) => Ok(Some(Node {
+                height: info.height,
+                parents: info.settings.clone(),
+            })),
             None => self.reader.settings_dag().node(id),
         }
     }
@@ -347,7 +400,11 @@ impl Dag for &Judging<'_> {
 
 impl Database {
     /// Takes in the packs of a request for this database, wave by wave.
-    pub(crate) fn ingest_packs(&self, request: &IngestRequest<'_>, mut report: IngestReport) -> Result<IngestReport> {
+    pub(crate) fn ingest_packs(
+        &self,
+        request: &IngestRequest<'_>,
+        mut report: IngestReport,
+    ) -> Result<IngestReport> {
         let mut waves = waves(request.packs).into_iter();
         let prepare = |(first, packs): (usize, &[Bytes])| self.prepare(first, packs);
         let mut next = waves.next().map(prepare);
@@ -358,7 +415,8 @@ impl Database {
             next = std::thread::scope(|scope| {
                 let preparing = following.map(|following| scope.spawn(move || prepare(following)));
                 let stored = self.store(wave, request.source, &mut report);
-                let prepared = preparing.map(|thread| thread.join().unwrap_or_else(|_| Err(panicked())));
+                let prepared =
+                    preparing.map(|thread| thread.join().unwrap_or_else(|_| Err(panicked())));
                 stored.map(|()| prepared)
             })?;
         }
@@ -372,7 +430,14 @@ impl Database {
             let snapshot = self.shared().engine.snapshot()?;
             Ok(self.core().log.reader(&*snapshot).contains_many(ids)?)
         };
-        Wave::prepare(self.id(), first, packs, self.shared().entropy.seed(), version, known)
+        Wave::prepare(
+            self.id(),
+            first,
+            packs,
+            self.shared().entropy.seed(),
+            version,
+            known,
+        )
     }
 
     /// Judges and stores one wave. Several batches at most: the entries, and state that was deferred.
@@ -398,7 +463,12 @@ impl Database {
     }
 
     /// Drops entries that were stored after the wave was prepared.
-    fn drop_stored_since(&self, wave: &mut Wave, sequencer: &Sequencer, report: &mut IngestReport) -> Result<()> {
+    fn drop_stored_since(
+        &self,
+        wave: &mut Wave,
+        sequencer: &Sequencer,
+        report: &mut IngestReport,
+    ) -> Result<()> {
         if wave.version == sequencer.writer.state().version {
             return Ok(());
         }
@@ -445,10 +515,12 @@ impl Database {
         for pack in &mut wave.packs {
             pack.retain(|entry| {
                 failed.is_ok()
-                    && judging.take(entry, judging.source, &mut freed).unwrap_or_else(|error| {
-                        failed = Err(error);
-                        false
-                    })
+                    && judging
+                        .take(entry, judging.source, &mut freed)
+                        .unwrap_or_else(|error| {
+                            failed = Err(error);
+                            false
+                        })
             });
             failed?;
             failed = Ok(());
@@ -461,7 +533,10 @@ impl Database {
             }
         }
         let mut accepted = std::mem::take(&mut wave.packs);
-        accepted.push(WavePack { whole: None, entries: late });
+        accepted.push(WavePack {
+            whole: None,
+            entries: late,
+        });
         accepted.retain(|pack| !pack.entries.is_empty());
         Ok(accepted)
     }
@@ -473,8 +548,13 @@ impl Database {
         }
         let staged = self.stage_wave(packs, sequencer);
         let (batch, written) = staged.inspect_err(|_| sequencer.fail())?;
-        self.core().set_behind(!sequencer.writer.state().is_applied());
-        let first = written.next_arrival - packs.iter().map(|pack| pack.entries.len() as u64).sum::<u64>();
+        self.core()
+            .set_behind(!sequencer.writer.state().is_applied());
+        let first = written.next_arrival
+            - packs
+                .iter()
+                .map(|pack| pack.entries.len() as u64)
+                .sum::<u64>();
         let entries = packs.iter().flat_map(|pack| &pack.entries);
         for (arrival, entry) in (first..).zip(entries) {
             self.core().events.queue(arrival, entry, Origin::Remote);
@@ -486,15 +566,23 @@ impl Database {
         Ok(Some(written))
     }
 
-    fn stage_wave(&self, packs: &[WavePack], sequencer: &mut Sequencer) -> Result<(Batch, Written)> {
+    fn stage_wave(
+        &self,
+        packs: &[WavePack],
+        sequencer: &mut Sequencer,
+    ) -> Result<(Batch, Written)> {
         let mut batch = Batch::new();
         let count: usize = packs.iter().map(|pack| pack.entries.len()).sum();
         let at_once = count < limits::DEFER_STATE_FROM && sequencer.writer.state().is_applied();
         if at_once {
-            let entries: Vec<Entry> = packs.iter().flat_map(|pack| pack.entries.iter().cloned()).collect();
+            let entries: Vec<Entry> = packs
+                .iter()
+                .flat_map(|pack| pack.entries.iter().cloned())
+                .collect();
             let snapshot = self.shared().engine.snapshot()?;
             let writes = writes_of(&entries);
-            self.core().apply(&writes, Order::Any, &*snapshot, sequencer, &mut batch, None)?;
+            self.core()
+                .apply(&writes, Order::Any, &*snapshot, sequencer, &mut batch, None)?;
         } else {
             let mut from = sequencer.writer.state().next_arrival;
             for pack in packs {
@@ -512,7 +600,14 @@ impl Database {
         }
         let state = stage.finish(&mut batch)?;
         let number = sequencer.next_batch();
-        Ok((batch, Written { number, version: state.version, next_arrival: state.next_arrival }))
+        Ok((
+            batch,
+            Written {
+                number,
+                version: state.version,
+                next_arrival: state.next_arrival,
+            },
+        ))
     }
 }
 

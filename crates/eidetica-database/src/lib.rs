@@ -58,6 +58,8 @@ pub use history::{HistoryPage, Version};
 pub use import::Import;
 pub use ingest::{IngestReport, IngestRequest};
 pub use local::{LocalDatabase, LocalTransaction};
-pub use stores::{DocStore, DocView, Rows, SettingsStore, SettingsView, Table, TableRows, TableView};
+pub use stores::{
+    DocStore, DocView, Rows, SettingsStore, SettingsView, Table, TableRows, TableView,
+};
 pub use transaction::{Operation, Transaction};
 pub use verify::{Fault, VerifyReport};

@@ -60,7 +60,10 @@ impl LocalDatabase {
     /// Opens a local database, which begins empty. One handle per name exists; see `Databases::local`.
     pub(crate) fn load(shared: &Arc<Shared>, name: &str) -> Result<Self> {
         if name.is_empty() || name.len() > limits::LOCAL_NAME {
-            return Err(Error::Limit { what: "bytes in the name of a local database", limit: limits::LOCAL_NAME });
+            return Err(Error::Limit {
+                what: "bytes in the name of a local database",
+                limit: limits::LOCAL_NAME,
+            });
         }
         let snapshot = shared.engine.snapshot()?;
         let number = match get(&*snapshot, &key(NAMES, &[name.as_bytes()]))? {
@@ -72,7 +75,12 @@ impl LocalDatabase {
             Some(version) => fixed(&version).map(u64::from_be_bytes)?,
             None => 0,
         };
-        let registry = Registry::load(Space::Local, key(STORES, &[&number_bytes]), number, &*snapshot)?;
+        let registry = Registry::load(
+            Space::Local,
+            key(STORES, &[&number_bytes]),
+            number,
+            &*snapshot,
+        )?;
         Ok(Self(Arc::new(Inner {
             shared: Arc::clone(shared),
             name: name.to_owned(),
@@ -106,7 +114,9 @@ impl LocalDatabase {
 
     /// Begins a transaction.
     pub fn new_transaction(&self) -> LocalTransaction {
-        LocalTransaction { edits: Edits::new(Source::Local(self.clone())) }
+        LocalTransaction {
+            edits: Edits::new(Source::Local(self.clone())),
+        }
     }
 
     /// Runs `work` in a transaction and commits it; again while what it read has changed meanwhile.
@@ -144,7 +154,13 @@ impl LocalDatabase {
         let snapshot = self.0.shared.engine.snapshot()?;
         let slot = self.0.registry.read().slot(name, kind);
         match slot {
-            Some(slot) => read(version, &LocalRows { snapshot: &*snapshot, slot }),
+            Some(slot) => read(
+                version,
+                &LocalRows {
+                    snapshot: &*snapshot,
+                    slot,
+                },
+            ),
             None => read(version, &NoRows),
         }
     }
@@ -155,28 +171,54 @@ impl LocalDatabase {
         let snapshot = self.0.shared.engine.snapshot()?;
         if changes.may_be_stale(version) {
             changes.check_reads(|name, kind| match self.0.registry.read().slot(name, kind) {
-                Some(slot) => Box::new(LocalRows { snapshot: &*snapshot, slot }),
+                Some(slot) => Box::new(LocalRows {
+                    snapshot: &*snapshot,
+                    slot,
+                }),
                 None => Box::new(NoRows),
             })?;
         }
         let version_key = key(VERSIONS, &[&self.0.number.to_be_bytes()]);
         let mut batch = Batch::new();
-        batch.expect(Space::Local, &version_key, snapshot.get(Space::Local, &version_key)?.as_deref());
+        batch.expect(
+            Space::Local,
+            &version_key,
+            snapshot.get(Space::Local, &version_key)?.as_deref(),
+        );
         let stamp = Stamp::new(Height(version + 1), Id::new([0; 32]));
         let mut changed = false;
         for change in &changes.stores {
-            let slot = self.0.registry.write().slot_or_create(&change.store, change.kind, &mut batch);
-            let rows = LocalRows { snapshot: &*snapshot, slot };
-            let Some(payload) = change.lower(&rows)? else { continue };
-            let mut rows = Overlay { base: rows, delta: Delta::new() };
+            let slot =
+                self.0
+                    .registry
+                    .write()
+                    .slot_or_create(&change.store, change.kind, &mut batch);
+            let rows = LocalRows {
+                snapshot: &*snapshot,
+                slot,
+            };
+            let Some(payload) = change.lower(&rows)? else {
+                continue;
+            };
+            let mut rows = Overlay {
+                base: rows,
+                delta: Delta::new(),
+            };
             insert(&mut rows, stamp, &payload, Order::NewerThanAll)?;
             write_changes(slot, &rows.delta, &mut batch);
             changed = true;
         }
         if changed {
-            batch.put(Space::Local, &version_key, &seal::seal(&version_key, &(version + 1).to_be_bytes()));
+            batch.put(
+                Space::Local,
+                &version_key,
+                &seal::seal(&version_key, &(version + 1).to_be_bytes()),
+            );
             let lane = Lane(LOCAL + u64::from(self.0.number));
-            self.0.shared.group.write(lane, batch, self.0.shared.durability)?;
+            self.0
+                .shared
+                .group
+                .write(lane, batch, self.0.shared.durability)?;
             self.0.version.store(version + 1, Ordering::Release);
         }
         Ok(())
@@ -202,7 +244,9 @@ impl LocalTransaction {
     /// # Errors
     /// [`Error::Conflict`] if what was read has changed, an edit that does not fit, the engine's.
     pub fn commit(self) -> Result<()> {
-        let Source::Local(local) = &self.edits.source else { return Ok(()) };
+        let Source::Local(local) = &self.edits.source else {
+            return Ok(());
+        };
         local.commit(&self.edits.take())
     }
 }
@@ -210,24 +254,34 @@ impl LocalTransaction {
 /// The names of all local databases.
 pub(crate) fn names(snapshot: &dyn Snapshot) -> Result<Vec<String>> {
     let mut names = Vec::new();
-    let _ = snapshot.for_each::<(), Error>(Space::Local, &KeyRange::prefix([NAMES]), Direction::Forward, |row| {
-        seal::open(&row.key, &row.value)?;
-        names.push(String::from_utf8_lossy(row.key.get(1..).unwrap_or_default()).into_owned());
-        Ok(ControlFlow::Continue(()))
-    })?;
+    let _ = snapshot.for_each::<(), Error>(
+        Space::Local,
+        &KeyRange::prefix([NAMES]),
+        Direction::Forward,
+        |row| {
+            seal::open(&row.key, &row.value)?;
+            names.push(String::from_utf8_lossy(row.key.get(1..).unwrap_or_default()).into_owned());
+            Ok(ControlFlow::Continue(()))
+        },
+    )?;
     Ok(names)
 }
 
 /// Checks the sum of every row of every local database and returns how many there are.
 pub(crate) fn verify(snapshot: &dyn Snapshot, fault: &mut dyn FnMut(Vec<u8>)) -> Result<u64> {
     let mut rows = 0;
-    let _ = snapshot.for_each::<(), Error>(Space::Local, &KeyRange::all(), Direction::Forward, |row| {
-        rows += 1;
-        if !seal::is_sealed(&row) {
-            fault(row.key.to_vec());
-        }
-        Ok(ControlFlow::Continue(()))
-    })?;
+    let _ = snapshot.for_each::<(), Error>(
+        Space::Local,
+        &KeyRange::all(),
+        Direction::Forward,
+        |row| {
+            rows += 1;
+            if !seal::is_sealed(&row) {
+                fault(row.key.to_vec());
+            }
+            Ok(ControlFlow::Continue(()))
+        },
+    )?;
     Ok(rows)
 }
 
@@ -250,11 +304,16 @@ fn key(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
 }
 
 fn get(snapshot: &dyn Snapshot, key: &[u8]) -> Result<Option<Bytes>> {
-    snapshot.get(Space::Local, key)?.map(|sealed| seal::open(key, &sealed)).transpose()
+    snapshot
+        .get(Space::Local, key)?
+        .map(|sealed| seal::open(key, &sealed))
+        .transpose()
 }
 
 fn fixed<const N: usize>(bytes: &[u8]) -> Result<[u8; N]> {
-    bytes.try_into().map_err(|_| Error::Corrupt("a number of a local database".into()))
+    bytes
+        .try_into()
+        .map_err(|_| Error::Corrupt("a number of a local database".into()))
 }
 
 /// The key of a state row; `None` for versions, which a local database does not keep.
@@ -264,7 +323,15 @@ fn row_key(slot: StoreSlot, space: RowSpace, own: &[u8]) -> Option<Vec<u8>> {
         RowSpace::Pos => 1,
         RowSpace::Ver => return None,
     };
-    Some(key(ROWS, &[&slot.database.to_be_bytes(), &slot.store.to_be_bytes(), &[tag], own]))
+    Some(key(
+        ROWS,
+        &[
+            &slot.database.to_be_bytes(),
+            &slot.store.to_be_bytes(),
+            &[tag],
+            own,
+        ],
+    ))
 }
 
 /// Bytes before a store's own key.
@@ -281,7 +348,9 @@ impl Rows for LocalRows<'_> {
     type Error = EngineError;
 
     fn get(&self, space: RowSpace, own: &[u8]) -> Result<Option<Bytes>, EngineError> {
-        let Some(key) = row_key(self.slot, space, own) else { return Ok(None) };
+        let Some(key) = row_key(self.slot, space, own) else {
+            return Ok(None);
+        };
         let sealed = self.snapshot.get(Space::Local, &key)?;
         sealed.map(|sealed| unseal(&key, &sealed)).transpose()
     }
@@ -293,18 +362,37 @@ impl Rows for LocalRows<'_> {
         reverse: bool,
         limit: usize,
     ) -> Result<RowPage, EngineError> {
-        let (Some(start), Some(end)) =
-            (row_key(self.slot, space, range.start), row_key(self.slot, space, range.end))
-        else {
+        let (Some(start), Some(end)) = (
+            row_key(self.slot, space, range.start),
+            row_key(self.slot, space, range.end),
+        ) else {
             return Ok(RowPage::default());
         };
-        let direction = if reverse { Direction::Reverse } else { Direction::Forward };
-        let page =
-            self.snapshot.scan(Space::Local, &KeyRange::new(start, end), direction, ScanLimit::rows(limit))?;
-        let open = |row: eidetica_storage::Row| {
-            Ok((row.key.slice(ROW_PREFIX.min(row.key.len())..), unseal(&row.key, &row.value)?))
+        let direction = if reverse {
+            Direction::Reverse
+        } else {
+            Direction::Forward
         };
-        Ok(RowPage { rows: page.rows.into_iter().map(open).collect::<Result<_, EngineError>>()?, more: page.more })
+        let page = self.snapshot.scan(
+            Space::Local,
+            &KeyRange::new(start, end),
+            direction,
+            ScanLimit::rows(limit),
+        )?;
+        let open = |row: eidetica_storage::Row| {
+            Ok((
+                row.key.slice(ROW_PREFIX.min(row.key.len())..),
+                unseal(&row.key, &row.value)?,
+            ))
+        };
+        Ok(RowPage {
+            rows: page
+                .rows
+                .into_iter()
+                .map(open)
+                .collect::<Result<_, EngineError>>()?,
+            more: page.more,
+        })
     }
 }
 
@@ -315,7 +403,9 @@ fn unseal(key: &[u8], sealed: &Bytes) -> Result<Bytes, EngineError> {
 fn write_changes(slot: StoreSlot, changes: &Delta, batch: &mut Batch) {
     for space in [RowSpace::Cur, RowSpace::Pos] {
         for (own, value) in changes.iter(space) {
-            let Some(key) = row_key(slot, space, own) else { continue };
+            let Some(key) = row_key(slot, space, own) else {
+                continue;
+            };
             match value {
                 Some(value) => batch.put(Space::Local, &key, &seal::seal(&key, value)),
                 None => batch.delete(Space::Local, &key),

@@ -57,7 +57,10 @@ impl Overlay {
     /// Adds the rows of batch `number`; numbers ascend.
     pub(crate) fn add(&mut self, number: u64, layer: Layer) {
         let mut keys = Vec::with_capacity(layer.len());
-        for (space, rows) in [(Space::State, layer.state), (Space::Versions, layer.versions)] {
+        for (space, rows) in [
+            (Space::State, layer.state),
+            (Space::Versions, layer.versions),
+        ] {
             for (key, value) in rows {
                 self.owner.insert((space.number(), key.clone()), number);
                 keys.push((space, key.clone()));
@@ -69,8 +72,14 @@ impl Overlay {
 
     /// Forgets the rows of all batches up to `number`, which are in the engine now.
     pub(crate) fn settle(&mut self, number: u64) {
-        while self.batches.front().is_some_and(|(batch, _)| *batch <= number) {
-            let Some((_, keys)) = self.batches.pop_front() else { return };
+        while self
+            .batches
+            .front()
+            .is_some_and(|(batch, _)| *batch <= number)
+        {
+            let Some((_, keys)) = self.batches.pop_front() else {
+                return;
+            };
             if self.batches.is_empty() {
                 *self = Self::default();
                 return;
@@ -96,12 +105,18 @@ pub(crate) struct View<'a> {
 impl<'a> View<'a> {
     /// What is in the engine, and nothing else.
     pub(crate) fn durable(snapshot: &'a dyn Snapshot) -> Self {
-        Self { snapshot, staged: None }
+        Self {
+            snapshot,
+            staged: None,
+        }
     }
 
     /// What is in the engine, and above it what is staged.
     pub(crate) fn staged(snapshot: &'a dyn Snapshot, overlay: &'a Overlay) -> Self {
-        Self { snapshot, staged: Some(&overlay.rows) }
+        Self {
+            snapshot,
+            staged: Some(&overlay.rows),
+        }
     }
 
     pub(crate) fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
@@ -118,7 +133,10 @@ impl<'a> View<'a> {
         direction: Direction,
         limit: ScanLimit,
     ) -> Result<Page, EngineError> {
-        let staged = self.staged.map(|staged| staged.rows(space)).filter(|rows| !rows.is_empty());
+        let staged = self
+            .staged
+            .map(|staged| staged.rows(space))
+            .filter(|rows| !rows.is_empty());
         let Some(staged) = staged.filter(|_| !range.is_empty()) else {
             return self.snapshot.scan(space, range, direction, limit);
         };
@@ -189,15 +207,21 @@ impl Merge<'_> {
         if !staged_first {
             return Ok(self.stored.next().map(|row| (row.key, Some(row.value))));
         }
-        let Some((key, value)) = self.staged.next() else { return Ok(None) };
+        let Some((key, value)) = self.staged.next() else {
+            return Ok(None);
+        };
         self.stored.next_if(|row| row.key == *key);
         Ok(Some((key.clone(), value.clone())))
     }
 
     fn refill(&mut self) -> Result<(), EngineError> {
         while self.stored.peek().is_none() {
-            let Some(range) = self.rest.take() else { return Ok(()) };
-            let page = self.snapshot.scan(self.space, &range, self.direction, self.limit)?;
+            let Some(range) = self.rest.take() else {
+                return Ok(());
+            };
+            let page = self
+                .snapshot
+                .scan(self.space, &range, self.direction, self.limit)?;
             self.rest = page.rest(&range, self.direction);
             self.stored = page.rows.into_iter().peekable();
         }

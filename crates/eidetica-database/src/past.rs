@@ -60,7 +60,10 @@ impl Past {
 }
 
 fn place(arrival: u64) -> (usize, u64) {
-    (usize::try_from(arrival / 64).unwrap_or(usize::MAX), 1 << (arrival % 64))
+    (
+        usize::try_from(arrival / 64).unwrap_or(usize::MAX),
+        1 << (arrival % 64),
+    )
 }
 
 #[derive(Clone)]
@@ -77,7 +80,11 @@ pub(crate) struct Pasts(Cache<Id, Arc<Past>, ByBytes>);
 
 impl Default for Pasts {
     fn default() -> Self {
-        Self(Cache::with_weighter(limits::PASTS, limits::PAST_BYTES, ByBytes))
+        Self(Cache::with_weighter(
+            limits::PASTS,
+            limits::PAST_BYTES,
+            ByBytes,
+        ))
     }
 }
 
@@ -85,11 +92,18 @@ impl Pasts {
     /// The frontier that `ids` make, ascending, and its past, ends included.
     ///
     /// O(entries / 64) for each id whose past or whose parents' pasts are cached; else O(entries outside its past).
-    pub(crate) fn of_frontier(&self, ids: &[Id], reader: &LogReader<'_>) -> Result<(Vec<Id>, Arc<Past>)> {
+    pub(crate) fn of_frontier(
+        &self,
+        ids: &[Id],
+        reader: &LogReader<'_>,
+    ) -> Result<(Vec<Id>, Arc<Past>)> {
         let mut ids = ids.to_vec();
         ids.sort_unstable();
         ids.dedup();
-        let pasts: Vec<Arc<Past>> = ids.iter().map(|id| self.of(id, reader)).collect::<Result<_>>()?;
+        let pasts: Vec<Arc<Past>> = ids
+            .iter()
+            .map(|id| self.of(id, reader))
+            .collect::<Result<_>>()?;
         if let [past] = pasts.as_slice() {
             return Ok((ids, Arc::clone(past)));
         }
@@ -117,7 +131,12 @@ impl Pasts {
             return Ok(past);
         }
         let entry = reader.get(id)?.ok_or(Error::NoEntry(*id))?;
-        let parents: Option<Vec<Arc<Past>>> = entry.header().parents.iter().map(|id| self.0.get(id)).collect();
+        let parents: Option<Vec<Arc<Past>>> = entry
+            .header()
+            .parents
+            .iter()
+            .map(|id| self.0.get(id))
+            .collect();
         let past = match parents {
             Some(parents) => {
                 let mut past = Past::default();
@@ -141,12 +160,22 @@ fn by_difference(id: &Id, reader: &LogReader<'_>) -> Result<Past> {
     let tips: Vec<Id> = state.tips.iter().map(|tip| tip.id).collect();
     let outside = reader.difference(&tips, &[*id], &mut Budget::unlimited())?;
     let mut past = Past::below(state.next_arrival);
-    outside.ranges().iter().flat_map(Clone::clone).for_each(|arrival| past.remove(arrival));
+    outside
+        .ranges()
+        .iter()
+        .flat_map(Clone::clone)
+        .for_each(|arrival| past.remove(arrival));
     Ok(past)
 }
 
 /// The arrival numbers of entries, each of which must be here.
 pub(crate) fn arrivals(ids: &[Id], reader: &LogReader<'_>) -> Result<Vec<u64>> {
     let located = ids.iter().zip(reader.locate(ids)?);
-    located.map(|(id, located)| located.map(|located| located.arrival).ok_or(Error::NoEntry(*id))).collect()
+    located
+        .map(|(id, located)| {
+            located
+                .map(|located| located.arrival)
+                .ok_or(Error::NoEntry(*id))
+        })
+        .collect()
 }

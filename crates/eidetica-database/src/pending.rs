@@ -51,22 +51,41 @@ impl Pool {
             self.children.entry(*parent).or_default().insert(id);
         }
         self.next += 1;
-        self.sources.entry(source).or_default().insert(self.next, id);
+        self.sources
+            .entry(source)
+            .or_default()
+            .insert(self.next, id);
         self.bytes += bytes;
-        self.entries.insert(id, Waiting { entry: entry.clone(), source, order: self.next, bytes, missing });
+        self.entries.insert(
+            id,
+            Waiting {
+                entry: entry.clone(),
+                source,
+                order: self.next,
+                bytes,
+                missing,
+            },
+        );
         self.shrink(source);
     }
 
     /// Tells the pool that `parent` is stored; returns the entries that now have all their parents.
     pub(crate) fn release(&mut self, parent: &Id) -> Vec<(Entry, Source)> {
         self.take(parent);
-        let Some(children) = self.children.remove(parent) else { return Vec::new() };
+        let Some(children) = self.children.remove(parent) else {
+            return Vec::new();
+        };
         let mut free = Vec::new();
         for child in children {
-            let Some(waiting) = self.entries.get_mut(&child) else { continue };
+            let Some(waiting) = self.entries.get_mut(&child) else {
+                continue;
+            };
             waiting.missing.remove(parent);
             if waiting.missing.is_empty() {
-                free.extend(self.take(&child).map(|waiting| (waiting.entry, waiting.source)));
+                free.extend(
+                    self.take(&child)
+                        .map(|waiting| (waiting.entry, waiting.source)),
+                );
             }
         }
         free
@@ -89,11 +108,20 @@ impl Pool {
     }
 
     fn shrink(&mut self, source: Source) {
-        while self.sources.get(&source).is_some_and(|own| own.len() > limits::PENDING_PER_SOURCE) {
+        while self
+            .sources
+            .get(&source)
+            .is_some_and(|own| own.len() > limits::PENDING_PER_SOURCE)
+        {
             self.evict(source);
         }
         while self.entries.len() > limits::PENDING_ENTRIES || self.bytes > limits::PENDING_BYTES {
-            let Some(greatest) = self.sources.iter().max_by_key(|(_, own)| own.len()).map(|(key, _)| *key) else {
+            let Some(greatest) = self
+                .sources
+                .iter()
+                .max_by_key(|(_, own)| own.len())
+                .map(|(key, _)| *key)
+            else {
                 return;
             };
             self.evict(greatest);
@@ -101,7 +129,10 @@ impl Pool {
     }
 
     fn evict(&mut self, source: Source) {
-        let oldest = self.sources.get(&source).and_then(|own| own.values().next().copied());
+        let oldest = self
+            .sources
+            .get(&source)
+            .and_then(|own| own.values().next().copied());
         if let Some(id) = oldest {
             self.take(&id);
         }

@@ -6,8 +6,8 @@
 use std::ops::Bound;
 
 use eidetica_crdt::{
-    Doc, ElemId, ListPage, Locator, Rows, StateError, TablePage, Value, get, list_page, resolve, table_get,
-    table_scan,
+    Doc, ElemId, ListPage, Locator, Rows, StateError, TablePage, Value, get, list_page, resolve,
+    table_get, table_scan,
 };
 use eidetica_storage::EngineError;
 
@@ -20,9 +20,17 @@ pub(crate) type DynRows<'a> = dyn Rows<Error = EngineError> + 'a;
 #[derive(Clone, Debug)]
 pub(crate) enum Query {
     Get(Locator),
-    List { list: Locator, offset: usize, limit: usize },
+    List {
+        list: Locator,
+        offset: usize,
+        limit: usize,
+    },
     Row(String),
-    Scan { range: (Bound<String>, Bound<String>), reverse: bool, limit: usize },
+    Scan {
+        range: (Bound<String>, Bound<String>),
+        reverse: bool,
+        limit: usize,
+    },
 }
 
 /// What a read was answered.
@@ -42,13 +50,24 @@ impl Query {
                 Some(path) => get(rows, &path)?,
                 None => None,
             }),
-            Self::List { list, offset, limit } => Answer::List(match resolve(rows, list)? {
+            Self::List {
+                list,
+                offset,
+                limit,
+            } => Answer::List(match resolve(rows, list)? {
                 Some(path) => list_page(rows, &path, *offset, *limit)?,
                 None => ListPage::default(),
             }),
             Self::Row(key) => Answer::Row(table_get(rows, key)?),
-            Self::Scan { range: (from, to), reverse, limit } => {
-                let range = (from.as_ref().map(String::as_str), to.as_ref().map(String::as_str));
+            Self::Scan {
+                range: (from, to),
+                reverse,
+                limit,
+            } => {
+                let range = (
+                    from.as_ref().map(String::as_str),
+                    to.as_ref().map(String::as_str),
+                );
                 Answer::Scan(table_scan(rows, range, *reverse, *limit)?)
             }
         })
@@ -122,7 +141,11 @@ fn hash_value(value: &Value, sink: &mut blake3::Hasher) {
             sink.update(&[5]);
             hash_text(text, sink);
         }
-        Value::Bytes(bytes) => drop(sink.update(&[6]).update(&(bytes.len() as u64).to_le_bytes()).update(bytes)),
+        Value::Bytes(bytes) => drop(
+            sink.update(&[6])
+                .update(&(bytes.len() as u64).to_le_bytes())
+                .update(bytes),
+        ),
         Value::Counter(n) => drop(sink.update(&[7]).update(&n.to_le_bytes())),
         Value::Map(doc) => hash_doc(doc, sink),
         Value::List(list) => {

@@ -27,7 +27,12 @@ pub(crate) struct Registry {
 
 impl Registry {
     /// Reads the registry of one database, whose rows have this prefix. O(stores).
-    pub(crate) fn load(space: Space, prefix: Vec<u8>, database: u32, snapshot: &dyn Snapshot) -> Result<Self> {
+    pub(crate) fn load(
+        space: Space,
+        prefix: Vec<u8>,
+        database: u32,
+        snapshot: &dyn Snapshot,
+    ) -> Result<Self> {
         let mut stores = BTreeMap::new();
         let range = KeyRange::prefix(prefix.clone());
         let _ = snapshot.for_each::<(), Error>(space, &range, Direction::Forward, |row| {
@@ -37,16 +42,29 @@ impl Registry {
             stores.insert(key, number);
             Ok(ControlFlow::Continue(()))
         })?;
-        Ok(Self { space, prefix, database, stores })
+        Ok(Self {
+            space,
+            prefix,
+            database,
+            stores,
+        })
     }
 
     pub(crate) fn slot(&self, name: &StoreName, kind: StoreKind) -> Option<StoreSlot> {
         let store = *self.stores.get(&(name.clone(), kind))?;
-        Some(StoreSlot { database: self.database, store })
+        Some(StoreSlot {
+            database: self.database,
+            store,
+        })
     }
 
     /// The slot of a store, which is given a number and a row in `batch` where it has none.
-    pub(crate) fn slot_or_create(&mut self, name: &StoreName, kind: StoreKind, batch: &mut Batch) -> StoreSlot {
+    pub(crate) fn slot_or_create(
+        &mut self,
+        name: &StoreName,
+        kind: StoreKind,
+        batch: &mut Batch,
+    ) -> StoreSlot {
         let next = u32::try_from(self.stores.len()).unwrap_or(u32::MAX);
         let store = *self.stores.entry((name.clone(), kind)).or_insert_with(|| {
             let key = [self.prefix.as_slice(), &next.to_be_bytes()].concat();
@@ -54,7 +72,10 @@ impl Registry {
             batch.put(self.space, &key, &seal::seal(&key, &value));
             next
         });
-        StoreSlot { database: self.database, store }
+        StoreSlot {
+            database: self.database,
+            store,
+        }
     }
 
     /// Checks that a store may be opened as `kind`: that it is one, or is nothing yet.
@@ -70,18 +91,32 @@ impl Registry {
 
     fn kinds<'a>(&'a self, name: &'a StoreName) -> impl Iterator<Item = StoreKind> + 'a {
         let from = (name.clone(), StoreKind::Doc);
-        self.stores.range(from..).map(|(key, _)| key).take_while(move |key| key.0 == *name).map(|key| key.1)
+        self.stores
+            .range(from..)
+            .map(|(key, _)| key)
+            .take_while(move |key| key.0 == *name)
+            .map(|key| key.1)
     }
 
     /// All stores in the order of name and kind.
     pub(crate) fn all(&self) -> Vec<(StoreName, StoreKind, StoreSlot)> {
-        let slot = |store| StoreSlot { database: self.database, store };
-        self.stores.iter().map(|((name, kind), store)| (name.clone(), *kind, slot(*store))).collect()
+        let slot = |store| StoreSlot {
+            database: self.database,
+            store,
+        };
+        self.stores
+            .iter()
+            .map(|((name, kind), store)| (name.clone(), *kind, slot(*store)))
+            .collect()
     }
 }
 
 fn parse(key: &[u8], prefix: &[u8], value: &[u8]) -> Option<(u32, (StoreName, StoreKind))> {
-    let number = key.strip_prefix(prefix)?.try_into().ok().map(u32::from_be_bytes)?;
+    let number = key
+        .strip_prefix(prefix)?
+        .try_into()
+        .ok()
+        .map(u32::from_be_bytes)?;
     let (kind, name) = value.split_first()?;
     let name = StoreName::new(std::str::from_utf8(name).ok()?).ok()?;
     Some((number, (name, StoreKind::from_byte(*kind)?)))

@@ -68,7 +68,8 @@ impl Rows for StoreRows<'_> {
     type Error = EngineError;
 
     fn get(&self, space: RowSpace, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
-        self.view.get(StoreSlot::space(space), &self.slot.key(space, key))
+        self.view
+            .get(StoreSlot::space(space), &self.slot.key(space, key))
     }
 
     fn scan(
@@ -78,20 +79,43 @@ impl Rows for StoreRows<'_> {
         reverse: bool,
         limit: usize,
     ) -> Result<RowPage, EngineError> {
-        let keys = eidetica_storage::KeyRange::new(self.slot.key(space, range.start), self.slot.key(space, range.end));
-        let direction = if reverse { Direction::Reverse } else { Direction::Forward };
-        let page = self.view.scan(StoreSlot::space(space), &keys, direction, ScanLimit::rows(limit))?;
+        let keys = eidetica_storage::KeyRange::new(
+            self.slot.key(space, range.start),
+            self.slot.key(space, range.end),
+        );
+        let direction = if reverse {
+            Direction::Reverse
+        } else {
+            Direction::Forward
+        };
+        let page = self.view.scan(
+            StoreSlot::space(space),
+            &keys,
+            direction,
+            ScanLimit::rows(limit),
+        )?;
         Ok(own_rows(page, StoreSlot::key_len(space)))
     }
 }
 
 fn own_rows(page: Page, prefix: usize) -> RowPage {
-    let rows = page.rows.into_iter().map(|row| (row.key.slice(prefix.min(row.key.len())..), row.value));
-    RowPage { rows: rows.collect(), more: page.more }
+    let rows = page
+        .rows
+        .into_iter()
+        .map(|row| (row.key.slice(prefix.min(row.key.len())..), row.value));
+    RowPage {
+        rows: rows.collect(),
+        more: page.more,
+    }
 }
 
 /// Writes changed rows of one store into a batch, and into the staged rows where there are some.
-pub(crate) fn write_changes(slot: StoreSlot, changes: &Delta, batch: &mut Batch, mut staged: Option<&mut Layer>) {
+pub(crate) fn write_changes(
+    slot: StoreSlot,
+    changes: &Delta,
+    batch: &mut Batch,
+    mut staged: Option<&mut Layer>,
+) {
     for own in [RowSpace::Cur, RowSpace::Pos, RowSpace::Ver] {
         let space = StoreSlot::space(own);
         let prefix = slot.prefix(own);
@@ -104,7 +128,11 @@ pub(crate) fn write_changes(slot: StoreSlot, changes: &Delta, batch: &mut Batch,
                 None => batch.delete(space, &key),
             }
             if let Some(staged) = staged.as_deref_mut() {
-                staged.set(space, Bytes::copy_from_slice(&key), value.map(Bytes::copy_from_slice));
+                staged.set(
+                    space,
+                    Bytes::copy_from_slice(&key),
+                    value.map(Bytes::copy_from_slice),
+                );
             }
         }
     }

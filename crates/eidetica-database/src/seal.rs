@@ -11,7 +11,10 @@ const SUM: usize = 8;
 
 fn sum(key: &[u8], value: &[u8]) -> [u8; SUM] {
     let mut hasher = blake3::Hasher::new_derive_key("eidetica local row v1");
-    hasher.update(&(key.len() as u64).to_le_bytes()).update(key).update(value);
+    hasher
+        .update(&(key.len() as u64).to_le_bytes())
+        .update(key)
+        .update(value);
     let mut sum = [0; SUM];
     hasher.finalize_xof().fill(&mut sum);
     sum
@@ -27,7 +30,9 @@ pub(crate) fn seal(key: &[u8], value: &[u8]) -> Vec<u8> {
 /// # Errors
 /// [`Error::Corrupt`] if key or value have changed.
 pub(crate) fn open(key: &[u8], sealed: &Bytes) -> Result<Bytes> {
-    let found = sealed.split_last_chunk::<SUM>().filter(|(value, found)| sum(key, value) == **found);
+    let found = sealed
+        .split_last_chunk::<SUM>()
+        .filter(|(value, found)| sum(key, value) == **found);
     match found {
         Some((value, _)) => Ok(sealed.slice(..value.len())),
         None => Err(Error::Corrupt("a row does not have its check sum".into())),

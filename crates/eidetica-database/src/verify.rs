@@ -50,15 +50,28 @@ pub enum Fault {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let hex = |key: &[u8]| key.iter().take(64).map(|byte| format!("{byte:02x}")).collect::<String>();
+        let hex = |key: &[u8]| {
+            key.iter()
+                .take(64)
+                .map(|byte| format!("{byte:02x}"))
+                .collect::<String>()
+        };
         match self {
             Self::Unreadable(what) => f.write_str(what),
             Self::Entry(id, reason) => write!(f, "entry {id}: {reason}"),
             Self::Index(id) => write!(f, "the index does not lead to entry {id}"),
-            Self::IndexRows(rows, entries) => write!(f, "the index has {rows} rows for {entries} entries"),
-            Self::Heights(found, entries) => write!(f, "the heights lead to {found} of {entries} entries"),
+            Self::IndexRows(rows, entries) => {
+                write!(f, "the index has {rows} rows for {entries} entries")
+            }
+            Self::Heights(found, entries) => {
+                write!(f, "the heights lead to {found} of {entries} entries")
+            }
             Self::Version => f.write_str("the version row does not fit the entries"),
-            Self::State(space, key) => write!(f, "the row {} of {space} does not follow from the entries", hex(key)),
+            Self::State(space, key) => write!(
+                f,
+                "the row {} of {space} does not follow from the entries",
+                hex(key)
+            ),
             Self::Meta(key) => write!(f, "the row {} of meta is damaged", hex(key)),
             Self::Local(key) => write!(f, "the local row {} is damaged", hex(key)),
         }
@@ -123,9 +136,13 @@ impl Databases {
         let snapshot = self.engine().snapshot()?;
         local::verify(&*snapshot, &mut |key| report.add(Fault::Local(key)))?;
         self.verify_meta(&*snapshot, &mut report)?;
-        let Some(ids) = report.read(self.list())? else { return Ok(report) };
+        let Some(ids) = report.read(self.list())? else {
+            return Ok(report);
+        };
         for id in ids {
-            let Some(database) = report.read(self.get(&id))? else { continue };
+            let Some(database) = report.read(self.get(&id))? else {
+                continue;
+            };
             database.verify_into(&mut report)?;
         }
         Ok(report)
@@ -136,13 +153,19 @@ impl Databases {
         for key in self.log().damaged_rows(snapshot)? {
             report.add(Fault::Meta(key.to_vec()));
         }
-        let _ = snapshot.for_each::<(), Error>(Space::Meta, &KeyRange::all(), Direction::Forward, |row| {
-            let is_known = row.key.starts_with(LOG) || (row.key.starts_with(STORES) && seal::is_sealed(&row));
-            if !is_known {
-                report.add(Fault::Meta(row.key.to_vec()));
-            }
-            Ok(std::ops::ControlFlow::Continue(()))
-        })?;
+        let _ = snapshot.for_each::<(), Error>(
+            Space::Meta,
+            &KeyRange::all(),
+            Direction::Forward,
+            |row| {
+                let is_known = row.key.starts_with(LOG)
+                    || (row.key.starts_with(STORES) && seal::is_sealed(&row));
+                if !is_known {
+                    report.add(Fault::Meta(row.key.to_vec()));
+                }
+                Ok(std::ops::ControlFlow::Continue(()))
+            },
+        )?;
         Ok(())
     }
 }
@@ -167,10 +190,14 @@ impl Database {
             return Ok(());
         }
         // A log of its own, so that no cached pack hides a damaged row.
-        let Some(log) = report.read(self.fresh_log())? else { return Ok(()) };
+        let Some(log) = report.read(self.fresh_log())? else {
+            return Ok(());
+        };
         let snapshot = self.shared().engine.snapshot()?;
         let reader = log.reader(&*snapshot);
-        let Some(state) = report.read(reader.state().map_err(Error::from))? else { return Ok(()) };
+        let Some(state) = report.read(reader.state().map_err(Error::from))? else {
+            return Ok(());
+        };
         let mut check = Check {
             database: self,
             reader: &reader,
@@ -192,7 +219,8 @@ impl Database {
 
     fn fresh_log(&self) -> Result<DatabaseLog> {
         let log = EntryLog::open(std::sync::Arc::clone(&self.shared().engine), CacheSize(0))?;
-        log.database(&self.id())?.ok_or(Error::NoDatabase(self.id()))
+        log.database(&self.id())?
+            .ok_or(Error::NoDatabase(self.id()))
     }
 }
 
@@ -211,7 +239,9 @@ impl Check<'_> {
         let mut next = 0;
         while next < state.next_arrival {
             let read = self.reader.entries_from(next, CHUNK).map_err(Error::from);
-            let Some(chunk) = self.report.read(read)? else { return Ok(()) };
+            let Some(chunk) = self.report.read(read)? else {
+                return Ok(());
+            };
             if chunk.is_empty() {
                 break;
             }
@@ -229,17 +259,28 @@ impl Check<'_> {
     fn chunk(&mut self, first: u64, entries: &[Entry]) -> Result<()> {
         self.signatures(entries);
         self.places(first, entries)?;
-        let outside: Vec<Id> = entries.iter().flat_map(|entry| entry.header().parents.iter().copied()).collect();
+        let outside: Vec<Id> = entries
+            .iter()
+            .flat_map(|entry| entry.header().parents.iter().copied())
+            .collect();
         let infos = self.reader.parent_infos(&outside).map_err(Error::from);
         let infos = self.report.read(infos)?.unwrap_or_default();
-        let known: HashMap<Id, ParentInfo> =
-            outside.iter().zip(infos).filter_map(|(id, info)| Some((*id, info?))).collect();
+        let known: HashMap<Id, ParentInfo> = outside
+            .iter()
+            .zip(infos)
+            .filter_map(|(id, info)| Some((*id, info?)))
+            .collect();
         for entry in entries {
             let judged = self.judge(entry, &known);
             if let Some(Some(reason)) = self.report.read(judged)? {
                 self.report.add(Fault::Entry(entry.id(), reason));
             }
-            for parent in entry.header().parents.iter().filter_map(|parent| known.get(parent)) {
+            for parent in entry
+                .header()
+                .parents
+                .iter()
+                .filter_map(|parent| known.get(parent))
+            {
                 self.tips.remove(&Stamp::new(parent.height, parent.id));
             }
             self.tips.insert(entry.stamp());
@@ -248,7 +289,10 @@ impl Check<'_> {
         }
         for ((name, kind), writes) in writes_of(entries) {
             let rows = self.stores.entry((name, kind)).or_default();
-            let writes: Vec<_> = writes.iter().map(|(stamp, payload)| (*stamp, payload)).collect();
+            let writes: Vec<_> = writes
+                .iter()
+                .map(|(stamp, payload)| (*stamp, payload))
+                .collect();
             if let Err(error) = apply_batch(rows, kind, &writes, Order::Any) {
                 self.report.add(Fault::Unreadable(error.to_string()));
             }
@@ -278,7 +322,9 @@ impl Check<'_> {
     fn places(&mut self, first: u64, entries: &[Entry]) -> Result<()> {
         let ids: Vec<Id> = entries.iter().map(Entry::id).collect();
         let located = self.reader.locate(&ids).map_err(Error::from);
-        let Some(located) = self.report.read(located)? else { return Ok(()) };
+        let Some(located) = self.report.read(located)? else {
+            return Ok(());
+        };
         for ((arrival, entry), located) in (first..).zip(entries).zip(located) {
             let right = located.is_some_and(|located| {
                 located.arrival == arrival
@@ -304,29 +350,44 @@ impl Check<'_> {
         if header.height != derive_height(&parents) {
             return Ok(Some(Reject::Height));
         }
-        let settings = derive_settings(&parents, &self.reader.settings_dag(), &mut Budget::unlimited());
+        let settings = derive_settings(
+            &parents,
+            &self.reader.settings_dag(),
+            &mut Budget::unlimited(),
+        );
         if header.settings != settings.map_err(LogError::from)? {
             return Ok(Some(Reject::Settings));
         }
         let payload = entry.payload(&StoreName::settings()).map(AsRef::as_ref);
-        Ok(match self.authority.judge(entry.id(), header, payload, self.reader)? {
-            Verdict::Sound(_) => None,
-            Verdict::Reject(reason) => Some(Reject::Authority(reason)),
-            _ => Some(Reject::Settings),
-        })
+        Ok(
+            match self
+                .authority
+                .judge(entry.id(), header, payload, self.reader)?
+            {
+                Verdict::Sound(_) => None,
+                Verdict::Reject(reason) => Some(Reject::Authority(reason)),
+                _ => Some(Reject::Settings),
+            },
+        )
     }
 
     fn payloads(&mut self, entry: &Entry) {
         for (name, payload) in entry.payloads() {
             let Some(payload) = payload else { continue };
-            let unread = decode(name, payload).is_none() && !(name.is_settings() && has_no_doc(payload));
+            let unread =
+                decode(name, payload).is_none() && !(name.is_settings() && has_no_doc(payload));
             if unread && self.report.unread.len() < limits::REPORTED_FAULTS {
                 self.report.unread.push((entry.id(), name.clone()));
             }
         }
     }
 
-    fn index(&mut self, snapshot: &dyn Snapshot, log: &DatabaseLog, state: &LogState) -> Result<()> {
+    fn index(
+        &mut self,
+        snapshot: &dyn Snapshot,
+        log: &DatabaseLog,
+        state: &LogState,
+    ) -> Result<()> {
         let mut rows = 0;
         let _ = snapshot.for_each::<(), Error>(
             Space::Ids,
@@ -348,8 +409,13 @@ impl Check<'_> {
         let mut found = 0;
         let mut below: Option<Stamp> = None;
         loop {
-            let page = self.reader.by_height(Height::ROOT..=state.max_height, below, CHUNK).map_err(Error::from);
-            let Some(page) = self.report.read(page)? else { return Ok(()) };
+            let page = self
+                .reader
+                .by_height(Height::ROOT..=state.max_height, below, CHUNK)
+                .map_err(Error::from);
+            let Some(page) = self.report.read(page)? else {
+                return Ok(());
+            };
             found += page.len() as u64;
             match page.last() {
                 Some((stamp, _)) if page.len() == CHUNK => below = Some(*stamp),
@@ -386,13 +452,22 @@ fn compare_state(
     let [state, versions] = &mut expected;
     for ((name, kind), rows) in stores {
         let Some(slot) = registry.slot(name, *kind) else {
-            report.add(Fault::Unreadable(format!("the store {name} is not in the registry")));
+            report.add(Fault::Unreadable(format!(
+                "the store {name} is not in the registry"
+            )));
             continue;
         };
         for space in [RowSpace::Cur, RowSpace::Pos, RowSpace::Ver] {
-            let into = if StoreSlot::space(space) == Space::State { &mut *state } else { &mut *versions };
+            let into = if StoreSlot::space(space) == Space::State {
+                &mut *state
+            } else {
+                &mut *versions
+            };
             let prefix = slot.prefix(space);
-            into.extend(rows.iter(space).map(|(key, value)| ([prefix.as_slice(), key].concat(), value)));
+            into.extend(
+                rows.iter(space)
+                    .map(|(key, value)| ([prefix.as_slice(), key].concat(), value)),
+            );
         }
     }
     for (space, expected) in [Space::State, Space::Versions].into_iter().zip(expected) {
@@ -422,4 +497,3 @@ fn compare_rows(
     }
     Ok(())
 }
-

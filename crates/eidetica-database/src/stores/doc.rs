@@ -30,7 +30,10 @@ impl<'a> DocView<'a> {
 
     /// Opens without asking whether the store is a document: for `_settings`, which always is.
     pub(crate) fn settings(reader: Reader<'a>) -> Self {
-        Self { reader, store: StoreName::settings() }
+        Self {
+            reader,
+            store: StoreName::settings(),
+        }
     }
 
     /// The name of the store.
@@ -52,7 +55,10 @@ impl<'a> DocView<'a> {
     /// # Errors
     /// The engine's.
     pub fn get_at(&self, at: Locator) -> Result<Option<Value>> {
-        match self.reader.query(&self.store, StoreKind::Doc, Query::Get(at))? {
+        match self
+            .reader
+            .query(&self.store, StoreKind::Doc, Query::Get(at))?
+        {
             Answer::Value(value) => Ok(value),
             _ => Ok(None),
         }
@@ -66,8 +72,13 @@ impl<'a> DocView<'a> {
     where
         T: for<'v> TryFrom<&'v Value>,
     {
-        let Some(value) = self.get(path)? else { return Ok(None) };
-        let wrong = || Error::Form { what: "a value", detail: format!("at {path}") };
+        let Some(value) = self.get(path)? else {
+            return Ok(None);
+        };
+        let wrong = || Error::Form {
+            what: "a value",
+            detail: format!("at {path}"),
+        };
         T::try_from(&value).map(Some).map_err(|_| wrong())
     }
 
@@ -96,7 +107,11 @@ impl<'a> DocView<'a> {
     /// No path, or the engine's.
     pub fn list(&self, path: &str, offset: usize, limit: usize) -> Result<Vec<Value>> {
         let limit = limit.min(limits::PAGE_ROWS);
-        let query = Query::List { list: Locator::parse(path)?, offset, limit };
+        let query = Query::List {
+            list: Locator::parse(path)?,
+            offset,
+            limit,
+        };
         match self.reader.query(&self.store, StoreKind::Doc, query)? {
             Answer::List(page) => Ok(page.items.into_iter().map(|(_, value)| value).collect()),
             _ => Ok(Vec::new()),
@@ -121,11 +136,17 @@ impl<'a> Deref for DocStore<'a> {
 
 impl<'a> DocStore<'a> {
     pub(crate) fn open(edits: &'a Edits, name: &str) -> Result<Self> {
-        Ok(Self { view: DocView::open(Reader::Edits(edits), name)?, edits })
+        Ok(Self {
+            view: DocView::open(Reader::Edits(edits), name)?,
+            edits,
+        })
     }
 
     pub(crate) fn settings(edits: &'a Edits) -> Self {
-        Self { view: DocView::settings(Reader::Edits(edits)), edits }
+        Self {
+            view: DocView::settings(Reader::Edits(edits)),
+            edits,
+        }
     }
 
     /// Puts a value at `path`, replacing what is there; maps above it begin where nothing is. The index
@@ -134,7 +155,10 @@ impl<'a> DocStore<'a> {
     /// # Errors
     /// No path. What does not fit the data as it then is, is an error of the commit.
     pub fn set(&self, path: &str, value: impl Into<Value>) -> Result<()> {
-        self.edit(Edit::Set { at: Locator::parse(path)?, value: value.into() })
+        self.edit(Edit::Set {
+            at: Locator::parse(path)?,
+            value: value.into(),
+        })
     }
 
     /// Takes away what is at `path`; of a list, the element.
@@ -142,7 +166,9 @@ impl<'a> DocStore<'a> {
     /// # Errors
     /// No path.
     pub fn delete(&self, path: &str) -> Result<()> {
-        self.edit(Edit::Delete { at: Locator::parse(path)? })
+        self.edit(Edit::Delete {
+            at: Locator::parse(path)?,
+        })
     }
 
     /// Adds to the number at `path`, or to 0 where nothing is. Concurrent increments add up.
@@ -150,7 +176,10 @@ impl<'a> DocStore<'a> {
     /// # Errors
     /// No path.
     pub fn increment(&self, path: &str, by: i64) -> Result<()> {
-        self.edit(Edit::Increment { at: Locator::parse(path)?, by })
+        self.edit(Edit::Increment {
+            at: Locator::parse(path)?,
+            by,
+        })
     }
 
     /// Appends to the list at `path`, which begins where nothing is.
@@ -158,7 +187,11 @@ impl<'a> DocStore<'a> {
     /// # Errors
     /// No path.
     pub fn push(&self, path: &str, value: impl Into<Value>) -> Result<()> {
-        self.edit(Edit::ListInsert { list: Locator::parse(path)?, index: None, value: value.into() })
+        self.edit(Edit::ListInsert {
+            list: Locator::parse(path)?,
+            index: None,
+            value: value.into(),
+        })
     }
 
     /// Inserts into the list at `path`, before the element at `index`.
@@ -166,7 +199,11 @@ impl<'a> DocStore<'a> {
     /// # Errors
     /// No path.
     pub fn insert(&self, path: &str, index: usize, value: impl Into<Value>) -> Result<()> {
-        self.edit(Edit::ListInsert { list: Locator::parse(path)?, index: Some(index), value: value.into() })
+        self.edit(Edit::ListInsert {
+            list: Locator::parse(path)?,
+            index: Some(index),
+            value: value.into(),
+        })
     }
 
     /// Moves the list element at `path` (`list.3`) so that it ends up at index `to`.
@@ -174,7 +211,10 @@ impl<'a> DocStore<'a> {
     /// # Errors
     /// No path.
     pub fn move_to(&self, path: &str, to: usize) -> Result<()> {
-        self.edit(Edit::ListMove { at: Locator::parse(path)?, to })
+        self.edit(Edit::ListMove {
+            at: Locator::parse(path)?,
+            to,
+        })
     }
 
     /// Makes one edit.

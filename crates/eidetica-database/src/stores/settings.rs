@@ -21,7 +21,10 @@ pub struct SettingsView<'a> {
 
 impl<'a> SettingsView<'a> {
     pub(crate) fn new(reader: Reader<'a>, authority: AuthState) -> Self {
-        Self { doc: DocView::settings(reader), authority }
+        Self {
+            doc: DocView::settings(reader),
+            authority,
+        }
     }
 
     /// The database's name; `None` if it has none.
@@ -29,7 +32,10 @@ impl<'a> SettingsView<'a> {
     /// # Errors
     /// The engine's.
     pub fn name(&self) -> Result<Option<String>> {
-        Ok(self.doc.get(NAME)?.and_then(|name| name.as_text().map(str::to_owned)))
+        Ok(self
+            .doc
+            .get(NAME)?
+            .and_then(|name| name.as_text().map(str::to_owned)))
     }
 
     /// One setting beside the authority records.
@@ -66,7 +72,8 @@ impl<'a> SettingsView<'a> {
     /// All keys that have a right of their own.
     pub fn keys(&self) -> Vec<(PublicKey, Right, KeyName)> {
         let keys = self.authority.keys();
-        keys.map(|(key, entry)| (*key, entry.right, entry.name.clone())).collect()
+        keys.map(|(key, entry)| (*key, entry.right, entry.name.clone()))
+            .collect()
     }
 }
 
@@ -78,7 +85,10 @@ pub struct SettingsStore<'a> {
 
 impl<'a> SettingsStore<'a> {
     pub(crate) fn new(edits: &'a Edits, records: &'a Mutex<Vec<AuthRecord>>) -> Self {
-        Self { doc: DocStore::settings(edits), records }
+        Self {
+            doc: DocStore::settings(edits),
+            records,
+        }
     }
 
     /// Names the database.
@@ -115,8 +125,10 @@ impl<'a> SettingsStore<'a> {
     /// # Errors
     /// A name that is none. What the author may not give is refused at the commit.
     pub fn grant(&self, key: PublicKey, permission: Permission, name: &str) -> Result<()> {
-        let name = KeyName::new(name)
-            .map_err(|error| Error::Form { what: "the name of a key", detail: error.to_string() })?;
+        let name = KeyName::new(name).map_err(|error| Error::Form {
+            what: "the name of a key",
+            detail: error.to_string(),
+        })?;
         self.record(AuthRecord::grant(key, permission, name));
         Ok(())
     }

@@ -27,7 +27,11 @@ pub struct TableView<'a, T> {
 
 impl<T> Clone for TableView<'_, T> {
     fn clone(&self) -> Self {
-        Self { reader: self.reader.clone(), store: self.store.clone(), row: PhantomData }
+        Self {
+            reader: self.reader.clone(),
+            store: self.store.clone(),
+            row: PhantomData,
+        }
     }
 }
 
@@ -35,7 +39,11 @@ impl<'a, T> TableView<'a, T> {
     pub(crate) fn open(reader: Reader<'a>, name: &str) -> Result<Self> {
         let store = StoreName::new(name)?;
         reader.open(&store, StoreKind::Table)?;
-        Ok(Self { reader, store, row: PhantomData })
+        Ok(Self {
+            reader,
+            store,
+            row: PhantomData,
+        })
     }
 
     /// The name of the store.
@@ -48,7 +56,10 @@ impl<'a, T> TableView<'a, T> {
     /// # Errors
     /// The engine's.
     pub fn get_doc(&self, key: &str) -> Result<Option<Doc>> {
-        match self.reader.query(&self.store, StoreKind::Table, Query::Row(key.to_owned()))? {
+        match self
+            .reader
+            .query(&self.store, StoreKind::Table, Query::Row(key.to_owned()))?
+        {
             Answer::Row(row) => Ok(row),
             _ => Ok(None),
         }
@@ -80,7 +91,9 @@ impl<T: DeserializeOwned> TableView<'_, T> {
     /// # Errors
     /// [`Error::Form`] if it has not the form of `T`.
     pub fn get(&self, key: &str) -> Result<Option<T>> {
-        self.get_doc(key)?.map(|fields| read_row(&fields)).transpose()
+        self.get_doc(key)?
+            .map(|fields| read_row(&fields))
+            .transpose()
     }
 
     /// All rows in the order of their keys, in memory; for large tables walk [`rows`](Self::rows).
@@ -168,7 +181,9 @@ impl<'a, T: DeserializeOwned> TableRows<'a, T> {
     /// See [`TableView::get`].
     pub fn filter(mut self, mut keep: impl FnMut(&str, &T) -> bool) -> Result<Vec<(String, T)>> {
         let limit = std::mem::replace(&mut self.limit, usize::MAX);
-        let kept = self.iter().filter(|row| row.as_ref().map_or(true, |(key, row)| keep(key, row)));
+        let kept = self
+            .iter()
+            .filter(|row| row.as_ref().map_or(true, |(key, row)| keep(key, row)));
         kept.take(limit).collect()
     }
 }
@@ -191,19 +206,39 @@ pub struct Rows<'a, T, R> {
 
 impl<'a, T, R> Rows<'a, T, R> {
     fn new(walk: TableRows<'a, T>, read: fn(Doc) -> Result<R>) -> Self {
-        Self { walk, read, page: Vec::new().into_iter(), more: true }
+        Self {
+            walk,
+            read,
+            page: Vec::new().into_iter(),
+            more: true,
+        }
     }
 
     fn next_page(&mut self) -> Result<()> {
-        let TableRows { view, range, reverse, limit, page } = &mut self.walk;
-        let query =
-            Query::Scan { range: range.clone(), reverse: *reverse, limit: (*page).min(*limit) };
+        let TableRows {
+            view,
+            range,
+            reverse,
+            limit,
+            page,
+        } = &mut self.walk;
+        let query = Query::Scan {
+            range: range.clone(),
+            reverse: *reverse,
+            limit: (*page).min(*limit),
+        };
         let answer = view.reader.query(&view.store, StoreKind::Table, query)?;
-        let Answer::Scan(TablePage { rows, more }) = answer else { return Ok(()) };
+        let Answer::Scan(TablePage { rows, more }) = answer else {
+            return Ok(());
+        };
         *limit = limit.saturating_sub(rows.len());
         if let Some((last, _)) = rows.last() {
             let rest = Bound::Excluded(last.clone());
-            if *reverse { range.1 = rest } else { range.0 = rest }
+            if *reverse {
+                range.1 = rest
+            } else {
+                range.0 = rest
+            }
         }
         self.more = more && !rows.is_empty() && *limit > 0;
         self.page = rows.into_iter();
@@ -242,7 +277,10 @@ impl<'a, T> Deref for Table<'a, T> {
 
 impl<'a, T> Table<'a, T> {
     pub(crate) fn open(edits: &'a Edits, name: &str) -> Result<Self> {
-        Ok(Self { view: TableView::open(Reader::Edits(edits), name)?, edits })
+        Ok(Self {
+            view: TableView::open(Reader::Edits(edits), name)?,
+            edits,
+        })
     }
 
     /// Puts a row of any fields, replacing the one with this key.
@@ -250,7 +288,10 @@ impl<'a, T> Table<'a, T> {
     /// # Errors
     /// Too many edits. What does not fit is an error of the commit.
     pub fn insert_doc(&self, key: impl Into<String>, fields: Doc) -> Result<()> {
-        self.edit(Edit::RowInsert { key: key.into(), fields })
+        self.edit(Edit::RowInsert {
+            key: key.into(),
+            fields,
+        })
     }
 
     /// Changes some fields of an existing row; those that have the value already are not written.
@@ -258,7 +299,10 @@ impl<'a, T> Table<'a, T> {
     /// # Errors
     /// See [`insert_doc`](Self::insert_doc); a row that is not there is an error of the commit.
     pub fn set_fields(&self, key: impl Into<String>, fields: Doc) -> Result<()> {
-        self.edit(Edit::RowSet { key: key.into(), fields })
+        self.edit(Edit::RowSet {
+            key: key.into(),
+            fields,
+        })
     }
 
     /// Takes a row away; nothing where there is none.
@@ -274,15 +318,27 @@ impl<'a, T> Table<'a, T> {
     /// # Errors
     /// See [`insert_doc`](Self::insert_doc).
     pub fn delete_field(&self, key: impl Into<String>, field: impl Into<String>) -> Result<()> {
-        self.edit(Edit::FieldDelete { key: key.into(), field: field.into() })
+        self.edit(Edit::FieldDelete {
+            key: key.into(),
+            field: field.into(),
+        })
     }
 
     /// Adds to a number of a row. Concurrent increments add up.
     ///
     /// # Errors
     /// See [`insert_doc`](Self::insert_doc).
-    pub fn increment(&self, key: impl Into<String>, field: impl Into<String>, by: i64) -> Result<()> {
-        self.edit(Edit::FieldIncrement { key: key.into(), field: field.into(), by })
+    pub fn increment(
+        &self,
+        key: impl Into<String>,
+        field: impl Into<String>,
+        by: i64,
+    ) -> Result<()> {
+        self.edit(Edit::FieldIncrement {
+            key: key.into(),
+            field: field.into(),
+            by,
+        })
     }
 
     fn edit(&self, edit: Edit) -> Result<()> {
@@ -304,7 +360,11 @@ impl<T: Serialize> Table<'_, T> {
     /// # Errors
     /// See [`insert`](Self::insert).
     pub fn add(&self, row: &T) -> Result<String> {
-        let key = format!("{:016x}{:016x}", self.edits.source.random(), self.edits.source.random());
+        let key = format!(
+            "{:016x}{:016x}",
+            self.edits.source.random(),
+            self.edits.source.random()
+        );
         self.insert(key.clone(), row)?;
         Ok(key)
     }
@@ -319,12 +379,17 @@ impl<T: Serialize> Table<'_, T> {
 }
 
 fn write_row<T: Serialize>(row: &T) -> Result<Doc> {
-    let wrong = |detail: String| Error::Form { what: "a table row", detail };
+    let wrong = |detail: String| Error::Form {
+        what: "a table row",
+        detail,
+    };
     let json = serde_json::to_value(row).map_err(|error| wrong(error.to_string()))?;
     Doc::from_json(&json).map_err(|error| wrong(error.to_string()))
 }
 
 fn read_row<T: DeserializeOwned>(fields: &Doc) -> Result<T> {
-    serde_json::from_value(fields.to_json())
-        .map_err(|error| Error::Form { what: "a table row", detail: error.to_string() })
+    serde_json::from_value(fields.to_json()).map_err(|error| Error::Form {
+        what: "a table row",
+        detail: error.to_string(),
+    })
 }

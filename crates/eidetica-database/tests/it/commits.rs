@@ -18,13 +18,23 @@ fn a_document_reads_back() {
     let doc = tx.doc("notes").unwrap();
     doc.set("title", "hello").unwrap();
     doc.set("author.age", 41).unwrap();
-    assert_eq!(doc.get_as::<String>("title").unwrap().unwrap(), "hello", "own edits are seen");
-    assert!(db.doc("notes").unwrap().get("title").unwrap().is_none(), "and nobody else sees them");
+    assert_eq!(
+        doc.get_as::<String>("title").unwrap().unwrap(),
+        "hello",
+        "own edits are seen"
+    );
+    assert!(
+        db.doc("notes").unwrap().get("title").unwrap().is_none(),
+        "and nobody else sees them"
+    );
     let entry = tx.commit().unwrap().unwrap();
 
     let doc = db.doc("notes").unwrap();
     assert_eq!(doc.get_as::<i64>("author.age").unwrap(), Some(41));
-    assert_eq!(doc.get_all().unwrap().to_json(), serde_json::json!({"title": "hello", "author": {"age": 41}}));
+    assert_eq!(
+        doc.get_all().unwrap().to_json(),
+        serde_json::json!({"title": "hello", "author": {"age": 41}})
+    );
     assert_eq!(db.tips().unwrap(), [entry.stamp()]);
     assert_eq!(db.name().unwrap().unwrap(), "test");
     assert_eq!(db.get(&entry.id()).unwrap(), Some(entry));
@@ -50,7 +60,12 @@ fn lists_and_counters_work() {
     .unwrap();
     let doc = db.doc("d").unwrap();
     assert_eq!(doc.get_as::<i64>("n").unwrap(), Some(5));
-    let texts: Vec<_> = doc.list("l", 0, 10).unwrap().iter().map(|v| v.as_text().unwrap().to_owned()).collect();
+    let texts: Vec<_> = doc
+        .list("l", 0, 10)
+        .unwrap()
+        .iter()
+        .map(|v| v.as_text().unwrap().to_owned())
+        .collect();
     assert_eq!(texts, ["c", "b"]);
 }
 
@@ -62,7 +77,11 @@ struct Task {
 }
 
 fn task(title: &str) -> Task {
-    Task { title: title.into(), done: false, tags: vec!["x".into()] }
+    Task {
+        title: title.into(),
+        done: false,
+        tags: vec!["x".into()],
+    }
 }
 
 #[test]
@@ -74,7 +93,10 @@ fn a_table_reads_back_in_order() {
             tasks.insert(format!("t{at:02}"), &task(&format!("task {at}")))?;
         }
         tasks.delete("t07")?;
-        tasks.insert_doc("u", Doc::from_json(&serde_json::json!({"title": "u", "done": true, "tags": []})).unwrap())
+        tasks.insert_doc(
+            "u",
+            Doc::from_json(&serde_json::json!({"title": "u", "done": true, "tags": []})).unwrap(),
+        )
     })
     .unwrap();
     let tasks = db.table::<Task>("tasks").unwrap();
@@ -82,24 +104,64 @@ fn a_table_reads_back_in_order() {
     assert_eq!(tasks.get("t07").unwrap(), None);
     assert_eq!(tasks.get_all().unwrap().len(), 50);
     let keys = |rows: Vec<(String, Task)>| rows.into_iter().map(|(key, _)| key).collect::<Vec<_>>();
-    let some = tasks.rows().range("t05".."t10").page(2).iter().collect::<Result<Vec<_>, _>>().unwrap();
+    let some = tasks
+        .rows()
+        .range("t05".."t10")
+        .page(2)
+        .iter()
+        .collect::<Result<Vec<_>, _>>()
+        .unwrap();
     assert_eq!(keys(some), ["t05", "t06", "t08", "t09"]);
-    let last = tasks.rows().prefix("t").reverse().limit(3).page(2).iter().collect::<Result<Vec<_>, _>>().unwrap();
+    let last = tasks
+        .rows()
+        .prefix("t")
+        .reverse()
+        .limit(3)
+        .page(2)
+        .iter()
+        .collect::<Result<Vec<_>, _>>()
+        .unwrap();
     assert_eq!(keys(last), ["t49", "t48", "t47"]);
-    assert_eq!(keys(tasks.rows().limit(2).filter(|_, task| task.done).unwrap()), ["u"]);
+    assert_eq!(
+        keys(tasks.rows().limit(2).filter(|_, task| task.done).unwrap()),
+        ["u"]
+    );
 }
 
 #[test]
 fn a_table_writes_changed_fields_only() {
     let db = database(&instance(1));
-    db.transact(|tx| tx.table::<Task>("tasks")?.insert("a", &task("one"))).unwrap();
+    db.transact(|tx| tx.table::<Task>("tasks")?.insert("a", &task("one")))
+        .unwrap();
     let same = db.new_transaction();
-    same.table::<Task>("tasks").unwrap().set("a", &task("one")).unwrap();
-    assert!(same.commit().unwrap().is_none(), "nothing changed, so there is no entry");
+    same.table::<Task>("tasks")
+        .unwrap()
+        .set("a", &task("one"))
+        .unwrap();
+    assert!(
+        same.commit().unwrap().is_none(),
+        "nothing changed, so there is no entry"
+    );
     let tx = db.new_transaction();
-    tx.table::<Task>("tasks").unwrap().set("a", &Task { done: true, ..task("one") }).unwrap();
+    tx.table::<Task>("tasks")
+        .unwrap()
+        .set(
+            "a",
+            &Task {
+                done: true,
+                ..task("one")
+            },
+        )
+        .unwrap();
     assert!(tx.commit().unwrap().is_some());
-    assert!(db.table::<Task>("tasks").unwrap().get("a").unwrap().unwrap().done);
+    assert!(
+        db.table::<Task>("tasks")
+            .unwrap()
+            .get("a")
+            .unwrap()
+            .unwrap()
+            .done
+    );
 }
 
 #[test]
@@ -113,7 +175,11 @@ fn an_empty_transaction_makes_no_entry() {
 fn a_stale_read_conflicts_and_a_blind_write_does_not() {
     let db = database(&instance(1));
     db.transact(|tx| tx.doc("d")?.set("n", 1)).unwrap();
-    let (reads, blind, elsewhere) = (db.new_transaction(), db.new_transaction(), db.new_transaction());
+    let (reads, blind, elsewhere) = (
+        db.new_transaction(),
+        db.new_transaction(),
+        db.new_transaction(),
+    );
     assert_eq!(reads.doc("d").unwrap().get_as::<i64>("n").unwrap(), Some(1));
     reads.doc("d").unwrap().set("m", 2).unwrap();
     blind.doc("d").unwrap().set("n", 5).unwrap();
@@ -132,7 +198,11 @@ fn transact_counts_exactly_from_eight_threads() {
     let counted = Arc::clone(&seen);
     db.on_local_write(move |event, db| {
         let at = counted.fetch_add(1, Ordering::SeqCst);
-        assert_eq!(event.entry.header().height.0, at + 1, "in the order of arrival");
+        assert_eq!(
+            event.entry.header().height.0,
+            at + 1,
+            "in the order of arrival"
+        );
         assert!(db.get(&event.entry.id())?.is_some(), "durable when told");
         Ok(())
     })
@@ -155,7 +225,11 @@ fn transact_counts_exactly_from_eight_threads() {
     });
     assert_eq!(db.doc("d").unwrap().get_as::<i64>("n").unwrap(), Some(160));
     assert_eq!(db.entry_count().unwrap(), 161);
-    assert_eq!(db.tips().unwrap().len(), 1, "writers on one instance form a chain");
+    assert_eq!(
+        db.tips().unwrap().len(),
+        1,
+        "writers on one instance form a chain"
+    );
     assert_eq!(seen.load(Ordering::SeqCst), 160);
     assert_eq!(db.callback_failures(), 0);
 }
@@ -173,30 +247,54 @@ fn a_fork_reads_its_past_and_the_next_commit_merges() {
     assert_eq!(forked.header().parents.as_slice(), [base]);
     assert_eq!(db.tips().unwrap().len(), 2);
     let past = db.as_of(&[forked.id()]).unwrap();
-    assert_eq!(past.doc("d").unwrap().get_all().unwrap().to_json(), serde_json::json!({"n": 1, "m": 3}));
+    assert_eq!(
+        past.doc("d").unwrap().get_all().unwrap().to_json(),
+        serde_json::json!({"n": 1, "m": 3})
+    );
     let merged = db.new_transaction();
     merged.doc("d").unwrap().set("k", 1).unwrap();
     let merged = merged.commit().unwrap().unwrap();
     assert_eq!(merged.header().parents.len(), 2);
-    assert_eq!(db.doc("d").unwrap().get_all().unwrap().to_json(), serde_json::json!({"n": 2, "m": 3, "k": 1}));
+    assert_eq!(
+        db.doc("d").unwrap().get_all().unwrap().to_json(),
+        serde_json::json!({"n": 2, "m": 3, "k": 1})
+    );
 }
 
 #[test]
 fn a_store_keeps_its_kind() {
     let db = database(&instance(1));
     db.transact(|tx| tx.doc("d")?.set("n", 1)).unwrap();
-    assert!(matches!(db.table::<Task>("d"), Err(Error::WrongKind { found: "document", .. })));
-    assert!(matches!(db.new_transaction().table::<Task>("d"), Err(Error::WrongKind { .. })));
+    assert!(matches!(
+        db.table::<Task>("d"),
+        Err(Error::WrongKind {
+            found: "document",
+            ..
+        })
+    ));
+    assert!(matches!(
+        db.new_transaction().table::<Task>("d"),
+        Err(Error::WrongKind { .. })
+    ));
     let tx = db.new_transaction();
     tx.doc("new").unwrap().set("n", 1).unwrap();
-    assert!(matches!(tx.table::<Task>("new"), Err(Error::WrongKind { .. })));
+    assert!(matches!(
+        tx.table::<Task>("new"),
+        Err(Error::WrongKind { .. })
+    ));
     assert!(db.doc("_hidden").is_err());
 }
 
 #[test]
 fn rights_are_judged_at_the_commit() {
     let (owner, writer, reader) = (key(1), key(2), key(3));
-    let new = rights(&owner, &[(&writer, Permission::Write(10)), (&reader, Permission::Read)]);
+    let new = rights(
+        &owner,
+        &[
+            (&writer, Permission::Write(10)),
+            (&reader, Permission::Read),
+        ],
+    );
     let db = instance(1).create(new, owner).unwrap();
     let write = |key| {
         let db = db.with_key(key);
@@ -204,15 +302,31 @@ fn rights_are_judged_at_the_commit() {
     };
     write(key(2)).unwrap();
     for nobody in [3, 4] {
-        assert!(matches!(write(key(nobody)), Err(Error::Refused(Reject::Authority(_)))));
+        assert!(matches!(
+            write(key(nobody)),
+            Err(Error::Refused(Reject::Authority(_)))
+        ));
     }
-    let settings = db.with_key(writer).transact(|tx| tx.settings().set_name("mine"));
-    assert!(matches!(settings, Err(Error::Refused(Reject::Authority(_)))));
-    db.transact(|tx| tx.settings().grant(key(4).public(), Permission::Write(1), "four")).unwrap();
+    let settings = db
+        .with_key(writer)
+        .transact(|tx| tx.settings().set_name("mine"));
+    assert!(matches!(
+        settings,
+        Err(Error::Refused(Reject::Authority(_)))
+    ));
+    db.transact(|tx| {
+        tx.settings()
+            .grant(key(4).public(), Permission::Write(1), "four")
+    })
+    .unwrap();
     write(key(4)).unwrap();
-    db.transact(|tx| tx.settings().set_wildcard(Some(Permission::Write(50)))).unwrap();
+    db.transact(|tx| tx.settings().set_wildcard(Some(Permission::Write(50))))
+        .unwrap();
     write(key(9)).unwrap();
-    assert_eq!(db.settings().unwrap().wildcard(), Some(Permission::Write(50)));
+    assert_eq!(
+        db.settings().unwrap().wildcard(),
+        Some(Permission::Write(50))
+    );
     assert_eq!(db.settings().unwrap().keys().len(), 4);
     assert_eq!(db.name().unwrap().unwrap(), "test");
 }
@@ -223,7 +337,8 @@ fn callbacks_may_write_and_fail() {
     db.on_local_write(|event, db| {
         assert_eq!(event.origin, Origin::Local);
         if db.entry_count()? < 5 {
-            db.with_key(key(1)).transact(|tx| tx.doc("echo")?.increment("n", 1))?;
+            db.with_key(key(1))
+                .transact(|tx| tx.doc("echo")?.increment("n", 1))?;
         }
         Err("on purpose".into())
     })
@@ -239,14 +354,18 @@ fn everything_is_there_after_reopening() {
     let id = {
         let db = database(&on(engine.clone()));
         for n in 0..300 {
-            db.transact(|tx| tx.doc("d")?.set(&format!("k{n}"), n)).unwrap();
+            db.transact(|tx| tx.doc("d")?.set(&format!("k{n}"), n))
+                .unwrap();
         }
         db.id()
     };
     let databases = on(engine);
     assert_eq!(databases.list().unwrap(), [id]);
     let db = databases.get(&id).unwrap().with_key(key(1));
-    assert_eq!(db.doc("d").unwrap().get_as::<i64>("k299").unwrap(), Some(299));
+    assert_eq!(
+        db.doc("d").unwrap().get_as::<i64>("k299").unwrap(),
+        Some(299)
+    );
     db.transact(|tx| tx.doc("d")?.set("k0", -1)).unwrap();
     assert_eq!(db.doc("d").unwrap().get_all().unwrap().len(), 300);
     assert_eq!(db.tips().unwrap()[0].height.0, 301);
@@ -267,13 +386,21 @@ fn a_local_database_keeps_no_history() {
                 })
                 .unwrap();
         }
-        local.transact(|tx| tx.table::<Task>("t")?.delete("1")).unwrap();
+        local
+            .transact(|tx| tx.table::<Task>("t")?.delete("1"))
+            .unwrap();
     }
     let databases = on(engine);
     let local = databases.local("_sync").unwrap();
     let doc = local.doc("d").unwrap().get_all().unwrap();
-    assert_eq!(doc.to_json(), serde_json::json!({"n": 2, "count": 3, "l": [0, 1, 2]}));
-    assert_eq!(local.table::<Task>("t").unwrap().get_all().unwrap().len(), 2);
+    assert_eq!(
+        doc.to_json(),
+        serde_json::json!({"n": 2, "count": 3, "l": [0, 1, 2]})
+    );
+    assert_eq!(
+        local.table::<Task>("t").unwrap().get_all().unwrap().len(),
+        2
+    );
     assert!(databases.list().unwrap().is_empty());
     assert_eq!(databases.list_local().unwrap(), ["_sync"]);
     let (stale, other) = (local.new_transaction(), local.new_transaction());

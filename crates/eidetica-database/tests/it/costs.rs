@@ -71,7 +71,13 @@ fn a_hot_key_costs_the_same_after_many_writes() {
     assert_eq!(few_commit.reads(), many_commit.reads());
     assert_eq!(few_commit.puts(), many_commit.puts());
     assert_eq!(few_read.reads(), many_read.reads());
-    let scanned = |tally: &Tally| tally.spaces.iter().map(|space| space.scanned_rows).sum::<u64>();
+    let scanned = |tally: &Tally| {
+        tally
+            .spaces
+            .iter()
+            .map(|space| space.scanned_rows)
+            .sum::<u64>()
+    };
     assert_eq!(scanned(&few_commit), scanned(&many_commit));
     assert_eq!(scanned(&few_read), scanned(&many_read));
     assert!(many_commit.reads() <= 8, "{} reads", many_commit.reads());
@@ -82,7 +88,8 @@ fn known_entries_cost_one_lookup_each() {
     let a = instance(1);
     let db = database(&a);
     for n in 0..100 {
-        db.transact(|tx| tx.doc("d")?.set(&format!("k{n}"), n)).unwrap();
+        db.transact(|tx| tx.doc("d")?.set(&format!("k{n}"), n))
+            .unwrap();
     }
     let packs = all_packs(&a, &db.id());
     let (engine, b) = recording();
@@ -92,7 +99,13 @@ fn known_entries_cost_one_lookup_each() {
     assert_eq!(report.known, 101);
     let tally = engine.take();
     assert_eq!(tally.puts(), 0);
-    assert_eq!((tally.space(Space::Ids).get_calls, tally.space(Space::Ids).gets), (1, 101));
+    assert_eq!(
+        (
+            tally.space(Space::Ids).get_calls,
+            tally.space(Space::Ids).gets
+        ),
+        (1, 101)
+    );
     let db = b.get(&db.id()).unwrap().with_key(key(1));
     db.transact(|tx| tx.doc("d")?.set("k0", 1)).unwrap();
 }

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use eidetica_database::{Config, Databases};
 use eidetica_entry::Id;
-use eidetica_storage::{Batch, Direction, Durability, Engine, KeyRange, MemoryEngine, ScanLimit, Space};
+use eidetica_storage::{
+    Batch, Direction, Durability, Engine, KeyRange, MemoryEngine, ScanLimit, Space,
+};
 use eidetica_testkit::{Fault, FaultyEngine};
 
 use crate::world::{all_packs, database, ingest, instance, key, on, rights};
@@ -21,13 +23,18 @@ fn full() -> (MemoryEngine, Id) {
             if n % 16 == 0 {
                 tx.doc("d")?.push("l", n)?;
                 tx.doc("d")?.increment("n", 1)?;
-                tx.table::<serde_json::Value>("t")?.insert(format!("{}", n % 48), &serde_json::json!({"n": n}))?;
+                tx.table::<serde_json::Value>("t")?
+                    .insert(format!("{}", n % 48), &serde_json::json!({"n": n}))?;
             }
             Ok(())
         })
         .unwrap();
     }
-    databases.local("_sync").unwrap().transact(|tx| tx.doc("d")?.set("n", 1)).unwrap();
+    databases
+        .local("_sync")
+        .unwrap()
+        .transact(|tx| tx.doc("d")?.set("n", 1))
+        .unwrap();
     let copy = MemoryEngine::new();
     copy_rows(&**databases.engine(), &copy);
     (copy, db.id())
@@ -47,7 +54,9 @@ fn rows(engine: &dyn Engine, space: Space) -> Vec<eidetica_storage::Row> {
     let snapshot = engine.snapshot().unwrap();
     let (mut range, mut all) = (KeyRange::all(), Vec::new());
     loop {
-        let page = snapshot.scan(space, &range, Direction::Forward, ScanLimit::default()).unwrap();
+        let page = snapshot
+            .scan(space, &range, Direction::Forward, ScanLimit::default())
+            .unwrap();
         let rest = page.rest(&range, Direction::Forward);
         all.extend(page.rows);
         match rest {
@@ -74,12 +83,20 @@ fn a_flipped_byte_is_found_in_every_space() {
         let rows = rows(&engine, space);
         assert!(!rows.is_empty(), "{space}");
         // Every kind of row in Meta, the ends and some of the middle elsewhere.
-        let step = if space == Space::Meta { 1 } else { 1 + rows.len() / 5 };
+        let step = if space == Space::Meta {
+            1
+        } else {
+            1 + rows.len() / 5
+        };
         for (number, row) in rows.iter().step_by(step).enumerate() {
             let ends = [0, row.value.len() / 2, row.value.len().saturating_sub(1)];
             for (in_value, at) in [(true, ends[number % 3]), (false, row.key.len() - 1)] {
                 let (mut key, mut value) = (row.key.to_vec(), row.value.to_vec());
-                if in_value && !value.is_empty() { value[at] ^= 0x10 } else { *key.last_mut().unwrap() ^= 0x10 }
+                if in_value && !value.is_empty() {
+                    value[at] ^= 0x10
+                } else {
+                    *key.last_mut().unwrap() ^= 0x10
+                }
                 let damaged = engine.fork().unwrap();
                 let mut batch = Batch::new();
                 batch.delete(space, &row.key);
@@ -89,7 +106,11 @@ fn a_flipped_byte_is_found_in_every_space() {
                     Err(_) => true,
                     Ok(databases) => !databases.verify().unwrap().is_sound(),
                 };
-                assert!(found, "{space}, key {:?}, value {in_value}, byte {at}", row.key);
+                assert!(
+                    found,
+                    "{space}, key {:?}, value {in_value}, byte {at}",
+                    row.key
+                );
             }
         }
     }
@@ -98,9 +119,17 @@ fn a_flipped_byte_is_found_in_every_space() {
 /// Commits until the engine fails; returns how many were acknowledged.
 fn commit_until_failure(engine: Arc<FaultyEngine>, relaxed: bool) -> (u64, Option<Id>) {
     let mut config = Config::new([3; 32]);
-    config.durability = if relaxed { Durability::Relaxed } else { Durability::Durable };
-    let Ok(databases) = Databases::open(engine, config) else { return (0, None) };
-    let Ok(db) = databases.create(rights(&key(1), &[]), key(1)) else { return (0, None) };
+    config.durability = if relaxed {
+        Durability::Relaxed
+    } else {
+        Durability::Durable
+    };
+    let Ok(databases) = Databases::open(engine, config) else {
+        return (0, None);
+    };
+    let Ok(db) = databases.create(rights(&key(1), &[]), key(1)) else {
+        return (0, None);
+    };
     let mut acknowledged = 0;
     for n in 0..40 {
         match db.transact(|tx| tx.doc("d")?.set(&format!("k{n}"), n)) {
@@ -126,11 +155,16 @@ fn acknowledged_commits_survive_a_failure_at_any_write() {
             let db = databases.get(&id).unwrap();
             let found = db.doc("d").unwrap().get_all().unwrap();
             for n in 0..acknowledged {
-                assert!(found.get(&format!("k{n}")).is_some(), "commit {n} of {acknowledged} at write {at}");
+                assert!(
+                    found.get(&format!("k{n}")).is_some(),
+                    "commit {n} of {acknowledged} at write {at}"
+                );
             }
             assert!(found.len() as u64 <= acknowledged + 1);
             assert!(databases.verify().unwrap().is_sound());
-            db.with_key(key(1)).transact(|tx| tx.doc("d")?.set("again", 1)).unwrap();
+            db.with_key(key(1))
+                .transact(|tx| tx.doc("d")?.set("again", 1))
+                .unwrap();
         }
     }
 }
@@ -147,7 +181,10 @@ fn a_crash_loses_a_suffix_of_relaxed_commits() {
             continue;
         };
         let entries = db.entry_count().unwrap();
-        assert_eq!(db.doc("d").unwrap().get_all().unwrap().len() as u64, entries - 1);
+        assert_eq!(
+            db.doc("d").unwrap().get_all().unwrap().len() as u64,
+            entries - 1
+        );
         assert!(db.verify().unwrap().is_sound());
     }
 }
@@ -157,7 +194,8 @@ fn ingest_survives_a_failure_at_any_write() {
     let a = instance(1);
     let db = database(&a);
     for n in 0..1_200 {
-        db.transact(|tx| tx.doc("d")?.increment(&format!("k{}", n % 100), 1)).unwrap();
+        db.transact(|tx| tx.doc("d")?.increment(&format!("k{}", n % 100), 1))
+            .unwrap();
     }
     let (packs, hash) = (all_packs(&a, &db.id()), db.state_hash().unwrap());
     for at in 0..8 {

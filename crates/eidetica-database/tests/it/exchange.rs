@@ -4,10 +4,19 @@ use eidetica_auth::Permission;
 use eidetica_database::{Databases, Error, IngestRequest, Reject};
 use eidetica_entry::{Entry, Id, pack};
 
-use crate::world::{all_packs, database, ingest, ingest_entries, instance, key, packs_without, rights, sync};
+use crate::world::{
+    all_packs, database, ingest, ingest_entries, instance, key, packs_without, rights, sync,
+};
 
 fn show(databases: &Databases, id: &Id) -> serde_json::Value {
-    databases.get(id).unwrap().doc("d").unwrap().get_all().unwrap().to_json()
+    databases
+        .get(id)
+        .unwrap()
+        .doc("d")
+        .unwrap()
+        .get_all()
+        .unwrap()
+        .to_json()
 }
 
 #[test]
@@ -15,12 +24,24 @@ fn a_bootstrap_brings_everything() {
     let (a, b) = (instance(1), instance(2));
     let db = database(&a);
     for n in 0..700 {
-        db.transact(|tx| tx.doc("d")?.set(&format!("k{}", n % 50), n)).unwrap();
+        db.transact(|tx| tx.doc("d")?.set(&format!("k{}", n % 50), n))
+            .unwrap();
     }
     let packs = all_packs(&a, &db.id());
-    assert!(matches!(b.ingest(IngestRequest::new(db.id(), &packs)), Err(Error::NoDatabase(_))));
+    assert!(matches!(
+        b.ingest(IngestRequest::new(db.id(), &packs)),
+        Err(Error::NoDatabase(_))
+    ));
     let report = ingest(&b, db.id(), &packs);
-    assert_eq!((report.new, report.known, report.pending, report.rejected_count), (701, 0, 0, 0));
+    assert_eq!(
+        (
+            report.new,
+            report.known,
+            report.pending,
+            report.rejected_count
+        ),
+        (701, 0, 0, 0)
+    );
     assert_eq!(report.tips, db.tips().unwrap());
     assert_eq!(show(&a, &db.id()), show(&b, &db.id()));
     assert_eq!(ingest(&b, db.id(), &packs).known, 701);
@@ -34,10 +55,16 @@ fn two_replicas_merge() {
     sync(&a, &b, &db.id());
     let other = b.get(&db.id()).unwrap().with_key(key(1));
     for n in 0..10 {
-        db.transact(|tx| tx.doc("d")?.set(&format!("a{n}"), n)).unwrap();
-        other.transact(|tx| tx.doc("d")?.set(&format!("b{n}"), n)).unwrap();
-        other.transact(|tx| tx.doc("d")?.increment("count", 1)).unwrap();
-        db.transact(|tx| tx.doc("d")?.increment("count", 1)).unwrap();
+        db.transact(|tx| tx.doc("d")?.set(&format!("a{n}"), n))
+            .unwrap();
+        other
+            .transact(|tx| tx.doc("d")?.set(&format!("b{n}"), n))
+            .unwrap();
+        other
+            .transact(|tx| tx.doc("d")?.increment("count", 1))
+            .unwrap();
+        db.transact(|tx| tx.doc("d")?.increment("count", 1))
+            .unwrap();
     }
     sync(&a, &b, &db.id());
     assert_eq!(show(&a, &db.id()), show(&b, &db.id()));
@@ -74,7 +101,9 @@ fn orphans_wait_for_their_parents() {
 #[test]
 fn the_unauthorized_are_rejected_with_what_they_build() {
     let (a, b) = (instance(1), instance(2));
-    let db = a.create(rights(&key(1), &[(&key(2), Permission::Write(1))]), key(1)).unwrap();
+    let db = a
+        .create(rights(&key(1), &[(&key(2), Permission::Write(1))]), key(1))
+        .unwrap();
     sync(&a, &b, &db.id());
     // On a replica where everybody may write, a stranger writes; the others never heard of that.
     let writer = db.with_key(key(2));
@@ -99,8 +128,10 @@ fn forge(entry: &Entry, author: u8) -> Entry {
 }
 
 fn resign(header: eidetica_entry::Header, entry: &Entry, author: u8) -> Entry {
-    let payloads: std::collections::BTreeMap<_, _> =
-        entry.payloads().filter_map(|(name, bytes)| Some((name.clone(), bytes?.clone()))).collect();
+    let payloads: std::collections::BTreeMap<_, _> = entry
+        .payloads()
+        .filter_map(|(name, bytes)| Some((name.clone(), bytes?.clone())))
+        .collect();
     let unsigned = Entry::new(header.clone(), *entry.signature(), payloads.clone()).unwrap();
     let signature = key(author).sign(&unsigned.signing_message());
     Entry::new(header, signature, payloads).unwrap()
@@ -118,7 +149,10 @@ fn forged_places_are_rejected() {
         let mut header = honest.header().clone();
         header.height = eidetica_entry::Height(height);
         let report = ingest_entries(&b, db.id(), &[resign(header, &honest, 1)]);
-        assert!(matches!(report.rejected[..], [(_, Reject::Height)]), "{height}");
+        assert!(
+            matches!(report.rejected[..], [(_, Reject::Height)]),
+            "{height}"
+        );
     }
     let mut header = honest.header().clone();
     header.settings = Id::new([9; 32]).into();
@@ -134,7 +168,13 @@ fn an_entry_of_another_database_is_rejected() {
     sync(&a, &b, &one.id());
     sync(&a, &b, &two.id());
     one.transact(|tx| tx.doc("d")?.set("n", 1)).unwrap();
-    let tips: Vec<Id> = b.tips(&one.id()).unwrap().unwrap().iter().map(|tip| tip.id).collect();
+    let tips: Vec<Id> = b
+        .tips(&one.id())
+        .unwrap()
+        .unwrap()
+        .iter()
+        .map(|tip| tip.id)
+        .collect();
     let packs = packs_without(&a, &one.id(), &tips);
     let report = b.ingest(IngestRequest::new(two.id(), &packs)).unwrap();
     assert_eq!((report.new, report.bad_packs.len()), (0, 1));
@@ -152,7 +192,8 @@ fn many_threads_take_in_the_same_packs() {
     let (a, b) = (instance(1), instance(2));
     let db = database(&a);
     for n in 0..300 {
-        db.transact(|tx| tx.doc("d")?.increment(&format!("k{}", n % 10), 1)).unwrap();
+        db.transact(|tx| tx.doc("d")?.increment(&format!("k{}", n % 10), 1))
+            .unwrap();
     }
     let packs = all_packs(&a, &db.id());
     ingest(&b, db.id(), &packs[..1]);
@@ -165,7 +206,8 @@ fn many_threads_take_in_the_same_packs() {
                 new.fetch_add(report.new, std::sync::atomic::Ordering::SeqCst);
                 let own = b.get(&id).unwrap().with_key(key(1));
                 for n in 0..10 {
-                    own.transact(|tx| tx.doc("own")?.set(&format!("{writer}-{n}"), n)).unwrap();
+                    own.transact(|tx| tx.doc("own")?.set(&format!("{writer}-{n}"), n))
+                        .unwrap();
                 }
             });
         }
@@ -204,7 +246,9 @@ fn remote_writes_are_told_in_order_and_local_ones_apart() {
         db.transact(|tx| tx.doc("d")?.set("n", n)).unwrap();
     }
     sync(&a, &b, &db.id());
-    copy.with_key(key(1)).transact(|tx| tx.doc("d")?.set("n", -1)).unwrap();
+    copy.with_key(key(1))
+        .transact(|tx| tx.doc("d")?.set("n", -1))
+        .unwrap();
     assert_eq!(*seen.lock().unwrap(), (1..=20).collect::<Vec<_>>());
     assert_eq!(everywhere.load(std::sync::atomic::Ordering::SeqCst), 21);
     assert!(copy.remove_callback(id));
@@ -214,7 +258,9 @@ fn remote_writes_are_told_in_order_and_local_ones_apart() {
 #[test]
 fn readers_are_those_with_a_right() {
     let a = instance(1);
-    let db = a.create(rights(&key(1), &[(&key(2), Permission::Read)]), key(1)).unwrap();
+    let db = a
+        .create(rights(&key(1), &[(&key(2), Permission::Read)]), key(1))
+        .unwrap();
     let keys = |numbers: &[u8]| numbers.iter().map(|n| key(*n).public()).collect::<Vec<_>>();
     assert!(a.can_read(&db.id(), &keys(&[2])).unwrap());
     assert!(a.can_read(&db.id(), &keys(&[9, 1])).unwrap());
@@ -222,9 +268,13 @@ fn readers_are_those_with_a_right() {
     assert!(!a.can_read(&db.id(), &[]).unwrap());
     assert!(!a.can_read(&Id::new([1; 32]), &keys(&[1])).unwrap());
     let listed = a.list_readable(&keys(&[2])).unwrap();
-    assert_eq!((listed.len(), listed[0].name.as_str(), listed[0].entries), (1, "test", 1));
+    assert_eq!(
+        (listed.len(), listed[0].name.as_str(), listed[0].entries),
+        (1, "test", 1)
+    );
     assert!(a.list_readable(&keys(&[9])).unwrap().is_empty());
-    db.transact(|tx| tx.settings().set_wildcard(Some(Permission::Read))).unwrap();
+    db.transact(|tx| tx.settings().set_wildcard(Some(Permission::Read)))
+        .unwrap();
     assert!(a.can_read(&db.id(), &keys(&[9])).unwrap());
 }
 
@@ -238,10 +288,18 @@ fn headers_and_differences_page() {
     let heights = |from: u64, to: u64| eidetica_entry::Height(from)..=eidetica_entry::Height(to);
     let top = a.headers(&db.id(), heights(590, u64::MAX), 1_000).unwrap();
     assert_eq!(top.len(), 11);
-    assert!(top.windows(2).all(|pair| pair[0].stamp > pair[1].stamp && pair[0].parents == [pair[1].stamp.id]));
+    assert!(
+        top.windows(2)
+            .all(|pair| pair[0].stamp > pair[1].stamp && pair[0].parents == [pair[1].stamp.id])
+    );
     let limited = a.headers(&db.id(), heights(0, 300), 5).unwrap();
-    assert_eq!(limited.iter().map(|h| h.stamp.height.0).collect::<Vec<_>>(), [300, 299, 298, 297, 296]);
-    let below = a.headers_below(&db.id(), heights(0, 300), Some(limited[4].stamp), 2).unwrap();
+    assert_eq!(
+        limited.iter().map(|h| h.stamp.height.0).collect::<Vec<_>>(),
+        [300, 299, 298, 297, 296]
+    );
+    let below = a
+        .headers_below(&db.id(), heights(0, 300), Some(limited[4].stamp), 2)
+        .unwrap();
     assert_eq!(below[0].stamp.height.0, 295);
     // In small pages, and only what is above the frontier.
     let mut cursor = None;
@@ -257,7 +315,13 @@ fn headers_and_differences_page() {
     }
     assert_eq!(new, 601);
     let packs = packs_without(&a, &db.id(), &[limited[0].stamp.id, Id::new([7; 32])]);
-    let entries: usize = packs.iter().map(|p| pack::PackInfo::read(p).unwrap().entries as usize).sum();
+    let entries: usize = packs
+        .iter()
+        .map(|p| pack::PackInfo::read(p).unwrap().entries as usize)
+        .sum();
     assert_eq!(entries, 300);
-    assert_eq!(a.known(&db.id(), &[db.id(), Id::new([7; 32])]).unwrap(), [true, false]);
+    assert_eq!(
+        a.known(&db.id(), &[db.id(), Id::new([7; 32])]).unwrap(),
+        [true, false]
+    );
 }

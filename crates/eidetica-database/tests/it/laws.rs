@@ -28,8 +28,15 @@ fn change(db: &Database, rng: &mut Rng) {
             2 => doc.delete(path).unwrap(),
             3 => doc.push("list", number).unwrap(),
             4 => doc.increment("n", number).unwrap(),
-            5 => doc.set(path, Doc::from_json(&serde_json::json!({"b": number})).unwrap()).unwrap(),
-            6 => table.insert(row, &serde_json::json!({"f": number, "g": "x"})).unwrap(),
+            5 => doc
+                .set(
+                    path,
+                    Doc::from_json(&serde_json::json!({"b": number})).unwrap(),
+                )
+                .unwrap(),
+            6 => table
+                .insert(row, &serde_json::json!({"f": number, "g": "x"}))
+                .unwrap(),
             7 => table.increment(row, "f", number).unwrap(),
             _ => table.delete(row).unwrap(),
         }
@@ -60,7 +67,10 @@ fn three_replicas_converge() {
         let id = database(&replicas[0]).id();
         sync(&replicas[0], &replicas[1], &id);
         sync(&replicas[0], &replicas[2], &id);
-        let dbs: Vec<Database> = replicas.iter().map(|r| r.get(&id).unwrap().with_key(key(1))).collect();
+        let dbs: Vec<Database> = replicas
+            .iter()
+            .map(|r| r.get(&id).unwrap().with_key(key(1)))
+            .collect();
         for _ in 0..60 {
             match rng.one_in(4) {
                 true => {
@@ -88,15 +98,19 @@ fn any_order_of_arrival_gives_the_same() {
             change(&db, &mut rng);
         }
         let packs = all_packs(&a, &db.id());
-        let mut entries: Vec<Entry> =
-            packs.iter().flat_map(|p| pack::decode(p, &pack::Limits::default()).unwrap()).collect();
+        let mut entries: Vec<Entry> = packs
+            .iter()
+            .flat_map(|p| pack::decode(p, &pack::Limits::default()).unwrap())
+            .collect();
         let root = entries.remove(0);
         let b = instance(2);
         ingest_entries(&b, db.id(), &[root]);
         while !entries.is_empty() {
             // Some entries, in the order of their stamps, whatever is missing between them.
             let many = 1 + rng.below(entries.len().min(12));
-            let mut some: Vec<Entry> = (0..many).map(|_| entries.swap_remove(rng.below(entries.len()))).collect();
+            let mut some: Vec<Entry> = (0..many)
+                .map(|_| entries.swap_remove(rng.below(entries.len())))
+                .collect();
             some.sort_by_key(Entry::stamp);
             ingest_entries(&b, db.id(), &some);
         }
@@ -116,10 +130,34 @@ fn bulk_and_single_ingest_give_the_same() {
     let packs = all_packs(&a, &db.id());
     ingest(&b, db.id(), &packs);
     for one in &packs {
-        for chunk in pack::decode(one, &pack::Limits::default()).unwrap().chunks(40) {
+        for chunk in pack::decode(one, &pack::Limits::default())
+            .unwrap()
+            .chunks(40)
+        {
             ingest_entries(&c, db.id(), chunk);
         }
     }
     same(&a, &b, &db.id());
     same(&b, &c, &db.id());
+}
+
+/// The format: a change here is a decision. No id, key or time is in what is shown.
+#[test]
+fn the_state_hash_is_pinned() {
+    let db = database(&instance(9));
+    db.transact(|tx| {
+        let doc = tx.doc("d")?;
+        doc.set("a.b", 1)?;
+        doc.set("text", "hello")?;
+        doc.push("list", 1.5)?;
+        doc.push("list", true)?;
+        doc.increment("count", 3)?;
+        tx.table::<serde_json::Value>("t")?
+            .insert("r", &serde_json::json!({"f": null, "g": [1, {"x": "y"}]}))
+    })
+    .unwrap();
+    assert_eq!(
+        db.state_hash().unwrap().to_string(),
+        "941486a08d2849b4fdc462ccf04d13fc0b3da531b766982f0aa4c23c8bf86808"
+    );
 }

@@ -24,9 +24,15 @@ pub(crate) fn instance(number: u8) -> Databases {
 
 /// What makes a database of `owner`, where `others` may do as they are given.
 pub(crate) fn rights(owner: &SecretKey, others: &[(&SecretKey, Permission)]) -> NewDatabase {
-    let grant = |key: &SecretKey, permission| AuthRecord::grant(key.public(), permission, KeyName::default());
+    let grant = |key: &SecretKey, permission| {
+        AuthRecord::grant(key.public(), permission, KeyName::default())
+    };
     let mut records = vec![grant(owner, Permission::Admin(0))];
-    records.extend(others.iter().map(|(key, permission)| grant(key, *permission)));
+    records.extend(
+        others
+            .iter()
+            .map(|(key, permission)| grant(key, *permission)),
+    );
     let mut settings = Doc::new();
     settings.set_string("name", "test");
     let mut new = NewDatabase::default();
@@ -58,7 +64,8 @@ pub(crate) fn packs_without(from: &Databases, id: &Id, not: &[Id]) -> Vec<Bytes>
 }
 
 pub(crate) fn ingest(into: &Databases, id: Id, packs: &[Bytes]) -> IngestReport {
-    into.ingest(IngestRequest::new(id, packs).create(true)).unwrap()
+    into.ingest(IngestRequest::new(id, packs).create(true))
+        .unwrap()
 }
 
 pub(crate) fn ingest_entries(into: &Databases, id: Id, entries: &[Entry]) -> IngestReport {
@@ -68,7 +75,13 @@ pub(crate) fn ingest_entries(into: &Databases, id: Id, entries: &[Entry]) -> Ing
 /// One pass in both directions, as a session would do it.
 pub(crate) fn sync(a: &Databases, b: &Databases, id: &Id) {
     for (from, to) in [(a, b), (b, a)] {
-        let known: Vec<Id> = to.tips(id).unwrap().unwrap_or_default().iter().map(|tip| tip.id).collect();
+        let known: Vec<Id> = to
+            .tips(id)
+            .unwrap()
+            .unwrap_or_default()
+            .iter()
+            .map(|tip| tip.id)
+            .collect();
         let packs = packs_without(from, id, &known);
         if !packs.is_empty() {
             let report = ingest(to, *id, &packs);
