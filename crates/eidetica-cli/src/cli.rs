@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 use crate::commands::{
-    completions, db, export, get, import, init, log, query, requests, serve, set, status, sync, user,
-    verify,
+    completions, db, demo, export, get, import, init, log, query, requests, serve, set, status,
+    sync, user, verify,
 };
 
 const AFTER_HELP: &str = "\
@@ -88,4 +88,6 @@ pub(crate) enum Command {
     Status(status::Args),
     /// Print a completion script for a shell
     Completions(completions::Args),
+    /// Show two nodes sharing a database, from first access to concurrent edits
+    Demo(demo::Args),
 }

@@ -21,6 +21,8 @@ const SHORTEST_ID: usize = 6;
 pub(crate) struct Context {
     pub(crate) output: Output,
     dir: PathBuf,
+    /// Whether the directory was named, by an option or the environment.
+    is_named: bool,
     user: Option<String>,
 }
 
@@ -28,6 +30,7 @@ impl Context {
     pub(crate) fn new(global: Global) -> Self {
         Self {
             output: Output::new(global.json, global.quiet),
+            is_named: global.data_dir.is_some(),
             dir: global.data_dir.unwrap_or_else(|| DEFAULT_DIR.into()),
             user: global.user,
         }
@@ -36,6 +39,11 @@ impl Context {
     /// The data directory.
     pub(crate) fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// The data directory, if one was named.
+    pub(crate) fn named_dir(&self) -> Option<&Path> {
+        self.is_named.then_some(&self.dir)
     }
 
     /// The user named by `--user`.
@@ -99,7 +107,11 @@ impl Network {
     pub(crate) fn listen(&self, address: &str) -> Result<String> {
         let attempted = |error: eidetica::Error| {
             let error = Error::from(error).context(format!("cannot listen on {address}"));
-            if error.has_hint() { error } else { error.hint("--listen 127.0.0.1:0 takes any free port") }
+            if error.has_hint() {
+                error
+            } else {
+                error.hint("--listen 127.0.0.1:0 takes any free port")
+            }
         };
         self.sync.start_server(address).map_err(attempted)?;
         Ok(self.sync.get_server_address()?.to_string())
@@ -121,7 +133,9 @@ pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
 
 /// Waits until the process is interrupted (Ctrl-C) or asked to end.
 pub(crate) fn wait_for_interruption() -> std::io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()?;
     runtime.block_on(async {
         #[cfg(unix)]
         {

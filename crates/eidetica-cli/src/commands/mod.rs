@@ -2,6 +2,7 @@
 
 pub(crate) mod completions;
 pub(crate) mod db;
+pub(crate) mod demo;
 pub(crate) mod export;
 pub(crate) mod get;
 pub(crate) mod import;
@@ -38,5 +39,6 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<()> {
         Command::Requests(command) => requests::run(command, context),
         Command::Status(args) => status::run(&args, context),
         Command::Completions(args) => completions::run(&args),
+        Command::Demo(args) => demo::run(args, context),
     }
 }

@@ -59,7 +59,10 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<()> {
 
 /// Requests that wait for a decision.
 pub(crate) fn pending(network: &Network, user: &User) -> Result<Vec<RequestRow>> {
-    Ok(all(network, user)?.into_iter().filter(|row| row.state == "pending").collect())
+    Ok(all(network, user)?
+        .into_iter()
+        .filter(|row| row.state == "pending")
+        .collect())
 }
 
 fn all(network: &Network, user: &User) -> Result<Vec<RequestRow>> {
@@ -89,53 +92,94 @@ fn all(network: &Network, user: &User) -> Result<Vec<RequestRow>> {
 }
 
 pub(crate) fn list(network: &Network, user: &User, decided: bool, context: &Context) -> Result<()> {
-    let rows = if decided { all(network, user)? } else { pending(network, user)? };
+    let rows = if decided {
+        all(network, user)?
+    } else {
+        pending(network, user)?
+    };
     if rows.is_empty() {
         context.output.note("no requests");
     }
-    context.output.list(&rows, &["id", "from", "key", "asks for", "on", "received", "state"], |row| {
-        vec![
-            row.short().to_owned(),
-            row.name.clone(),
-            row.key.clone(),
-            row.permission.clone(),
-            row.database_name.clone(),
-            time(row.received_ms),
-            row.state.to_owned(),
-        ]
-    })
+    context.output.list(
+        &rows,
+        &["id", "from", "key", "asks for", "on", "received", "state"],
+        |row| {
+            vec![
+                row.short().to_owned(),
+                row.name.clone(),
+                row.key.clone(),
+                row.permission.clone(),
+                row.database_name.clone(),
+                time(row.received_ms),
+                row.state.to_owned(),
+            ]
+        },
+    )
 }
 
 /// Grants what a request asks for, with the acting user's key.
 pub(crate) fn approve(network: &Network, user: &User, id: &str, context: &Context) -> Result<()> {
     let row = find(network, user, id)?;
-    let by = user.open_database(row.database.as_str())?.default_auth_key();
-    network.sync().approve_bootstrap_request(&row.parsed()?, by)?;
-    context.output.result(&serde_json::json!({"approved": row.id}), || format!("approved {}", row.line()))
+    let by = user
+        .open_database(row.database.as_str())?
+        .default_auth_key();
+    network
+        .sync()
+        .approve_bootstrap_request(&row.parsed()?, by)?;
+    context
+        .output
+        .result(&serde_json::json!({"approved": row.id}), || {
+            format!("approved {}", row.line())
+        })
 }
 
 /// Refuses a request.
 pub(crate) fn reject(network: &Network, user: &User, id: &str, context: &Context) -> Result<()> {
     let row = find(network, user, id)?;
     network.sync().reject_bootstrap_request(&row.parsed()?)?;
-    context.output.result(&serde_json::json!({"rejected": row.id}), || format!("rejected {}", row.line()))
+    context
+        .output
+        .result(&serde_json::json!({"rejected": row.id}), || {
+            format!("rejected {}", row.line())
+        })
 }
 
 fn find(network: &Network, user: &User, id: &str) -> Result<RequestRow> {
-    let mut found: Vec<RequestRow> = all(network, user)?.into_iter().filter(|row| row.id.starts_with(id)).collect();
+    let mut found: Vec<RequestRow> = all(network, user)?
+        .into_iter()
+        .filter(|row| row.id.starts_with(id))
+        .collect();
     match (found.pop(), found.pop()) {
         (Some(only), None) => Ok(only),
-        (None, _) => Err(Error::new(Code::NotFound, format!("no request {id}")).hint("`requests list` shows what waits")),
-        (Some(_), Some(_)) => Err(Error::new(Code::Failed, format!("several requests begin with {id}")).hint("give more of the id")),
+        (None, _) => Err(Error::new(Code::NotFound, format!("no request {id}"))
+            .hint("`requests list` shows what waits")),
+        (Some(_), Some(_)) => Err(Error::new(
+            Code::Failed,
+            format!("several requests begin with {id}"),
+        )
+        .hint("give more of the id")),
     }
 }
 
 impl RequestRow {
     /// Who asks for what, escaped.
     pub(crate) fn line(&self) -> String {
-        let who = if self.name.is_empty() { self.key.clone() } else { format!("{} ({})", self.name, self.key) };
-        let what = if self.database_name.is_empty() { &self.database } else { &self.database_name };
-        escape(&format!("{}: {who} asks for {} on {what}", self.short(), self.permission)).into_owned()
+        let who = if self.name.is_empty() {
+            self.key.clone()
+        } else {
+            format!("{} ({})", self.name, self.key)
+        };
+        let what = if self.database_name.is_empty() {
+            &self.database
+        } else {
+            &self.database_name
+        };
+        escape(&format!(
+            "{}: {who} asks for {} on {what}",
+            self.short(),
+            self.permission
+        ))
+        .into_owned()
     }
 
     pub(crate) fn short(&self) -> &str {
@@ -143,6 +187,8 @@ impl RequestRow {
     }
 
     fn parsed(&self) -> Result<eidetica::sync::RequestId> {
-        self.id.parse().map_err(|_| Error::new(Code::Failed, format!("{} is no request id", self.id)))
+        self.id
+            .parse()
+            .map_err(|_| Error::new(Code::Failed, format!("{} is no request id", self.id)))
     }
 }

@@ -65,12 +65,19 @@ fn announce(address: &str, user: &User, context: &Context) -> Result<()> {
         }
     }
     let device = user.instance().device_key().to_string();
-    let list: Vec<_> = databases.iter().map(|(id, name)| serde_json::json!({"id": id, "name": name})).collect();
+    let list: Vec<_> = databases
+        .iter()
+        .map(|(id, name)| serde_json::json!({"id": id, "name": name}))
+        .collect();
     let value = serde_json::json!({"address": address, "device": device, "databases": list});
     context.output.result(&value, || {
         let mut lines = vec![format!("serving on {address} as device {device}")];
         for (id, name) in &databases {
-            lines.push(format!("to share {}: eidetica sync {} {id}", escape(name), address.trim_start_matches("http://")));
+            lines.push(format!(
+                "to share {}: eidetica sync {} {id}",
+                escape(name),
+                address.trim_start_matches("http://")
+            ));
         }
         lines.push(COMMANDS.to_owned());
         lines.join("\n")
@@ -95,17 +102,21 @@ fn command(line: &str, network: &Network, user: &User, context: &Context) -> Res
 fn events() -> Result<Receiver<Event>> {
     let (sender, receiver) = sync_channel(limits::SERVE_EVENTS);
     let lines = sender.clone();
-    std::thread::Builder::new().name("stdin".to_owned()).spawn(move || read_lines(&lines))?;
-    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
-        // Without signal handling the process ends by the signal itself: nothing that was acknowledged is lost.
-        if crate::context::wait_for_interruption().is_ok() {
-            let _ = sender.send(Event::Interrupted);
-        } else {
-            loop {
-                std::thread::park_timeout(Duration::MAX);
+    std::thread::Builder::new()
+        .name("stdin".to_owned())
+        .spawn(move || read_lines(&lines))?;
+    std::thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(move || {
+            // Without signal handling the process ends by the signal itself: nothing that was acknowledged is lost.
+            if crate::context::wait_for_interruption().is_ok() {
+                let _ = sender.send(Event::Interrupted);
+            } else {
+                loop {
+                    std::thread::park_timeout(Duration::MAX);
+                }
             }
-        }
-    })?;
+        })?;
     Ok(receiver)
 }
 
@@ -127,6 +138,11 @@ fn read_lines(sender: &SyncSender<Event>) {
 impl RequestRow {
     /// What is asked, and how to answer it.
     fn text(&self) -> String {
-        format!("request {}\n  approve {}  or  reject {}", self.line(), self.short(), self.short())
+        format!(
+            "request {}\n  approve {}  or  reject {}",
+            self.line(),
+            self.short(),
+            self.short()
+        )
     }
 }

@@ -34,7 +34,11 @@ const RANK: u32 = 10;
 fn permission(text: &str) -> std::result::Result<Permission, String> {
     let (word, rank) = match text.split_once(':') {
         None => (text, RANK),
-        Some((word, rank)) => (word, rank.parse().map_err(|_| "the rank after the colon is a number".to_owned())?),
+        Some((word, rank)) => (
+            word,
+            rank.parse()
+                .map_err(|_| "the rank after the colon is a number".to_owned())?,
+        ),
     };
     match word {
         "read" => Ok(Permission::Read),
@@ -50,7 +54,10 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     let id = database_id(&user, &args.db)?;
     let start = Instant::now();
     let result = {
-        let _progress = Progress::spinner(context.output, format!("synchronizing with {}", escape(&args.address)));
+        let _progress = Progress::spinner(
+            context.output,
+            format!("synchronizing with {}", escape(&args.address)),
+        );
         exchange(args, id, &user, &network)
     };
     let report = result?;
@@ -70,14 +77,25 @@ fn database_id(user: &User, text: &str) -> Result<Id> {
 fn exchange(args: &Args, id: Id, user: &User, network: &Network) -> Result<SyncReport> {
     let here = user.instance().has_database(id)? && user.find_key(id)?.is_some();
     if here {
-        return Ok(block_on(network.sync().sync_with_peer(args.address.as_str(), Some(&id)))?);
+        return Ok(block_on(
+            network
+                .sync()
+                .sync_with_peer(args.address.as_str(), Some(&id)),
+        )?);
     }
     let key = user.get_default_key()?;
-    let asked = network.sync().sync_with_peer_for_bootstrap(args.address.as_str(), &id, key, args.request);
+    let asked =
+        network
+            .sync()
+            .sync_with_peer_for_bootstrap(args.address.as_str(), &id, key, args.request);
     match (block_on(asked), args.wait) {
         (Err(eidetica::Error::BootstrapPending { request_id }), Some(seconds)) => {
             wait(network, &request_id, Duration::from_secs(seconds))?;
-            Ok(block_on(network.sync().sync_with_peer(args.address.as_str(), Some(&id)))?)
+            Ok(block_on(
+                network
+                    .sync()
+                    .sync_with_peer(args.address.as_str(), Some(&id)),
+            )?)
         }
         (result, _) => Ok(result?),
     }
@@ -89,11 +107,16 @@ fn wait(network: &Network, request: &RequestId, most: Duration) -> Result<()> {
     while start.elapsed() < most {
         match block_on(network.sync().bootstrap_status(request))? {
             BootstrapStatus::Granted => return Ok(()),
-            BootstrapStatus::Denied => return Err(Error::new(Code::Denied, "the request was refused")),
+            BootstrapStatus::Denied => {
+                return Err(Error::new(Code::Denied, "the request was refused"));
+            }
             _ => std::thread::sleep(limits::REQUEST_POLL),
         }
     }
-    Err(eidetica::Error::BootstrapPending { request_id: *request }.into())
+    Err(eidetica::Error::BootstrapPending {
+        request_id: *request,
+    }
+    .into())
 }
 
 fn show(report: &SyncReport, user: &User, id: Id, took: Duration, context: &Context) -> Result<()> {
@@ -109,7 +132,11 @@ fn show(report: &SyncReport, user: &User, id: Id, took: Duration, context: &Cont
         let received = counted(report.entries_received, "entry", "entries");
         let sent = counted(report.entries_sent, "entry", "entries");
         let exchanged = bytes(report.bytes);
-        format!("{}: received {received}, sent {sent}; {exchanged} exchanged in {}", escape(&name), duration(took))
+        format!(
+            "{}: received {received}, sent {sent}; {exchanged} exchanged in {}",
+            escape(&name),
+            duration(took)
+        )
     })
 }
 

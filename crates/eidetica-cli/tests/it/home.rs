@@ -13,6 +13,7 @@ pub(crate) const DENIED: i32 = 4;
 pub(crate) const BAD_INPUT: i32 = 5;
 pub(crate) const UNAVAILABLE: i32 = 6;
 pub(crate) const CORRUPT: i32 = 7;
+pub(crate) const PENDING: i32 = 8;
 
 /// A directory with a data directory in it, made by a user without a password.
 pub(crate) struct Home {

@@ -8,11 +8,14 @@
 )]
 
 mod crash;
+mod demo;
 mod documents;
 mod escapes;
 mod home;
 mod import;
 mod places;
+mod readme;
 mod scripts;
+mod sharing;
 mod tables;
 mod users;
