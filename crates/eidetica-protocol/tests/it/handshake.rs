@@ -1,7 +1,8 @@
 //! The handshake: what it proves, and what it refuses.
 
 use bytes::Bytes;
-use eidetica_auth::{DeviceClaim, Scope, SecretKey};
+use eidetica_auth::{DeviceClaim, Scope, SecretKey, verify};
+use eidetica_entry::Signature;
 use eidetica_protocol::{
     Refusal,
     handshake::{Acceptor, HandshakeError, Initiator, PeerIdentity, Side, VERSIONS},
@@ -263,4 +264,66 @@ fn limits_hold_at_the_limit_and_one_above() {
     let (_, hello) = start(&many[..limits::VERSIONS]).unwrap();
     Acceptor::hello(&side(&key(2), BINDING, 2), &hello).unwrap();
     start(&many).unwrap_err();
+}
+
+/// What is signed, written down from `docs/formats/protocol.md`.
+fn transcript(role: u8, versions: [&[u16]; 2], version: u16) -> Vec<u8> {
+    let mut out = b"eidetica/handshake/v1\0".to_vec();
+    out.push(role);
+    out.extend(key(1).public().as_bytes());
+    out.extend(key(2).public().as_bytes());
+    out.extend([1; 32]);
+    out.extend([2; 32]);
+    for versions in versions {
+        out.extend((versions.len() as u64).to_le_bytes());
+        out.extend(versions.iter().flat_map(|version| version.to_le_bytes()));
+    }
+    out.extend(version.to_le_bytes());
+    out.extend(BINDING);
+    out
+}
+
+#[test]
+fn what_is_signed_is_what_the_format_says() {
+    let (waiting, hello) = Initiator::start(&side(&key(1), BINDING, 1), None).unwrap();
+    let (_, answer) = Acceptor::hello(&side(&key(2), BINDING, 2), &hello).unwrap();
+    let (_, proof) = waiting.answered(&answer, &key(1), &[]).unwrap();
+    let signature = |bytes: &[u8]| Signature::new(bytes.try_into().unwrap());
+    let of_answer = signature(&answer[answer.len() - 64..]);
+    let of_proof = signature(&proof[1..65]);
+    let versions = [VERSIONS, VERSIONS];
+    assert!(verify(
+        &key(2).public(),
+        &transcript(2, versions, 1),
+        &of_answer
+    ));
+    assert!(verify(
+        &key(1).public(),
+        &transcript(1, versions, 1),
+        &of_proof
+    ));
+    assert!(!verify(
+        &key(1).public(),
+        &transcript(2, versions, 1),
+        &of_proof
+    ));
+}
+
+#[test]
+fn an_acceptor_that_picks_another_version_is_refused_though_it_signs() {
+    for version in [1, 3] {
+        let own = key(1);
+        let offer = Side {
+            versions: &[2, 1],
+            ..side(&own, BINDING, 1)
+        };
+        let (waiting, _) = Initiator::start(&offer, None).unwrap();
+        let signature = key(2).sign(&transcript(2, [&[2, 1], &[2, 1]], version));
+        let mut answer = vec![0x11, version as u8, 2, 2, 1];
+        answer.extend(key(2).public().as_bytes());
+        answer.extend([2; 32]);
+        answer.extend(signature.as_bytes());
+        let error = waiting.answered(&answer.into(), &own, &[]).unwrap_err();
+        assert_eq!(error, HandshakeError::Version { theirs: vec![2, 1] });
+    }
 }
