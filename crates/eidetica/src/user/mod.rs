@@ -102,27 +102,18 @@ impl User {
     /// # Errors
     /// [`Error::KeyExists`], [`Error::Name`], and what storing gives.
     pub fn import_private_key(&self, secret: SecretKey, name: Option<&str>) -> Result<KeyId> {
-        let name = KeyName::new(name.unwrap_or_default())?;
-        let mut keys = self.0.keys.write();
+        let name = KeyName::new(name.unwrap_or_default())?.to_string();
+        let (secret, role) = (Arc::new(secret), KeyRole::Signing);
         let key = HeldKey {
-            secret: Arc::new(secret),
-            name: name.to_string(),
-            role: KeyRole::Signing,
+            secret,
+            name,
+            role,
             added_at: now_ms(),
         };
-        let id = key.id();
-        if keys.get(id).is_some() {
-            return Ok(id);
-        }
-        if !key.name.is_empty() && !keys.find(&KeyRef::Name(key.name.clone())).is_empty() {
-            return Err(Error::KeyExists(key.name));
-        }
-        self.0
-            .accounts()
-            .put_key(&self.0.uid, &key.seal(&keys.vault, &self.0.uid)?)?;
+        self.0.add_key(&key)?;
+        // With no lock held: it may wait for the sync engine, which looks keys up.
         self.0.claim([&key])?;
-        keys.insert(key);
-        Ok(id)
+        Ok(key.id())
     }
 
     /// The private half of a key, to be kept elsewhere. Asks for the password again, so that an
@@ -449,6 +440,20 @@ impl Session {
     fn record(&self) -> Result<UserRecord> {
         let gone = || Error::Damaged(format!("user {:?} is gone", self.name));
         self.accounts().user(&self.name)?.ok_or_else(gone)
+    }
+
+    fn add_key(&self, key: &HeldKey) -> Result<()> {
+        let mut keys = self.keys.write();
+        if keys.get(key.id()).is_some() {
+            return Ok(());
+        }
+        if !key.name.is_empty() && !keys.find(&KeyRef::Name(key.name.clone())).is_empty() {
+            return Err(Error::KeyExists(key.name.clone()));
+        }
+        self.accounts()
+            .put_key(&self.uid, &key.seal(&keys.vault, &self.uid)?)?;
+        keys.insert(key.clone());
+        Ok(())
     }
 
     fn put_prefs(&self, prefs: UserDatabasePreferences) -> Result<()> {

@@ -585,11 +585,10 @@ fn use_case_chat() -> Result<()> {
     let (address, tree_id) = (two.address.clone(), two.tree_id);
     let sync = two.client.sync()?;
     let text = tree_id.to_string();
-    let room_id = text.as_str();
     block_on(async {
     // guide block 22
 // Join a chat room by ID
-let room_id = room_id;
+let room_id = text.as_str();
 sync.sync_with_peer(&address, Some(&room_id)).await?;
 // Now you have the full chat history and can participate
     // end of block
@@ -605,11 +604,10 @@ fn use_case_documents() -> Result<()> {
     let (address, tree_id) = (two.address.clone(), two.tree_id);
     let sync = two.client.sync()?;
     let text = tree_id.to_string();
-    let doc_id = text.as_str();
     block_on(async {
     // guide block 23
 // Join a collaborative document
-let doc_id = doc_id;
+let doc_id = text.as_str();
 sync.sync_with_peer(&address, Some(&doc_id)).await?;
 // You now have the full document and can make edits
     // end of block
