@@ -24,8 +24,7 @@ use crate::{
 /// What is known about the stamps of what is inserted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// Each is greater than every stamp inserted into this store before, and none of those has ever
-    /// been removed. Nothing but `Cur` rows is read then.
+    /// Each is greater than every stamp that this store has now. Nothing but `Cur` rows is read then.
     NewerThanAll,
     /// Nothing.
     Any,
@@ -33,8 +32,8 @@ pub enum Order {
 
 /// Inserts what one entry writes.
 ///
-/// An entry must be inserted once only. A fresh leaf costs two reads and one row, an overwritten one
-/// two rows; with [`Order::Any`] each prefix that the payload's paths have adds up to two reads. A
+/// An entry must be inserted once only. A fresh leaf costs one read and one row, an overwritten one two
+/// rows; with [`Order::Any`] each prefix that the payload's paths have adds up to two reads. A
 /// cover that arrives late also visits the live rows below it.
 ///
 /// # Errors
@@ -51,7 +50,7 @@ pub fn insert<R: RowsMut>(
 /// Inserts what many entries write, sorted by path: every `Cur` row is read and written once.
 ///
 /// The outcome is that of [`insert`] for each of them in any order. [`Order::NewerThanAll`] speaks of
-/// what was inserted before the batch. Payloads of another kind than `kind` are left out.
+/// what was there before the batch. Payloads of another kind than `kind` are left out.
 ///
 /// # Errors
 /// The rows'; corrupt rows.
@@ -61,27 +60,13 @@ pub fn apply_batch<R: RowsMut>(
     batch: &[(Stamp, &Payload)],
     order: Order,
 ) -> Result<(), StateError<R::Error>> {
-    let mut writes: Vec<(Cow<'_, Path>, Stamp, &Op)> = batch
-        .iter()
-        .filter(|(_, payload)| payload.kind() == kind)
-        .flat_map(|(stamp, payload)| {
-            payload
-                .bound(*stamp)
-                .map(move |(path, op)| (path, *stamp, op))
-        })
-        .collect();
-    writes.sort_by(|a, b| (&a.0, a.1, a.2.slot()).cmp(&(&b.0, b.1, b.2.slot())));
-    let mut state = State::new(rows, kind, order);
-    state.one_entry = batch.len() == 1;
-    for (path, stamp, op) in &writes {
-        state.insert(path, *stamp, op)?;
-    }
-    state.flush()
+    let writes = bind(kind, batch);
+    State::new(rows, kind, order).insert_all(writes)
 }
 
 /// Removes what one entry wrote: the exact inverse of [`insert`], whatever was inserted in between.
 ///
-/// The entry must have been inserted. Removing a cover visits the paths below it.
+/// See [`remove_batch`].
 ///
 /// # Errors
 /// The rows'; corrupt rows.
@@ -90,13 +75,61 @@ pub fn remove<R: RowsMut>(
     stamp: Stamp,
     payload: &Payload,
 ) -> Result<(), StateError<R::Error>> {
-    let mut state = State::new(rows, payload.kind(), Order::Any);
-    let writes: Vec<_> = payload.bound(stamp).collect();
-    // Backwards, so that a cover finds nothing of its own entry below it.
-    for (path, op) in writes.iter().rev() {
-        state.remove(path, stamp, op)?;
+    remove_batch(rows, payload.kind(), &[(stamp, payload)])
+}
+
+/// Removes what many entries wrote.
+///
+/// Each must have been inserted. Where a removed cover was the greatest of its path, the paths below
+/// are visited, once per batch. Payloads of another kind than `kind` are left out.
+///
+/// # Errors
+/// The rows'; corrupt rows.
+pub fn remove_batch<R: RowsMut>(
+    rows: &mut R,
+    kind: StoreKind,
+    batch: &[(Stamp, &Payload)],
+) -> Result<(), StateError<R::Error>> {
+    let mut writes = bind(kind, batch);
+    // Children first, so that a cover finds nothing of the batch below it; at one path the greatest last,
+    // so that only that one matters.
+    writes.sort_by(|a, b| b.path.cmp(&a.path).then_with(|| a.stamp.cmp(&b.stamp)));
+    let mut state = State::new(rows, kind, Order::Any);
+    for write in &writes {
+        state.remove(&write.path, write.stamp, write.op)?;
     }
     state.flush()
+}
+
+/// A write with its entry's stamp in the place of [`crate::OWN`].
+pub(crate) struct BoundWrite<'a> {
+    pub(crate) path: Cow<'a, Path>,
+    pub(crate) stamp: Stamp,
+    pub(crate) op: &'a Op,
+}
+
+impl<'a> From<&'a StampedWrite> for BoundWrite<'a> {
+    fn from(StampedWrite { path, stamp, op }: &'a StampedWrite) -> Self {
+        Self {
+            path: Cow::Borrowed(path),
+            stamp: *stamp,
+            op,
+        }
+    }
+}
+
+/// The writes of those payloads that are of one kind.
+fn bind<'a>(kind: StoreKind, batch: &[(Stamp, &'a Payload)]) -> Vec<BoundWrite<'a>> {
+    let payloads = batch.iter().filter(|(_, payload)| payload.kind() == kind);
+    let bind = |(stamp, payload): &(Stamp, &'a Payload)| {
+        let stamp = *stamp;
+        payload.writes().iter().map(move |write| BoundWrite {
+            path: write.path.bind(stamp),
+            stamp,
+            op: &write.op,
+        })
+    };
+    payloads.flat_map(bind).collect()
 }
 
 /// What a path's prefixes mean for it.
@@ -174,8 +207,8 @@ impl<'a, R: RowsMut> State<'a, R> {
         }
     }
 
-    /// Adds one write. After the last, call [`Self::flush`].
-    pub(crate) fn insert(&mut self, path: &Path, stamp: Stamp, op: &Op) -> Outcome<(), R> {
+    /// Adds one write. After the last comes [`Self::flush`].
+    fn insert(&mut self, path: &Path, stamp: Stamp, op: &Op) -> Outcome<(), R> {
         self.load(path, op.covers())?;
         match op {
             Op::Inc(by) => self.insert_inc(path, stamp, *by),
@@ -185,12 +218,31 @@ impl<'a, R: RowsMut> State<'a, R> {
         }
     }
 
-    /// Adds writes that are sorted by path, stamp and slot.
-    pub(crate) fn insert_all(mut self, writes: &[StampedWrite]) -> Outcome<(), R> {
+    /// Adds writes, path by path.
+    pub(crate) fn insert_all(mut self, mut writes: Vec<BoundWrite<'_>>) -> Outcome<(), R> {
         let first = writes.first().map(|write| write.stamp);
         self.one_entry = writes.iter().all(|write| Some(write.stamp) == first);
-        for StampedWrite { path, stamp, op } in writes {
-            self.insert(path, *stamp, op)?;
+        let slots = |a: &BoundWrite<'_>, b: &BoundWrite<'_>| a.op.slot().cmp(&b.op.slot());
+        match self.order {
+            // Every write supersedes those before it, without a look at anything else.
+            Order::NewerThanAll => {
+                writes.sort_by(|a, b| {
+                    (&a.path, a.stamp)
+                        .cmp(&(&b.path, b.stamp))
+                        .then_with(|| slots(a, b))
+                });
+            }
+            // Of the covers at a path only the first changes anything below it.
+            Order::Any => {
+                writes.sort_by(|a, b| {
+                    (&a.path, b.stamp)
+                        .cmp(&(&b.path, a.stamp))
+                        .then_with(|| slots(a, b))
+                });
+            }
+        }
+        for write in &writes {
+            self.insert(&write.path, write.stamp, write.op)?;
         }
         self.flush()
     }
@@ -399,17 +451,17 @@ impl<'a, R: RowsMut> State<'a, R> {
                 .is_some_and(|(shown, _)| *shown == stamp)
             {
                 cell.value = None;
+                self.store(path, cell.clone())?;
             } else {
                 self.ver_delete(path, op.slot(), stamp)?;
             }
         }
         let (cover, after) = self.settle(path, context, cell, added)?;
-        let removed_cover = removed
+        let removed = removed
             .filter(|(_, op)| op.covers())
             .map(|(stamp, _)| stamp);
-        let floor = context.floor.max(cover).max(removed_cover);
         let before = Context {
-            floor,
+            floor: context.floor.max(cover).max(removed),
             open: open_before,
         };
         self.forget_frames(path);
@@ -422,59 +474,64 @@ impl<'a, R: RowsMut> State<'a, R> {
         &mut self,
         path: &Path,
         context: Context,
-        mut cell: Cell,
+        old: Cell,
         added: Option<(Stamp, &Op)>,
     ) -> Outcome<(Option<Stamp>, Context), R> {
         let heads = self.heads(path)?;
-        let old = cell.value.take();
-        let old_place = cell.place.take();
-        cell.incs = None;
         let added = added.map(|(stamp, op)| (stamp, op.clone()));
-        let candidates = [&old, &added, &heads.cover, &heads.make];
-        let covering = |write: &Option<(Stamp, Op)>| match write {
-            Some((stamp, op)) if op.covers() => Some(*stamp),
-            _ => None,
+        let candidates = [&old.value, &added, &heads.cover, &heads.make];
+        let inserted = self.insertion(path, candidates)?;
+        let exists = path.last_elem().is_none_or(|elem| {
+            inserted.is_some() && !heads.kill && Some(elem.stamp) >= context.floor
+        });
+        let here = Context {
+            floor: context.floor,
+            open: context.open && exists,
         };
-        let cover_before = covering(&old).max(covering(&heads.cover));
-        let cover = cover_before.max(covering(&added));
-        let elem = path.last_elem();
-        let inserted = match elem {
-            Some(elem) => self.insertion(path, &elem, candidates)?,
-            None => None,
-        };
-        let exists = match elem {
-            Some(elem) => inserted.is_some() && !heads.kill && Some(elem.stamp) >= context.floor,
-            None => true,
-        };
-        let open = context.open && exists;
-        let live = |stamp: &Stamp| open && Some(*stamp) >= context.floor;
+
         let newest = candidates
             .into_iter()
             .flatten()
             .max_by_key(|(stamp, _)| *stamp);
-        let value = newest
-            .filter(|(stamp, op)| live(stamp) && !matches!(op, Op::Delete))
-            .cloned();
-        let floor = context.floor.max(cover);
-        if open && heads.inc {
-            cell.incs = self.sum_incs(path, floor)?;
-        }
-        if value.is_some() {
-            cell.place = inserted
-                .into_iter()
-                .chain(heads.place)
-                .max_by_key(|(stamp, _)| *stamp);
-        }
-        self.move_value(path, old, added, &value)?;
-        self.move_place(path, elem, old_place.as_ref(), cell.place.as_ref())?;
+        let shown = |(stamp, op): &&(Stamp, Op)| here.admits(*stamp) && !matches!(op, Op::Delete);
+        let value = newest.filter(shown).cloned();
+        let cover_before = covering(&old.value).max(covering(&heads.cover));
+        let floor = here.floor.max(cover_before).max(covering(&added));
+        let incs = if here.open && heads.inc {
+            self.sum_incs(path, floor)?
+        } else {
+            None
+        };
+        let places = inserted.into_iter().chain(heads.place);
+        let place = places
+            .max_by_key(|(stamp, _)| *stamp)
+            .filter(|_| value.is_some());
         let open = if self.is_gate(path) {
             value.is_some()
         } else {
-            open
+            here.open
         };
-        cell.value = value;
-        self.store(path, cell)?;
+
+        self.replace(path, old, added, Cell { value, incs, place })?;
         Ok((cover_before, Context { floor, open }))
+    }
+
+    /// Puts a new cell in the place of an old one, and every write where it belongs then.
+    fn replace(
+        &mut self,
+        path: &Path,
+        old: Cell,
+        added: Option<(Stamp, Op)>,
+        new: Cell,
+    ) -> Outcome<(), R> {
+        self.move_place(path, old.place.as_ref(), new.place.as_ref())?;
+        let unchanged = old == new;
+        self.move_value(path, old.value, added, &new.value)?;
+        if unchanged {
+            Ok(())
+        } else {
+            self.store(path, new)
+        }
     }
 
     /// Brings the writes that are not in `Ver` to where they belong now that `value` is shown.
@@ -503,11 +560,10 @@ impl<'a, R: RowsMut> State<'a, R> {
     fn move_place(
         &mut self,
         path: &Path,
-        elem: Option<ElemId>,
         old: Option<&(Stamp, Position)>,
         new: Option<&(Stamp, Position)>,
     ) -> Outcome<(), R> {
-        let Some(elem) = elem.filter(|_| old != new) else {
+        let Some(elem) = path.last_elem().filter(|_| old != new) else {
             return Ok(());
         };
         if let Some((_, position)) = old {
@@ -519,13 +575,15 @@ impl<'a, R: RowsMut> State<'a, R> {
         Ok(())
     }
 
-    /// Stamp and position of an element's insertion, if that is among its writes.
+    /// Stamp and position of an element's insertion, if the path is an element's and that is in a row.
     fn insertion(
         &mut self,
         path: &Path,
-        elem: &ElemId,
         candidates: [&Option<(Stamp, Op)>; 4],
     ) -> Outcome<Option<(Stamp, Position)>, R> {
+        let Some(elem) = path.last_elem() else {
+            return Ok(None);
+        };
         let place = |(stamp, op): &(Stamp, Op)| match op {
             Op::Ins { position, .. } if *stamp == elem.stamp => Some((*stamp, position.clone())),
             _ => None,
@@ -1042,6 +1100,14 @@ impl<'a, R: RowsMut> State<'a, R> {
             .rows
             .delete(RowSpace::Pos, &pos_key(list_of(path), position, elem))?)
     }
+}
+
+/// The stamp of a write that covers.
+fn covering(write: &Option<(Stamp, Op)>) -> Option<Stamp> {
+    write
+        .as_ref()
+        .filter(|(_, op)| op.covers())
+        .map(|(stamp, _)| *stamp)
 }
 
 /// The encoded path of the list that an element's path is in.

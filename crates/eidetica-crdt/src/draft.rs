@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-use crate::apply::State;
+use crate::apply::{BoundWrite, State};
 use crate::lower::Lowering;
 use crate::path::ends;
 use crate::{
@@ -191,7 +191,8 @@ impl Draft {
                 slots.seen = true;
             }
         }
-        State::new(&mut view, self.kind, order).insert_all(&writes)
+        State::new(&mut view, self.kind, order)
+            .insert_all(writes.iter().map(BoundWrite::from).collect())
     }
 
     /// Notes that a path's slots are about to change.

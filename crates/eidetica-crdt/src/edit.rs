@@ -171,7 +171,7 @@ pub enum EditError<E> {
     #[error(transparent)]
     Payload(#[from] PayloadError),
     /// A key below a list.
-    #[error("`{step}` is a key below the list at `{list}`")]
+    #[error("{step:?} is a key below the list at `{list}`")]
     KeyBelowList {
         /// The list.
         list: Path,
@@ -211,7 +211,7 @@ pub enum EditError<E> {
     #[error("the value is nested deeper than {}", limits::DEPTH)]
     TooDeep,
     /// A change to a table row that is not there.
-    #[error("there is no row `{key}`")]
+    #[error("there is no row {key:?}")]
     NoRow {
         /// Its key.
         key: String,

@@ -3,7 +3,7 @@
 //! The state of a store is a pure function of the set of all writes `(path, stamp, operation)` of its
 //! effective entries; stamps decide between them, never a clock and never the order of arrival. This
 //! crate says what a write is ([`Payload`], [`Op`]), keeps the state as rows that follow every insertion
-//! and removal of an entry ([`insert`], [`remove`], [`apply_batch`]), reads it ([`get`], [`table_scan`]
+//! and removal of an entry ([`insert`], [`remove`], [`apply_batch`], [`remove_batch`]), reads it ([`get`], [`table_scan`]
 //! and others), and lowers what an application wants ([`Edit`]) to writes ([`Draft`]).
 //!
 //! It does no I/O: rows are behind [`Rows`] and [`RowsMut`]. Stamps, seeds and salts are arguments.
@@ -27,7 +27,7 @@ mod walk;
 
 pub mod limits;
 
-pub use apply::{Order, apply_batch, insert, remove};
+pub use apply::{Order, apply_batch, insert, remove, remove_batch};
 pub use draft::{Draft, lower};
 pub use edit::{Edit, EditError, Locator, Step};
 pub use hash::hash_visible;

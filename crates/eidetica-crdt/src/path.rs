@@ -75,8 +75,8 @@ pub enum PathError {
         /// Bytes of the encoded path.
         len: usize,
     },
-    /// Two dots in a row, a dot at the end, or a backslash before something else than `.`, `\` or `e`.
-    #[error("`{text}` is not a dotted path")]
+    /// Two dots in a row, a dot at the end, or a backslash that begins nothing.
+    #[error("{text:?} is not a dotted path")]
     Text {
         /// The text.
         text: String,
@@ -275,7 +275,7 @@ impl Path {
 }
 
 impl fmt::Display for Path {
-    /// The dotted text; elements, which have none, as `#height:id:ordinal` for people to read.
+    /// The dotted text, with control and direction characters escaped; elements, which have none, as `#height:id:ordinal` for people to read.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, segment) in self.segments().enumerate() {
             if i > 0 {
@@ -283,7 +283,7 @@ impl fmt::Display for Path {
             }
             match segment {
                 Segment::Key(key) if key.is_empty() => f.write_str("\\e")?,
-                Segment::Key(key) => f.write_str(&key.replace('\\', "\\\\").replace('.', "\\."))?,
+                Segment::Key(key) => key.chars().try_for_each(|c| write_char(c, f))?,
                 Segment::Elem(ElemId { stamp, ordinal }) if stamp == OWN => {
                     write!(f, "#new:{ordinal}")?
                 }
@@ -291,6 +291,23 @@ impl fmt::Display for Path {
             }
         }
         Ok(())
+    }
+}
+
+/// Writes one character of a key so that it is seen as what it is.
+fn write_char(c: char, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match c {
+        '.' | '\\' => write!(f, "\\{c}"),
+        '\u{61c}'
+        | '\u{200e}'
+        | '\u{200f}'
+        | '\u{2028}'..='\u{202e}'
+        | '\u{2066}'..='\u{2069}'
+        | '\u{feff}' => {
+            write!(f, "{}", c.escape_unicode())
+        }
+        c if c.is_control() => write!(f, "{}", c.escape_unicode()),
+        c => write!(f, "{c}"),
     }
 }
 
@@ -303,8 +320,8 @@ impl fmt::Debug for Path {
 impl FromStr for Path {
     type Err = PathError;
 
-    /// Dotted text as keys: `a.b`; `\.` and `\\` for a dot and a backslash in a key, `\e` for the
-    /// empty key, the empty text for the root. Nothing is an element here.
+    /// Dotted text as keys: `a.b`; in a key `\.` and `\\` for a dot and a backslash, `\u{hex}` for any
+    /// character; `\e` for the empty key, the empty text for the root. Nothing is an element here.
     fn from_str(text: &str) -> Result<Self, PathError> {
         Self::of_keys(split_dotted(text)?)
     }
@@ -326,6 +343,7 @@ pub(crate) fn split_dotted(text: &str) -> Result<Vec<String>, PathError> {
             Some('\\') => match chars.next() {
                 Some(c @ ('.' | '\\')) => step.push(c),
                 Some('e') => explicit = true,
+                Some('u') => step.push(read_unicode(&mut chars).ok_or_else(malformed)?),
                 _ => return Err(malformed()),
             },
             end @ (Some('.') | None) => {
@@ -345,6 +363,14 @@ pub(crate) fn split_dotted(text: &str) -> Result<Vec<String>, PathError> {
             Some(c) => step.push(c),
         }
     }
+}
+
+/// The character that `{hex}` names, after `\u`.
+fn read_unicode(chars: &mut std::str::Chars<'_>) -> Option<char> {
+    let (hex, rest) = chars.as_str().strip_prefix('{')?.split_once('}')?;
+    let plain = (1..=6).contains(&hex.len()) && hex.bytes().all(|b| b.is_ascii_hexdigit());
+    *chars = rest.chars();
+    char::from_u32(u32::from_str_radix(hex, 16).ok().filter(|_| plain)?)
 }
 
 /// Appends bytes so that they keep their order and none is a prefix of another: 0 and 1 escaped, then

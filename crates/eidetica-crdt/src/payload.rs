@@ -4,8 +4,6 @@
 //! [`Payload::decode`] check the same rules, so whatever exists as a `Payload` is well-formed and has
 //! exactly one encoding. Bytes are in `docs/formats/state.md`.
 
-use eidetica_entry::Stamp;
-
 use crate::codec::{Reader, read_op, write_op, write_value};
 use crate::path::{ELEM, ELEM_BYTES, KEY, OWN, read_segment, segment_end, write_elem};
 use crate::{Container, ElemId, Op, Path, PathError, Scalar, Segment, Slot, Value, limits};
@@ -169,16 +167,6 @@ impl Payload {
     /// The writes, ascending by path and slot.
     pub fn writes(&self) -> &[Write] {
         &self.writes
-    }
-
-    /// The writes with own elements named by the entry's stamp.
-    pub(crate) fn bound(
-        &self,
-        stamp: Stamp,
-    ) -> impl Iterator<Item = (std::borrow::Cow<'_, Path>, &Op)> {
-        self.writes
-            .iter()
-            .map(move |write| (write.path.bind(stamp), &write.op))
     }
 
     /// The canonical bytes.

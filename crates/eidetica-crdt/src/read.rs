@@ -5,7 +5,7 @@ use std::ops::Bound;
 
 use eidetica_entry::Stamp;
 
-use crate::apply::State;
+use crate::apply::{BoundWrite, State};
 use crate::cell::{
     Cell, parse_cell, parse_pos_key, parse_row, parse_row_cells, parse_ver, pos_range, row_of,
     ver_path, ver_range, with_byte,
@@ -515,9 +515,9 @@ pub fn as_of<R: Rows>(
         }
         true
     })?;
-    writes.sort_by(|a, b| (&a.path, a.stamp, a.op.slot()).cmp(&(&b.path, b.stamp, b.op.slot())));
     let mut past = MemRows::new();
-    let applied = State::new(&mut past, kind, Order::Any).insert_all(&writes);
+    let writes = writes.iter().map(BoundWrite::from).collect();
+    let applied = State::new(&mut past, kind, Order::Any).insert_all(writes);
     match applied {
         Ok(()) => Ok(past),
         Err(StateError::Rows(never)) => match never {},

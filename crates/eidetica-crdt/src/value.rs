@@ -239,7 +239,7 @@ pub enum DocError {
     #[error(transparent)]
     Path(#[from] PathError),
     /// A step of the path is neither an index of the list that it meets nor one past its end.
-    #[error("`{step}` is no index of a list of {len}")]
+    #[error("{step:?} is no index of a list of {len}")]
     NoIndex {
         /// The step.
         step: String,

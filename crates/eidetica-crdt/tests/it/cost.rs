@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use bytes::Bytes;
 use eidetica_crdt::{
     Edit, KeyRange, MemRows, Order, RowPage, RowSpace, Rows, RowsMut, StoreKind, apply_batch, get,
-    insert, lower, remove, table_get,
+    insert, lower, remove, remove_batch, table_get,
 };
 use eidetica_entry::{Height, Id, Stamp};
 use serde_json::json;
@@ -234,4 +234,26 @@ fn a_late_cover_visits_what_is_live_below_it_and_nothing_else() {
     let (reads, _, puts, _) = rows.cost();
     assert_eq!(puts, [2, 0, 0]);
     assert!(reads < 30, "{reads}");
+}
+
+#[test]
+fn many_late_covers_in_one_batch_visit_what_is_below_them_once() {
+    let doc = StoreKind::Doc;
+    let mut rows = Counted::default();
+    let edits: Vec<Edit> = (0..200)
+        .map(|n| set(&format!("m.k{n}"), json!(n)))
+        .collect();
+    commit(&mut rows, doc, 1000, &edits, Order::NewerThanAll);
+    rows.reset();
+    let clear = lower(&MemRows::new(), doc, &[set("m", json!(1))], 1)
+        .unwrap()
+        .unwrap();
+    let covers: Vec<_> = (1..=100).map(|height| (stamp(height), &clear)).collect();
+    apply_batch(&mut rows, doc, &covers, Order::Any).unwrap();
+    let (_, read, ..) = rows.cost();
+    assert!((200..320).contains(&read), "{read} rows read");
+    remove_batch(&mut rows, doc, &covers).unwrap();
+    let (_, read, puts, _) = rows.cost();
+    assert!(read < 900, "{read} rows read");
+    assert_eq!(puts, [0; 3]);
 }

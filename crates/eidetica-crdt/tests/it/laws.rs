@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use eidetica_crdt::{
     Container, Doc, ElemId, Init, MemRows, OWN, Op, Order, Path, Payload, Position, RowSpace,
     Scalar, StoreKind, Value, Write, apply_batch, as_of, get, hash_visible, insert, remove,
-    table_get, table_scan, writes_in,
+    remove_batch, table_get, table_scan, writes_in,
 };
 use eidetica_entry::{Height, Id, Stamp};
 
@@ -282,6 +282,10 @@ fn same_by_every_way(
     let mut bulk = MemRows::new();
     apply_batch(&mut bulk, kind, &batch, Order::Any).unwrap();
     assert_eq!(dump(&bulk), expected, "in bulk");
+    remove_batch(&mut bulk, kind, &batch[..batch.len() / 2]).unwrap();
+    let mut half = MemRows::new();
+    apply_batch(&mut half, kind, &batch[batch.len() / 2..], Order::Any).unwrap();
+    assert_eq!(dump(&bulk), dump(&half), "taken back in bulk");
     let mut keep = |_: &Stamp| true;
     assert_eq!(
         dump(&as_of(rows, kind, &Path::root(), &mut keep).unwrap()),

@@ -113,6 +113,9 @@ fn dotted_text_is_strict() {
         );
     }
     assert_eq!("".parse::<Path>(), Ok(Path::root()));
+    assert_eq!("\\u{41}".parse::<Path>(), "A".parse());
+    let shown = Path::of_keys(["\u{1b}[31m\u{202e}"]).unwrap().to_string();
+    assert_eq!(shown, "\\u{1b}[31m\\u{202e}");
     assert_eq!(
         "a\\.b.\\e.\\\\".parse::<Path>(),
         Path::of_keys(["a.b", "", "\\"])
