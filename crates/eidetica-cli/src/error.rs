@@ -118,6 +118,9 @@ impl From<eidetica::Error> for Error {
                 .hint("set EIDETICA_PASSWORD, or run on a terminal to be asked"),
             E::NoAccess(_) => Self::new(Code::Denied, message)
                 .hint("`eidetica sync ADDRESS DB` asks a peer for access"),
+            E::Database(eidetica::DatabaseError::Refused(_)) => {
+                Self::new(Code::Denied, message).hint("`eidetica db info DB` says who may do what")
+            }
             E::AccessDenied(_) => Self::new(Code::Denied, message)
                 .hint("the request was refused, or there is no such database there: a stranger is not told which"),
             E::BootstrapPending { .. } => Self::new(Code::Pending, message)
@@ -131,6 +134,8 @@ impl From<eidetica::Error> for Error {
                 Blame::Corrupt => {
                     Self::new(Code::Corrupt, message).hint("`eidetica verify` says what is damaged")
                 }
+                Blame::Unavailable if matches!(error, E::Sync(_)) => Self::new(Code::Unavailable, message)
+                    .hint("is `eidetica serve` running there, and is the address right?"),
                 Blame::Unavailable => Self::new(Code::Unavailable, message),
                 _ => Self::new(Code::Failed, message),
             },

@@ -76,12 +76,15 @@ fn database_id(user: &User, text: &str) -> Result<Id> {
 /// Synchronizes; asks for access first if none of the user's keys has any here.
 fn exchange(args: &Args, id: Id, user: &User, network: &Network) -> Result<SyncReport> {
     let here = user.instance().has_database(id)? && user.find_key(id)?.is_some();
-    if here {
-        return Ok(block_on(
+    let fetch = || {
+        block_on(
             network
                 .sync()
                 .sync_with_peer(args.address.as_str(), Some(&id)),
-        )?);
+        )
+    };
+    if here {
+        return Ok(fetch()?);
     }
     let key = user.get_default_key()?;
     let asked =
@@ -91,12 +94,10 @@ fn exchange(args: &Args, id: Id, user: &User, network: &Network) -> Result<SyncR
     match (block_on(asked), args.wait) {
         (Err(eidetica::Error::BootstrapPending { request_id }), Some(seconds)) => {
             wait(network, &request_id, Duration::from_secs(seconds))?;
-            Ok(block_on(
-                network
-                    .sync()
-                    .sync_with_peer(args.address.as_str(), Some(&id)),
-            )?)
+            Ok(fetch()?)
         }
+        // Another right than the one asked for may have been granted already.
+        (Err(denied @ eidetica::Error::AccessDenied(_)), _) => Ok(fetch().map_err(|_| denied)?),
         (result, _) => Ok(result?),
     }
 }

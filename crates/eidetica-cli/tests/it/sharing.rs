@@ -153,7 +153,7 @@ fn requests_are_decided_without_a_server_too() {
     assert_eq!(bob.rows("t"), 2);
     // Read is not Write.
     let errors = bob.fails(&["set", "db", "t", "a", "v=x"], DENIED);
-    assert!(errors.contains("right"), "{errors}");
+    assert!(errors.contains("has Read"), "{errors}");
     server.quit();
 }
 
