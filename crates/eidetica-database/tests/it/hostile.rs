@@ -215,7 +215,7 @@ fn a_root_whose_author_is_no_admin_begins_nothing() {
     let draft = Draft::root([5; 32], payloads, key(1).public(), None).unwrap();
     let signature = key(1).sign(&draft.signing_message());
     let root = draft.sign(signature);
-    let packs = [pack::encode(&[root.clone()]).unwrap()];
+    let packs = [pack::encode(std::slice::from_ref(&root)).unwrap()];
     assert!(
         a.ingest(IngestRequest::new(root.id(), &packs).create(true))
             .is_err()

@@ -35,10 +35,11 @@ pub(crate) fn rights(owner: &SecretKey, others: &[(&SecretKey, Permission)]) -> 
     );
     let mut settings = Doc::new();
     settings.set_string("name", "test");
-    let mut new = NewDatabase::default();
-    new.records = records;
-    new.settings = settings;
-    new
+    NewDatabase {
+        records,
+        settings,
+        ..NewDatabase::default()
+    }
 }
 
 pub(crate) fn database(databases: &Databases) -> Database {
