@@ -42,6 +42,12 @@ pub(crate) fn now_ms() -> u64 {
         .as_millis() as u64
 }
 
+/// The reply to a command that has no result.
+pub(crate) type DoneReply = oneshot::Sender<Result<(), NodeError>>;
+
+/// Who waits for the end, and how it was.
+pub(crate) type Ended = (DoneReply, Result<(), NodeError>);
+
 /// What handles send.
 pub(crate) enum Event {
     Command {
@@ -56,10 +62,10 @@ pub(crate) enum Event {
         reply: oneshot::Sender<Result<Vec<Address>, NodeError>>,
     },
     StopServer {
-        reply: oneshot::Sender<Result<(), NodeError>>,
+        reply: DoneReply,
     },
     Shutdown {
-        reply: oneshot::Sender<Result<(), NodeError>>,
+        reply: DoneReply,
     },
 }
 
@@ -155,26 +161,29 @@ impl Driver {
         }
     }
 
-    /// Runs until it is told to stop, nobody holds a handle, or records cannot be written.
-    pub(crate) async fn run(mut self) {
-        if let Err(error) = self.serve().await {
+    /// Runs until it is told to stop, nobody holds a handle, or records cannot be written. The result is for
+    /// whoever told it to stop, once the runtime and all it holds are gone.
+    pub(crate) async fn run(mut self) -> Option<Ended> {
+        let mut asked = None;
+        let served = self.serve(&mut asked).await;
+        if let Err(error) = &served {
             tracing::error!(%error, "the sync engine stops");
             for (_, reply) in self.waiting.drain() {
                 // Whoever does not wait does not need to know.
                 let _ = reply.send(Err(error.clone()));
             }
         }
+        asked.map(|reply| (reply, served))
     }
 
-    async fn serve(&mut self) -> Result<(), NodeError> {
+    async fn serve(&mut self, asked: &mut Option<DoneReply>) -> Result<(), NodeError> {
         loop {
             let until_ms = self.carry_out().await?;
             tokio::select! {
                 event = self.commands.recv() => match event {
                     Some(Event::Shutdown { reply }) => {
-                        let stopped = self.stop().await;
-                        let _ = reply.send(stopped.clone());
-                        return stopped;
+                        *asked = Some(reply);
+                        return self.stop().await;
                     }
                     Some(event) => self.take_event(event).await,
                     None => return self.stop().await,

@@ -479,7 +479,8 @@ impl NodeHandle {
         self.local(Command::Flush)
     }
 
-    /// Ends all work, writes everything and stops the node. Again: done.
+    /// Ends all work, writes everything and stops the node; afterwards nothing of it holds the backend any more. Again:
+    /// done.
     ///
     /// # Errors
     /// What was to be written could not be.

@@ -24,7 +24,7 @@ pub struct NodeLimits {
     pub channels_for_known: usize,
     /// Channels of one device; above it its oldest is closed. 16.
     pub channels_per_device: usize,
-    /// Channels whose peer is in its handshake. 64.
+    /// Channels whose peer is in its handshake; above it the oldest is closed. 64.
     pub handshakes: usize,
     /// Requests served at once. 512.
     pub requests: usize,

@@ -93,8 +93,12 @@ impl Node {
         std::thread::Builder::new()
             .name("eidetica-node".to_owned())
             .spawn(move || {
-                runtime.block_on(driver.run());
+                let ended = runtime.block_on(driver.run());
                 runtime.shutdown_timeout(limits.shutdown);
+                if let Some((reply, result)) = ended {
+                    // Whoever does not wait does not need to know.
+                    let _ = reply.send(result);
+                }
             })
             .map_err(start)?;
         Ok(handle)

@@ -1,9 +1,6 @@
 //! The server: accepts channels, proves who is there, answers requests.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 use eidetica_auth::{DeviceClaim, SecretKey};
@@ -21,7 +18,7 @@ use crate::{
     driver::{News, now_ms},
     handle::Shared,
     session::{self, Services, Stop},
-    slots::{Slot, Slots},
+    slots::{Slots, Turns},
     wire::Wire,
 };
 
@@ -30,11 +27,12 @@ pub(crate) struct Server {
     shared: Arc<Shared>,
     device: Arc<SecretKey>,
     services: Arc<Services>,
-    handshakes: Arc<Slots>,
+    /// Those that run.
+    handshakes: Mutex<Turns>,
     channels: Arc<Slots>,
     requests: Arc<Slots>,
-    /// The channels of each device, the oldest first.
-    by_device: Mutex<HashMap<PublicKey, VecDeque<CancellationToken>>>,
+    /// The channels of each device.
+    by_device: Mutex<HashMap<PublicKey, Turns>>,
     /// No more channels and requests.
     closing: CancellationToken,
     /// No more answers either.
@@ -61,7 +59,7 @@ impl Server {
             shared,
             device,
             services,
-            handshakes: Slots::new(limits.handshakes, 0),
+            handshakes: Mutex::default(),
             channels: Slots::new(limits.channels, limits.channels_for_known),
             requests: Slots::new(limits.requests, limits.requests_for_known),
             by_device: Mutex::default(),
@@ -100,21 +98,21 @@ impl Server {
                 accepted = listener.accept() => accepted,
             };
             let Ok(channel) = accepted else { break };
-            // Without a slot the channel is dropped: whoever has one is done within the handshake's deadline.
-            if let Some(slot) = self.handshakes.take(false) {
-                self.tasks.spawn(Arc::clone(&self).serve(channel, slot));
-            }
+            let turn = self.handshakes.lock().enter(self.shared.limits.handshakes);
+            self.tasks.spawn(Arc::clone(&self).serve(channel, turn));
         }
         listener.shutdown().await;
     }
 
     /// Serves one channel to its end.
-    async fn serve(self: Arc<Self>, mut channel: Box<dyn ServerChannel>, slot: Slot) {
+    async fn serve(self: Arc<Self>, mut channel: Box<dyn ServerChannel>, turn: CancellationToken) {
         let identified = tokio::select! {
             () = self.closing.cancelled() => return,
+            // Others came since, and there is no room.
+            () = turn.cancelled() => return,
             identified = timeout(self.shared.limits.handshake, self.identify(&mut *channel)) => identified,
         };
-        drop(slot);
+        turn.cancel();
         let identity = match identified {
             Ok(Ok(identity)) => identity,
             Ok(Err(error)) => {
@@ -142,26 +140,16 @@ impl Server {
 
     /// Puts a channel to those of its device; the oldest goes if there are too many. The token ends this one.
     fn enter(&self, device: PublicKey) -> CancellationToken {
-        let token = CancellationToken::new();
         let mut by_device = self.by_device.lock();
         let channels = by_device.entry(device).or_default();
-        channels.push_back(token.clone());
-        if channels.len() > self.shared.limits.channels_per_device
-            && let Some(oldest) = channels.pop_front()
-        {
-            oldest.cancel();
-        }
-        token
+        channels.enter(self.shared.limits.channels_per_device)
     }
 
     fn leave(&self, device: &PublicKey, token: &CancellationToken) {
         token.cancel();
         let mut by_device = self.by_device.lock();
-        if let Some(channels) = by_device.get_mut(device) {
-            channels.retain(|token| !token.is_cancelled());
-            if channels.is_empty() {
-                by_device.remove(device);
-            }
+        if by_device.get_mut(device).is_some_and(Turns::is_empty) {
+            by_device.remove(device);
         }
     }
 

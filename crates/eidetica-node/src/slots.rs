@@ -1,8 +1,41 @@
 //! Places that are few: counted, and some kept for peers that were known before.
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
 use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+
+/// Things of which only so many may be, the oldest going first: each ends when its token is cancelled, and cancels
+/// it when it ends.
+#[derive(Default)]
+pub(crate) struct Turns {
+    running: VecDeque<CancellationToken>,
+}
+
+impl Turns {
+    /// One more, at most `limit` of them.
+    pub(crate) fn enter(&mut self, limit: usize) -> CancellationToken {
+        self.tidy();
+        let token = CancellationToken::new();
+        self.running.push_back(token.clone());
+        if self.running.len() > limit
+            && let Some(oldest) = self.running.pop_front()
+        {
+            oldest.cancel();
+        }
+        token
+    }
+
+    /// Whether none runs any more.
+    pub(crate) fn is_empty(&mut self) -> bool {
+        self.tidy();
+        self.running.is_empty()
+    }
+
+    fn tidy(&mut self) {
+        self.running.retain(|token| !token.is_cancelled());
+    }
+}
 
 /// A number of places.
 pub(crate) struct Slots {
@@ -60,6 +93,20 @@ impl Drop for Slot {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_oldest_goes_first() {
+        let mut turns = Turns::default();
+        let tokens: Vec<_> = (0..3).map(|_| turns.enter(2)).collect();
+        let cancelled: Vec<_> = tokens.iter().map(CancellationToken::is_cancelled).collect();
+        assert_eq!(cancelled, [true, false, false]);
+        tokens[1].cancel();
+        let another = turns.enter(2);
+        assert!(!tokens[2].is_cancelled() && !another.is_cancelled());
+        tokens[2].cancel();
+        another.cancel();
+        assert!(turns.is_empty());
+    }
 
     #[test]
     fn strangers_leave_room_for_known_peers() {

@@ -21,7 +21,10 @@ fn a_port_in_use_is_a_typed_error(net: &Net) {
     let (alice, bob) = (Peer::new(net, "alice"), Peer::new(net, "bob"));
     assert!(!alice.node.is_server_running());
     let address = alice.serve();
-    assert_eq!(alice.node.server_addresses(), [address.clone()]);
+    assert_eq!(
+        alice.node.server_addresses(),
+        std::slice::from_ref(&address)
+    );
     let bind = address.to_string().split_once("://").unwrap().1.to_owned();
     let refused = bob.node.start_server(&bind).wait();
     assert_eq!(
@@ -144,8 +147,14 @@ fn a_stopped_node_is_an_error_and_not_a_hang() {
     let peer = Peer::new(&net, "alice");
     peer.serve();
     let handle = peer.node.clone();
+    let backend = peer.backend_alive();
     peer.node.shutdown().wait().unwrap();
-    eventually("the end", || handle.is_stopped());
+    assert!(handle.is_stopped());
+    assert_eq!(
+        backend.strong_count(),
+        1,
+        "something still holds the backend"
+    );
     assert!(!handle.is_server_running());
     assert_eq!(handle.flush().wait(), Err(NodeError::Stopped));
     assert_eq!(handle.start_server("alice").wait(), Err(NodeError::Stopped));
