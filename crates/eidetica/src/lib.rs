@@ -39,6 +39,8 @@ mod database;
 mod error;
 mod instance;
 mod key_id;
+#[cfg(doctest)]
+mod readme;
 mod secret;
 pub mod sync;
 pub mod user;
