@@ -11,6 +11,7 @@ use rayon::prelude::*;
 use crate::core::{Core, Sequencer};
 use crate::error::Result;
 use crate::overlay::{Layer, View};
+use crate::readahead::ReadAhead;
 use crate::rows::{StoreRows, write_changes};
 
 /// What entries write, by store and kind.
@@ -74,7 +75,7 @@ impl Core {
                 .map(|(stamp, payload)| (*stamp, payload))
                 .collect();
             let mut rows = Overlay {
-                base: StoreRows { view, slot },
+                base: ReadAhead::new(StoreRows { view, slot }),
                 delta: Delta::new(),
             };
             apply_batch(&mut rows, *kind, &writes, order)?;

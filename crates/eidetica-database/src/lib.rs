@@ -36,6 +36,7 @@ mod overlay;
 mod past;
 mod pending;
 mod query;
+mod readahead;
 mod registry;
 mod rows;
 mod seal;

@@ -40,8 +40,14 @@ fn bulk_ingest_of_two_leaves_writes_at_most_three_rows_an_entry() {
     let (engine, b) = recording();
     ingest(&b, db.id(), &packs);
     b.get(&db.id()).unwrap().catch_up().unwrap();
-    let rows = engine.tally().puts() as f64 / f64::from(count);
+    let tally = engine.take();
+    let rows = tally.puts() as f64 / f64::from(count);
     assert!(rows < 3.05, "{rows} rows an entry");
+    let reads = tally.space(Space::State).scans + tally.space(Space::Versions).scans;
+    assert!(
+        reads < 100,
+        "{reads} scans of the state for {count} entries into an empty store"
+    );
 }
 
 /// What a commit and a read of one key cost after it was written `versions` times.
