@@ -160,7 +160,7 @@ struct Heads {
     make: Option<(Stamp, Op)>,
     inc: bool,
     place: Option<(Stamp, Position)>,
-    kill: bool,
+    kill: Option<Stamp>,
 }
 
 /// The `Cur` row in hand: one path's cell, or a table row with the cells of its fields.
@@ -419,7 +419,8 @@ impl<'a, R: RowsMut> State<'a, R> {
     fn insert_kill(&mut self, path: &Path, stamp: Stamp) -> Outcome<(), R> {
         self.ver_put(path, stamp, &Op::Kill)?;
         let cell = self.cell(path)?;
-        if cell.value.is_none() {
+        // What is older than the element is by somebody who cannot have seen it.
+        if cell.value.is_none() || path.last_elem().is_none_or(|elem| stamp < elem.stamp) {
             return Ok(());
         }
         self.bury(path, cell)?;
@@ -482,7 +483,7 @@ impl<'a, R: RowsMut> State<'a, R> {
         let candidates = [&old.value, &added, &heads.cover, &heads.make];
         let inserted = self.insertion(path, candidates)?;
         let exists = path.last_elem().is_none_or(|elem| {
-            inserted.is_some() && !heads.kill && Some(elem.stamp) >= context.floor
+            inserted.is_some() && heads.kill < Some(elem.stamp) && Some(elem.stamp) >= context.floor
         });
         let here = Context {
             floor: context.floor,
@@ -1068,7 +1069,7 @@ impl<'a, R: RowsMut> State<'a, R> {
                 Op::Make(_) => heads.make = Some((stamp, op)),
                 Op::Inc(_) => heads.inc = true,
                 Op::Move(position) => heads.place = Some((stamp, position)),
-                Op::Kill => heads.kill = true,
+                Op::Kill => heads.kill = Some(stamp),
                 _ => heads.cover = Some((stamp, op)),
             }
         }

@@ -147,7 +147,7 @@ fn random_edit(rng: &mut Rng) -> (Edit, String) {
 
 #[test]
 fn edits_show_what_plain_json_would() {
-    run(cases(2_500), |seed| {
+    run(cases(1_000), |seed| {
         let mut rng = Rng::new(seed);
         let mut rows = MemRows::new();
         let mut model = json!({});

@@ -105,7 +105,7 @@ impl<'w> State<'w> {
         let Some((inserted, _)) = inserted else {
             return false;
         };
-        let killed = self.at(elem).any(|(_, op)| *op == Op::Kill);
+        let killed = self.at(elem).any(|(s, op)| *op == Op::Kill && s > inserted);
         !killed
             && prefixes(elem)
                 .filter(|q| q != elem)
