@@ -38,10 +38,10 @@ impl<F: Fn() -> Result<Arc<dyn Engine>, EngineError>> EngineSite for F {
 /// The argument is an expression that makes a fresh, empty [`EngineSite`].
 ///
 /// ```
-/// # use eidetica_storage::{Engine, EngineError, MemoryEngine};
-/// # use std::sync::{Arc, mpsc};
 /// mod memory {
-///     # use super::*;
+///     use std::sync::Arc;
+///     use eidetica_storage::{Engine, EngineError, MemoryEngine};
+///
 ///     fn open() -> Result<Arc<dyn Engine>, EngineError> {
 ///         Ok(Arc::new(MemoryEngine::new()))
 ///     }
