@@ -6,25 +6,32 @@
 //!
 //! Everything else is answered with a status and no body.
 
-use std::{convert::Infallible, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use bytes::{Bytes, BytesMut};
+use axum::{
+    Extension, Router,
+    body::Body,
+    extract::{FromRequestParts, State},
+    http::{
+        StatusCode,
+        header::{CONTENT_TYPE, HeaderValue},
+        request::Parts,
+    },
+    response::Response,
+    routing::post,
+};
+use bytes::BytesMut;
 use eidetica_transport::{
     Address, Binding, FrameSink, FrameStream, Listener, ServerChannel, TransportError, pipe,
 };
 use futures::{FutureExt, StreamExt};
-use http_body_util::{
-    BodyDataStream, BodyExt, Full, Limited, StreamBody, combinators::UnsyncBoxBody,
+use http_body_util::{BodyExt, Limited};
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
 };
-use hyper::{
-    Method, Request, Response, StatusCode,
-    body::{Frame, Incoming},
-    header::{CONTENT_TYPE, HeaderValue},
-    server::conn::http1,
-    service::service_fn,
-};
-use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -50,8 +57,6 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(20);
 
 /// How often expired channels are looked for, at the least.
 const SWEEP: Duration = Duration::from_secs(1);
-
-type Body = UnsyncBoxBody<Bytes, io::Error>;
 
 /// What the tasks of a server share.
 struct Server {
@@ -237,10 +242,11 @@ async fn serve(
     dropped: CancellationToken,
 ) {
     let connection = Arc::clone(&place.connection);
-    let service = service_fn(|request| {
-        let (server, connection) = (Arc::clone(&server), Arc::clone(&connection));
-        async move { Ok::<_, Infallible>(answer(&server, &connection, remote, request).await) }
-    });
+    let caller = Caller {
+        connection: Arc::clone(&connection),
+        remote,
+    };
+    let service = TowerToHyperService::new(routes(&server).layer(Extension(caller)));
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
         .header_read_timeout(server.limits.head)
@@ -269,65 +275,84 @@ fn server_drains<F: futures::future::FusedFuture>(draining: &F) -> bool {
     draining.is_terminated()
 }
 
-/// Answers one HTTP request.
-async fn answer(
-    server: &Arc<Server>,
-    connection: &Connection,
+/// Who is at the other end of a connection.
+#[derive(Clone)]
+struct Caller {
+    connection: Arc<Connection>,
     remote: SocketAddr,
-    request: Request<Incoming>,
-) -> Response<Body> {
-    if request.method() != Method::POST {
-        return refuse(StatusCode::NOT_FOUND);
-    }
-    if request
-        .headers()
-        .get(CONTENT_TYPE)
-        .map(HeaderValue::as_bytes)
-        != Some(MEDIA_TYPE.as_bytes())
-    {
-        return refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE);
-    }
-    let path = request.uri().path().to_owned();
-    let body = request.into_body();
-    match path.as_str() {
-        OPEN => open(server, remote, body).await.unwrap_or_else(refuse),
-        REQUEST => {
-            let arrivals = Arrivals::new(BodyDataStream::new(body), server.limits.handshake);
-            match begin(server, arrivals).await {
-                Ok(begun) => respond(server, connection, begun),
-                Err((status, arrivals)) => refuse_slowly(status, arrivals),
-            }
+}
+
+fn routes(server: &Arc<Server>) -> Router {
+    let nothing = || async { refuse(StatusCode::NOT_FOUND) };
+    Router::new()
+        .route(OPEN, post(open_route))
+        .route(REQUEST, post(request_route))
+        .route(CLOSE, post(close_route))
+        .fallback(nothing)
+        .method_not_allowed_fallback(nothing)
+        .with_state(Arc::clone(server))
+}
+
+/// Refuses bodies of any media type but ours.
+struct OurMediaType;
+
+impl<S: Sync> FromRequestParts<S> for OurMediaType {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Response> {
+        let found = parts.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+        match found == Some(MEDIA_TYPE.as_bytes()) {
+            true => Ok(Self),
+            false => Err(refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE)),
         }
-        CLOSE => {
-            let arrivals = Arrivals::new(BodyDataStream::new(body), server.limits.handshake);
-            match begin(server, arrivals).await {
-                Ok(begun) => {
-                    server.sessions.close(&begun.session.id);
-                    refuse(StatusCode::OK)
-                }
-                Err((status, arrivals)) => refuse_slowly(status, arrivals),
-            }
-        }
-        _ => refuse(StatusCode::NOT_FOUND),
     }
 }
 
-fn refuse(status: StatusCode) -> Response<Body> {
-    response(
-        status,
-        Full::default()
-            .map_err(|never: Infallible| match never {})
-            .boxed_unsync(),
-    )
+async fn open_route(
+    State(server): State<Arc<Server>>,
+    Extension(caller): Extension<Caller>,
+    _: OurMediaType,
+    body: Body,
+) -> Response {
+    open(&server, caller.remote, body)
+        .await
+        .unwrap_or_else(refuse)
+}
+
+async fn request_route(
+    State(server): State<Arc<Server>>,
+    Extension(caller): Extension<Caller>,
+    _: OurMediaType,
+    body: Body,
+) -> Response {
+    match begin(&server, body).await {
+        Ok(begun) => respond(&server, &caller.connection, begun),
+        Err((status, arrivals)) => refuse_slowly(status, arrivals),
+    }
+}
+
+async fn close_route(State(server): State<Arc<Server>>, _: OurMediaType, body: Body) -> Response {
+    match begin(&server, body).await {
+        Ok(begun) => {
+            server.sessions.close(&begun.session.id);
+            refuse(StatusCode::OK)
+        }
+        Err((status, arrivals)) => refuse_slowly(status, arrivals),
+    }
+}
+
+fn refuse(status: StatusCode) -> Response {
+    response(status, Body::empty())
 }
 
 /// Refuses a request whose body may still be on its way: the answer goes out first, then some of the body is read.
-fn refuse_slowly(status: StatusCode, arrivals: Arrivals) -> Response<Body> {
-    let nothing = futures::stream::once(arrivals.linger()).filter_map(|()| async { None });
-    response(status, StreamBody::new(nothing).boxed_unsync())
+fn refuse_slowly(status: StatusCode, arrivals: Arrivals) -> Response {
+    let nothing = futures::stream::once(arrivals.linger())
+        .filter_map(|()| async { None::<io::Result<Vec<u8>>> });
+    response(status, Body::from_stream(nothing))
 }
 
-fn response(status: StatusCode, body: Body) -> Response<Body> {
+fn response(status: StatusCode, body: Body) -> Response {
     let mut response = Response::new(body);
     *response.status_mut() = status;
     response
@@ -340,8 +365,8 @@ fn response(status: StatusCode, body: Body) -> Response<Body> {
 async fn open(
     server: &Arc<Server>,
     remote: SocketAddr,
-    body: Incoming,
-) -> Result<Response<Body>, StatusCode> {
+    body: Body,
+) -> Result<Response, StatusCode> {
     let collected = Limited::new(body, noise::FIRST).collect();
     let body = tokio::time::timeout(server.limits.handshake, collected)
         .await
@@ -366,8 +391,7 @@ async fn open(
         requests,
         remote,
     });
-    let answer = Full::new(Bytes::copy_from_slice(&answer)).map_err(|never| match never {});
-    Ok(response(StatusCode::OK, answer.boxed_unsync()))
+    Ok(response(StatusCode::OK, Body::from(answer.to_vec())))
 }
 
 /// A request whose first chunk is authentic and whose number is new.
@@ -380,7 +404,8 @@ struct Begun {
 }
 
 /// Reads the beginning of a request. On refusal, gives the body back to be read a little longer.
-async fn begin(server: &Server, mut arrivals: Arrivals) -> Result<Begun, (StatusCode, Arrivals)> {
+async fn begin(server: &Server, body: Body) -> Result<Begun, (StatusCode, Arrivals)> {
+    let mut arrivals = Arrivals::new(body.into_data_stream(), server.limits.handshake);
     let begun = async {
         let id = arrivals
             .exactly::<{ noise::ID }>()
@@ -423,7 +448,7 @@ async fn begin(server: &Server, mut arrivals: Arrivals) -> Result<Begun, (Status
 }
 
 /// Hands a request to whoever serves its channel, and streams the response.
-fn respond(server: &Arc<Server>, connection: &Connection, begun: Begun) -> Response<Body> {
+fn respond(server: &Arc<Server>, connection: &Connection, begun: Begun) -> Response {
     let Begun {
         session,
         requests,
@@ -461,10 +486,10 @@ fn respond(server: &Arc<Server>, connection: &Connection, begun: Begun) -> Respo
     )
     .with_rest(Arc::clone(&rest), running.clone());
     place.send((FrameStream::new(opened), sink));
-    let body = sealed
-        .with_rest(rest, running)
-        .map(|piece| piece.map(Frame::data));
-    response(StatusCode::OK, StreamBody::new(body).boxed_unsync())
+    response(
+        StatusCode::OK,
+        Body::from_stream(sealed.with_rest(rest, running)),
+    )
 }
 
 /// The server's end of a channel.

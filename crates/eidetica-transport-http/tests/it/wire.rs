@@ -146,7 +146,8 @@ async fn a_cut_is_never_a_wrong_success() {
         });
         let survived = futures::future::join_all(faults.map(survives)).await;
         let whole = survived.iter().filter(|survived| **survived).count();
-        // Cuts after the authenticated end, in HTTP's own trailer, do no harm.
-        assert!(whole <= 12, "{whole} of {lens:?}");
+        // Cuts after the authenticated end, in HTTP's own trailer, do no harm; and how the bytes fall into chunks,
+        // and so how many there are, differs from run to run.
+        assert!(whole * 4 < survived.len(), "{whole} of {lens:?}");
     }
 }
