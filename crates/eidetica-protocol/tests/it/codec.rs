@@ -169,6 +169,20 @@ fn claimed_lengths_are_not_believed() {
     }
 }
 
+#[test]
+fn integers_in_a_longer_form_are_refused() {
+    // A discovery, whose number is 4; a refusal, whose code is 1; headers of a height that fits into one byte.
+    let page = [&[0x02, 4, 0xfd, 5, 0, 0, 0, 0, 0, 0, 0][..], &[0]].concat();
+    for long in [&[0x01, 0xfb, 4, 0][..], &[0x02, 0, 0xfb, 1, 0], &page] {
+        let bytes = Bytes::copy_from_slice(long);
+        assert_eq!(
+            Frame::decode(&bytes),
+            Err(MessageError::NotCanonical),
+            "{long:?}"
+        );
+    }
+}
+
 fn ids(count: usize) -> Vec<Id> {
     let id = |n: usize| {
         let mut bytes = [0; 32];
