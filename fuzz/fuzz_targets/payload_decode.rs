@@ -4,12 +4,16 @@
 
 use std::hash::{Hash, Hasher};
 
-use eidetica_crdt::{MemRows, Order, Path, Payload, RowSpace, StoreKind, get, hash_visible, insert, remove};
+use eidetica_crdt::{
+    MemRows, Order, Path, Payload, RowSpace, StoreKind, get, hash_visible, insert, remove,
+};
 use eidetica_entry::{Height, Id, Stamp};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
-    let Ok(payload) = Payload::decode(bytes) else { return };
+    let Ok(payload) = Payload::decode(bytes) else {
+        return;
+    };
     assert_eq!(payload.encode(), bytes);
     let mut rows = MemRows::new();
     // An id that the bytes cannot name, as with real ones.
@@ -28,5 +32,9 @@ fuzz_target!(|bytes: &[u8]| {
     for stamp in stamps {
         remove(&mut rows, stamp, &payload).unwrap();
     }
-    assert!([RowSpace::Cur, RowSpace::Ver, RowSpace::Pos].iter().all(|space| rows.len(*space) == 0));
+    assert!(
+        [RowSpace::Cur, RowSpace::Ver, RowSpace::Pos]
+            .iter()
+            .all(|space| rows.len(*space) == 0)
+    );
 });

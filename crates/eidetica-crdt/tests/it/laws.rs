@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use eidetica_crdt::{
     Container, Doc, ElemId, Init, MemRows, OWN, Op, Order, Path, Payload, Position, RowSpace,
     Scalar, StoreKind, Value, Write, apply_batch, as_of, get, hash_visible, insert, remove,
-    remove_batch, table_get, table_scan, writes_in,
+    remove_batch, table_get, table_scan, versions_at, writes_in,
 };
 use eidetica_entry::{Height, Id, Stamp};
 
@@ -373,6 +373,37 @@ fn as_of_is_the_state_of_a_subset() {
             if kind == StoreKind::Doc {
                 assert_eq!(get(&view, &path).unwrap(), state.shown(&path), "at {path}");
             }
+        }
+    });
+}
+
+#[test]
+fn versions_are_the_values_at_a_path_and_the_covers_above_it() {
+    run(cases(300), |seed| {
+        let mut rng = Rng::new(seed);
+        let kind = if seed % 2 == 0 {
+            StoreKind::Table
+        } else {
+            StoreKind::Doc
+        };
+        let mut rows = MemRows::new();
+        let mut oracle = Oracle::default();
+        for (stamp, payload) in entries(&mut rng, kind, 6) {
+            insert(&mut rows, stamp, &payload, Order::Any).unwrap();
+            oracle.insert(stamp, &payload);
+        }
+        for path in oracle.paths() {
+            let counts = |(at, _, op): &&(Path, Stamp, Op)| {
+                let value = op.covers() || (*at == path && matches!(op, Op::Make(_)));
+                value && path.starts_with(at)
+            };
+            let mut expected: Vec<_> = oracle.writes.iter().filter(counts).cloned().collect();
+            expected.sort_by(|a, b| (b.1, &b.0).cmp(&(a.1, &a.0)));
+            let found = versions_at(&rows, kind, &path, 99).unwrap();
+            let found: Vec<_> = found.into_iter().map(|w| (w.path, w.stamp, w.op)).collect();
+            assert_eq!(found, expected, "at {path}");
+            let newest = versions_at(&rows, kind, &path, 2).unwrap();
+            assert_eq!(newest.len(), expected.len().min(2));
         }
     });
 }
