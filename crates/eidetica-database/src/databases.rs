@@ -20,6 +20,7 @@ use crate::entropy::Entropy;
 use crate::error::{Error, Reject, Result};
 use crate::events::{CallbackError, CallbackId, Callbacks, Origin, WriteEvent};
 use crate::ingest::{IngestReport, IngestRequest, Wave, waves};
+use crate::local::Local;
 use crate::shared::{CREATION, Shared};
 use crate::{Database, LocalDatabase, limits, local};
 
@@ -200,13 +201,17 @@ impl Databases {
     /// # Errors
     /// A name that is empty or too long, the engine's.
     pub fn local(&self, name: &str) -> Result<LocalDatabase> {
-        let mut local = self.0.local.lock();
-        if let Some(found) = local.get(name) {
-            return Ok(found.clone());
-        }
-        let loaded = LocalDatabase::load(&self.0, name)?;
-        local.insert(name.to_owned(), loaded.clone());
-        Ok(loaded)
+        let mut open = self.0.local.lock();
+        let local = match open.get(name) {
+            Some(local) => Arc::clone(local),
+            None => {
+                let local = Arc::new(Local::load(&self.0, name)?);
+                open.insert(name.to_owned(), Arc::clone(&local));
+                local
+            }
+        };
+        drop(open);
+        Ok(LocalDatabase::new(Arc::clone(&self.0), local))
     }
 
     /// The names of all local databases.

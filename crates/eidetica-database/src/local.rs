@@ -38,10 +38,13 @@ const ROWS: u8 = 3;
 
 /// A database of this instance alone. A cheap handle.
 #[derive(Clone)]
-pub struct LocalDatabase(Arc<Inner>);
-
-struct Inner {
+pub struct LocalDatabase {
     shared: Arc<Shared>,
+    inner: Arc<Local>,
+}
+
+/// One open local database. Nothing in it leads back to the instance, which keeps it.
+pub(crate) struct Local {
     name: String,
     number: u32,
     registry: RwLock<Registry>,
@@ -52,13 +55,15 @@ struct Inner {
 
 impl std::fmt::Debug for LocalDatabase {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("LocalDatabase").field(&self.0.name).finish()
+        f.debug_tuple("LocalDatabase")
+            .field(&self.inner.name)
+            .finish()
     }
 }
 
-impl LocalDatabase {
-    /// Opens a local database, which begins empty. One handle per name exists; see `Databases::local`.
-    pub(crate) fn load(shared: &Arc<Shared>, name: &str) -> Result<Self> {
+impl Local {
+    /// Opens a local database, which begins empty. One per name exists; see `Databases::local`.
+    pub(crate) fn load(shared: &Shared, name: &str) -> Result<Self> {
         if name.is_empty() || name.len() > limits::LOCAL_NAME {
             return Err(Error::Limit {
                 what: "bytes in the name of a local database",
@@ -81,19 +86,24 @@ impl LocalDatabase {
             number,
             &*snapshot,
         )?;
-        Ok(Self(Arc::new(Inner {
-            shared: Arc::clone(shared),
+        Ok(Self {
             name: name.to_owned(),
             number,
             registry: RwLock::new(registry),
             writer: Mutex::new(()),
             version: AtomicU64::new(version),
-        })))
+        })
+    }
+}
+
+impl LocalDatabase {
+    pub(crate) fn new(shared: Arc<Shared>, inner: Arc<Local>) -> Self {
+        Self { shared, inner }
     }
 
     /// The name.
     pub fn name(&self) -> &str {
-        &self.0.name
+        &self.inner.name
     }
 
     /// A document to read.
@@ -137,11 +147,11 @@ impl LocalDatabase {
     }
 
     pub(crate) fn shared(&self) -> &Shared {
-        &self.0.shared
+        &self.shared
     }
 
     pub(crate) fn check_kind(&self, name: &StoreName, kind: StoreKind) -> Result<()> {
-        self.0.registry.read().check_kind(name, kind)
+        self.inner.registry.read().check_kind(name, kind)
     }
 
     pub(crate) fn read<T>(
@@ -150,9 +160,9 @@ impl LocalDatabase {
         kind: StoreKind,
         read: impl FnOnce(u64, &DynRows<'_>) -> Result<T>,
     ) -> Result<T> {
-        let version = self.0.version.load(Ordering::Acquire);
-        let snapshot = self.0.shared.engine.snapshot()?;
-        let slot = self.0.registry.read().slot(name, kind);
+        let version = self.inner.version.load(Ordering::Acquire);
+        let snapshot = self.shared.engine.snapshot()?;
+        let slot = self.inner.registry.read().slot(name, kind);
         match slot {
             Some(slot) => read(
                 version,
@@ -166,19 +176,21 @@ impl LocalDatabase {
     }
 
     fn commit(&self, changes: &Changes) -> Result<()> {
-        let _writing = self.0.writer.lock();
-        let version = self.0.version.load(Ordering::Acquire);
-        let snapshot = self.0.shared.engine.snapshot()?;
+        let _writing = self.inner.writer.lock();
+        let version = self.inner.version.load(Ordering::Acquire);
+        let snapshot = self.shared.engine.snapshot()?;
         if changes.may_be_stale(version) {
-            changes.check_reads(|name, kind| match self.0.registry.read().slot(name, kind) {
-                Some(slot) => Box::new(LocalRows {
-                    snapshot: &*snapshot,
-                    slot,
-                }),
-                None => Box::new(NoRows),
+            changes.check_reads(|name, kind| {
+                match self.inner.registry.read().slot(name, kind) {
+                    Some(slot) => Box::new(LocalRows {
+                        snapshot: &*snapshot,
+                        slot,
+                    }),
+                    None => Box::new(NoRows),
+                }
             })?;
         }
-        let version_key = key(VERSIONS, &[&self.0.number.to_be_bytes()]);
+        let version_key = key(VERSIONS, &[&self.inner.number.to_be_bytes()]);
         let mut batch = Batch::new();
         batch.expect(
             Space::Local,
@@ -189,7 +201,7 @@ impl LocalDatabase {
         let mut changed = false;
         for change in &changes.stores {
             let slot =
-                self.0
+                self.inner
                     .registry
                     .write()
                     .slot_or_create(&change.store, change.kind, &mut batch);
@@ -214,12 +226,11 @@ impl LocalDatabase {
                 &version_key,
                 &seal::seal(&version_key, &(version + 1).to_be_bytes()),
             );
-            let lane = Lane(LOCAL + u64::from(self.0.number));
-            self.0
-                .shared
+            let lane = Lane(LOCAL + u64::from(self.inner.number));
+            self.shared
                 .group
-                .write(lane, batch, self.0.shared.durability)?;
-            self.0.version.store(version + 1, Ordering::Release);
+                .write(lane, batch, self.shared.durability)?;
+            self.inner.version.store(version + 1, Ordering::Release);
         }
         Ok(())
     }

@@ -9,11 +9,10 @@ use eidetica_storage::log::EntryLog;
 use eidetica_storage::{Durability, Engine};
 use parking_lot::Mutex;
 
-use crate::LocalDatabase;
 use crate::core::Core;
 use crate::entropy::Entropy;
-
 use crate::events::Callbacks;
+use crate::local::Local;
 
 /// The lane of batches that create databases. Lanes below [`LOCAL`] are the numbers of databases.
 pub(crate) const CREATION: Lane = Lane(u64::MAX);
@@ -29,7 +28,8 @@ pub(crate) struct Shared {
     pub(crate) entropy: Entropy,
     /// The databases that were opened; they stay, each a few kilobytes and its caches.
     pub(crate) open: Mutex<HashMap<Id, Arc<Core>>>,
-    pub(crate) local: Mutex<HashMap<String, LocalDatabase>>,
+    /// The local databases that were opened.
+    pub(crate) local: Mutex<HashMap<String, Arc<Local>>>,
     /// Callbacks for the entries of all databases.
     pub(crate) callbacks: Arc<Callbacks>,
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use eidetica_auth::Permission;
 use eidetica_crdt::Doc;
 use eidetica_database::{Error, Origin, Reject};
-use eidetica_storage::MemoryEngine;
+use eidetica_storage::{Engine, MemoryEngine};
 use serde::{Deserialize, Serialize};
 
 use crate::world::{database, instance, key, on, rights};
@@ -409,4 +409,27 @@ fn a_local_database_keeps_no_history() {
     other.doc("d").unwrap().set("n", 8).unwrap();
     other.commit().unwrap();
     assert!(stale.commit().unwrap_err().is_conflict());
+}
+
+#[test]
+fn dropped_handles_let_the_engine_go() {
+    let engine: Arc<dyn Engine> = Arc::new(MemoryEngine::new());
+    {
+        let databases = on(Arc::clone(&engine));
+        let db = database(&databases);
+        db.transact(|tx| tx.doc("d")?.set("n", 1)).unwrap();
+        databases.on_write(|_, _| Ok(())).unwrap();
+        db.on_local_write(|_, _| Ok(())).unwrap();
+        let past = db.as_of(&[db.id()]).unwrap();
+        assert!(past.doc("d").unwrap().get("n").unwrap().is_none());
+        let local = databases.local("prefs").unwrap();
+        local.transact(|tx| tx.doc("d")?.set("n", 1)).unwrap();
+        let again = databases.local("prefs").unwrap();
+        let view = again.doc("d").unwrap();
+        assert_eq!(view.get_as::<i64>("n").unwrap(), Some(1));
+        let unfinished = (db.new_transaction(), local.new_transaction());
+        unfinished.0.doc("d").unwrap().get("n").unwrap();
+        assert!(Arc::strong_count(&engine) > 1);
+    }
+    assert_eq!(Arc::strong_count(&engine), 1);
 }
