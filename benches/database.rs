@@ -18,11 +18,11 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use eidetica_auth::{AuthRecord, KeyName, Permission, SecretKey};
+use eidetica_benches::{Shape, commit_leaves, rate, write_history};
 use eidetica_database::{Config, Database, Databases, IngestRequest, NewDatabase};
 use eidetica_storage::{Durability, Engine, MemoryEngine, Space};
 use eidetica_storage_fjall::FjallEngine;
 use eidetica_storage_redb::RedbEngine;
-use eidetica_benches::{Shape, commit_leaves, rate, write_history};
 use eidetica_testkit::RecordingEngine;
 
 const PARTS: [(&str, fn()); 6] = [
@@ -35,7 +35,10 @@ const PARTS: [(&str, fn()); 6] = [
 ];
 
 fn main() {
-    let chosen: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
+    let chosen: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|arg| !arg.starts_with('-'))
+        .collect();
     for (name, part) in PARTS {
         if chosen.is_empty() || chosen.iter().any(|other| other == name) {
             println!("\n# {name}");
@@ -68,7 +71,10 @@ fn create(databases: &Databases, wildcard: Option<Permission>) -> Database {
 }
 
 fn in_memory() -> Database {
-    create(&open(Arc::new(MemoryEngine::new()), Durability::Relaxed), None)
+    create(
+        &open(Arc::new(MemoryEngine::new()), Durability::Relaxed),
+        None,
+    )
 }
 
 /// Signatures per second that ed25519-dalek makes, alone, of messages as long as ours.
@@ -89,8 +95,14 @@ fn commits() {
     const WINDOW: u64 = 5_000;
     let database = in_memory();
     let mut done = 0;
-    println!("{:>10} {:>12} {:>12} {:>6}", "existing", "commits/s", "sign/s", "ratio");
-    for existing in [1_000, 10_000, 100_000, 1_000_000].into_iter().filter(|count| *count <= longest()) {
+    println!(
+        "{:>10} {:>12} {:>12} {:>6}",
+        "existing", "commits/s", "sign/s", "ratio"
+    );
+    for existing in [1_000, 10_000, 100_000, 1_000_000]
+        .into_iter()
+        .filter(|count| *count <= longest())
+    {
         commit_leaves(&database, done, existing - done, u64::MAX);
         let limit = signing_limit();
         let start = Instant::now();
@@ -98,7 +110,10 @@ fn commits() {
         let commits = rate(WINDOW, start.elapsed());
         done = existing + WINDOW;
         let limit = (limit + signing_limit()) / 2.0;
-        println!("{existing:>10} {commits:>12.0} {limit:>12.0} {:>6.2}", commits / limit);
+        println!(
+            "{existing:>10} {commits:>12.0} {limit:>12.0} {:>6.2}",
+            commits / limit
+        );
     }
 }
 
@@ -106,16 +121,26 @@ fn hot_key() {
     const WINDOW: u64 = 5_000;
     let database = in_memory();
     let mut done = 0;
-    println!("{:>10} {:>12} {:>12} {:>6} {:>12} {:>14}", "versions", "commits/s", "sign/s", "ratio", "get us", "versions() us");
-    for existing in [100, 10_000, 100_000].into_iter().filter(|count| *count <= longest()) {
+    println!(
+        "{:>10} {:>12} {:>12} {:>6} {:>12} {:>14}",
+        "versions", "commits/s", "sign/s", "ratio", "get us", "versions() us"
+    );
+    for existing in [100, 10_000, 100_000]
+        .into_iter()
+        .filter(|count| *count <= longest())
+    {
         commit_leaves(&database, done, existing - done, 1);
         let limit = signing_limit();
         let start = Instant::now();
         commit_leaves(&database, existing, WINDOW, 1);
         let commits = rate(WINDOW, start.elapsed());
         done = existing + WINDOW;
-        let get = time_each(10_000, |_| database.doc("notes").unwrap().get("key0000000").unwrap());
-        let versions = time_each(10, |_| database.versions("notes", "key0000000", 100).unwrap());
+        let get = time_each(10_000, |_| {
+            database.doc("notes").unwrap().get("key0000000").unwrap()
+        });
+        let versions = time_each(10, |_| {
+            database.versions("notes", "key0000000", 100).unwrap()
+        });
         println!(
             "{existing:>10} {commits:>12.0} {limit:>12.0} {:>6.2} {:>12.2} {:>14.1}",
             commits / limit,
@@ -140,7 +165,10 @@ fn real_dag() {
     let database = create(&databases, Some(Permission::Write(0)));
     let limit = signing_limit();
     let commits = rate(count as u64, write_history(&database, &shape, count));
-    println!("{count} entries, 840 authors: {commits:.0} commits/s, {:.2} of {limit:.0} sign/s", commits / limit);
+    println!(
+        "{count} entries, 840 authors: {commits:.0} commits/s, {:.2} of {limit:.0} sign/s",
+        commits / limit
+    );
 }
 
 fn many_rows() {
@@ -155,11 +183,16 @@ fn many_rows() {
     let transaction = database.new_transaction();
     let table = transaction.table::<serde_json::Value>("rows").unwrap();
     for number in 0..10_000 {
-        table.insert(format!("row{number:06}"), &row(number)).unwrap();
+        table
+            .insert(format!("row{number:06}"), &row(number))
+            .unwrap();
     }
     drop(table);
     transaction.commit().unwrap();
-    println!("10,000 rows of 6 fields in one transaction: {:.0} ms", start.elapsed().as_secs_f64() * 1e3);
+    println!(
+        "10,000 rows of 6 fields in one transaction: {:.0} ms",
+        start.elapsed().as_secs_f64() * 1e3
+    );
 
     let recording = Arc::new(RecordingEngine::new(Arc::new(MemoryEngine::new())));
     let database = create(&open(recording.clone(), Durability::Relaxed), None);
@@ -169,7 +202,11 @@ fn many_rows() {
     let fresh = recording.take().puts();
     commit_leaves(&database, 10, 10_000, u64::MAX);
     let again = recording.take().puts();
-    println!("rows written per commit of one leaf: {:.3} fresh, {:.3} overwriting", fresh as f64 / 1e4, again as f64 / 1e4);
+    println!(
+        "rows written per commit of one leaf: {:.3} fresh, {:.3} overwriting",
+        fresh as f64 / 1e4,
+        again as f64 / 1e4
+    );
 }
 
 fn reads() {
@@ -181,28 +218,51 @@ fn reads() {
         const ROWS: u64 = 100_000;
         for number in 0..ROWS {
             let transaction = database.new_transaction();
-            transaction.table::<serde_json::Value>("rows").unwrap()
-                .insert(format!("row{number:06}"), &serde_json::json!({"number": number, "text": "a few words"})).unwrap();
+            transaction
+                .table::<serde_json::Value>("rows")
+                .unwrap()
+                .insert(
+                    format!("row{number:06}"),
+                    &serde_json::json!({"number": number, "text": "a few words"}),
+                )
+                .unwrap();
             transaction.commit().unwrap();
         }
         databases.flush().unwrap();
         let table = database.table::<serde_json::Value>("rows").unwrap();
         let at = |number: u32| u64::from(number).wrapping_mul(2_654_435_761) % ROWS;
-        let ours = time_each(50_000, |number| table.get(&format!("row{:06}", at(number))).unwrap().unwrap());
+        let ours = time_each(50_000, |number| {
+            table
+                .get(&format!("row{:06}", at(number)))
+                .unwrap()
+                .unwrap()
+        });
         let mut keys = Vec::new();
         let snapshot = engine.snapshot().unwrap();
         let range = eidetica_storage::KeyRange::all();
-        let _ = snapshot.for_each::<(), eidetica_storage::EngineError>(Space::State, &range, Default::default(), |row| {
-            keys.push(row.key);
-            Ok(std::ops::ControlFlow::Continue(()))
-        });
+        let _ = snapshot.for_each::<(), eidetica_storage::EngineError>(
+            Space::State,
+            &range,
+            Default::default(),
+            |row| {
+                keys.push(row.key);
+                Ok(std::ops::ControlFlow::Continue(()))
+            },
+        );
         drop(snapshot);
         let theirs = time_each(50_000, |number| {
-            engine.snapshot().unwrap().get(Space::State, &keys[at(number) as usize]).unwrap().unwrap()
+            engine
+                .snapshot()
+                .unwrap()
+                .get(Space::State, &keys[at(number) as usize])
+                .unwrap()
+                .unwrap()
         });
         println!(
             "{name}: a row of 100,000 by key {:.2} us, the engine's own read {:.2} us, factor {:.1}",
-            ours.as_secs_f64() * 1e6, theirs.as_secs_f64() * 1e6, ours.as_secs_f64() / theirs.as_secs_f64(),
+            ours.as_secs_f64() * 1e6,
+            theirs.as_secs_f64() * 1e6,
+            ours.as_secs_f64() / theirs.as_secs_f64(),
         );
     }
 }
@@ -221,7 +281,10 @@ fn verify_limit(packs: &[Bytes]) -> f64 {
         .iter()
         .flat_map(|pack| eidetica_entry::pack::decode(pack, &Default::default()).unwrap())
         .collect();
-    let messages: Vec<_> = entries.iter().map(|entry| entry.signing_message()).collect();
+    let messages: Vec<_> = entries
+        .iter()
+        .map(|entry| entry.signing_message())
+        .collect();
     let items: Vec<_> = entries
         .iter()
         .zip(&messages)
@@ -245,19 +308,31 @@ fn ingest() {
             "chain" => commit_leaves(&database, 0, ENTRIES as u64, ENTRIES as u64 / 4),
             _ => drop(write_history(&database, &Shape::read(), ENTRIES)),
         }
-        let page = databases.difference(&database.id(), &[], None, usize::MAX).unwrap();
+        let page = databases
+            .difference(&database.id(), &[], None, usize::MAX)
+            .unwrap();
         assert!(page.next.is_none());
         let bytes: usize = page.packs.iter().map(Bytes::len).sum();
-        println!("{shape}: {} entries, {} packs, {:.1} bytes an entry", ENTRIES, page.packs.len(), bytes as f64 / ENTRIES as f64);
+        println!(
+            "{shape}: {} entries, {} packs, {:.1} bytes an entry",
+            ENTRIES,
+            page.packs.len(),
+            bytes as f64 / ENTRIES as f64
+        );
         let hash = database.state_hash().unwrap();
         for name in ["memory", "fjall", "redb"] {
             let dir = tempfile::tempdir().unwrap();
-            let recording = Arc::new(RecordingEngine::new(engine(name, &dir.path().join("store"))));
+            let recording = Arc::new(RecordingEngine::new(engine(
+                name,
+                &dir.path().join("store"),
+            )));
             let into = open(recording.clone(), Durability::Durable);
             let limit = verify_limit(&page.packs);
             let start = Instant::now();
             for packs in page.packs.chunks(16) {
-                let report = into.ingest(IngestRequest::new(database.id(), packs).create(true)).unwrap();
+                let report = into
+                    .ingest(IngestRequest::new(database.id(), packs).create(true))
+                    .unwrap();
                 assert_eq!(report.rejected_count + report.pending, 0);
             }
             let stored = start.elapsed();
@@ -268,7 +343,9 @@ fn ingest() {
             let speed = rate(ENTRIES as u64, stored);
             println!(
                 "  {name}: {speed:.0} entries/s, {:.2} of {limit:.0} verified/s; with state read {:.0}/s; {:.2} rows an entry",
-                speed / limit, rate(ENTRIES as u64, all), recording.take().puts() as f64 / ENTRIES as f64,
+                speed / limit,
+                rate(ENTRIES as u64, all),
+                recording.take().puts() as f64 / ENTRIES as f64,
             );
         }
     }

@@ -28,9 +28,12 @@ fn spread(number: u64, range: u64) -> u64 {
 /// A chain: commits number `from` and on, of one leaf each, under keys that repeat after `keys`.
 pub fn commit_leaves(database: &Database, from: u64, count: u64, keys: u64) {
     for number in from..from + count {
-        let transaction = database.new_transaction().with_timestamp_ms(1_700_000_000_000 + number);
+        let transaction = database
+            .new_transaction()
+            .with_timestamp_ms(1_700_000_000_000 + number);
         let doc = transaction.doc("notes").unwrap();
-        doc.set(&format!("key{:07}", spread(number, keys)), number as i64).unwrap();
+        doc.set(&format!("key{:07}", spread(number, keys)), number as i64)
+            .unwrap();
         transaction.commit().unwrap();
     }
 }
@@ -43,15 +46,25 @@ impl Shape {
     pub fn read() -> Self {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../data/dag-redis.tsv.gz");
         let mut text = String::new();
-        flate2::read::GzDecoder::new(std::fs::File::open(path).unwrap()).read_to_string(&mut text).unwrap();
+        flate2::read::GzDecoder::new(std::fs::File::open(path).unwrap())
+            .read_to_string(&mut text)
+            .unwrap();
         let lines = text.lines().filter(|line| !line.starts_with('#'));
         Self(lines.map(Self::entry).collect())
     }
 
     fn entry(line: &str) -> (usize, Vec<usize>) {
         let fields: Vec<&str> = line.split('\t').collect();
-        let parents = fields.get(4).copied().unwrap_or_default().split(',').filter(|parent| !parent.is_empty());
-        (fields[1].parse().unwrap(), parents.map(|parent| parent.parse().unwrap()).collect())
+        let parents = fields
+            .get(4)
+            .copied()
+            .unwrap_or_default()
+            .split(',')
+            .filter(|parent| !parent.is_empty());
+        (
+            fields[1].parse().unwrap(),
+            parents.map(|parent| parent.parse().unwrap()).collect(),
+        )
     }
 
     /// How many entries.
@@ -68,7 +81,8 @@ impl Shape {
 /// Writes entries of two leaves each in the shape of a real history until there are `count`; each round
 /// goes on from the end of the one before. Anybody must be allowed to write. Says how long it took.
 pub fn write_history(database: &Database, shape: &Shape, count: usize) -> Duration {
-    let secret = |author: u32| SecretKey::from_bytes(blake3::hash(&author.to_le_bytes()).as_bytes());
+    let secret =
+        |author: u32| SecretKey::from_bytes(blake3::hash(&author.to_le_bytes()).as_bytes());
     let keys: Vec<Arc<SecretKey>> = (0..1_000).map(|author| Arc::new(secret(author))).collect();
     let keys_of_leaves = (count as u64 / 4).max(1);
     let mut last = database.tips().unwrap()[0].id;
@@ -82,11 +96,17 @@ pub fn write_history(database: &Database, shape: &Shape, count: usize) -> Durati
                 false => parents.iter().map(|parent| ids[*parent]).collect(),
             };
             let transaction = database.new_transaction_at(&frontier).unwrap();
-            let transaction = transaction.with_key(Arc::clone(&keys[*author])).with_timestamp_ms(written as u64);
+            let transaction = transaction
+                .with_key(Arc::clone(&keys[*author]))
+                .with_timestamp_ms(written as u64);
             let doc = transaction.doc("notes").unwrap();
             for leaf in 0..2 {
                 let key = spread(written as u64 * 2 + leaf, keys_of_leaves);
-                doc.set(&format!("register{key:07}"), format!("a sentence of some forty bytes, {written:07}")).unwrap();
+                doc.set(
+                    &format!("register{key:07}"),
+                    format!("a sentence of some forty bytes, {written:07}"),
+                )
+                .unwrap();
             }
             ids.push(transaction.commit().unwrap().unwrap().id());
             written += 1;

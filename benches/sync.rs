@@ -30,12 +30,22 @@ fn main() {
     if let Ok(orders) = std::env::var(SERVE) {
         return serve(&orders);
     }
-    let chosen: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
+    let chosen: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|arg| !arg.starts_with('-'))
+        .collect();
     let wanted = |name: &str, names: [&str; 2]| {
-        !chosen.iter().any(|arg| names.contains(&arg.as_str())) || chosen.iter().any(|arg| arg == name)
+        !chosen.iter().any(|arg| names.contains(&arg.as_str()))
+            || chosen.iter().any(|arg| arg == name)
     };
-    for shape in ["chain", "dag"].into_iter().filter(|shape| wanted(shape, ["chain", "dag"])) {
-        for engine in ["fjall", "redb"].into_iter().filter(|engine| wanted(engine, ["fjall", "redb"])) {
+    for shape in ["chain", "dag"]
+        .into_iter()
+        .filter(|shape| wanted(shape, ["chain", "dag"]))
+    {
+        for engine in ["fjall", "redb"]
+            .into_iter()
+            .filter(|engine| wanted(engine, ["fjall", "redb"]))
+        {
             measure(shape, engine);
         }
     }
@@ -46,7 +56,10 @@ fn entries() -> usize {
 }
 
 fn open(engine: &str, dir: &Path) -> (Instance, User) {
-    let instance = Instance::connect(&format!("{engine}:{}", dir.display())).unwrap().enable_sync().unwrap();
+    let instance = Instance::connect(&format!("{engine}:{}", dir.display()))
+        .unwrap()
+        .enable_sync()
+        .unwrap();
     instance.sync().unwrap().enable_http_transport().unwrap();
     instance.create_user("user", None).unwrap();
     let user = instance.login_user("user", None).unwrap();
@@ -56,21 +69,39 @@ fn open(engine: &str, dir: &Path) -> (Instance, User) {
 /// Most memory this process has had, in MiB.
 fn peak_mib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmHWM:"))
+        .unwrap();
+    line.split_whitespace()
+        .nth(1)
+        .unwrap()
+        .parse::<u64>()
+        .unwrap()
+        / 1024
 }
 
 /// The server: writes the history, then serves it; each line of input asks for one more commit, the
 /// end of input for the peak memory.
 fn serve(orders: &str) {
-    let [shape, engine, dir] = orders.splitn(3, ' ').collect::<Vec<_>>().try_into().unwrap();
+    let [shape, engine, dir] = orders
+        .splitn(3, ' ')
+        .collect::<Vec<_>>()
+        .try_into()
+        .unwrap();
     let (instance, user) = open(engine, Path::new(dir));
     let mut auth = Doc::new();
-    auth.set_json("*", serde_json::json!({"pubkey": "*", "permissions": {"Write": 10}, "status": "Active"})).unwrap();
+    auth.set_json(
+        "*",
+        serde_json::json!({"pubkey": "*", "permissions": {"Write": 10}, "status": "Active"}),
+    )
+    .unwrap();
     let mut settings = Doc::new();
     settings.set_string("name", "measured");
     settings.set_doc("auth", auth);
-    let database = user.create_database(settings, &user.get_default_key().unwrap()).unwrap();
+    let database = user
+        .create_database(settings, &user.get_default_key().unwrap())
+        .unwrap();
     match shape {
         "chain" => commit_leaves(&database, 0, entries() as u64, entries() as u64 / 4),
         _ => drop(write_history(&database, &Shape::read(), entries())),
@@ -78,7 +109,12 @@ fn serve(orders: &str) {
     instance.flush().unwrap();
     let sync = instance.sync().unwrap();
     sync.start_server("127.0.0.1:0").unwrap();
-    println!("{} {} {}", sync.get_server_address().unwrap(), database.root_id(), peak_mib());
+    println!(
+        "{} {} {}",
+        sync.get_server_address().unwrap(),
+        database.root_id(),
+        peak_mib()
+    );
     for line in std::io::stdin().lines() {
         line.unwrap();
         commit_leaves(&database, 1 << 40, 1, u64::MAX);
@@ -111,7 +147,14 @@ impl Server {
         output.read_line(&mut line).unwrap();
         let words: Vec<&str> = line.split_whitespace().collect();
         let (address, database) = (words[0].to_owned(), words[1].parse().unwrap());
-        Self { child, input, output, address, database, peak_before: words[2].parse().unwrap() }
+        Self {
+            child,
+            input,
+            output,
+            address,
+            database,
+            peak_before: words[2].parse().unwrap(),
+        }
     }
 
     fn commit(&mut self) {
@@ -139,7 +182,8 @@ fn measure(shape: &str, engine: &str) {
     let mut server = Server::start(shape, engine, &there.path().join("store"));
     let (instance, user) = open(engine, &here.path().join("store"));
     let sync = instance.sync().unwrap();
-    let pull = || block_on(sync.sync_with_peer(server.address.as_str(), Some(&server.database))).unwrap();
+    let pull =
+        || block_on(sync.sync_with_peer(server.address.as_str(), Some(&server.database))).unwrap();
 
     let start = Instant::now();
     let report = pull();
@@ -166,15 +210,23 @@ fn measure(shape: &str, engine: &str) {
     for _ in 0..TIMES {
         assert_eq!(pull().bytes, again.bytes);
     }
-    println!("  nothing to do: {} bytes of frames, {:.2} ms", again.bytes, (start.elapsed() / TIMES).as_secs_f64() * 1e3);
+    println!(
+        "  nothing to do: {} bytes of frames, {:.2} ms",
+        again.bytes,
+        (start.elapsed() / TIMES).as_secs_f64() * 1e3
+    );
 
     commit_leaves(&database, 1 << 41, 1, u64::MAX);
     server.commit();
     let start = Instant::now();
-    let both = block_on(sync.sync_with_peer(server.address.as_str(), Some(&server.database))).unwrap();
+    let both =
+        block_on(sync.sync_with_peer(server.address.as_str(), Some(&server.database))).unwrap();
     println!(
         "  one commit on each side: {} in, {} out, {} bytes of frames, {:.2} ms",
-        both.entries_received, both.entries_sent, both.bytes, start.elapsed().as_secs_f64() * 1e3,
+        both.entries_received,
+        both.entries_sent,
+        both.bytes,
+        start.elapsed().as_secs_f64() * 1e3,
     );
     let (before, after) = server.stop();
     println!("  server: peak {before} MiB after writing, {after} MiB after serving");
@@ -192,7 +244,10 @@ fn verify_limit(database: &Database) -> f64 {
         }
         entries.extend(page.entries);
     }
-    let messages: Vec<_> = entries.iter().map(|entry| entry.signing_message()).collect();
+    let messages: Vec<_> = entries
+        .iter()
+        .map(|entry| entry.signing_message())
+        .collect();
     let signed: Vec<_> = entries
         .iter()
         .zip(&messages)
