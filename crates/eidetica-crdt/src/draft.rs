@@ -35,8 +35,10 @@ pub struct Draft {
     slots: BTreeMap<Path, Slots>,
     /// Whether `slots` may hold a `Delete`, which has to become a container when something is put below.
     deletes: bool,
-    /// What `slots` do to the state, except at the paths in `unseen` and for the writes in `gone`.
+    /// What `slots` do to the state, except at the paths in `unseen` and for the writes in `gone`. Until
+    /// something has asked for it, it is empty and so are they.
     delta: Delta,
+    asked: bool,
     unseen: Vec<Path>,
     gone: Vec<(Path, Op)>,
 }
@@ -72,17 +74,16 @@ impl Slots {
 impl Draft {
     /// No edits. `seed` should be random: it keeps positions that different writers choose apart.
     pub fn new(kind: StoreKind, seed: u64) -> Self {
-        let (slots, delta) = (BTreeMap::new(), Delta::new());
-        let (unseen, gone) = (Vec::new(), Vec::new());
         Self {
             kind,
             seed,
             next_ordinal: 0,
-            slots,
+            slots: BTreeMap::new(),
             deletes: false,
-            delta,
-            unseen,
-            gone,
+            delta: Delta::new(),
+            asked: false,
+            unseen: Vec::new(),
+            gone: Vec::new(),
         }
     }
 
@@ -124,8 +125,12 @@ impl Draft {
 
     /// [`Self::edit`] that leaves the view as it was.
     fn add<R: Rows>(&mut self, base: &R, edit: &Edit) -> Result<(), EditError<R::Error>> {
-        // What an edit reads lies below its first key.
-        if !self.unseen.is_empty() && self.touches(edit) {
+        let behind = if self.asked {
+            !self.unseen.is_empty()
+        } else {
+            !self.slots.is_empty()
+        };
+        if behind && edit.reads() && self.touches(edit) {
             self.show(base)?;
         }
         let view = Overlay {
@@ -146,7 +151,7 @@ impl Draft {
         Ok(())
     }
 
-    /// Whether the draft has done anything at the root or below the first key of an edit.
+    /// Whether the draft has done anything where an edit reads: at the root or below its first key.
     fn touches(&self, edit: &Edit) -> bool {
         let Some(first) = edit.first_key().and_then(|key| Path::root().key(key).ok()) else {
             return !self.slots.is_empty();
@@ -161,6 +166,9 @@ impl Draft {
 
     /// Brings the delta up to the slots.
     fn show<R: Rows>(&mut self, base: &R) -> Result<(), StateError<R::Error>> {
+        if !std::mem::replace(&mut self.asked, true) {
+            self.unseen = self.slots.keys().cloned().collect();
+        }
         let mut view = Overlay {
             base,
             delta: &mut self.delta,
@@ -195,13 +203,17 @@ impl Draft {
             .insert_all(writes.iter().map(BoundWrite::from).collect())
     }
 
-    /// Notes that a path's slots are about to change.
-    fn change(path: &Path, slots: &mut Slots, gone: &mut Vec<(Path, Op)>, unseen: &mut Vec<Path>) {
-        if slots.seen {
-            gone.extend(slots.clone().ops().map(|op| (path.clone(), op)));
-            slots.seen = false;
+    /// The slots of a path, which are about to change.
+    fn change(&mut self, path: &Path) -> &mut Slots {
+        if self.asked {
+            self.unseen.push(path.clone());
         }
-        unseen.push(path.clone());
+        let slots = self.slots.entry(path.clone()).or_default();
+        if std::mem::take(&mut slots.seen) {
+            let ops = slots.clone().ops();
+            self.gone.extend(ops.map(|op| (path.clone(), op)));
+        }
+        slots
     }
 
     /// Turns a deletion by this draft at a prefix of `path` into an empty container: the same to
@@ -215,12 +227,9 @@ impl Draft {
         for (segment, end) in path.segments().zip(ends(bytes)) {
             let above = Path::from_trusted(bytes.get(..start).unwrap_or_default());
             start = end;
-            let Some(slots) = self.slots.get_mut(&above) else {
-                continue;
-            };
-            if slots.value == Some(Op::Delete) {
-                Self::change(&above, slots, &mut self.gone, &mut self.unseen);
-                slots.value = Some(Op::Clear(match segment {
+            let deleted = |slots: &Slots| slots.value == Some(Op::Delete);
+            if self.slots.get(&above).is_some_and(deleted) {
+                self.change(&above).value = Some(Op::Clear(match segment {
                     Segment::Key(_) => Container::Map,
                     Segment::Elem(_) => Container::List,
                 }));
@@ -245,8 +254,8 @@ impl Draft {
 
     /// Joins an operation with what the draft does at its path already.
     fn merge(&mut self, path: Path, op: Op) {
-        let slots = self.slots.entry(path.clone()).or_default();
-        Self::change(&path, slots, &mut self.gone, &mut self.unseen);
+        self.deletes |= op == Op::Delete;
+        let slots = self.change(&path);
         match op {
             Op::Kill => {
                 let own = path.last_elem().is_some_and(|elem| elem.stamp == OWN);
@@ -270,7 +279,6 @@ impl Draft {
                 None => slots.inc = Some(slots.inc.unwrap_or(0).saturating_add(by)),
             },
             op => {
-                self.deletes |= op == Op::Delete;
                 slots.inc = None;
                 slots.value = Some(joined(slots.value.take(), op));
             }

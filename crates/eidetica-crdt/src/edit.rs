@@ -136,6 +136,11 @@ pub enum Edit {
 }
 
 impl Edit {
+    /// Whether what it amounts to depends on the state.
+    pub(crate) fn reads(&self) -> bool {
+        !matches!(self, Self::RowInsert { .. })
+    }
+
     /// The first key of where it applies: what lies elsewhere it neither reads nor changes. `None` if
     /// that is the root.
     pub(crate) fn first_key(&self) -> Option<&str> {

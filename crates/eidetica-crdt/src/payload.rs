@@ -315,7 +315,7 @@ fn is_own(segment: &[u8]) -> bool {
 
 /// No fewer bytes than a write encodes to.
 fn most_bytes(Write { path, op }: &Write) -> usize {
-    let text = match op.scalar() {
+    let scalar = match op.scalar() {
         Some(Scalar::Text(text)) => text.len(),
         Some(Scalar::Bytes(bytes)) => bytes.len(),
         Some(Scalar::Packed(value)) => {
@@ -325,7 +325,12 @@ fn most_bytes(Write { path, op }: &Write) -> usize {
         }
         _ => 0,
     };
-    2 + path.as_bytes().len() + 1 + 1 + limits::POSITION_BYTES + 5 + 8 + text
+    let position = match op {
+        Op::Ins { position, .. } | Op::Move(position) => 1 + position.as_bytes().len(),
+        _ => 0,
+    };
+    // Length of the path; tags of operation and scalar; a number or length.
+    2 + path.as_bytes().len() + 2 + 8 + scalar + position
 }
 
 fn check_rules(kind: StoreKind, writes: &[Write]) -> Result<(), PayloadError> {
