@@ -5,13 +5,18 @@ use eidetica_engine::{EngineError, PeerStatus, RequestState, Target};
 use eidetica_node::NodeError;
 use eidetica_protocol::{BootstrapAnswer, Failure, Refusal};
 
-use crate::world::{Net, Peer, on_both};
+use crate::world::{Net, Peer, on_selected};
 
-on_both!(
+on_selected!(
     a_request_is_approved_and_the_database_arrives,
     a_stranger_gets_nothing,
     a_wrong_key_is_not_talked_to,
     a_wildcard_grants_at_once,
+    discovery_shows_what_the_caller_may_read_and_is_offered,
+    a_device_acts_for_a_key_only_with_its_claim,
+    a_push_is_withheld_from_a_server_that_may_not_read,
+    a_blocked_peer_is_not_served_and_not_dialled,
+    an_approver_grants_only_what_its_own_right_allows,
 );
 
 fn absent() -> NodeError {
@@ -157,10 +162,8 @@ fn a_wildcard_grants_at_once(net: &Net) {
     assert_eq!(alice.read(id, "hello").as_deref(), Some("all"));
 }
 
-#[test]
-fn discovery_shows_what_the_caller_may_read_and_is_offered() {
-    let net = Net::memory();
-    let (alice, bob) = (Peer::new(&net, "alice"), Peer::new(&net, "bob"));
+fn discovery_shows_what_the_caller_may_read_and_is_offered(net: &Net) {
+    let (alice, bob) = (Peer::new(net, "alice"), Peer::new(net, "bob"));
     let for_bob = |permission| alice.create(&[(bob.key.public(), permission)], None).id();
     let (shown, hidden) = (for_bob(Permission::Read), for_bob(Permission::Read));
     alice.create(&[], None);
@@ -181,10 +184,8 @@ fn discovery_shows_what_the_caller_may_read_and_is_offered() {
     assert_eq!(bob.try_sync(&address, hidden), Err(absent()));
 }
 
-#[test]
-fn a_device_acts_for_a_key_only_with_its_claim() {
-    let net = Net::memory();
-    let (alice, bob) = (Peer::new(&net, "alice"), Peer::new(&net, "bob"));
+fn a_device_acts_for_a_key_only_with_its_claim(net: &Net) {
+    let (alice, bob) = (Peer::new(net, "alice"), Peer::new(net, "bob"));
     let id = alice
         .create(&[(bob.key.public(), Permission::Read)], None)
         .id();
@@ -199,10 +200,8 @@ fn a_device_acts_for_a_key_only_with_its_claim() {
     assert_eq!(bob.try_sync(&address, other), Err(absent()));
 }
 
-#[test]
-fn a_push_is_withheld_from_a_server_that_may_not_read() {
-    let net = Net::memory();
-    let (alice, bob) = (Peer::new(&net, "alice"), Peer::new(&net, "bob"));
+fn a_push_is_withheld_from_a_server_that_may_not_read(net: &Net) {
+    let (alice, bob) = (Peer::new(net, "alice"), Peer::new(net, "bob"));
     let id = alice
         .create(&[(bob.key.public(), Permission::Write(1))], None)
         .id();
@@ -217,10 +216,8 @@ fn a_push_is_withheld_from_a_server_that_may_not_read() {
     assert_eq!(alice.read(id, "private").as_deref(), Some("to readers"));
 }
 
-#[test]
-fn a_blocked_peer_is_not_served_and_not_dialled() {
-    let net = Net::memory();
-    let (alice, bob) = (Peer::new(&net, "alice"), Peer::new(&net, "bob"));
+fn a_blocked_peer_is_not_served_and_not_dialled(net: &Net) {
+    let (alice, bob) = (Peer::new(net, "alice"), Peer::new(net, "bob"));
     let id = alice
         .create(&[(bob.key.public(), Permission::Read)], None)
         .id();
@@ -254,13 +251,11 @@ fn a_blocked_peer_is_not_served_and_not_dialled() {
     );
 }
 
-#[test]
-fn an_approver_grants_only_what_its_own_right_allows() {
-    let net = Net::memory();
+fn an_approver_grants_only_what_its_own_right_allows(net: &Net) {
     let (alice, bob, carol) = (
-        Peer::new(&net, "alice"),
-        Peer::new(&net, "bob"),
-        Peer::new(&net, "carol"),
+        Peer::new(net, "alice"),
+        Peer::new(net, "bob"),
+        Peer::new(net, "carol"),
     );
     let id = alice
         .create(&[(carol.key.public(), Permission::Admin(5))], None)

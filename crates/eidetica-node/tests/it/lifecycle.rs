@@ -9,9 +9,9 @@ use eidetica_protocol::BootstrapAnswer;
 use eidetica_transport::{Address, TransportError};
 use futures::future::BoxFuture;
 
-use crate::world::{Net, Peer, eventually, on_both};
+use crate::world::{Net, Peer, eventually, on_selected};
 
-on_both!(
+on_selected!(
     a_port_in_use_is_a_typed_error,
     an_unreachable_peer_is_a_typed_error,
     a_restart_keeps_what_was_known

@@ -5,15 +5,18 @@ use eidetica_engine::{EngineError, Selection, Target};
 use eidetica_node::NodeError;
 use eidetica_protocol::{Failure, Refusal, Relation};
 
-use crate::world::{Net, Peer, eventually, on_both};
+use crate::world::{Net, Peer, eventually, on_selected};
 
-on_both!(
+on_selected!(
     a_database_arrives_and_changes_travel_both_ways,
     diverged_histories_converge,
     a_long_history_arrives_whole,
     all_related_databases_sync_at_once,
     a_commit_is_announced,
     a_queued_sync_waits_for_its_peer,
+    a_database_that_nobody_has_is_absent,
+    nobody_stores_what_nobody_there_asked_for,
+    a_database_that_is_not_to_be_created_is_not,
 );
 
 fn a_database_arrives_and_changes_travel_both_ways(net: &Net) {
@@ -181,10 +184,8 @@ fn a_queued_sync_waits_for_its_peer(net: &Net) {
     eventually("the retry", || alice.read(id, "later").is_some());
 }
 
-#[test]
-fn a_database_that_nobody_has_is_absent() {
-    let net = Net::memory();
-    let (alice, bob) = (Peer::new(&net, "alice"), Peer::new(&net, "bob"));
+fn a_database_that_nobody_has_is_absent(net: &Net) {
+    let (alice, bob) = (Peer::new(net, "alice"), Peer::new(net, "bob"));
     let address = alice.serve();
     let id = eidetica_entry::Id::new([9; 32]);
     let refused = NodeError::Engine(EngineError::Session(Failure::Refused(Refusal::ABSENT)));
@@ -192,10 +193,8 @@ fn a_database_that_nobody_has_is_absent() {
     assert!(!bob.has(id));
 }
 
-#[test]
-fn nobody_stores_what_nobody_there_asked_for() {
-    let net = Net::memory();
-    let (alice, bob) = (Peer::new(&net, "alice"), Peer::new(&net, "bob"));
+fn nobody_stores_what_nobody_there_asked_for(net: &Net) {
+    let (alice, bob) = (Peer::new(net, "alice"), Peer::new(net, "bob"));
     let id = bob
         .create(&[(alice.key.public(), Permission::Admin(0))], None)
         .id();
@@ -204,10 +203,8 @@ fn nobody_stores_what_nobody_there_asked_for() {
     assert!(!alice.has(id) && alice.databases.list().unwrap().is_empty());
 }
 
-#[test]
-fn a_database_that_is_not_to_be_created_is_not() {
-    let net = Net::memory();
-    let (alice, bob) = (Peer::new(&net, "alice"), Peer::new(&net, "bob"));
+fn a_database_that_is_not_to_be_created_is_not(net: &Net) {
+    let (alice, bob) = (Peer::new(net, "alice"), Peer::new(net, "bob"));
     let id = alice
         .create(&[(bob.key.public(), Permission::Read)], None)
         .id();

@@ -4,7 +4,7 @@ use std::{
     collections::HashSet,
     sync::{
         Arc, Weak,
-        atomic::{AtomicU8, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -26,7 +26,7 @@ use eidetica_transport_http::HttpTransport;
 use parking_lot::Mutex;
 
 /// Which transport a test runs on.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) enum Net {
     Memory(Hub),
     Http,
@@ -35,6 +35,16 @@ pub(crate) enum Net {
 impl Net {
     pub(crate) fn memory() -> Self {
         Self::Memory(Hub::new())
+    }
+
+    /// The transports that `EIDETICA_TEST_TRANSPORT` names: `memory`, `http`, or both if it is not set.
+    pub(crate) fn selected() -> Vec<Self> {
+        match std::env::var("EIDETICA_TEST_TRANSPORT").as_deref() {
+            Ok("memory") => vec![Self::memory()],
+            Ok("http") => vec![Self::Http],
+            Err(_) => vec![Self::memory(), Self::Http],
+            Ok(other) => panic!("no transport {other:?}"),
+        }
     }
 
     pub(crate) fn transport(&self) -> Arc<dyn Transport> {
@@ -52,18 +62,20 @@ impl Net {
     }
 }
 
-/// Makes one test per transport of each scenario.
-macro_rules! on_both {
+/// Makes a test of each scenario, which runs on every selected transport.
+macro_rules! on_selected {
     ($($scenario:ident),* $(,)?) => {
-        mod memory {
-            $(#[test] fn $scenario() { super::$scenario(&crate::world::Net::memory()); })*
-        }
-        mod http {
-            $(#[test] fn $scenario() { super::$scenario(&crate::world::Net::Http); })*
+        mod on_selected {
+            $(#[test] fn $scenario() {
+                for net in crate::world::Net::selected() {
+                    eprintln!("over {net:?}");
+                    super::$scenario(&net);
+                }
+            })*
         }
     };
 }
-pub(crate) use on_both;
+pub(crate) use on_selected;
 
 #[derive(Default)]
 struct Choices {
@@ -99,9 +111,12 @@ pub(crate) struct Peer {
     limits: NodeLimits,
 }
 
+/// Unlike every other of the process, and unlike those of one byte that tests write out.
 fn fresh_seed() -> [u8; 32] {
-    static NEXT: AtomicU8 = AtomicU8::new(1);
-    [NEXT.fetch_add(1, Ordering::Relaxed); 32]
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    let mut seed = [0xa5; 32];
+    seed[..8].copy_from_slice(&NEXT.fetch_add(1, Ordering::Relaxed).to_le_bytes());
+    seed
 }
 
 impl Peer {

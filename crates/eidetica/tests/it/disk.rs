@@ -1,4 +1,5 @@
-//! A memory backend that outlives the instances on it, as a disk does.
+//! A backend that outlives the instances on it, of the engine that `EIDETICA_TEST_ENGINE` names: `memory` (the
+//! default), `fjall` or `redb`.
 
 use std::sync::{
     Arc,
@@ -10,19 +11,42 @@ use eidetica::{
     backend::{Backend, database::InMemory},
 };
 use eidetica_storage::{Batch, Durability, EngineError, EngineInfo, Snapshot, Watch};
+use eidetica_storage_fjall::FjallEngine;
+use eidetica_storage_redb::RedbEngine;
+use tempfile::TempDir;
 
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct Disk(Arc<Inner>);
 
-#[derive(Default)]
 struct Inner {
-    engine: InMemory,
+    engine: Box<dyn Backend>,
     open: AtomicUsize,
+    /// Removed after the engine, which stands before it, is dropped.
+    _dir: Option<TempDir>,
 }
 
 impl Disk {
     pub(crate) fn new() -> Self {
-        Self::default()
+        let selected = std::env::var("EIDETICA_TEST_ENGINE");
+        let (engine, dir): (Box<dyn Backend>, _) = match selected.as_deref() {
+            Ok("fjall") => {
+                let dir = tempfile::tempdir().unwrap();
+                (Box::new(FjallEngine::open(dir.path()).unwrap()), Some(dir))
+            }
+            Ok("redb") => {
+                let dir = tempfile::tempdir().unwrap();
+                (Box::new(RedbEngine::open(dir.path()).unwrap()), Some(dir))
+            }
+            Ok("memory") | Err(_) => (Box::new(InMemory::new()), None),
+            Ok(other) => panic!("no engine {other:?}"),
+        };
+        let open = AtomicUsize::new(0);
+        let inner = Inner {
+            engine,
+            open,
+            _dir: dir,
+        };
+        Self(Arc::new(inner))
     }
 
     pub(crate) fn open(&self) -> Instance {

@@ -16,12 +16,12 @@ mod sync;
 mod tracking;
 mod users;
 
-use eidetica::{Database, Instance, User, backend::database::InMemory, crdt::Doc};
+use eidetica::{Database, Instance, User, crdt::Doc};
 
 use self::disk::Disk;
 
 fn instance() -> Instance {
-    Instance::open(Box::new(InMemory::new())).unwrap()
+    Disk::new().open()
 }
 
 /// A new passwordless user, logged in.
