@@ -9,7 +9,7 @@
 //!   and damaged data, kill -9.
 //!
 //! [`FaultyEngine`] fails at a chosen operation and forgets what was not durable, [`RecordingEngine`]
-//! counts rows, bytes and reads.
+//! counts rows, bytes and reads. [`selected_engine`] says which engine the test matrix is at.
 //!
 //! A failed expectation panics, which is how a contract reports; nothing here belongs in a program.
 #![allow(
@@ -24,12 +24,16 @@ pub mod contract;
 mod crash;
 mod faulty;
 mod files;
+mod held;
 mod model;
 mod recording;
 mod rng;
+mod selection;
 
 pub use contract::EngineSite;
 pub use crash::{CRASH_DIR, CrashSite};
 pub use faulty::{Fault, FaultyEngine};
+pub use held::HeldEngine;
 pub use recording::{RecordingEngine, SpaceTally, Tally};
 pub use rng::Rng;
+pub use selection::{EngineKind, TEST_ENGINE, selected_engine};

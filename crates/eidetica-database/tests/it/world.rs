@@ -8,6 +8,9 @@ use eidetica_crdt::Doc;
 use eidetica_database::{Config, Database, Databases, IngestReport, IngestRequest, NewDatabase};
 use eidetica_entry::{Entry, Id, pack};
 use eidetica_storage::{Engine, MemoryEngine};
+use eidetica_storage_fjall::FjallEngine;
+use eidetica_storage_redb::RedbEngine;
+use eidetica_testkit::{EngineKind, HeldEngine, selected_engine};
 
 pub(crate) fn key(number: u8) -> Arc<SecretKey> {
     Arc::new(SecretKey::from_bytes(&[number; 32]))
@@ -17,9 +20,30 @@ pub(crate) fn on(engine: Arc<dyn Engine>) -> Databases {
     Databases::open(engine, Config::new([7; 32])).unwrap()
 }
 
+/// An empty engine of the kind that the test matrix is at.
+pub(crate) fn engine() -> Arc<dyn Engine> {
+    engine_of(selected_engine())
+}
+
+/// An empty engine; one with files has a directory that goes with it.
+pub(crate) fn engine_of(kind: EngineKind) -> Arc<dyn Engine> {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let inner: Arc<dyn Engine> = match kind {
+        EngineKind::Memory => return Arc::new(MemoryEngine::new()),
+        EngineKind::Fjall => Arc::new(FjallEngine::open(data).unwrap()),
+        EngineKind::Redb => Arc::new(RedbEngine::open(data).unwrap()),
+    };
+    Arc::new(HeldEngine::new(inner, dir))
+}
+
 /// An instance of its own; different numbers draw different random bytes.
 pub(crate) fn instance(number: u8) -> Databases {
-    Databases::open(Arc::new(MemoryEngine::new()), Config::new([number; 32])).unwrap()
+    instance_on(engine(), number)
+}
+
+pub(crate) fn instance_on(engine: Arc<dyn Engine>, number: u8) -> Databases {
+    Databases::open(engine, Config::new([number; 32])).unwrap()
 }
 
 /// What makes a database of `owner`, where `others` may do as they are given.
