@@ -198,13 +198,16 @@ impl LocalDatabase {
             snapshot.get(Space::Local, &version_key)?.as_deref(),
         );
         let stamp = Stamp::new(Height(version + 1), Id::new([0; 32]));
+        // New stores count once their rows are in the engine.
+        let mut grown: Option<Registry> = None;
         let mut changed = false;
         for change in &changes.stores {
-            let slot =
-                self.inner
-                    .registry
-                    .write()
-                    .slot_or_create(&change.store, change.kind, &mut batch);
+            let known = self.inner.registry.read().slot(&change.store, change.kind);
+            let slot = known.unwrap_or_else(|| {
+                grown
+                    .get_or_insert_with(|| self.inner.registry.read().clone())
+                    .slot_or_create(&change.store, change.kind, &mut batch)
+            });
             let rows = LocalRows {
                 snapshot: &*snapshot,
                 slot,
@@ -230,6 +233,9 @@ impl LocalDatabase {
             self.shared
                 .group
                 .write(lane, batch, self.shared.durability)?;
+            if let Some(grown) = grown {
+                *self.inner.registry.write() = grown;
+            }
             self.inner.version.store(version + 1, Ordering::Release);
         }
         Ok(())

@@ -16,7 +16,7 @@ use crate::rows::StoreSlot;
 use crate::seal;
 
 /// Names and kinds with their store numbers.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Registry {
     space: Space,
     /// Before the store number in the keys of the registry's rows.

@@ -6,10 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use eidetica_auth::Permission;
 use eidetica_crdt::Doc;
 use eidetica_database::{Error, Origin, Reject};
-use eidetica_storage::{Engine, MemoryEngine};
 use serde::{Deserialize, Serialize};
 
-use crate::world::{database, instance, key, on, rights};
+use crate::world::{database, engine, instance, key, on, rights};
 
 #[test]
 fn a_document_reads_back() {
@@ -350,7 +349,7 @@ fn callbacks_may_write_and_fail() {
 
 #[test]
 fn everything_is_there_after_reopening() {
-    let engine = Arc::new(MemoryEngine::new());
+    let engine = engine();
     let id = {
         let db = database(&on(engine.clone()));
         for n in 0..300 {
@@ -373,7 +372,7 @@ fn everything_is_there_after_reopening() {
 
 #[test]
 fn a_local_database_keeps_no_history() {
-    let engine = Arc::new(MemoryEngine::new());
+    let engine = engine();
     {
         let local = on(engine.clone()).local("_sync").unwrap();
         for n in 0..3 {
@@ -413,7 +412,7 @@ fn a_local_database_keeps_no_history() {
 
 #[test]
 fn dropped_handles_let_the_engine_go() {
-    let engine: Arc<dyn Engine> = Arc::new(MemoryEngine::new());
+    let engine = engine();
     {
         let databases = on(Arc::clone(&engine));
         let db = database(&databases);
@@ -432,4 +431,17 @@ fn dropped_handles_let_the_engine_go() {
         assert!(Arc::strong_count(&engine) > 1);
     }
     assert_eq!(Arc::strong_count(&engine), 1);
+}
+
+#[test]
+fn a_local_store_that_began_with_nothing_is_there_after_reopening() {
+    let engine = engine();
+    {
+        let local = on(engine.clone()).local("prefs").unwrap();
+        local.transact(|tx| tx.doc("d")?.delete("none")).unwrap();
+        local.transact(|tx| tx.doc("d")?.set("n", 1)).unwrap();
+    }
+    let local = on(engine).local("prefs").unwrap();
+    let n = local.doc("d").unwrap().get_as::<i64>("n").unwrap();
+    assert_eq!(n, Some(1));
 }
