@@ -55,7 +55,7 @@ pub enum Reject {
     #[error("{0} has no right in this database")]
     NoRight(PublicKey),
     /// Data need `Write`.
-    #[error("{key} has {right} and writes data")]
+    #[error("writing data needs Write, {key} has {right}")]
     NeedsWrite {
         /// The author.
         key: PublicKey,
@@ -63,7 +63,7 @@ pub enum Reject {
         right: Right,
     },
     /// Settings need `Admin`.
-    #[error("{key} has {right} and writes settings")]
+    #[error("writing settings needs Admin, {key} has {right}")]
     NeedsAdmin {
         /// The author.
         key: PublicKey,
