@@ -251,6 +251,31 @@ impl Instance {
         }
     }
 
+    /// What others read a key as: its user's name and its own, or what it was asked for by.
+    pub(crate) fn public_name(
+        &self,
+        id: KeyId,
+        key: &KeyRef,
+        user: Option<&User>,
+    ) -> Result<KeyName> {
+        let of_user = user.and_then(|user| user.public_name(id));
+        let of_session = || {
+            let sessions = self.sessions();
+            sessions.iter().find_map(|session| session.public_name(id))
+        };
+        match (of_user.or_else(of_session), key) {
+            (Some(name), _) => Ok(name),
+            (None, KeyRef::Name(name)) => Ok(KeyName::new(name)?),
+            (None, KeyRef::Id(_)) => Ok(KeyName::default()),
+        }
+    }
+
+    /// Of the users that are logged in.
+    fn sessions(&self) -> Vec<Arc<Session>> {
+        let sessions = self.0.sessions.lock();
+        sessions.iter().filter_map(Weak::upgrade).collect()
+    }
+
     pub(crate) fn put_claims(&self, claims: Vec<DeviceClaim>) -> Result<()> {
         let Some(sync) = self.0.sync.lock().clone() else {
             return Ok(());
@@ -272,14 +297,8 @@ impl Instance {
         {
             return Ok(found);
         }
-        let sessions: Vec<Arc<Session>> = self
-            .0
-            .sessions
-            .lock()
-            .iter()
-            .filter_map(Weak::upgrade)
-            .collect();
-        let found = sessions
+        let found = self
+            .sessions()
             .iter()
             .flat_map(|session| session.find_keys(key))
             .collect();

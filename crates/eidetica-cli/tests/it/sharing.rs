@@ -138,8 +138,12 @@ fn requests_are_decided_without_a_server_too() {
     server.quit();
     let requests = alice.json(&["requests", "list"]);
     assert_eq!(
-        (requests.len(), &requests[0]["permission"]),
-        (1, &"Read".into())
+        (
+            requests.len(),
+            &requests[0]["permission"],
+            &requests[0]["name"]
+        ),
+        (1, &"Read".into(), &"bob".into())
     );
     alice.fails(&["requests", "approve", "ffffffffffff"], NOT_FOUND);
     alice.ok(&["requests", "approve", requests[0]["id"].as_str().unwrap()]);
@@ -153,7 +157,7 @@ fn requests_are_decided_without_a_server_too() {
     assert_eq!(bob.rows("t"), 2);
     // Read is not Write.
     let errors = bob.fails(&["set", "db", "t", "a", "v=x"], DENIED);
-    assert!(errors.contains("has Read"), "{errors}");
+    assert!(errors.contains("writing data needs Write"), "{errors}");
     server.quit();
 }
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use eidetica_auth::{
-    AccessRequest, DeviceClaim, IntoPermission, KeyName, RequestId, Scope, limits as auth_limits,
+    AccessRequest, DeviceClaim, IntoPermission, RequestId, Scope, limits as auth_limits,
 };
 use eidetica_engine::{PeerStatus, Selection, Target};
 use eidetica_entry::{Id, PublicKey};
@@ -380,10 +380,7 @@ impl Sync {
         self.node
             .put_claim(DeviceClaim::make(&secret, device, Scope::All, end)?)
             .wait()?;
-        let name = match key {
-            KeyRef::Name(name) => KeyName::new(name)?,
-            KeyRef::Id(_) => KeyName::default(),
-        };
+        let name = instance.public_name(secret.public().into(), key, user.as_ref())?;
         let (permission, nonce) = (permission.into_permission(), rand::random());
         let request = AccessRequest {
             database,

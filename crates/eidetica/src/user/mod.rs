@@ -336,6 +336,10 @@ impl User {
     pub(crate) fn find_keys(&self, key: &KeyRef) -> Vec<(KeyId, Arc<SecretKey>)> {
         self.0.find_keys(key)
     }
+
+    pub(crate) fn public_name(&self, key: KeyId) -> Option<KeyName> {
+        self.0.public_name(key)
+    }
 }
 
 impl std::fmt::Debug for User {
@@ -433,6 +437,12 @@ impl Session {
         self.keys.read().find(key)
     }
 
+    /// What others read a key of this user as; `None` for a key of somebody else.
+    pub(crate) fn public_name(&self, key: KeyId) -> Option<KeyName> {
+        let keys = self.keys.read();
+        keys.get(key).map(|held| public_name(&self.name, held))
+    }
+
     fn accounts(&self) -> &Accounts {
         self.instance.accounts()
     }
@@ -478,7 +488,7 @@ impl Session {
         let mut own = vec![AuthRecord::grant(
             owner.id().public_key(),
             Permission::Admin(0),
-            KeyName::new(&owner.name)?,
+            public_name(&self.name, owner),
         )];
         for (id, key) in self
             .keys
@@ -486,7 +496,7 @@ impl Session {
             .iter()
             .filter(|(_, key)| key.role == KeyRole::Recovery)
         {
-            let (right, name) = (Right::Recovery, KeyName::new(&key.name)?);
+            let (right, name) = (Right::Recovery, public_name(&self.name, key));
             own.push(AuthRecord::Grant {
                 key: id.public_key(),
                 right,
@@ -503,6 +513,15 @@ impl Session {
         records.extend(own);
         Ok((settings, records))
     }
+}
+
+/// The user's name, and after a slash that of the key, if it says more and both together are not too long.
+fn public_name(user: &str, key: &HeldKey) -> KeyName {
+    let user_name = KeyName::new(user).unwrap_or_default();
+    if matches!(key.name.as_str(), "" | DEFAULT_KEY_NAME) {
+        return user_name;
+    }
+    KeyName::new(&format!("{user}/{}", key.name)).unwrap_or(user_name)
 }
 
 /// The one key of the user that `key` names.

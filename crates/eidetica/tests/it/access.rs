@@ -49,6 +49,33 @@ fn a_new_database_belongs_to_its_owner_with_the_recovery_key_above() {
 }
 
 #[test]
+fn rights_carry_the_names_of_user_and_key() {
+    let alice = user(&instance(), "alice");
+    alice.add_private_key(Some("laptop")).unwrap();
+    let names = |db: &eidetica::Database| {
+        let mut names: Vec<String> = db
+            .settings()
+            .unwrap()
+            .keys()
+            .into_iter()
+            .map(|(_, _, name)| name.to_string())
+            .collect();
+        names.sort();
+        names
+    };
+    assert_eq!(
+        names(&database(&alice, "notes")),
+        ["alice", "alice/recovery"]
+    );
+    let db = alice.create_database(named("more"), "laptop").unwrap();
+    assert_eq!(names(&db), ["alice/laptop", "alice/recovery"]);
+    // A name has 255 bytes: the user's own is kept where both are too long.
+    let long = "x".repeat(255);
+    let db = database(&user(alice.instance(), &long), "notes");
+    assert_eq!(names(&db), [long.clone(), long]);
+}
+
+#[test]
 fn the_auth_section_of_the_settings_is_merged_with_the_owner() {
     let instance = instance();
     let (alice, bob) = (user(&instance, "alice"), user(&instance, "bob"));

@@ -203,6 +203,11 @@ fn a_request_waits_for_an_administrator_and_its_approval_is_in_the_history() {
         (listed[0].key, listed[0].permission),
         (bob.get_default_key().unwrap(), Permission::Write(u32::MAX))
     );
+    assert_eq!(
+        listed[0].name.as_str(),
+        "bob",
+        "the default key is its user's"
+    );
 
     let mallory = user(&server, "mallory");
     assert!(
