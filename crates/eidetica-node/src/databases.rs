@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use eidetica_auth::{Right, SecretKey, SignedRequest};
+use eidetica_auth::{AccessRequest, Right, SecretKey, SignedRequest};
 use eidetica_crdt::Value;
-use eidetica_database::{Blame, Database, Databases, Error, IngestRequest, LocalDatabase};
+use eidetica_database::{Blame, Database, Databases, Error, IngestRequest, LocalDatabase, limits};
 use eidetica_engine::{Facts, GrantOutcome, Record};
 use eidetica_entry::{
     Id, PublicKey, Stamp,
@@ -16,7 +16,7 @@ use eidetica_protocol::{
     Unavailable, ancestors_page,
 };
 
-use crate::Backend;
+use crate::{Backend, driver::now_ms};
 
 /// The name of the local database that holds the engine's records.
 pub const SYNC_DATABASE: &str = "_sync";
@@ -189,20 +189,15 @@ impl Backend for DatabasesBackend {
             .get(&asked.database)
             .map_err(|error| error.to_string())?
             .with_key(secret);
-        let granted = database.transact(|transaction| {
-            if database
-                .authority()?
-                .explicit_right_of(&asked.key)
-                .is_some()
-            {
-                return Ok(GrantOutcome::Held);
+        let mut attempts = 0;
+        loop {
+            let granted = grant_once(&database, asked);
+            attempts += 1;
+            match granted {
+                Err(error) if error.is_conflict() && attempts < limits::TRANSACT_ATTEMPTS => {}
+                done => return done.map_err(|error| error.to_string()),
             }
-            transaction
-                .settings()
-                .grant(asked.key, asked.permission, asked.name.as_str())?;
-            Ok(GrantOutcome::Granted)
-        });
-        granted.map_err(|error| error.to_string())
+        }
     }
 
     fn load(&self) -> Result<Vec<(String, Bytes)>, Unavailable> {
@@ -232,6 +227,20 @@ impl Backend for DatabasesBackend {
         });
         written.map_err(unavailable)
     }
+}
+
+/// Commits the grant that is asked for, as of now, unless the key has a right of its own.
+fn grant_once(database: &Database, asked: &AccessRequest) -> Result<GrantOutcome, Error> {
+    let transaction = database.new_transaction().with_timestamp_ms(now_ms());
+    let authority = database.authority()?;
+    if authority.explicit_right_of(&asked.key).is_some() {
+        return Ok(GrantOutcome::Held);
+    }
+    transaction
+        .settings()
+        .grant(asked.key, asked.permission, asked.name.as_str())?;
+    transaction.commit()?;
+    Ok(GrantOutcome::Granted)
 }
 
 fn ingest_error(error: Error) -> IngestError {

@@ -61,6 +61,8 @@ fn a_request_is_approved_and_the_database_arrives(net: &Net) {
     let by = alice.key.public();
     alice.node.approve(request, by).wait().unwrap();
     alice.node.approve(request, by).wait().unwrap();
+    let grant = alice.database(id).get(&alice.tips(id)[0]).unwrap().unwrap();
+    assert!(grant.header().timestamp_ms.is_some(), "it says when");
     assert!(
         alice.node.reject(request).wait().is_err(),
         "decided is decided"
