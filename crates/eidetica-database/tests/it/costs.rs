@@ -5,7 +5,7 @@ use std::sync::Arc;
 use eidetica_storage::{MemoryEngine, Space};
 use eidetica_testkit::{RecordingEngine, Tally};
 
-use crate::world::{all_packs, database, ingest, instance, key, on};
+use crate::world::{all_packs, database, ingest, instance_on, key, on};
 
 fn recording() -> (Arc<RecordingEngine>, eidetica_database::Databases) {
     let engine = Arc::new(RecordingEngine::new(Arc::new(MemoryEngine::new())));
@@ -26,7 +26,7 @@ fn a_commit_of_one_leaf_writes_at_most_five_rows() {
 
 #[test]
 fn bulk_ingest_of_two_leaves_writes_at_most_three_rows_an_entry() {
-    let a = instance(1);
+    let a = instance_on(Arc::new(MemoryEngine::new()), 1);
     let db = database(&a);
     let count = 2_000;
     for n in 0..count {
@@ -91,7 +91,7 @@ fn a_hot_key_costs_the_same_after_many_writes() {
 
 #[test]
 fn known_entries_cost_one_lookup_each() {
-    let a = instance(1);
+    let a = instance_on(Arc::new(MemoryEngine::new()), 1);
     let db = database(&a);
     for n in 0..100 {
         db.transact(|tx| tx.doc("d")?.set(&format!("k{n}"), n))

@@ -9,7 +9,7 @@ use eidetica_storage::{
 };
 use eidetica_testkit::{Fault, FaultyEngine};
 
-use crate::world::{all_packs, database, ingest, instance, key, on, rights};
+use crate::world::{all_packs, database, ingest, instance_on, key, on, rights};
 
 /// A database with something in every space, as it looks on disk.
 fn full() -> (MemoryEngine, Id) {
@@ -50,7 +50,7 @@ fn copy_rows(from: &dyn Engine, to: &MemoryEngine) {
     to.write(&batch, Durability::Durable).unwrap();
 }
 
-fn rows(engine: &dyn Engine, space: Space) -> Vec<eidetica_storage::Row> {
+pub(crate) fn rows(engine: &dyn Engine, space: Space) -> Vec<eidetica_storage::Row> {
     let snapshot = engine.snapshot().unwrap();
     let (mut range, mut all) = (KeyRange::all(), Vec::new());
     loop {
@@ -191,7 +191,7 @@ fn a_crash_loses_a_suffix_of_relaxed_commits() {
 
 #[test]
 fn ingest_survives_a_failure_at_any_write() {
-    let a = instance(1);
+    let a = instance_on(Arc::new(MemoryEngine::new()), 1);
     let db = database(&a);
     for n in 0..1_200 {
         db.transact(|tx| tx.doc("d")?.increment(&format!("k{}", n % 100), 1))

@@ -121,13 +121,13 @@ fn the_unauthorized_are_rejected_with_what_they_build() {
 }
 
 /// The same entry as if `author` had made it.
-fn forge(entry: &Entry, author: u8) -> Entry {
+pub(crate) fn forge(entry: &Entry, author: u8) -> Entry {
     let mut header = entry.header().clone();
     header.author.key = key(author).public();
     resign(header, entry, author)
 }
 
-fn resign(header: eidetica_entry::Header, entry: &Entry, author: u8) -> Entry {
+pub(crate) fn resign(header: eidetica_entry::Header, entry: &Entry, author: u8) -> Entry {
     let payloads: std::collections::BTreeMap<_, _> = entry
         .payloads()
         .filter_map(|(name, bytes)| Some((name.clone(), bytes?.clone())))

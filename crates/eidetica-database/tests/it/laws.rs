@@ -8,7 +8,7 @@ use eidetica_testkit::Rng;
 use crate::world::{all_packs, database, ingest, ingest_entries, instance, key, sync};
 
 /// A random change of a few stores.
-fn change(db: &Database, rng: &mut Rng) {
+pub(crate) fn change(db: &Database, rng: &mut Rng) {
     let transaction = match rng.one_in(6) {
         true => {
             let history = db.history(None, 20).unwrap().entries;

@@ -10,6 +10,7 @@
 mod commits;
 mod costs;
 mod damage;
+mod engines;
 mod exchange;
 mod history;
 mod hostile;
