@@ -10,7 +10,7 @@ use eidetica_entry::{Draft, Entry, Id, ParentInfo, StoreName, pack};
 use crate::world::{all_packs, database, ingest, ingest_entries, instance, key, rights, sync};
 
 /// Two replicas of one database, and a new entry that only the first has.
-fn replicas() -> (Databases, Databases, Database, Entry) {
+pub(crate) fn replicas() -> (Databases, Databases, Database, Entry) {
     let (a, b) = (instance(1), instance(2));
     let db = database(&a);
     sync(&a, &b, &db.id());
@@ -21,7 +21,7 @@ fn replicas() -> (Databases, Databases, Database, Entry) {
 }
 
 /// An entry as its author's own code could make it, whatever the rules say.
-fn craft(
+pub(crate) fn craft(
     db: &Database,
     author: &SecretKey,
     parents: &[Entry],
@@ -38,11 +38,11 @@ fn craft(
     draft.sign(signature)
 }
 
-fn root(db: &Database) -> Entry {
+pub(crate) fn root(db: &Database) -> Entry {
     db.get(&db.id()).unwrap().unwrap()
 }
 
-fn doc_payload(db: &Database) -> Bytes {
+pub(crate) fn doc_payload(db: &Database) -> Bytes {
     let tx = db.new_transaction();
     tx.doc("other").unwrap().set("x", 1).unwrap();
     let entry = tx.commit().unwrap().unwrap();

@@ -12,6 +12,7 @@ mod costs;
 mod damage;
 mod engines;
 mod exchange;
+mod flood;
 mod history;
 mod hostile;
 mod laws;
