@@ -121,6 +121,12 @@ const SIDEWAYS: &[(&str, &str)] = &[
     ("eidetica-storage-redb", "eidetica-storage-dir"),
 ];
 
+/// Edges of tests alone that reach up: the tests of a crate that take the engine of the test matrix.
+const TESTS_REACH_UP: &[(&str, &str)] = &[
+    ("eidetica-database", "eidetica-storage-fjall"),
+    ("eidetica-database", "eidetica-storage-redb"),
+];
+
 /// Outside the layers: they may use any crate of ours, and no crate of the layers may use them outside its tests.
 const BESIDE: &[&str] = &["eidetica-testkit", "eidetica-benches", "xtask"];
 
@@ -227,7 +233,9 @@ fn edges(members: &[&Package]) -> Vec<Finding> {
             let to = dependency.name.as_str();
             let allowed = match dependency.kind.as_deref() {
                 Some("dev") => {
-                    BESIDE.contains(&to) || place(to).is_some_and(|to| to.level <= from.level)
+                    BESIDE.contains(&to)
+                        || TESTS_REACH_UP.contains(&(from.name, to))
+                        || place(to).is_some_and(|to| to.level <= from.level)
                 }
                 _ => from.may_use.contains(&to),
             };
@@ -458,7 +466,13 @@ mod tests {
             "eidetica-auth",
             vec![on("eidetica-entry"), dev("eidetica-storage")],
         );
-        assert_eq!(edges(&[&engine, &auth]), []);
+        let database = package("eidetica-database", vec![dev("eidetica-storage-redb")]);
+        assert_eq!(edges(&[&engine, &auth, &database]), []);
+        let inside = package("eidetica-database", vec![on("eidetica-storage-redb")]);
+        assert_eq!(
+            messages(&edges(&[&inside])),
+            ["may not depend on eidetica-storage-redb"]
+        );
         let upward = package("eidetica-auth", vec![dev("eidetica-node")]);
         assert_eq!(
             messages(&edges(&[&upward])),
