@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use eidetica_auth::{Permission, SecretKey};
+use eidetica_database::limits;
 use eidetica_engine::Target;
 use eidetica_entry::Id;
-use eidetica_node::NodeLimits;
+use eidetica_node::{Backend, NodeLimits};
 use eidetica_protocol::{
-    Frame, Request, TipList,
+    Frame, IngestBatch, Request, TipList,
     handshake::{Initiator, Side, VERSIONS},
 };
 use eidetica_transport::{
@@ -248,4 +249,42 @@ fn a_device_is_not_talked_to_by_itself() {
     let alice = Peer::new(&net, "alice");
     let address = alice.serve();
     assert!(alice.node.connect(Target::Address(address)).wait().is_err());
+}
+
+#[test]
+fn a_flood_of_orphans_leaves_room_for_those_of_another_peer() {
+    let net = Net::memory();
+    let (alice, bob) = (Peer::new(&net, "alice"), Peer::new(&net, "bob"));
+    let id = alice.create(&[], None).id();
+    let packs = |not: &[Id]| {
+        let page = alice.databases.difference(&id, not, None, usize::MAX);
+        page.unwrap().packs
+    };
+    let backend = bob.backend();
+    let send = |packs: Vec<Bytes>, create: bool, from: u8| {
+        let batch = IngestBatch {
+            database: id,
+            packs,
+            create,
+        };
+        let from = SecretKey::from_bytes(&[from; 32]).public();
+        backend.ingest(&batch, &from).unwrap()
+    };
+    send(packs(&[]), true, 1);
+    alice.write(id, "n", "never sent");
+    let missing = alice.tips(id);
+    alice.write(id, "n", "sent by an honest peer");
+    let (honest, sent) = (packs(&missing), alice.tips(id));
+    for n in 0..limits::PENDING_PER_SOURCE {
+        alice.write(id, "n", &n.to_string());
+    }
+    send(honest, false, 2);
+    let waiting = || bob.databases.get(&id).unwrap().pending().0;
+    assert_eq!(waiting(), 1);
+    send(packs(&sent), false, 3);
+    assert_eq!(
+        waiting(),
+        1 + limits::PENDING_PER_SOURCE,
+        "the flood displaces only its own"
+    );
 }

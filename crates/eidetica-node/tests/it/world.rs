@@ -159,6 +159,12 @@ impl Peer {
         Arc::downgrade(&self.choices)
     }
 
+    /// What a node asks of the databases here.
+    pub(crate) fn backend(&self) -> DatabasesBackend {
+        let policy: Arc<dyn Policy> = Arc::clone(&self.choices) as _;
+        DatabasesBackend::new(self.databases.clone(), policy).unwrap()
+    }
+
     /// Starts the node again on what it left.
     pub(crate) fn restart(mut self) -> Self {
         self.node.shutdown().wait().unwrap();
