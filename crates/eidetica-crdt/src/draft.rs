@@ -1,6 +1,7 @@
 //! A transaction's edits to one store, lowered as they come.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ops::Bound;
 
 use crate::apply::{BoundWrite, State};
@@ -64,10 +65,6 @@ impl Slots {
             .chain(inc)
             .chain(moved)
             .chain(self.kill.then_some(Op::Kill))
-    }
-
-    fn is_empty(&self) -> bool {
-        self.value.is_none() && self.inc.is_none() && self.moved.is_none() && !self.kill
     }
 }
 
@@ -141,10 +138,18 @@ impl Draft {
         lowering.lower(edit)?;
         let ops;
         (self.seed, self.next_ordinal, ops) = lowering.finish();
+        // A path of this edit below which there is nothing any more but what follows.
+        let mut cleared: Option<Path> = None;
         for (path, op) in ops {
-            self.open_deleted(&path);
-            if op.covers() || op == Op::Kill {
-                self.drop_below(&path);
+            if cleared
+                .as_ref()
+                .is_none_or(|cleared| !path.starts_with(cleared))
+            {
+                self.open_deleted(&path);
+                if op.covers() || op == Op::Kill {
+                    self.drop_below(&path);
+                    cleared = op.container().map(|_| path.clone());
+                }
             }
             self.merge(path, op);
         }
@@ -204,16 +209,27 @@ impl Draft {
     }
 
     /// The slots of a path, which are about to change.
-    fn change(&mut self, path: &Path) -> &mut Slots {
+    fn change(&mut self, path: Path) -> &mut Slots {
         if self.asked {
             self.unseen.push(path.clone());
         }
-        let slots = self.slots.entry(path.clone()).or_default();
-        if std::mem::take(&mut slots.seen) {
-            let ops = slots.clone().ops();
-            self.gone.extend(ops.map(|op| (path.clone(), op)));
+        match self.slots.entry(path) {
+            Entry::Vacant(entry) => entry.insert(Slots::default()),
+            Entry::Occupied(mut entry) => {
+                if std::mem::take(&mut entry.get_mut().seen) {
+                    let (path, slots) = (entry.key(), entry.get().clone());
+                    self.gone.extend(slots.ops().map(|op| (path.clone(), op)));
+                }
+                entry.into_mut()
+            }
         }
-        slots
+    }
+
+    /// Forgets what the draft did at a path.
+    fn forget(&mut self, path: &Path) {
+        if let Some(slots) = self.slots.remove(path).filter(|slots| slots.seen) {
+            self.gone.extend(slots.ops().map(|op| (path.clone(), op)));
+        }
     }
 
     /// Turns a deletion by this draft at a prefix of `path` into an empty container: the same to
@@ -229,7 +245,7 @@ impl Draft {
             start = end;
             let deleted = |slots: &Slots| slots.value == Some(Op::Delete);
             if self.slots.get(&above).is_some_and(deleted) {
-                self.change(&above).value = Some(Op::Clear(match segment {
+                self.change(above).value = Some(Op::Clear(match segment {
                     Segment::Key(_) => Container::Map,
                     Segment::Elem(_) => Container::List,
                 }));
@@ -246,24 +262,23 @@ impl Draft {
             .cloned()
             .collect();
         for path in below {
-            if let Some(slots) = self.slots.remove(&path).filter(|slots| slots.seen) {
-                self.gone.extend(slots.ops().map(|op| (path.clone(), op)));
-            }
+            self.forget(&path);
         }
     }
 
     /// Joins an operation with what the draft does at its path already.
     fn merge(&mut self, path: Path, op: Op) {
-        self.deletes |= op == Op::Delete;
-        let slots = self.change(&path);
-        match op {
-            Op::Kill => {
-                let own = path.last_elem().is_some_and(|elem| elem.stamp == OWN);
-                *slots = Slots {
-                    kill: !own,
-                    ..Slots::default()
-                };
+        if op == Op::Kill {
+            self.forget(&path);
+            // A new element that goes again never was.
+            if path.last_elem().is_none_or(|elem| elem.stamp != OWN) {
+                self.change(path).kill = true;
             }
+            return;
+        }
+        self.deletes |= op == Op::Delete;
+        let slots = self.change(path);
+        match op {
             Op::Move(position) => match &mut slots.value {
                 Some(Op::Ins {
                     position: inserted, ..
@@ -282,9 +297,6 @@ impl Draft {
                 slots.inc = None;
                 slots.value = Some(joined(slots.value.take(), op));
             }
-        }
-        if slots.is_empty() {
-            self.slots.remove(&path);
         }
     }
 }
@@ -318,10 +330,19 @@ fn payload(
         } else {
             path.map_elems(renumber)
         };
-        writes.extend(slots.ops().map(|op| Write {
-            path: path.clone(),
-            op,
-        }));
+        let mut ops = slots.ops();
+        let mut next = ops.next();
+        while let Some(op) = next {
+            next = ops.next();
+            if next.is_none() {
+                writes.push(Write { path, op });
+                break;
+            }
+            writes.push(Write {
+                path: path.clone(),
+                op,
+            });
+        }
     }
     Payload::new(kind, salt, writes)
 }
