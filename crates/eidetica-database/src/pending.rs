@@ -42,26 +42,29 @@ impl Pool {
         self.bytes
     }
 
-    /// Adds an entry, or replaces the copy that waits already (it may have brought a payload).
+    /// Adds an entry, or replaces the copy that waits already (it may have brought a payload). Whoever sent it
+    /// first answers for it, so that a peer cannot make another's entries its own and then flood them away.
     pub(crate) fn add(&mut self, entry: &Entry, source: Source, missing: HashSet<Id>) {
         let id = entry.id();
-        self.take(&id);
+        let (source, order) = match self.take(&id) {
+            Some(waiting) => (waiting.source, waiting.order),
+            None => {
+                self.next += 1;
+                (source, self.next)
+            }
+        };
         let bytes = entry.encoded_len();
         for parent in &missing {
             self.children.entry(*parent).or_default().insert(id);
         }
-        self.next += 1;
-        self.sources
-            .entry(source)
-            .or_default()
-            .insert(self.next, id);
+        self.sources.entry(source).or_default().insert(order, id);
         self.bytes += bytes;
         self.entries.insert(
             id,
             Waiting {
                 entry: entry.clone(),
                 source,
-                order: self.next,
+                order,
                 bytes,
                 missing,
             },

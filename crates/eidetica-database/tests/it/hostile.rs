@@ -265,6 +265,12 @@ fn one_peer_keeps_at_most_its_share_of_the_pending_pool() {
         "another peer has its own share"
     );
     assert!(copy.pending().1 >= bytes);
+    send(&many, 8);
+    assert_eq!(
+        copy.pending().0,
+        before + 1,
+        "a peer cannot make another's entry its own and flood it away"
+    );
     // The honest one goes on, and nothing of the rest is seen.
     assert_eq!(ingest_entries(&b, db.id(), &[entry]).new, 1);
     assert_eq!(copy.entry_count().unwrap(), 2);
