@@ -100,7 +100,7 @@ fn serve(orders: &str) {
     settings.set_string("name", "measured");
     settings.set_doc("auth", auth);
     let database = user
-        .create_database(settings, &user.get_default_key().unwrap())
+        .create_database(settings, user.get_default_key().unwrap())
         .unwrap();
     match shape {
         "chain" => commit_leaves(&database, 0, entries() as u64, entries() as u64 / 4),
