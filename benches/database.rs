@@ -62,11 +62,13 @@ fn open(engine: Arc<dyn Engine>, durability: Durability) -> Databases {
 }
 
 fn create(databases: &Databases, wildcard: Option<Permission>) -> Database {
-    let mut new = NewDatabase::default();
-    new.records = vec![
-        AuthRecord::grant(key().public(), Permission::Admin(0), KeyName::default()),
-        AuthRecord::Wildcard(wildcard),
-    ];
+    let new = NewDatabase {
+        records: vec![
+            AuthRecord::grant(key().public(), Permission::Admin(0), KeyName::default()),
+            AuthRecord::Wildcard(wildcard),
+        ],
+        ..NewDatabase::default()
+    };
     databases.create(new, key()).unwrap()
 }
 
