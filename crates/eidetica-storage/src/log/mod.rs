@@ -3,7 +3,7 @@
 //! Everything above the engine trait that knows about entries is here, once for all engines:
 //!
 //! - [`EntryLog`] lists, opens and creates databases.
-//! - [`LogWriter`] turns new entries into rows of a [`Batch`](crate::Batch). Each database has one
+//! - [`LogWriter`] turns new entries into rows of a [`Batch`]. Each database has one
 //!   writer at a time in a process; every batch has the database's version row as its one
 //!   precondition, so that a writer elsewhere is noticed and nothing is ever applied twice or between.
 //! - [`LogReader`] reads one database through one snapshot.
