@@ -195,10 +195,29 @@ impl Accounts {
         Ok(())
     }
 
+    /// Deletes a key and the claim that was made with it.
     pub(crate) fn delete_key(&self, uid: &str, key: KeyId) -> Result<()> {
-        self.local
-            .transact(|edits| edits.table::<KeyRecord>(KEYS)?.delete(key_row(uid, key)))?;
+        self.local.transact(|edits| {
+            edits.table::<KeyRecord>(KEYS)?.delete(key_row(uid, key))?;
+            edits.table::<ClaimRow>(CLAIMS)?.delete(key_row(uid, key))
+        })?;
         Ok(())
+    }
+
+    /// Whether a user or the instance itself has the private half of a key.
+    pub(crate) fn holds(&self, key: KeyId) -> Result<bool> {
+        for (_, user) in self.users()? {
+            let table = self.local.table::<KeyRecord>(KEYS)?;
+            if table.get(&key_row(&user.uid, key))?.is_some() {
+                return Ok(true);
+            }
+        }
+        let own = self.local.table::<PlainKey>(PLAIN_KEYS)?.get_all()?;
+        let of = |row: &PlainKey| row.secret.as_ref().try_into().map(SecretKey::from_bytes);
+        Ok(own
+            .iter()
+            .filter_map(|(_, row)| of(row).ok())
+            .any(|secret| secret.public() == key.public_key()))
     }
 
     pub(crate) fn tracked(

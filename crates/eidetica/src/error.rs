@@ -6,7 +6,7 @@ use eidetica_node::NodeError;
 use eidetica_storage::EngineError;
 use eidetica_transport::AddressError;
 
-use crate::{KeyId, KeyRef};
+use crate::{KeyId, KeyRef, user::SealedKeyError};
 
 /// The result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -50,6 +50,16 @@ pub enum Error {
     /// The user name or the password is wrong; which of them is not said.
     #[error("the user name or the password is wrong")]
     Login,
+    /// A text that is no [`SealedKey`](crate::user::SealedKey).
+    #[error(transparent)]
+    SealedKey(#[from] SealedKeyError),
+    /// The passphrase does not open the exported key, or the text was altered; they cannot be told
+    /// apart.
+    #[error("the passphrase does not open this key")]
+    Passphrase,
+    /// A passphrase that is too short to protect a key that travels.
+    #[error("a passphrase needs {limit} characters or more", limit = crate::limits::PASSPHRASE_CHARS)]
+    WeakPassphrase,
     /// There is a user of this name.
     #[error("there is a user {0:?} already")]
     UserExists(String),

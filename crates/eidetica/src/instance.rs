@@ -94,11 +94,7 @@ impl Instance {
     /// [`Error::Login`] where there is no such user or the password is wrong; both take the same
     /// time.
     pub fn login_user(&self, name: &str, password: Option<&str>) -> Result<User> {
-        let user = Session::login(self, name, password)?;
-        let mut sessions = self.0.sessions.lock();
-        sessions.retain(|session| session.strong_count() > 0);
-        sessions.push(user.session());
-        Ok(user)
+        Session::login(self, name, password)
     }
 
     /// Starts synchronization: a thread that waits for commands. Again: nothing. No transport is
@@ -116,6 +112,12 @@ impl Instance {
                     .claims(&user.uid)?
                     .into_iter()
                     .try_for_each(|claim| node.put_claim(claim).wait())?;
+            }
+            for claim in node.claims() {
+                // Of a key that was forgotten while there was no synchronization.
+                if !self.0.accounts.holds(claim.key().into())? {
+                    node.remove_claim(claim.key()).wait()?;
+                }
             }
             *sync = Some(Arc::new(Sync::new(node, self.downgrade())));
         }
@@ -270,6 +272,23 @@ impl Instance {
         }
     }
 
+    /// The open session of a user, or the one that `load` makes. `load` must not look up keys.
+    pub(crate) fn share_session(
+        &self,
+        uid: &str,
+        load: impl FnOnce() -> Result<Session>,
+    ) -> Result<Arc<Session>> {
+        let mut sessions = self.0.sessions.lock();
+        sessions.retain(|session| session.strong_count() > 0);
+        let mut open = sessions.iter().filter_map(Weak::upgrade);
+        if let Some(found) = open.find(|session| session.uid() == uid) {
+            return Ok(found);
+        }
+        let session = Arc::new(load()?);
+        sessions.push(Arc::downgrade(&session));
+        Ok(session)
+    }
+
     /// Of the users that are logged in.
     fn sessions(&self) -> Vec<Arc<Session>> {
         let sessions = self.0.sessions.lock();
@@ -283,6 +302,14 @@ impl Instance {
         Ok(claims
             .into_iter()
             .try_for_each(|claim| sync.node().put_claim(claim).wait())?)
+    }
+
+    /// Stops telling peers that this device acts for a key.
+    pub(crate) fn remove_claim(&self, key: KeyId) -> Result<()> {
+        let Some(sync) = self.0.sync.lock().clone() else {
+            return Ok(());
+        };
+        Ok(sync.node().remove_claim(key.public_key()).wait()?)
     }
 
     pub(crate) fn downgrade(&self) -> WeakInstance {

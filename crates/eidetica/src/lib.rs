@@ -39,6 +39,7 @@ mod database;
 mod error;
 mod instance;
 mod key_id;
+pub mod limits;
 #[cfg(doctest)]
 mod readme;
 mod secret;

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use eidetica_auth::{PasswordSealed, SealError, Sealed, SecretKey, VaultKey};
+use eidetica_auth::{KeyName, PasswordSealed, SealError, Sealed, SecretKey, VaultKey};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// How a user's vault key is kept.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Vault {
     /// Whether the bytes are a [`PasswordSealed`]; otherwise they are the key itself.
     by_password: bool,
@@ -161,6 +161,27 @@ impl Keyring {
             default,
             keys: keys.into_iter().map(|key| (key.id(), key)).collect(),
         }
+    }
+
+    pub(crate) fn has_vault(&self, key: &VaultKey) -> bool {
+        self.vault.expose() == key.expose()
+    }
+
+    /// `name` if no key has it, else with the first number after it that makes it so; empty where that
+    /// would be too long.
+    pub(crate) fn free_name(&self, name: &str) -> String {
+        let is_free =
+            |name: &str| name.is_empty() || self.keys.values().all(|key| key.name != name);
+        let numbered = (2..).map(|number| format!("{name}-{number}"));
+        let mut names = std::iter::once(name.to_owned()).chain(numbered);
+        // One of more names than there are keys is free.
+        let found = names
+            .by_ref()
+            .take(self.keys.len() + 1)
+            .find(|name| is_free(name));
+        found
+            .filter(|name| KeyName::new(name).is_ok())
+            .unwrap_or_default()
     }
 
     pub(crate) fn get(&self, id: KeyId) -> Option<&HeldKey> {

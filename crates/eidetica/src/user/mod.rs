@@ -1,6 +1,7 @@
 //! Users of an instance: their keys, and the databases they track.
 
 pub(crate) mod keyring;
+mod sealed;
 pub mod types;
 
 use std::sync::{Arc, Weak};
@@ -15,6 +16,7 @@ use eidetica_entry::Id;
 use parking_lot::RwLock;
 use rand::Rng as _;
 
+pub use self::sealed::{SealedKey, SealedKeyError};
 use self::{
     keyring::{HeldKey, KeyRecord, Keyring, Vault, refuse},
     types::{DatabasePreferences, KeyInfo, KeyRole, UserDatabasePreferences},
@@ -104,16 +106,12 @@ impl User {
     pub fn import_private_key(&self, secret: SecretKey, name: Option<&str>) -> Result<KeyId> {
         let name = KeyName::new(name.unwrap_or_default())?.to_string();
         let (secret, role) = (Arc::new(secret), KeyRole::Signing);
-        let key = HeldKey {
+        self.0.import(HeldKey {
             secret,
             name,
             role,
             added_at: now_ms(),
-        };
-        self.0.add_key(&key)?;
-        // With no lock held: it may wait for the sync engine, which looks keys up.
-        self.0.claim([&key])?;
-        Ok(key.id())
+        })
     }
 
     /// The private half of a key, to be kept elsewhere. Asks for the password again, so that an
@@ -125,6 +123,47 @@ impl User {
         self.0.record()?.vault.open(&self.0.uid, password)?;
         let keys = self.0.keys.read();
         own_key(&keys, &key.as_key()).map(|(_, held)| SecretKey::clone(&held.secret))
+    }
+
+    /// A private key, sealed by a passphrase, as text for another device; see
+    /// [`import_key`](Self::import_key). Asks for the user's password, if there is one, as
+    /// [`export_private_key`](Self::export_private_key) does. Whoever gets the text may guess at the
+    /// passphrase for as long as he likes: take a long one.
+    ///
+    /// Takes some tenths of a second, by design.
+    ///
+    /// # Errors
+    /// [`Error::WeakPassphrase`], [`Error::Login`], [`Error::NoSuchKey`] and [`Error::AmbiguousKey`].
+    pub fn export_key(
+        &self,
+        key: impl AsKey,
+        password: Option<&str>,
+        passphrase: &str,
+    ) -> Result<SealedKey> {
+        self.0.record()?.vault.open(&self.0.uid, password)?;
+        let held = own_key(&self.0.keys.read(), &key.as_key()).map(|(_, held)| held.clone())?;
+        SealedKey::seal(&held, passphrase)
+    }
+
+    /// Adds a key that was sealed by [`export_key`](Self::export_key) elsewhere, a recovery key as one.
+    /// It gets `name`, or else the name that it had there, with a number after it if that is taken here.
+    /// Adding the same key again changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::Passphrase`], [`Error::SealedKey`], [`Error::KeyExists`] and [`Error::Name`] for `name`,
+    /// and what storing gives.
+    pub fn import_key(
+        &self,
+        sealed: &SealedKey,
+        passphrase: &str,
+        name: Option<&str>,
+    ) -> Result<KeyId> {
+        let mut key = sealed.open(passphrase)?;
+        key.name = match name {
+            Some(name) => KeyName::new(name)?.to_string(),
+            None => self.0.keys.read().free_name(&key.name),
+        };
+        self.0.import(key)
     }
 
     /// Forgets a key on this instance. What it wrote and what it may do elsewhere stays as it is.
@@ -144,10 +183,13 @@ impl User {
         }
         self.0.accounts().delete_key(&self.0.uid, id)?;
         keys.remove(id);
-        Ok(())
+        drop(keys);
+        self.0.instance.remove_claim(id)
     }
 
-    /// Changes the password, or sets or removes one. All secrets are sealed anew.
+    /// Changes the password, or sets or removes one. Every secret is sealed anew, all or none of them:
+    /// after a crash either the old password opens everything or the new one does. Handles that are
+    /// logged in stay so.
     ///
     /// # Errors
     /// [`Error::Login`] where `old` is wrong; then nothing has changed.
@@ -387,28 +429,23 @@ impl Session {
         accounts.put_user(name, &record, &sealed?)
     }
 
+    /// Checks the password and gives the session of the user: the one that is open already, or a
+    /// new one. All handles of a user share one, so that a change of keys or password is everybody's.
     pub(crate) fn login(instance: &Instance, name: &str, password: Option<&str>) -> Result<User> {
-        let accounts = instance.accounts();
-        let Some(mut record) = accounts.user(name)? else {
+        let Some(record) = instance.accounts().user(name)? else {
             return Err(refuse(password));
         };
         let (vault, outdated) = record.vault.open(&record.uid, password)?;
-        if outdated {
-            record.vault = Vault::seal(&vault, &record.uid, password)?;
-            accounts.put_user(name, &record, &[])?;
+        let session = instance.share_session(&record.uid, || {
+            Self::load(instance, name, record.vault.clone(), vault.clone())
+        })?;
+        if !session.keys.read().has_vault(&vault) {
+            // The password was changed since the record was read.
+            return Err(Error::Login);
         }
-        let records = accounts.keys(&record.uid)?;
-        let keys: Result<Vec<HeldKey>> = records
-            .iter()
-            .map(|key| HeldKey::open(key, &vault, &record.uid))
-            .collect();
-        let keys = RwLock::new(Keyring::new(vault, record.default_key, keys?));
-        let session = Self {
-            instance: instance.clone(),
-            name: name.into(),
-            uid: record.uid,
-            keys,
-        };
+        if outdated {
+            session.seal_vault_again(&vault, password)?;
+        }
         let held: Vec<HeldKey> = session
             .keys
             .read()
@@ -416,7 +453,42 @@ impl Session {
             .map(|(_, key)| key.clone())
             .collect();
         session.claim(&held)?;
-        Ok(User(Arc::new(session)))
+        Ok(User(session))
+    }
+
+    /// Opens the keys of a user who has no session: while there is none, nobody changes its record.
+    fn load(instance: &Instance, name: &str, opened: Vault, vault: VaultKey) -> Result<Self> {
+        let accounts = instance.accounts();
+        let record = accounts.user(name)?.ok_or(Error::Login)?;
+        if record.vault != opened {
+            return Err(Error::Login);
+        }
+        let records = accounts.keys(&record.uid)?;
+        let keys: Result<Vec<HeldKey>> = records
+            .iter()
+            .map(|key| HeldKey::open(key, &vault, &record.uid))
+            .collect();
+        Ok(Self {
+            instance: instance.clone(),
+            name: name.into(),
+            keys: RwLock::new(Keyring::new(vault, record.default_key, keys?)),
+            uid: record.uid,
+        })
+    }
+
+    /// Seals the vault at today's cost, while the password is at hand.
+    fn seal_vault_again(&self, vault: &VaultKey, password: Option<&str>) -> Result<()> {
+        let keys = self.keys.write();
+        if !keys.has_vault(vault) {
+            return Ok(());
+        }
+        let mut record = self.record()?;
+        record.vault = Vault::seal(vault, &self.uid, password)?;
+        self.accounts().put_user(&self.name, &record, &[])
+    }
+
+    pub(crate) fn uid(&self) -> &str {
+        &self.uid
     }
 
     /// Renews the statements of these keys that this device acts for them, and stores them:
@@ -450,6 +522,15 @@ impl Session {
     fn record(&self) -> Result<UserRecord> {
         let gone = || Error::Damaged(format!("user {:?} is gone", self.name));
         self.accounts().user(&self.name)?.ok_or_else(gone)
+    }
+
+    fn import(&self, key: HeldKey) -> Result<KeyId> {
+        self.add_key(&key)?;
+        // With no lock held: it may wait for the sync engine, which looks keys up.
+        if key.role == KeyRole::Signing {
+            self.claim([&key])?;
+        }
+        Ok(key.id())
     }
 
     fn add_key(&self, key: &HeldKey) -> Result<()> {

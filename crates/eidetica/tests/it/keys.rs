@@ -1,4 +1,11 @@
-use eidetica::{Error, KeyId, auth::SecretKey, user::types::KeyRole};
+use data_encoding::BASE64URL_NOPAD;
+use eidetica::{
+    Error, KeyId,
+    auth::SecretKey,
+    limits,
+    user::{SealedKey, SealedKeyError, types::KeyRole},
+};
+use eidetica_auth::{KdfParams, PasswordSealed};
 
 use crate::{Disk, database, instance, read, user, write};
 
@@ -214,4 +221,207 @@ fn key_names_are_looked_up_among_the_own_keys_then_among_those_of_other_users() 
         carols.set_default_auth_key("phone"),
         Err(Error::NoSuchKey(_))
     ));
+}
+
+const PASSPHRASE: &str = "nine blue otters";
+
+#[test]
+fn a_key_travels_sealed_by_a_passphrase() {
+    let (here, there) = (instance(), instance());
+    here.create_user("alice", Some("password")).unwrap();
+    let alice = here.login_user("alice", Some("password")).unwrap();
+    let key = alice.add_private_key(Some("laptop")).unwrap();
+    for password in [None, Some("wrong")] {
+        assert!(matches!(
+            alice.export_key(key, password, PASSPHRASE),
+            Err(Error::Login)
+        ));
+    }
+    let text = alice
+        .export_key("laptop", Some("password"), PASSPHRASE)
+        .unwrap()
+        .to_string();
+    assert!(text.starts_with("eidetica-key-1:") && text.len() < limits::SEALED_KEY_BYTES / 2);
+    assert!(
+        text.bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"-_:".contains(&b))
+    );
+
+    let sealed: SealedKey = format!("\n {text}\n").parse().unwrap();
+    assert_eq!((sealed.id(), sealed.to_string()), (key, text));
+    let phone = user(&there, "alice");
+    assert!(matches!(
+        phone.import_key(&sealed, "nine blue otter", None),
+        Err(Error::Passphrase)
+    ));
+    assert_eq!(phone.list_keys().unwrap().len(), 2, "nothing was added");
+    assert_eq!(phone.import_key(&sealed, PASSPHRASE, None).unwrap(), key);
+    assert_eq!(
+        phone
+            .import_key(&sealed, PASSPHRASE, Some("other"))
+            .unwrap(),
+        key
+    );
+    let names = |key: KeyId| {
+        let keys = phone.list_keys().unwrap();
+        let found = keys.into_iter().find(|info| info.id == key).unwrap();
+        (found.name, found.role)
+    };
+    assert_eq!(names(key), ("laptop".to_owned(), KeyRole::Signing));
+    let same = SealedKey::to_string(&alice.export_key(key, Some("password"), PASSPHRASE).unwrap());
+    assert_ne!(
+        same,
+        sealed.to_string(),
+        "every export has a salt of its own"
+    );
+
+    // The names that every user has are taken: the key gets a number, or another name.
+    let secret = |name: &str| {
+        alice
+            .export_key(name, Some("password"), PASSPHRASE)
+            .unwrap()
+    };
+    let default = phone
+        .import_key(&secret("default"), PASSPHRASE, None)
+        .unwrap();
+    assert_eq!(names(default), ("default-2".to_owned(), KeyRole::Signing));
+    let recovery = secret("recovery");
+    assert!(matches!(
+        phone.import_key(&recovery, PASSPHRASE, Some("laptop")),
+        Err(Error::KeyExists(_))
+    ));
+    let recovery = phone
+        .import_key(&recovery, PASSPHRASE, Some("alices"))
+        .unwrap();
+    assert_eq!(names(recovery), ("alices".to_owned(), KeyRole::Recovery));
+    assert!(matches!(
+        phone.set_default_key("alices"),
+        Err(Error::KeyRole { .. })
+    ));
+}
+
+#[test]
+fn what_is_no_exported_key_is_refused() {
+    let alice = user(&instance(), "alice");
+    let export = |passphrase: &str| alice.export_key("default", None, passphrase);
+    let short = "x".repeat(limits::PASSPHRASE_CHARS - 1);
+    assert!(matches!(export(&short), Err(Error::WeakPassphrase)));
+    let text = export(&"é".repeat(limits::PASSPHRASE_CHARS))
+        .unwrap()
+        .to_string();
+    let error = |text: &str| match text.parse::<SealedKey>() {
+        Err(Error::SealedKey(error)) => error,
+        other => panic!("{text}: {other:?}"),
+    };
+    let (head, tail) = text.rsplit_once(':').unwrap();
+    for wrong in [
+        "",
+        "eidetica-key-",
+        "eidetica-key-1:",
+        head,
+        &text[1..],
+        &text.to_uppercase(),
+        &format!("{head}:{}", &tail[..tail.len() - 4]),
+        &format!("{text}AAAA"),
+        &format!("{text}="),
+        alice.get_default_key().unwrap().as_str(),
+    ] {
+        assert_eq!(error(wrong), SealedKeyError::Form, "{wrong}");
+    }
+    assert_eq!(
+        error(&text.replace("key-1", "key-2")),
+        SealedKeyError::Version
+    );
+    let at_limit = format!(
+        "{head}:{}",
+        "A".repeat(limits::SEALED_KEY_BYTES - head.len() - 1)
+    );
+    assert_ne!(
+        error(&at_limit),
+        SealedKeyError::TooLong(limits::SEALED_KEY_BYTES)
+    );
+    assert_eq!(
+        error(&format!("{at_limit}A")),
+        SealedKeyError::TooLong(limits::SEALED_KEY_BYTES + 1)
+    );
+
+    // A text that was altered, or names another key, does not open.
+    let other = user(&instance(), "bob").get_default_key().unwrap();
+    let swapped = format!("eidetica-key-1:{}:{tail}", &other.as_str()[8..]);
+    let swapped: SealedKey = swapped.parse().unwrap();
+    let passphrase = "é".repeat(limits::PASSPHRASE_CHARS);
+    assert!(matches!(
+        alice.import_key(&swapped, &passphrase, None),
+        Err(Error::Passphrase)
+    ));
+}
+
+#[test]
+fn an_exported_key_costs_no_more_to_open_than_the_limits_allow() {
+    let alice = user(&instance(), "alice");
+    let id = alice.get_default_key().unwrap();
+    let text = |params: KdfParams, secret: &[u8]| {
+        let context = format!("eidetica/exported-key/1/{id}");
+        let cheap = KdfParams {
+            memory_kib: 64,
+            passes: 1,
+            lanes: 1,
+        };
+        let sealed =
+            PasswordSealed::seal_with(cheap, secret, PASSPHRASE, &context, &mut rand::rng());
+        // The costs stand right after the version, as little-endian words.
+        let mut bytes = sealed.unwrap().encode();
+        bytes[1..5].copy_from_slice(&params.memory_kib.to_le_bytes());
+        bytes[5..9].copy_from_slice(&params.passes.to_le_bytes());
+        format!(
+            "eidetica-key-1:{}:{}",
+            &id.as_str()[8..],
+            BASE64URL_NOPAD.encode(&bytes)
+        )
+    };
+    let most = KdfParams {
+        memory_kib: limits::SEALED_KEY_MEMORY_KIB,
+        passes: limits::SEALED_KEY_PASSES,
+        lanes: 1,
+    };
+    assert!(text(most, &[]).parse::<SealedKey>().is_ok());
+    for dear in [
+        KdfParams {
+            memory_kib: most.memory_kib + 1,
+            ..most
+        },
+        KdfParams {
+            passes: most.passes + 1,
+            ..most
+        },
+    ] {
+        let error = text(dear, &[]).parse::<SealedKey>().unwrap_err();
+        assert!(
+            matches!(error, Error::SealedKey(SealedKeyError::Cost)),
+            "{error:?}"
+        );
+    }
+    // What opens and is no key of this id is no key.
+    let cheap = KdfParams {
+        memory_kib: 64,
+        passes: 1,
+        lanes: 1,
+    };
+    let seed = *alice.export_private_key(id, None).unwrap().expose();
+    let with = |rest: &[u8]| [&seed[..], rest].concat();
+    for content in [
+        vec![],
+        seed.to_vec(),
+        with(&[2]),
+        with(&[0, 0xff]),
+        with(b"\0a\x1b"),
+        [&[1; 32][..], &[0]].concat(),
+    ] {
+        let sealed = text(cheap, &content).parse().unwrap();
+        let error = alice.import_key(&sealed, PASSPHRASE, None).unwrap_err();
+        assert!(
+            matches!(error, Error::SealedKey(SealedKeyError::Content)),
+            "{error:?}"
+        );
+    }
 }

@@ -12,11 +12,12 @@ use tracing_subscriber::fmt::MakeWriter;
 use crate::{Disk, database, named, read, user, write};
 
 const PASSWORD: &str = "correct horse battery staple";
+const PASSPHRASE: &str = "unrelated words protect it";
 
 /// The texts and bytes that must not show: the password, and every private key of the user as hex,
 /// as bytes and as a list of numbers. The user has no password yet.
 fn forbidden(user: &User) -> Vec<Vec<u8>> {
-    let mut forbidden = vec![PASSWORD.as_bytes().to_vec()];
+    let mut forbidden = vec![PASSWORD.into(), PASSPHRASE.into()];
     for key in user.list_keys().unwrap() {
         let secret = user.export_private_key(key.id, None).unwrap();
         forbidden.extend(forms(&secret));
@@ -92,6 +93,12 @@ fn logs_at_trace_level_hold_no_secret() {
         write(&db, "a", "1").unwrap();
         drop(alice.create_database(named("x"), "nonsense"));
         alice.change_password(None, Some(PASSWORD)).unwrap();
+        let sealed = alice
+            .export_key("backup", Some(PASSWORD), PASSPHRASE)
+            .unwrap();
+        let bob = user(&instance, "bob");
+        drop(bob.import_key(&sealed, "a wrong passphrase", None));
+        bob.import_key(&sealed, PASSPHRASE, None).unwrap();
         drop(instance.login_user("alice", Some("wrong")));
         drop(disk.open().login_user("alice", Some(PASSWORD)).unwrap());
         secrets
@@ -108,14 +115,24 @@ fn debug_output_holds_no_secret() {
     let secrets = forbidden(&alice);
     alice.change_password(None, Some(PASSWORD)).unwrap();
     let db = database(&alice, "notes");
+    let sealed = alice
+        .export_key("default", Some(PASSWORD), PASSPHRASE)
+        .unwrap();
+    assert_absent(sealed.to_string().as_bytes(), &secrets, "an exported key");
     let errors = [
+        alice
+            .import_key(&sealed, "a wrong passphrase", None)
+            .unwrap_err(),
+        sealed.to_string()[1..]
+            .parse::<eidetica::user::SealedKey>()
+            .unwrap_err(),
         instance
             .login_user("alice", Some(&format!("{PASSWORD}!")))
             .unwrap_err(),
         alice.set_default_key("nonsense").unwrap_err(),
     ];
     let shown = format!(
-        "{instance:#?} {alice:#?} {db:#?} {errors:#?} {:#?}",
+        "{instance:#?} {alice:#?} {db:#?} {errors:#?} {sealed:#?} {:#?}",
         alice.list_keys().unwrap()
     );
     assert_absent(shown.as_bytes(), &secrets, "Debug output");

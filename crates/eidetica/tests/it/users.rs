@@ -158,6 +158,24 @@ fn a_password_can_be_changed_set_and_removed() {
 }
 
 #[test]
+fn all_handles_of_a_user_share_keys_and_password() {
+    let disk = Disk::new();
+    let instance = disk.open();
+    instance.create_user("alice", Some("one")).unwrap();
+    let login = |password| instance.login_user("alice", Some(password)).unwrap();
+    let (first, second) = (login("one"), login("one"));
+    first.change_password(Some("one"), Some("two")).unwrap();
+    login_error(&instance, "alice", Some("one"));
+    // What the other handle adds is sealed for the new password.
+    let key = second.add_private_key(Some("laptop")).unwrap();
+    second.set_default_key("laptop").unwrap();
+    assert_eq!(first.get_default_key().unwrap(), key);
+    let again = disk.open().login_user("alice", Some("two")).unwrap();
+    assert_eq!(again.list_keys().unwrap(), first.list_keys().unwrap());
+    login_error(&disk.open(), "alice", Some("one"));
+}
+
+#[test]
 fn an_instance_keeps_its_device_key_and_users() {
     let disk = Disk::new();
     let first = disk.open();

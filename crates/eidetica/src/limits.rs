@@ -1,0 +1,16 @@
+//! Named limits of this crate. Each is tested at the limit and one above.
+
+/// Greatest length of the text of a [`SealedKey`](crate::user::SealedKey) in bytes; with the longest
+/// name it is about half of this.
+pub const SEALED_KEY_BYTES: usize = 1024;
+
+/// Least number of characters of a passphrase that seals a key for the way to another device: such a
+/// text can be copied and guessed at for ever.
+pub const PASSPHRASE_CHARS: usize = 8;
+
+/// Greatest Argon2id memory that a sealed key may ask for before it is opened, in KiB (256 MiB): the
+/// text may be a stranger's.
+pub const SEALED_KEY_MEMORY_KIB: u32 = 256 << 10;
+
+/// Greatest number of Argon2id passes that a sealed key may ask for.
+pub const SEALED_KEY_PASSES: u32 = 16;
