@@ -9,6 +9,7 @@ mod batch;
 pub mod commit;
 mod engine;
 mod error;
+mod handle;
 pub mod limits;
 pub mod log;
 mod memory;
@@ -20,5 +21,6 @@ pub use engine::{
     Snapshot, Space,
 };
 pub use error::{Blame, EngineError};
+pub use handle::StoreHandle;
 pub use memory::MemoryEngine;
 pub use watch::{Watch, Watchers};

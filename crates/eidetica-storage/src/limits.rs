@@ -56,6 +56,9 @@ pub const KNOWN_PACKS: usize = 1 << 16;
 /// Packs that one reader holds on to.
 pub const RECENT_PACKS: usize = 8;
 
+/// Words of 64 entries that one row of marks speaks of.
+pub const MARK_WORDS: usize = 128;
+
 /// Most batches that one group commit writes together.
 pub const GROUP_BATCHES: usize = 1_024;
 

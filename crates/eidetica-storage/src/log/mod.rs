@@ -7,6 +7,8 @@
 //!   writer at a time in a process; every batch has the database's version row as its one
 //!   precondition, so that a writer elsewhere is noticed and nothing is ever applied twice or between.
 //! - [`LogReader`] reads one database through one snapshot.
+//! - [`Mark`]s say which entries are void, and what follows from that. Whoever stages decides which they are;
+//!   the log keeps them exact, and costs nothing where there are none.
 //!
 //! Entries have *arrival numbers*: 0 for the root, then without gaps in the order of commits. A parent
 //! always arrives before its children. Single commits stand in rows of their own (the *open block*) until
@@ -18,6 +20,7 @@
 
 mod cache;
 mod error;
+mod marks;
 mod packs;
 mod reader;
 mod rows;
@@ -32,6 +35,7 @@ use eidetica_entry::{Entry, Id};
 
 pub use cache::CacheSize;
 pub use error::LogError;
+pub use marks::{Mark, Marks};
 pub use packs::{Difference, PackPage};
 pub use reader::{Located, LogReader, SettingsDag};
 pub use state::LogState;

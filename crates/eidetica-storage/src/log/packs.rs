@@ -9,7 +9,7 @@ use eidetica_entry::{Entry, Id, pack};
 
 use super::cache::Block;
 use super::rows::{self, Stored};
-use super::{LogError, LogReader};
+use super::{LogError, LogReader, Mark, Marks};
 use crate::limits;
 
 /// A set of entries of one database, as ranges of arrival numbers. Closed under "parent" towards what
@@ -23,10 +23,16 @@ pub struct Difference {
 }
 
 impl Difference {
-    fn all(end: u64) -> Self {
-        let range = 0..end;
+    /// All entries below `end` but some.
+    fn all(end: u64, without: &Marks) -> Self {
+        let mut ranges = Vec::new();
+        let mut start = 0;
+        for gap in without.iter().chain([end]) {
+            ranges.extend((start < gap).then_some(start..gap));
+            start = gap + 1;
+        }
         Self {
-            ranges: (!range.is_empty()).then_some(range).into_iter().collect(),
+            ranges: ranges.into(),
         }
     }
 
@@ -46,6 +52,13 @@ impl Difference {
             .iter()
             .map(|range| range.end - range.start)
             .sum()
+    }
+
+    /// Whether an arrival number is among them. O(log ranges).
+    #[must_use]
+    pub fn contains(&self, arrival: u64) -> bool {
+        let at = self.ranges.partition_point(|range| range.end <= arrival);
+        self.ranges.get(at).is_some_and(|range| range.contains(&arrival))
     }
 
     /// Whether there are none.
@@ -73,8 +86,8 @@ pub struct PackPage {
 impl LogReader<'_> {
     /// `past(from)` without `past(not)`, ends included. Ids in `not` that are not here are ignored.
     ///
-    /// Where `from` are all tips and nothing is taken away, this costs one row. Else it walks the
-    /// difference; see [`dag::difference`].
+    /// Where `from` are all tips and nothing is taken away, this costs one row and those that mark loose
+    /// entries. Else it walks the difference; see [`dag::difference`].
     ///
     /// # Errors
     /// [`LogError::Missing`] for an id in `from` that is not here, [`LogError::Budget`], the engine's
@@ -92,8 +105,14 @@ impl LogReader<'_> {
             .zip(known)
             .filter_map(|(id, known)| known.then_some(*id))
             .collect();
-        if not.is_empty() && state.tips.iter().all(|tip| from.contains(&tip.id)) {
-            return Ok(Difference::all(state.next_arrival));
+        // What is beside the tips may be loose.
+        let plain = state.loose == 0 || from.len() == state.tips.len();
+        if not.is_empty() && plain && state.tips.iter().all(|tip| from.contains(&tip.id)) {
+            let loose = match state.loose {
+                0 => Marks::default(),
+                _ => self.marks(Mark::Loose)?,
+            };
+            return Ok(Difference::all(state.next_arrival, &loose));
         }
         let stamps = dag::difference(self, from, &not, budget)?;
         let mut arrivals = Vec::with_capacity(stamps.len());

@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use eidetica_entry::dag::{Dag, Node};
 use eidetica_entry::pack::{self, Limits};
-use eidetica_entry::{Entry, Height, Id, Ids, ParentInfo, Stamp};
+use eidetica_entry::{Entry, Height, Id, Ids, ParentInfo, PublicKey, Stamp};
 
 use super::cache::{Block, PackCache};
 use super::rows::{self, Stored};
-use super::{DatabaseLog, DbNo, LogError, LogState};
-use crate::{Direction, ScanLimit, Snapshot, Space, limits};
+use super::{DatabaseLog, DbNo, LogError, LogState, Mark, Marks, marks};
+use crate::{Direction, KeyRange, ScanLimit, Snapshot, Space, limits};
 
 /// Where an entry stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +58,88 @@ impl<'a> LogReader<'a> {
     /// The engine's errors, a damaged row.
     pub fn state(&self) -> Result<LogState, LogError> {
         rows::read_state(self.no(), self.snapshot).map(|(state, _)| state)
+    }
+
+    /// All entries with this mark. Costs one row per chunk of entries that has any.
+    ///
+    /// # Errors
+    /// The engine's errors, a damaged row.
+    pub fn marks(&self, mark: Mark) -> Result<Marks, LogError> {
+        let mut all = Marks::default();
+        self.each_meta(&rows::marks_range(self.no(), mark), |key, value| {
+            let (number, chunk) = rows::decode_marks(self.no(), key, value)?;
+            all.put(number, chunk);
+            Ok(())
+        })?;
+        Ok(all)
+    }
+
+    /// Whether one entry has this mark: one row.
+    ///
+    /// # Errors
+    /// The engine's errors, a damaged row.
+    pub fn is_marked(&self, mark: Mark, arrival: u64) -> Result<bool, LogError> {
+        let key = rows::marks_key(self.no(), mark, marks::chunk_of(arrival));
+        let Some(value) = self.snapshot.get(Space::Meta, &key)? else {
+            return Ok(false);
+        };
+        let (_, chunk) = rows::decode_marks(self.no(), &key, &value)?;
+        Ok(chunk.contains(arrival))
+    }
+
+    /// The void entries that are nobody's parents, ascending. With the tips, everything is in their past.
+    ///
+    /// # Errors
+    /// The engine's errors, a damaged row.
+    pub fn void_leaves(&self) -> Result<Vec<Stamp>, LogError> {
+        let mut leaves = Vec::new();
+        self.each_meta(&rows::leaves_range(self.no()), |key, value| {
+            leaves.push(rows::decode_leaf(self.no(), key, value)?);
+            Ok(())
+        })?;
+        leaves.sort_unstable();
+        Ok(leaves)
+    }
+
+    /// How many loose entries each author has, of those that have any.
+    ///
+    /// # Errors
+    /// The engine's errors, a damaged row.
+    pub fn loose_authors(&self) -> Result<BTreeMap<PublicKey, u64>, LogError> {
+        let mut authors = BTreeMap::new();
+        self.each_meta(&rows::loose_range(self.no()), |key, value| {
+            authors.extend([rows::decode_loose(self.no(), key, value)?]);
+            Ok(())
+        })?;
+        Ok(authors)
+    }
+
+    /// Ids that have every entry in their past: the tips and the void leaves.
+    ///
+    /// # Errors
+    /// The engine's errors, a damaged row.
+    pub fn heads(&self) -> Result<Vec<Id>, LogError> {
+        let state = self.state()?;
+        let leaves = match state.void {
+            0 => Vec::new(),
+            _ => self.void_leaves()?,
+        };
+        let heads = state.tips.iter().chain(&leaves);
+        Ok(heads.map(|stamp| stamp.id).collect())
+    }
+
+    fn each_meta(
+        &self,
+        range: &KeyRange,
+        mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), LogError>,
+    ) -> Result<(), LogError> {
+        let _: ControlFlow<()> =
+            self.snapshot
+                .for_each(Space::Meta, range, Direction::Forward, |row| {
+                    visit(&row.key, &row.value)?;
+                    Ok::<_, LogError>(ControlFlow::Continue(()))
+                })?;
+        Ok(())
     }
 
     /// Where each of `ids` stands: one row lookup per id, in one call to the engine.
@@ -193,13 +275,30 @@ impl<'a> LogReader<'a> {
         below: Option<Stamp>,
         limit: usize,
     ) -> Result<Vec<(Stamp, Ids)>, LogError> {
+        self.by_height_but(heights, below, limit, &Marks::default())
+    }
+
+    /// Like [`LogReader::by_height`], without some entries.
+    ///
+    /// # Errors
+    /// The engine's errors, damaged rows.
+    pub fn by_height_but(
+        &self,
+        heights: RangeInclusive<Height>,
+        below: Option<Stamp>,
+        limit: usize,
+        without: &Marks,
+    ) -> Result<Vec<(Stamp, Ids)>, LogError> {
         let highest = below.map_or(*heights.end(), |below| below.height.min(*heights.end()));
         let wanted = |stamp: Stamp| {
             heights.contains(&stamp.height) && below.is_none_or(|below| stamp < below)
         };
         let mut found: BTreeMap<Stamp, Ids> = BTreeMap::new();
-        let mut take = |entries: &[Entry]| {
-            for entry in entries.iter().filter(|entry| wanted(entry.stamp())) {
+        let mut take = |first: u64, entries: &[Entry]| {
+            let entries = (first..).zip(entries);
+            for (_, entry) in
+                entries.filter(|(at, entry)| wanted(entry.stamp()) && !without.contains(*at))
+            {
                 found.insert(entry.stamp(), entry.header().parents.clone());
                 if found.len() > limit {
                     found.pop_first();
@@ -209,7 +308,7 @@ impl<'a> LogReader<'a> {
             let least = found.first_key_value().filter(|_| found.len() >= limit);
             least.map(|(stamp, _)| stamp.height)
         };
-        let mut least = take(&self.open_entries()?);
+        let mut least = take(self.state()?.open_from, &self.open_entries()?);
         let range = rows::heights_range(self.no(), *heights.start());
         let _ = self
             .snapshot
@@ -219,7 +318,8 @@ impl<'a> LogReader<'a> {
                     return Ok(ControlFlow::Break(()));
                 }
                 if pack.min <= highest {
-                    least = take(&self.block_at(pack.first)?.entries);
+                    let block = self.block_at(pack.first)?;
+                    least = take(block.first, &block.entries);
                 }
                 Ok::<_, LogError>(ControlFlow::Continue(()))
             })?;

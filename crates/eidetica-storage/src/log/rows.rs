@@ -3,9 +3,10 @@
 use bincode::config::{Configuration, Fixint, LittleEndian, NoLimit};
 use bytes::Bytes;
 use eidetica_entry::pack::PackInfo;
-use eidetica_entry::{Entry, Height, Id};
+use eidetica_entry::{Entry, Height, Id, PublicKey, Stamp};
 
-use super::{DbNo, LogError, LogState};
+use super::marks::Chunk;
+use super::{DbNo, LogError, LogState, Mark};
 use crate::{Batch, Durability, Engine, EngineError, KeyRange, Snapshot, Space};
 
 /// The version of the row formats that this build reads and writes.
@@ -18,6 +19,9 @@ const NEXT_NO_KEY: [u8; 2] = [META, b'n'];
 const DIRECTORY: [u8; 2] = [META, b'd'];
 const VERSION: [u8; 2] = [META, b'v'];
 const HEIGHTS: [u8; 2] = [META, b'h'];
+const MARKS: [u8; 2] = [META, b'm'];
+const LEAVES: [u8; 2] = [META, b't'];
+const LOOSE: [u8; 2] = [META, b'w'];
 
 /// Bytes of the checksum of a row.
 const SUM: usize = 8;
@@ -191,6 +195,10 @@ fn version_row(no: DbNo) -> String {
 fn is_sound(state: &LogState) -> bool {
     state.open_from <= state.next_arrival
         && state.applied <= state.next_arrival
+        && state.loose <= state.void
+        && state.void <= state.next_arrival
+        && state.unsettled <= state.next_arrival
+        && state.settings.is_sorted_by(|a, b| a < b)
         && state.tips.is_sorted_by(|a, b| a < b)
 }
 
@@ -308,6 +316,91 @@ pub(super) fn decode_heights(no: DbNo, key: &[u8], value: &[u8]) -> Result<PackH
             "of a wrong length",
         )
     })
+}
+
+// ---- marks --------------------------------------------------------------------------------------
+
+fn marks_prefix(no: DbNo, mark: Mark) -> Vec<u8> {
+    [MARKS.as_slice(), &no.prefix(), &[mark.number()]].concat()
+}
+
+pub(super) fn marks_range(no: DbNo, mark: Mark) -> KeyRange {
+    KeyRange::prefix(marks_prefix(no, mark))
+}
+
+pub(super) fn marks_key(no: DbNo, mark: Mark, chunk: u64) -> Vec<u8> {
+    [marks_prefix(no, mark).as_slice(), &chunk.to_be_bytes()].concat()
+}
+
+/// An empty chunk has no row.
+pub(super) fn put_marks(no: DbNo, mark: Mark, number: u64, chunk: &Chunk, batch: &mut Batch) {
+    let key = marks_key(no, mark, number);
+    match chunk.is_empty() {
+        true => batch.delete(Space::Meta, &key),
+        false => put::<SUM>(Space::Meta, &key, &[&chunk.encode()], batch),
+    }
+}
+
+pub(super) fn decode_marks(no: DbNo, key: &[u8], value: &[u8]) -> Result<(u64, Chunk), LogError> {
+    let decode = || {
+        let number = u64::from_be_bytes(whole(key.get(7..)?)?);
+        Some((number, Chunk::decode(checked::<SUM>(key, value)?)?))
+    };
+    decode().ok_or_else(|| meta_damage("marks", no))
+}
+
+fn meta_damage(what: &str, no: DbNo) -> LogError {
+    LogError::corrupt(format_args!("{what} row of database {no}"), "does not decode")
+}
+
+// ---- void leaves --------------------------------------------------------------------------------
+
+pub(super) fn leaves_range(no: DbNo) -> KeyRange {
+    KeyRange::prefix([LEAVES.as_slice(), &no.prefix()].concat())
+}
+
+pub(super) fn put_leaf(no: DbNo, leaf: Stamp, on: bool, batch: &mut Batch) {
+    let key = [LEAVES.as_slice(), &no.prefix(), leaf.id.as_bytes()].concat();
+    match on {
+        true => put::<SUM>(Space::Meta, &key, &[&leaf.height.0.to_le_bytes()], batch),
+        false => batch.delete(Space::Meta, &key),
+    }
+}
+
+pub(super) fn decode_leaf(no: DbNo, key: &[u8], value: &[u8]) -> Result<Stamp, LogError> {
+    let id = key.get(6..).and_then(whole).map(Id::new);
+    let height = checked_field(key, value).map(u64::from_le_bytes);
+    let leaf = id
+        .zip(height)
+        .map(|(id, height)| Stamp::new(Height(height), id));
+    leaf.ok_or_else(|| meta_damage("void leaf", no))
+}
+
+// ---- loose entries by author --------------------------------------------------------------------
+
+pub(super) fn loose_range(no: DbNo) -> KeyRange {
+    KeyRange::prefix([LOOSE.as_slice(), &no.prefix()].concat())
+}
+
+/// No entries have no row.
+pub(super) fn put_loose(no: DbNo, author: &PublicKey, entries: u64, batch: &mut Batch) {
+    let key = [LOOSE.as_slice(), &no.prefix(), author.as_bytes()].concat();
+    match entries {
+        0 => batch.delete(Space::Meta, &key),
+        _ => put::<SUM>(Space::Meta, &key, &[&entries.to_le_bytes()], batch),
+    }
+}
+
+pub(super) fn decode_loose(
+    no: DbNo,
+    key: &[u8],
+    value: &[u8],
+) -> Result<(PublicKey, u64), LogError> {
+    let author = key.get(6..).and_then(whole).map(PublicKey::new);
+    let entries = checked_field(key, value).map(u64::from_le_bytes);
+    author
+        .zip(entries)
+        .ok_or_else(|| meta_damage("loose author", no))
 }
 
 // ---- id index -----------------------------------------------------------------------------------

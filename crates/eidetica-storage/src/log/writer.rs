@@ -1,13 +1,16 @@
 //! [`LogWriter`]: new entries become rows.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use eidetica_entry::{Draft, Entry, Header, Height, Id, ParentInfo, Signature, Stamp, pack};
+use eidetica_entry::{
+    Draft, Entry, Header, Height, Id, ParentInfo, PublicKey, Signature, Stamp, pack,
+};
 
 use super::rows::{self, IdRow, PackHeights};
-use super::{DatabaseLog, DbNo, LogError, LogState};
+use super::marks::{Chunk, Marks, chunk_of};
+use super::{DatabaseLog, DbNo, LogError, LogState, Mark};
 use crate::{Batch, Snapshot, Space, limits};
 
 /// The place of a single entry that may still be waiting for its signature.
@@ -27,6 +30,46 @@ pub struct LogWriter {
     tips: Vec<ParentInfo>,
     /// The open block, from `state.open_from` on.
     open: Vec<Slot>,
+    voids: Voids,
+}
+
+/// What is kept about void entries; all empty in most databases.
+#[derive(Default)]
+struct Voids {
+    marks: BTreeMap<Mark, Marks>,
+    leaves: BTreeSet<Stamp>,
+    loose: BTreeMap<PublicKey, u64>,
+}
+
+impl Voids {
+    fn load(log: &DatabaseLog, snapshot: &dyn Snapshot) -> Result<Self, LogError> {
+        let reader = log.reader(snapshot);
+        let mut voids = Self {
+            leaves: reader.void_leaves()?.into_iter().collect(),
+            loose: reader.loose_authors()?,
+            ..Self::default()
+        };
+        for mark in Mark::ALL {
+            voids.marks.insert(mark, reader.marks(mark)?);
+        }
+        Ok(voids)
+    }
+
+    fn chunk(&self, mark: Mark, number: u64) -> Chunk {
+        let chunk = self
+            .marks
+            .get(&mark)
+            .and_then(|marks| marks.chunk(number));
+        chunk.cloned().unwrap_or_default()
+    }
+}
+
+/// What a stage changes of [`Voids`].
+#[derive(Default)]
+struct VoidChanges {
+    chunks: BTreeMap<(Mark, u64), Chunk>,
+    leaves: BTreeMap<Stamp, bool>,
+    loose: BTreeMap<PublicKey, u64>,
 }
 
 impl LogWriter {
@@ -37,6 +80,7 @@ impl LogWriter {
             row: None,
             tips: Vec::new(),
             open: Vec::new(),
+            voids: Voids::default(),
         }
     }
 
@@ -56,7 +100,12 @@ impl LogWriter {
             .map(|entry| Arc::new(OnceLock::from(entry)))
             .collect();
         let row = Some(row);
+        let voids = match state.void | state.unsettled {
+            0 => Voids::default(),
+            _ => Voids::load(&log, snapshot)?,
+        };
         Ok(Self {
+            voids,
             log,
             state,
             row,
@@ -83,6 +132,30 @@ impl LogWriter {
         &self.tips
     }
 
+    /// The entries with this mark after everything staged so far.
+    #[must_use]
+    pub fn marks(&self, mark: Mark) -> Option<&Marks> {
+        self.voids.marks.get(&mark)
+    }
+
+    /// Whether an entry has this mark after everything staged so far.
+    #[must_use]
+    pub fn is_marked(&self, mark: Mark, arrival: u64) -> bool {
+        self.marks(mark).is_some_and(|marks| marks.contains(arrival))
+    }
+
+    /// The void entries that are nobody's parents after everything staged so far.
+    #[must_use]
+    pub fn void_leaves(&self) -> &BTreeSet<Stamp> {
+        &self.voids.leaves
+    }
+
+    /// How many loose entries an author has after everything staged so far.
+    #[must_use]
+    pub fn loose_of(&self, author: &PublicKey) -> u64 {
+        self.voids.loose.get(author).copied().unwrap_or_default()
+    }
+
     /// Begins the log's part of one batch. Dropping the stage before [`Stage::finish`] undoes it; the
     /// batch is then of no use.
     pub fn stage(&mut self) -> Stage<'_> {
@@ -93,6 +166,7 @@ impl LogWriter {
             tips,
             added: Vec::new(),
             sealed: 0,
+            changes: VoidChanges::default(),
             writer: self,
         }
     }
@@ -107,6 +181,7 @@ pub struct Stage<'a> {
     added: Vec<Slot>,
     /// How many open entries, of the writer and then of this stage, it seals.
     sealed: usize,
+    changes: VoidChanges,
 }
 
 impl Stage<'_> {
@@ -126,6 +201,83 @@ impl Stage<'_> {
     /// never beyond what has been added.
     pub fn set_applied(&mut self, arrival: u64) {
         self.state.applied = self.state.applied.max(arrival.min(self.state.next_arrival));
+    }
+
+    /// Says which effective entries are in no other effective one's past. Adding entries takes them for
+    /// effective, and their parents too; where that is not so, this must be called after the last one.
+    pub fn set_tips(&mut self, mut tips: Vec<ParentInfo>) {
+        tips.sort_unstable_by_key(|tip| Stamp::new(tip.height, tip.id));
+        self.tips = tips;
+    }
+
+    /// Whether an entry has this mark.
+    #[must_use]
+    pub fn is_marked(&self, mark: Mark, arrival: u64) -> bool {
+        match self.changes.chunks.get(&(mark, chunk_of(arrival))) {
+            Some(chunk) => chunk.contains(arrival),
+            None => self.writer.is_marked(mark, arrival),
+        }
+    }
+
+    /// Marks an entry as void or effective.
+    pub fn set_void(&mut self, arrival: u64, on: bool) {
+        self.set_settling(Mark::Void, arrival, on);
+    }
+
+    /// Says whether the writes of an entry are missing in the state.
+    pub fn set_absent(&mut self, arrival: u64, on: bool) {
+        self.set_settling(Mark::Absent, arrival, on);
+    }
+
+    /// Says whether an entry is void without effective ones above it.
+    pub fn set_loose(&mut self, arrival: u64, author: &PublicKey, on: bool) {
+        if !self.set_mark(Mark::Loose, arrival, on) {
+            return;
+        }
+        count(&mut self.state.loose, on);
+        let before = self.writer.loose_of(author);
+        count(self.changes.loose.entry(*author).or_insert(before), on);
+    }
+
+    /// Says whether an entry is void and nobody's parent.
+    pub fn set_void_leaf(&mut self, leaf: Stamp, on: bool) {
+        match self.writer.voids.leaves.contains(&leaf) == on {
+            true => drop(self.changes.leaves.remove(&leaf)),
+            false => drop(self.changes.leaves.insert(leaf, on)),
+        }
+    }
+
+    /// The void entries that are nobody's parents, with what this stage changes of them.
+    #[must_use]
+    pub fn void_leaves(&self) -> BTreeSet<Stamp> {
+        let mut leaves = self.writer.voids.leaves.clone();
+        for (leaf, on) in &self.changes.leaves {
+            match on {
+                true => drop(leaves.insert(*leaf)),
+                false => drop(leaves.remove(leaf)),
+            }
+        }
+        leaves
+    }
+
+    fn set_settling(&mut self, mark: Mark, arrival: u64, on: bool) {
+        if !self.set_mark(mark, arrival, on) {
+            return;
+        }
+        if mark == Mark::Void {
+            count(&mut self.state.void, on);
+        }
+        let differ = self.is_marked(Mark::Void, arrival) != self.is_marked(Mark::Absent, arrival);
+        count(&mut self.state.unsettled, differ);
+    }
+
+    fn set_mark(&mut self, mark: Mark, arrival: u64, on: bool) -> bool {
+        let number = chunk_of(arrival);
+        let writer = &self.writer;
+        let chunk = self.changes.chunks.entry((mark, number));
+        chunk
+            .or_insert_with(|| writer.voids.chunk(mark, number))
+            .set(arrival, on)
     }
 
     /// Adds one entry that is not here yet and whose parents are: three rows, the version row included.
@@ -239,6 +391,13 @@ impl Stage<'_> {
         rows::put_id(self.writer.log.no, &id, row, batch);
         self.state.next_arrival += 1;
         self.state.max_height = self.state.max_height.max(header.height);
+        if header.writes_settings() {
+            // What of the greatest ones is in its past is so there, too.
+            let settings = &mut self.state.settings;
+            settings.retain(|pin| !header.settings.has(pin));
+            settings.push(id);
+            settings.sort_unstable();
+        }
         arrival
     }
 
@@ -309,6 +468,7 @@ impl Stage<'_> {
         let key = rows::version_key(self.writer.log.no);
         batch.expect(Space::Meta, &key, self.writer.row.as_deref());
         batch.put(Space::Meta, &key, &row);
+        self.put_voids(batch);
 
         let writer = self.writer;
         writer.open.append(&mut self.added);
@@ -318,6 +478,42 @@ impl Stage<'_> {
         writer.state = self.state;
         Ok(writer.state.clone())
     }
+}
+
+impl Stage<'_> {
+    /// Writes what has changed about void entries.
+    fn put_voids(&mut self, batch: &mut Batch) {
+        let no = self.writer.log.no;
+        let (changes, voids) = (std::mem::take(&mut self.changes), &mut self.writer.voids);
+        for ((mark, number), chunk) in changes.chunks {
+            if chunk != voids.chunk(mark, number) {
+                rows::put_marks(no, mark, number, &chunk, batch);
+                voids.marks.entry(mark).or_default().put(number, chunk);
+            }
+        }
+        for (leaf, on) in changes.leaves {
+            rows::put_leaf(no, leaf, on, batch);
+            match on {
+                true => drop(voids.leaves.insert(leaf)),
+                false => drop(voids.leaves.remove(&leaf)),
+            }
+        }
+        for (author, entries) in changes.loose {
+            rows::put_loose(no, &author, entries, batch);
+            match entries {
+                0 => drop(voids.loose.remove(&author)),
+                _ => drop(voids.loose.insert(author, entries)),
+            }
+        }
+    }
+}
+
+/// One more or one less. What is counted down was counted up before.
+fn count(number: &mut u64, more: bool) {
+    *number = match more {
+        true => number.saturating_add(1),
+        false => number.saturating_sub(1),
+    };
 }
 
 /// A staged entry without its signature; see [`Stage::add_draft`].
