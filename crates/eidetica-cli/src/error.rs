@@ -116,6 +116,12 @@ impl From<eidetica::Error> for Error {
         match &error {
             E::Login => Self::new(Code::Denied, message)
                 .hint("set EIDETICA_PASSWORD, or run on a terminal to be asked"),
+            E::Passphrase => Self::new(Code::Denied, message)
+                .hint("the passphrase is that of the export; a text that was altered does not open either"),
+            E::SealedKey(_) => Self::new(Code::BadInput, message)
+                .hint("`eidetica user key export KEY` prints one"),
+            E::WeakPassphrase => Self::new(Code::BadInput, message)
+                .hint("whoever gets the text can guess for ever: some unrelated words are better than one"),
             E::NoAccess(_) => Self::new(Code::Denied, message)
                 .hint("`eidetica sync ADDRESS DB` asks a peer for access"),
             E::Database(eidetica::DatabaseError::Refused(_)) => {

@@ -1,4 +1,4 @@
-//! Where passwords come from: the environment for scripts, the terminal for people, never an argument that others can see.
+//! Where passwords and passphrases come from: the environment for scripts, the terminal for people, never an argument that others can see.
 
 use std::io::IsTerminal;
 
@@ -7,6 +7,7 @@ use crate::escape::escape;
 
 const VARIABLE: &str = "EIDETICA_PASSWORD";
 const NEW_VARIABLE: &str = "EIDETICA_NEW_PASSWORD";
+const PASSPHRASE: &str = "EIDETICA_PASSPHRASE";
 
 /// The password in the environment. An empty one counts as none.
 pub(crate) fn from_environment() -> Option<String> {
@@ -21,6 +22,31 @@ pub(crate) fn ask(user: &str) -> Result<Option<String>> {
 /// A password for a new user: from the environment, else asked for twice. `None` for a user without one.
 pub(crate) fn choose(user: &str, without: bool) -> Result<Option<String>> {
     choose_from(VARIABLE, user, without)
+}
+
+/// The passphrase that seals an exported key.
+pub(crate) fn passphrase() -> Result<String> {
+    let asked = match read(PASSPHRASE) {
+        Some(passphrase) => Some(passphrase),
+        None => prompt("Passphrase: ")?,
+    };
+    asked.ok_or_else(no_passphrase)
+}
+
+/// A passphrase to seal an exported key with: from the environment, else asked for twice.
+pub(crate) fn choose_passphrase() -> Result<String> {
+    if let Some(passphrase) = read(PASSPHRASE) {
+        return Ok(passphrase);
+    }
+    let first = prompt("Passphrase for the exported key: ")?.ok_or_else(no_passphrase)?;
+    once_more(&first)?;
+    Ok(first)
+}
+
+fn no_passphrase() -> Error {
+    Error::new(Code::Failed, "no passphrase").hint(format!(
+        "set {PASSPHRASE}, or run on a terminal to be asked"
+    ))
 }
 
 /// A password in place of the one in the environment.
@@ -43,10 +69,15 @@ fn choose_from(variable: &str, user: &str, without: bool) -> Result<Option<Strin
         return Err(Error::new(Code::BadInput, "the password is empty")
             .hint("--no-password makes a user without one"));
     }
-    if prompt("Once more: ")?.as_ref() != Some(&first) {
-        return Err(Error::new(Code::BadInput, "the two passwords differ"));
-    }
+    once_more(&first)?;
     Ok(Some(first))
+}
+
+fn once_more(first: &str) -> Result<()> {
+    match prompt("Once more: ")?.as_deref() == Some(first) {
+        true => Ok(()),
+        false => Err(Error::new(Code::BadInput, "the two differ")),
+    }
 }
 
 fn read(variable: &str) -> Option<String> {

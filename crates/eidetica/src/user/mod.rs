@@ -4,7 +4,10 @@ pub(crate) mod keyring;
 mod sealed;
 pub mod types;
 
-use std::sync::{Arc, Weak};
+use std::{
+    cmp::Reverse,
+    sync::{Arc, Weak},
+};
 
 use eidetica_auth::{
     AuthRecord, DeviceClaim, KeyName, Permission, Right, Scope, SecretKey, VaultKey,
@@ -19,7 +22,9 @@ use rand::Rng as _;
 pub use self::sealed::{SealedKey, SealedKeyError};
 use self::{
     keyring::{HeldKey, KeyRecord, Keyring, Vault, refuse},
-    types::{DatabasePreferences, KeyInfo, KeyRole, UserDatabasePreferences},
+    types::{
+        AccessSource, DatabasePreferences, KeyAccess, KeyInfo, KeyRole, UserDatabasePreferences,
+    },
 };
 use crate::{
     AsDatabaseId, AsKey, Database, Error, Instance, KeyId, KeyRef, Result,
@@ -288,17 +293,52 @@ impl User {
     /// # Errors
     /// [`Error::NoDatabase`].
     pub fn find_key(&self, database: impl AsDatabaseId) -> Result<Option<KeyId>> {
+        let access = self.key_access(database)?;
+        let keys = self.0.keys.read();
+        let is_signing = |id| keys.get(id).is_some_and(|key| key.role == KeyRole::Signing);
+        Ok(access
+            .into_iter()
+            .map(|access| access.key)
+            .find(|key| is_signing(*key)))
+    }
+
+    /// What the user's keys may do in a database: the strongest right first, the default key first
+    /// among equals. Keys without a right there are left out.
+    ///
+    /// # Errors
+    /// [`Error::NoDatabase`].
+    pub fn key_access(&self, database: impl AsDatabaseId) -> Result<Vec<KeyAccess>> {
         let database = database.as_database_id()?;
-        let ids: Vec<KeyId> = self.0.keys.read().signing().map(|(id, _)| id).collect();
-        let mut best: Option<(Right, KeyId)> = None;
-        for id in ids {
-            let right = self.right_of(&database, id)?;
-            if let Some(right) = right.filter(|right| best.is_none_or(|(found, _)| *right > found))
-            {
-                best = Some((right, id));
-            }
-        }
-        Ok(best.map(|(_, id)| id))
+        let authority = self.0.instance.open_inner(&database)?.authority()?;
+        let keys = self.0.keys.read();
+        let access = |key: KeyId| {
+            let right = authority.right_of(&key.public_key())?;
+            let explicit = authority.explicit_right_of(&key.public_key());
+            let source = match explicit == Some(right) {
+                true => AccessSource::Direct,
+                false => AccessSource::Wildcard,
+            };
+            Some(KeyAccess {
+                database,
+                key,
+                right,
+                source,
+            })
+        };
+        let mut found: Vec<KeyAccess> = keys.iter().filter_map(|(id, _)| access(id)).collect();
+        found.sort_by_key(|access| (Reverse(access.right), access.key != keys.default));
+        Ok(found)
+    }
+
+    /// What the user's keys may do in the databases of this instance, by the ids of the databases.
+    /// O(databases x keys).
+    ///
+    /// # Errors
+    /// What reading gives.
+    pub fn list_access(&self) -> Result<Vec<KeyAccess>> {
+        let databases = self.0.instance.list_databases()?;
+        let access = databases.into_iter().map(|id| self.key_access(id));
+        Ok(access.collect::<Result<Vec<_>>>()?.concat())
     }
 
     /// Tracks a database, or changes how it is tracked. It need not be here yet. If it is, and the

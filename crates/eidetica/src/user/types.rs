@@ -5,6 +5,7 @@ use std::{
     ops::{Deref, DerefMut},
 };
 
+use eidetica_auth::Right;
 use eidetica_entry::Id;
 use serde::{Deserialize, Serialize};
 
@@ -96,4 +97,28 @@ pub enum KeyRole {
     /// Stands above the signing keys in the databases that the user creates and takes them back
     /// should one be stolen. Used only where it is named.
     Recovery,
+}
+
+/// What one of a user's keys may do in one database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct KeyAccess {
+    /// The database.
+    pub database: Id,
+    /// The key.
+    pub key: KeyId,
+    /// The strongest right that it has there.
+    pub right: Right,
+    /// Where it has that from.
+    pub source: AccessSource,
+}
+
+/// Where a key has a right from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AccessSource {
+    /// It was granted to the key, or the root names it.
+    Direct,
+    /// Every key has it.
+    Wildcard,
 }

@@ -21,6 +21,8 @@ pub(crate) struct Disk(Arc<Inner>);
 struct Inner {
     engine: Box<dyn Backend>,
     open: AtomicUsize,
+    /// How many more writes succeed.
+    writes: AtomicUsize,
     /// Removed after the engine, which stands before it, is dropped.
     _dir: Option<TempDir>,
 }
@@ -44,6 +46,7 @@ impl Disk {
         let inner = Inner {
             engine,
             open,
+            writes: AtomicUsize::new(usize::MAX),
             _dir: dir,
         };
         Self(Arc::new(inner))
@@ -52,6 +55,11 @@ impl Disk {
     pub(crate) fn open(&self) -> Instance {
         self.0.open.fetch_add(1, Ordering::SeqCst);
         Instance::open(Box::new(self.clone())).unwrap()
+    }
+
+    /// Lets so many more writes succeed.
+    pub(crate) fn allow_writes(&self, writes: usize) {
+        self.0.writes.store(writes, Ordering::SeqCst);
     }
 
     /// How many instances are open on it.
@@ -66,6 +74,12 @@ impl Backend for Disk {
     }
 
     fn write(&self, batch: &Batch, durability: Durability) -> Result<(), EngineError> {
+        let one_less = |left: usize| left.checked_sub(1);
+        let left = self
+            .0
+            .writes
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less);
+        left.map_err(|_| EngineError::io("writing", std::io::Error::other("no more writes")))?;
         self.0.engine.write(batch, durability)
     }
 

@@ -158,6 +158,34 @@ fn a_password_can_be_changed_set_and_removed() {
 }
 
 #[test]
+fn a_change_of_password_happens_as_a_whole_or_not_at_all() {
+    let disk = Disk::new();
+    let alice = crate::user(&disk.open(), "alice");
+    let keys = alice.list_keys().unwrap();
+    let mut failed = 0;
+    loop {
+        disk.allow_writes(failed);
+        let alice = disk.open().login_user("alice", None);
+        let done = alice.and_then(|alice| alice.change_password(None, Some("two")));
+        disk.allow_writes(usize::MAX);
+        let (new, old) = if done.is_ok() {
+            (Some("two"), None)
+        } else {
+            (None, Some("two"))
+        };
+        let instance = disk.open();
+        login_error(&instance, "alice", old);
+        let again = instance.login_user("alice", new).unwrap();
+        assert_eq!(again.list_keys().unwrap(), keys);
+        if done.is_ok() {
+            break;
+        }
+        failed += 1;
+    }
+    assert!(failed > 0, "at some point it failed");
+}
+
+#[test]
 fn all_handles_of_a_user_share_keys_and_password() {
     let disk = Disk::new();
     let instance = disk.open();
