@@ -9,6 +9,7 @@ use eidetica_entry::{Header, Id, PublicKey};
 
 use crate::{
     key::{KeyError, check_public_key},
+    lookup::{Lookup, Missing},
     permission::Right,
     record::{AuthRecord, SettingsError, SettingsPayload},
     state::AuthState,
@@ -22,8 +23,8 @@ pub enum Verdict {
     Sound(Sound),
     /// It must never be stored, and nothing may build on it.
     Reject(Reject),
-    /// It writes settings, and their payload is not at hand: fetch it and judge again.
-    Pending,
+    /// Something that decides is not at hand: fetch it and judge again.
+    Pending(Missing),
 }
 
 /// A sound entry.
@@ -112,15 +113,24 @@ impl Reject {
 /// The caller has checked what does not need authority: that the bytes decode and give this id,
 /// that the signature [verifies](crate::verify), that payloads fit their hashes, and that height
 /// and settings are the derived ones.
-pub fn judge(header: &Header, id: Id, settings: Option<&[u8]>, state: &AuthState) -> Verdict {
+///
+/// # Errors
+/// The lookup's.
+pub fn judge<L: Lookup>(
+    header: &Header,
+    id: Id,
+    settings: Option<&[u8]>,
+    state: &AuthState,
+    _lookup: &L,
+) -> Result<Verdict, L::Error> {
     if header.writes_settings() && settings.is_none() {
-        return Verdict::Pending;
+        return Ok(Verdict::Pending(Missing::Settings));
     }
     let settings = settings.filter(|_| header.writes_settings());
-    match examine(header, id, settings, state) {
+    Ok(match examine(header, id, settings, state) {
         Ok(sound) => Verdict::Sound(sound),
         Err(reason) => Verdict::Reject(reason),
-    }
+    })
 }
 
 fn examine(
@@ -200,5 +210,6 @@ fn check_record(record: &AuthRecord, author: Right) -> Result<(), Reject> {
         }),
         // At most `Write` by its decoder, so weaker than any admin.
         AuthRecord::Wildcard(_) => Ok(()),
+        _ => Err(Reject::Delegation),
     }
 }

@@ -13,27 +13,33 @@
 
 mod claim;
 mod codec;
+mod delegation;
 mod form;
 mod judge;
 mod key;
 pub mod limits;
+mod lookup;
 mod name;
 mod permission;
 mod record;
 mod request;
 mod seal;
+mod standing;
 mod state;
 mod verify;
 
 pub use claim::{ClaimError, DeviceClaim, Scope};
 pub use codec::CodecError;
+pub use delegation::Pinned;
 pub use form::{FormError, records_from_json, section_to_json};
 pub use judge::{Reject, SettingsWrite, Sound, Verdict, judge};
 pub use key::{KeyError, SecretKey, check_public_key};
+pub use lookup::{Below, Lookup, Missing, NothingBelow};
 pub use name::{KeyName, NameError};
 pub use permission::{IntoPermission, Permission, PermissionTextError, Right};
-pub use record::{AuthRecord, SettingsError, SettingsPayload};
+pub use record::{AuthRecord, Delegation, Revocation, SettingsError, SettingsPayload};
 pub use request::{AccessRequest, RequestError, RequestId, SignedRequest};
 pub use seal::{KdfParams, PasswordSealed, SealError, Sealed, VaultKey};
+pub use standing::{Changes, Cut, Standing, Subject, VoidReason};
 pub use state::{AuthState, KeyEntry};
 pub use verify::{Signed, verify, verify_batch};

@@ -6,8 +6,16 @@ pub const NAME_BYTES: usize = 255;
 /// Greatest number of authority records in one settings payload.
 pub const RECORDS: usize = 4096;
 
-/// Greatest encoded size of one authority record in bytes.
+/// Greatest encoded size of one authority record without lists of ids, in bytes.
 pub const RECORD_BYTES: usize = 1024;
+
+/// Greatest number of ids in one list of an authority record: a cut, what is replaced or adopted, a
+/// floor.
+pub const RECORD_IDS: usize = 1024;
+
+/// Greatest encoded size of one authority record with lists of ids, in bytes: two full lists and the
+/// rest.
+pub const LIST_RECORD_BYTES: usize = 2 * 32 * RECORD_IDS + RECORD_BYTES;
 
 /// Greatest encoded size of a settings payload in bytes: that of an entry.
 pub const SETTINGS_BYTES: usize = 4 << 20;

@@ -4,21 +4,20 @@
 //! document (name, policies) whose bytes are opaque here. A payload whose first part is malformed
 //! is no settings at all, and the entry that carries it is rejected.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
-use eidetica_entry::PublicKey;
-use serde::{Deserialize, Serialize};
+use eidetica_entry::{Id, Ids, PublicKey};
 
 use crate::{
-    codec::{self, CodecError},
+    codec::CodecError,
     key::{KeyError, check_public_key},
     limits,
     name::{KeyName, NameError},
     permission::{Permission, Right},
 };
 
-const VERSION: u8 = 1;
+mod wire;
 
 /// One statement about who may do what.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,12 +35,74 @@ pub enum AuthRecord {
     /// Sets what every key may do, or turns it off with `None`. At most `Write`. It takes from
     /// other settings of the wildcard what is more than it gives.
     Wildcard(Option<Permission>),
+    /// Takes rights from a key.
+    Revoke(Revocation),
+    /// The author gives up the right that it makes this entry by, and weaker ones of its own.
+    Renounce,
+    /// The author hands the right that it makes this entry by to another key.
+    Rotate {
+        /// The new key.
+        to: PublicKey,
+        /// What to call it.
+        name: KeyName,
+    },
+    /// Lets single data entries count as if their authors had `Write(0)` there.
+    Adopt {
+        /// Data entries in the past of the adopting one, at least one.
+        entries: Ids,
+    },
+    /// Lets the keys of another database in.
+    Delegate(Delegation),
+}
+
+/// What a revocation says. It takes what is weaker than its author and stronger than `to`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revocation {
+    /// From whom.
+    pub key: PublicKey,
+    /// What is left: nothing, or at most this.
+    pub to: Option<Permission>,
+    /// What stays as it was: these entries and all below them. `None` stands for the parents of the
+    /// revocation, an empty list for nothing at all.
+    pub cut: Option<Ids>,
+    /// Earlier entries with revocations of the same key, for which this one stands from now on.
+    pub replaces: Ids,
+    /// Why, for people: a short text by the rules of a name.
+    pub reason: KeyName,
+}
+
+impl Revocation {
+    /// Takes everything from `key`, with the default cut.
+    pub fn of(key: PublicKey) -> Self {
+        Self {
+            key,
+            to: None,
+            cut: None,
+            replaces: Ids::new(),
+            reason: KeyName::default(),
+        }
+    }
+}
+
+/// What a delegation setting says: keys have here what they have in another database, within a
+/// bound.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delegation {
+    /// The other database.
+    pub database: Id,
+    /// At most this; `None` turns the delegation off.
+    pub bound: Option<Permission>,
+    /// Entries of that database that everything delegated from now on must have known, at least
+    /// one.
+    pub floor: Ids,
+    /// What to call it.
+    pub name: KeyName,
 }
 
 /// The payload of a `_settings` store: authority records beside a document.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct SettingsPayload {
-    records: Vec<AuthRecord>,
+    records: Arc<[AuthRecord]>,
     doc: Bytes,
 }
 
@@ -78,6 +139,9 @@ pub enum SettingsError {
     /// A wildcard above `Write`.
     #[error("a wildcard of {0}, at most Write is allowed")]
     Wildcard(Permission),
+    /// A list of ids that is empty and must not be, or longer than [`limits::RECORD_IDS`].
+    #[error("an authority record with {0} ids, 1 to {limit} are allowed", limit = limits::RECORD_IDS)]
+    Ids(usize),
 }
 
 impl AuthRecord {
@@ -95,19 +159,45 @@ impl AuthRecord {
         match self {
             Self::Grant { key, .. } => (kind::GRANT, *key.as_bytes()),
             Self::Wildcard(_) => (kind::WILDCARD, [0; 32]),
+            Self::Revoke(revocation) => (kind::REVOKE, *revocation.key.as_bytes()),
+            Self::Renounce => (kind::RENOUNCE, [0; 32]),
+            Self::Rotate { .. } => (kind::ROTATE, [0; 32]),
+            Self::Adopt { .. } => (kind::ADOPT, [0; 32]),
+            Self::Delegate(delegation) => (kind::DELEGATE, *delegation.database.as_bytes()),
         }
+    }
+
+    /// Whether making the record is every key's own business, whatever its right.
+    pub(crate) fn concerns_author_only(&self) -> bool {
+        matches!(self, Self::Renounce | Self::Rotate { .. })
     }
 
     fn check(&self) -> Result<(), SettingsError> {
         match self {
-            Self::Grant { key, .. } => {
-                check_public_key(key).map_err(|error| SettingsError::Key { key: *key, error })
-            }
+            Self::Grant { key, .. } | Self::Rotate { to: key, .. } => check_key(key),
             Self::Wildcard(Some(permission)) if permission.can_admin() => {
                 Err(SettingsError::Wildcard(*permission))
             }
-            Self::Wildcard(_) => Ok(()),
+            Self::Revoke(revocation) => {
+                // No curve arithmetic: what is no key has no rights, and may well be revoked.
+                let cut = revocation.cut.as_ref().map_or(0, |cut| cut.len());
+                check_ids(cut, 0).and_then(|()| check_ids(revocation.replaces.len(), 0))
+            }
+            Self::Adopt { entries } => check_ids(entries.len(), 1),
+            Self::Delegate(delegation) => check_ids(delegation.floor.len(), 1),
+            Self::Wildcard(_) | Self::Renounce => Ok(()),
         }
+    }
+}
+
+fn check_key(key: &PublicKey) -> Result<(), SettingsError> {
+    check_public_key(key).map_err(|error| SettingsError::Key { key: *key, error })
+}
+
+fn check_ids(count: usize, least: usize) -> Result<(), SettingsError> {
+    match (least..=limits::RECORD_IDS).contains(&count) {
+        true => Ok(()),
+        false => Err(SettingsError::Ids(count)),
     }
 }
 
@@ -118,7 +208,10 @@ impl SettingsPayload {
     /// [`SettingsError`], except for its codec cases.
     pub fn new(mut records: Vec<AuthRecord>, doc: Bytes) -> Result<Self, SettingsError> {
         records.sort_unstable_by_key(AuthRecord::subject);
-        let payload = Self { records, doc };
+        let payload = Self {
+            records: records.into(),
+            doc,
+        };
         payload.check()?;
         Ok(payload)
     }
@@ -126,6 +219,10 @@ impl SettingsPayload {
     /// The authority records, in canonical order.
     pub fn records(&self) -> &[AuthRecord] {
         &self.records
+    }
+
+    pub(crate) fn shared_records(&self) -> Arc<[AuthRecord]> {
+        self.records.clone()
     }
 
     /// The right that a grant in this payload gives to `key`.
@@ -147,13 +244,7 @@ impl SettingsPayload {
 
     /// The canonical bytes.
     pub fn encode(&self) -> Bytes {
-        let records = self.records.iter().map(encode_record).collect();
-        codec::encode(&PayloadWire {
-            version: VERSION,
-            records,
-            doc: self.doc.clone(),
-        })
-        .into()
+        wire::encode(self)
     }
 
     /// Reads canonical bytes.
@@ -161,22 +252,7 @@ impl SettingsPayload {
     /// # Errors
     /// [`SettingsError`].
     pub fn decode(bytes: &[u8]) -> Result<Self, SettingsError> {
-        if let Some(version) = bytes.first().filter(|version| **version != VERSION) {
-            return Err(SettingsError::Version(*version));
-        }
-        let wire: PayloadWire = codec::decode::<_, { limits::SETTINGS_BYTES }>(bytes)?;
-        if wire.records.len() > limits::RECORDS {
-            return Err(SettingsError::TooManyRecords(wire.records.len()));
-        }
-        let records = wire
-            .records
-            .iter()
-            .map(|bytes| decode_record(bytes))
-            .collect::<Result<_, _>>()?;
-        let payload = Self {
-            records,
-            doc: wire.doc,
-        };
+        let payload = wire::decode(bytes)?;
         payload.check()?;
         Ok(payload)
     }
@@ -205,64 +281,9 @@ impl fmt::Debug for SettingsPayload {
 mod kind {
     pub(super) const GRANT: u16 = 1;
     pub(super) const WILDCARD: u16 = 2;
-}
-
-#[derive(Serialize, Deserialize)]
-struct PayloadWire {
-    version: u8,
-    /// Each by itself, so that a record of unknown kind is known for one.
-    records: Vec<Bytes>,
-    doc: Bytes,
-}
-
-#[derive(Serialize, Deserialize)]
-struct GrantWire {
-    kind: u16,
-    key: PublicKey,
-    right: Right,
-    name: String,
-}
-
-#[derive(Serialize, Deserialize)]
-struct WildcardWire {
-    kind: u16,
-    permission: Option<Permission>,
-}
-
-fn encode_record(record: &AuthRecord) -> Bytes {
-    let bytes = match record {
-        AuthRecord::Grant { key, right, name } => codec::encode(&GrantWire {
-            kind: kind::GRANT,
-            key: *key,
-            right: *right,
-            name: name.to_string(),
-        }),
-        AuthRecord::Wildcard(permission) => codec::encode(&WildcardWire {
-            kind: kind::WILDCARD,
-            permission: *permission,
-        }),
-    };
-    bytes.into()
-}
-
-fn decode_record(bytes: &[u8]) -> Result<AuthRecord, SettingsError> {
-    let kind = bytes
-        .first_chunk()
-        .map(|kind| u16::from_le_bytes(*kind))
-        .ok_or(CodecError::Malformed)?;
-    match kind {
-        kind::GRANT => {
-            let wire: GrantWire = codec::decode::<_, { limits::RECORD_BYTES }>(bytes)?;
-            Ok(AuthRecord::Grant {
-                key: wire.key,
-                right: wire.right,
-                name: KeyName::new(&wire.name)?,
-            })
-        }
-        kind::WILDCARD => {
-            let wire: WildcardWire = codec::decode::<_, { limits::RECORD_BYTES }>(bytes)?;
-            Ok(AuthRecord::Wildcard(wire.permission))
-        }
-        _ => Err(SettingsError::UnknownKind(kind)),
-    }
+    pub(super) const REVOKE: u16 = 3;
+    pub(super) const RENOUNCE: u16 = 4;
+    pub(super) const ROTATE: u16 = 5;
+    pub(super) const ADOPT: u16 = 6;
+    pub(super) const DELEGATE: u16 = 7;
 }

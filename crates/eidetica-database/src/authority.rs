@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use eidetica_auth::{AuthState, SettingsWrite, Sound, Verdict, judge};
+use eidetica_auth::{AuthState, NothingBelow, SettingsWrite, Sound, Verdict, judge};
 use eidetica_entry::{Entry, Header, Id, Ids, StoreName};
 use quick_cache::sync::Cache;
 
@@ -59,7 +59,7 @@ impl Authority {
         source: &dyn SettingsSource,
     ) -> Result<Verdict> {
         let state = self.at(&header.settings, source)?;
-        let verdict = judge(header, id, settings_payload, &state);
+        let Ok(verdict) = judge(header, id, settings_payload, &state, &NothingBelow);
         if let Verdict::Sound(Sound {
             settings: Some(SettingsWrite { after, .. }),
             ..
@@ -130,7 +130,8 @@ impl Walk<'_> {
     fn add(&mut self, entry: &Entry) -> Result<()> {
         let state = self.join(&entry.header().settings);
         let payload = entry.payload(&StoreName::settings()).map(AsRef::as_ref);
-        match judge(entry.header(), entry.id(), payload, &state) {
+        let Ok(verdict) = judge(entry.header(), entry.id(), payload, &state, &NothingBelow);
+        match verdict {
             Verdict::Sound(Sound {
                 settings: Some(SettingsWrite { after, .. }),
                 ..

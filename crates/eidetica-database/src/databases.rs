@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use eidetica_auth::{AuthState, Right, SecretKey, SettingsPayload, Verdict, judge};
+use eidetica_auth::{AuthState, NothingBelow, Right, SecretKey, SettingsPayload, Verdict, judge};
 use eidetica_crdt::{Doc, Edit, Locator, StoreKind, Value, lower};
 use eidetica_entry::dag::Budget;
 use eidetica_entry::{Draft, Entry, Height, Id, PublicKey, Stamp, StoreName};
@@ -275,7 +275,9 @@ impl Databases {
     /// Judges and stores a root entry; the database is there afterwards.
     fn begin(&self, root: &Entry) -> Result<Arc<Core>> {
         let payload = root.payload(&StoreName::settings()).map(AsRef::as_ref);
-        match judge(root.header(), root.id(), payload, &AuthState::default()) {
+        let none = AuthState::default();
+        let Ok(verdict) = judge(root.header(), root.id(), payload, &none, &NothingBelow);
+        match verdict {
             Verdict::Sound(_) => {}
             Verdict::Reject(reason) => return Err(Error::Refused(Reject::Authority(reason))),
             _ => return Err(Error::Refused(Reject::Settings)),

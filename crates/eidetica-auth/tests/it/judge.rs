@@ -1,8 +1,8 @@
 use std::collections::BTreeMap;
 
 use eidetica_auth::{
-    AuthRecord, AuthState, KeyError, Permission, Reject, Right, SettingsError, SettingsPayload,
-    Verdict, judge,
+    AuthRecord, AuthState, KeyError, Missing, NothingBelow, Permission, Reject, Right,
+    SettingsError, SettingsPayload, Verdict, judge,
 };
 use eidetica_entry::{Author, Draft, Height, Id, ParentInfo, PublicKey, StoreName, Via};
 
@@ -27,12 +27,14 @@ fn stores(payloads: &[(&str, &[u8])]) -> BTreeMap<StoreName, bytes::Bytes> {
 fn root(author: PublicKey, records: Vec<AuthRecord>) -> Verdict {
     let payload = settings(records);
     let draft = Draft::root([0; 32], stores(&[("_settings", &payload)]), author, None).unwrap();
-    judge(
+    let Ok(verdict) = judge(
         draft.header(),
         draft.id(),
         Some(&payload),
         &AuthState::default(),
-    )
+        &NothingBelow,
+    );
+    verdict
 }
 
 /// An entry above some root, with these payloads.
@@ -56,7 +58,8 @@ fn child(author: impl Into<Author>, payloads: &[(&str, &[u8])], state: &AuthStat
         .iter()
         .find(|(name, _)| *name == "_settings")
         .map(|(_, bytes)| *bytes);
-    judge(draft.header(), draft.id(), settings, state)
+    let Ok(verdict) = judge(draft.header(), draft.id(), settings, state, &NothingBelow);
+    verdict
 }
 
 fn child_settings(author: PublicKey, records: Vec<AuthRecord>, state: &AuthState) -> Verdict {
@@ -124,7 +127,13 @@ fn a_root_is_its_own_source_whatever_state_is_given() {
     let payload = settings(vec![gives(2, ADMIN0)]);
     let author = secret(1).public();
     let draft = Draft::root([0; 32], stores(&[("_settings", &payload)]), author, None).unwrap();
-    let verdict = judge(draft.header(), draft.id(), Some(&payload), &all_rights());
+    let Ok(verdict) = judge(
+        draft.header(),
+        draft.id(),
+        Some(&payload),
+        &all_rights(),
+        &NothingBelow,
+    );
     assert_eq!(reason(verdict), Some(Reject::NoRight(author)));
 }
 
@@ -305,8 +314,14 @@ fn settings_that_are_not_at_hand_make_no_verdict() {
     ] {
         let draft = Draft::root([0; 32], stores(&[("_settings", &payload)]), key, None).unwrap();
         assert!(matches!(
-            judge(draft.header(), draft.id(), None, &AuthState::default()),
-            Verdict::Pending
+            judge(
+                draft.header(),
+                draft.id(),
+                None,
+                &AuthState::default(),
+                &NothingBelow
+            ),
+            Ok(Verdict::Pending(Missing::Settings))
         ));
     }
 }
@@ -330,8 +345,14 @@ fn settings_bytes_of_an_entry_that_does_not_write_there_are_ignored() {
     )
     .unwrap();
     let smuggled = settings(vec![gives(14, ADMIN0)]);
-    match judge(draft.header(), draft.id(), Some(&smuggled), &all_rights()) {
-        Verdict::Sound(sound) => assert!(sound.settings.is_none()),
+    match judge(
+        draft.header(),
+        draft.id(),
+        Some(&smuggled),
+        &all_rights(),
+        &NothingBelow,
+    ) {
+        Ok(Verdict::Sound(sound)) => assert!(sound.settings.is_none()),
         other => panic!("{other:?}"),
     }
 }
@@ -348,7 +369,13 @@ fn a_root_header_without_settings_is_rejected() {
     .unwrap();
     let mut header = draft.header().clone();
     header.stores.clear();
-    let verdict = judge(&header, Id::new([3; 32]), Some(&payload), &all_rights());
+    let Ok(verdict) = judge(
+        &header,
+        Id::new([3; 32]),
+        Some(&payload),
+        &all_rights(),
+        &NothingBelow,
+    );
     assert_eq!(reason(verdict), Some(Reject::RootWithoutSettings));
 }
 
