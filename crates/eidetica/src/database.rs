@@ -2,12 +2,12 @@
 
 use std::{ops::Deref, sync::Arc};
 
-use eidetica_auth::SecretKey;
+use eidetica_auth::{KeyName, SecretKey};
 use eidetica_database::{CallbackId, Import, Origin, Transaction, limits};
 use eidetica_entry::{Entry, Id};
 use parking_lot::RwLock;
 
-use crate::{AsKey, Instance, KeyId, Result, clock::now_ms, user::User};
+use crate::{AsKey, Error, Instance, KeyId, KeyRef, Result, clock::now_ms, user::User};
 
 /// A database, and the key with which this handle signs. A cheap handle: clones share the key.
 ///
@@ -73,6 +73,62 @@ impl Database {
     pub fn set_default_auth_key(&self, key: impl AsKey) -> Result<()> {
         *self.signer.write() = self.instance.find_key(&key.as_key(), self.user.as_ref())?;
         Ok(())
+    }
+
+    /// The key that a person means: by its id, or by a name that it has in this database's settings,
+    /// among the keys of the user that opened it, or as the default key of a user of this instance.
+    /// Names in settings are the word of whoever granted: a name that means several keys is an error.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchKey`] and [`Error::AmbiguousKey`].
+    pub fn find_member(&self, who: impl AsKey) -> Result<Member> {
+        let who = who.as_key();
+        let known = self.inner.settings()?.keys();
+        let named = known.iter().map(|(key, _, name)| (KeyId::from(*key), name));
+        let name = match &who {
+            KeyRef::Id(id) => {
+                let name = named
+                    .filter(|(key, _)| key == id)
+                    .map(|(_, name)| name.clone())
+                    .next();
+                let own = || self.user.as_ref().and_then(|user| user.public_name(*id));
+                let name = match name.or_else(own) {
+                    Some(name) => name,
+                    None => self.instance.name_of_default_key(*id)?.unwrap_or_default(),
+                };
+                return Ok(Member { key: *id, name });
+            }
+            KeyRef::Name(name) => name,
+        };
+        let mut found: Vec<Member> = named
+            .filter(|(_, known)| known.as_str() == name)
+            .map(|(key, name)| Member {
+                key,
+                name: name.clone(),
+            })
+            .collect();
+        if let Some(user) = &self.user {
+            let own = user.find_keys(&who).into_iter();
+            found.extend(
+                own.filter_map(|(key, _)| user.public_name(key).map(|name| Member { key, name })),
+            );
+        }
+        if let Some(key) = self.instance.default_key_of(name)? {
+            found.push(Member {
+                key,
+                name: KeyName::new(name)?,
+            });
+        }
+        found.sort_by_key(|member| member.key);
+        found.dedup_by_key(|member| member.key);
+        match found.len() {
+            0 => Err(Error::NoSuchKey(Box::new(who))),
+            1 => found.pop().ok_or_else(|| Error::NoSuchKey(Box::new(who))),
+            _ => Err(Error::AmbiguousKey {
+                name: name.clone(),
+                found: found.iter().map(|member| member.key).collect(),
+            }),
+        }
     }
 
     /// Begins a transaction that will be signed with the default key.
@@ -191,6 +247,16 @@ impl Database {
         };
         Ok(id)
     }
+}
+
+/// A key that somebody means, and what it is called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Member {
+    /// The key.
+    pub key: KeyId,
+    /// What it is called in the settings, or would be; may be empty.
+    pub name: KeyName,
 }
 
 impl Deref for Database {

@@ -272,6 +272,18 @@ impl Instance {
         }
     }
 
+    /// The default key of a user, who need not be logged in.
+    pub(crate) fn default_key_of(&self, user: &str) -> Result<Option<KeyId>> {
+        Ok(self.0.accounts.user(user)?.map(|record| record.default_key))
+    }
+
+    /// The user whose default key this is.
+    pub(crate) fn name_of_default_key(&self, key: KeyId) -> Result<Option<KeyName>> {
+        let users = self.0.accounts.users()?;
+        let found = users.iter().find(|(_, record)| record.default_key == key);
+        Ok(found.map(|(name, _)| KeyName::new(name)).transpose()?)
+    }
+
     /// The open session of a user, or the one that `load` makes. `load` must not look up keys.
     pub(crate) fn share_session(
         &self,

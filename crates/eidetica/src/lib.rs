@@ -56,7 +56,7 @@ pub mod auth {
     pub use eidetica_auth::{AuthRecord, IntoPermission, KeyName, Permission, Right, SecretKey};
 }
 
-pub use database::Database;
+pub use database::{Database, Member};
 pub use eidetica_database::{CallbackId, Error as DatabaseError, Import, VerifyReport, Version};
 pub use eidetica_database::{
     DocStore, DocView, SettingsStore, SettingsView, Table, TableView, Transaction,

@@ -10,8 +10,8 @@ use std::{
 };
 
 use eidetica_auth::{
-    AuthRecord, DeviceClaim, KeyName, Permission, Right, Scope, SecretKey, VaultKey,
-    limits as auth_limits,
+    AuthRecord, DeviceClaim, IntoPermission, KeyName, Permission, Right, Scope, SecretKey,
+    VaultKey, limits as auth_limits,
 };
 use eidetica_crdt::Doc;
 use eidetica_database::NewDatabase;
@@ -285,6 +285,28 @@ impl User {
             Some(self.clone()),
             secret,
         ))
+    }
+
+    /// Gives a right in a database to a key, or to another user of this instance, who can open it from
+    /// then on: see [`Database::find_member`] for what may be named. Signed with the key that
+    /// [`open_database`](Self::open_database) takes. Of several grants the strongest counts.
+    ///
+    /// # Errors
+    /// As [`open_database`](Self::open_database) and [`Database::find_member`]; no right to grant this.
+    pub fn share_database(
+        &self,
+        database: impl AsDatabaseId,
+        with: impl AsKey,
+        permission: impl IntoPermission,
+    ) -> Result<KeyId> {
+        let database = self.open_database(database)?;
+        let member = database.find_member(with)?;
+        let permission = permission.into_permission();
+        database.transact(|op| {
+            let settings = op.settings();
+            Ok(settings.grant(member.key.public_key(), permission, member.name.as_str())?)
+        })?;
+        Ok(member.key)
     }
 
     /// The signing key of the user that has the strongest right in a database, the default key

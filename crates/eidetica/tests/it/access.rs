@@ -305,3 +305,122 @@ fn writers_that_conflict_are_told_and_transact_tries_again() {
     });
     assert_eq!(read(&db, "n").unwrap(), format!("0+{}", "+".repeat(20)));
 }
+
+#[test]
+fn a_database_is_shared_with_another_user_or_a_key() {
+    let instance = instance();
+    let (alice, bob) = (user(&instance, "alice"), user(&instance, "bob"));
+    let db = database(&alice, "notes");
+    let id = db.root_id();
+    assert!(matches!(bob.open_database(id), Err(Error::NoAccess(_))));
+    let shared = alice
+        .share_database(id, "bob", Permission::Write(10))
+        .unwrap();
+    assert_eq!(shared, bob.get_default_key().unwrap());
+    write(&bob.open_database(id).unwrap(), "b", "1").unwrap();
+    assert_eq!(read(&db, "b").as_deref(), Some("1"));
+    assert_eq!(db.find_member("bob").unwrap().name.as_str(), "bob");
+
+    // A key of one's own, and one of somebody elsewhere.
+    let laptop = alice.add_private_key(Some("laptop")).unwrap();
+    alice
+        .share_database(id, "laptop", Permission::Write)
+        .unwrap();
+    let elsewhere = user(&crate::instance(), "carol").get_default_key().unwrap();
+    alice
+        .share_database(id, elsewhere, Permission::Read)
+        .unwrap();
+    let rights: Vec<_> = [laptop, elsewhere]
+        .map(|key| db.right_of(&key.public_key()).unwrap().unwrap())
+        .into();
+    assert_eq!(
+        rights,
+        [Permission::Write(u32::MAX).into(), Permission::Read.into()]
+    );
+    assert_eq!(
+        db.find_member(laptop).unwrap().name.as_str(),
+        "alice/laptop"
+    );
+
+    // Who may not share does not, and a name that two have names nobody.
+    assert!(
+        bob.share_database(id, elsewhere, Permission::Write(20))
+            .is_err()
+    );
+    assert!(matches!(
+        alice.share_database(id, "nobody", Permission::Read),
+        Err(Error::NoSuchKey(_))
+    ));
+    db.transact(|op| {
+        Ok(op
+            .settings()
+            .grant(elsewhere.public_key(), Permission::Write(5), "dave")?)
+    })
+    .unwrap();
+    let dave = user(&instance, "dave");
+    match alice
+        .share_database(id, "dave", Permission::Admin(1))
+        .unwrap_err()
+    {
+        Error::AmbiguousKey { found, .. } => {
+            assert!(found.contains(&elsewhere) && found.contains(&dave.get_default_key().unwrap()));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_user_sees_what_its_keys_may_do_where() {
+    use eidetica::user::types::AccessSource;
+    let instance = instance();
+    let (alice, bob) = (user(&instance, "alice"), user(&instance, "bob"));
+    let mut default = alice.get_default_key().unwrap();
+    let everybody = [(
+        "*",
+        json!({"pubkey": "*", "permissions": {"Write": 10}, "status": "Active"}),
+    )];
+    let open = alice
+        .create_database(with_auth("open", &everybody), default)
+        .unwrap();
+    database(&alice, "closed");
+    let laptop = alice.add_private_key(Some("laptop")).unwrap();
+    let access: Vec<_> = alice
+        .key_access(open.root_id())
+        .unwrap()
+        .into_iter()
+        .map(|access| (access.key, access.right, access.source))
+        .collect();
+    let recovery = access[0].0;
+    let admin = Right::from(Permission::Admin(0));
+    let write = Right::from(Permission::Write(10));
+    assert_eq!(
+        access,
+        [
+            (recovery, Right::Recovery, AccessSource::Direct),
+            (default, admin, AccessSource::Direct),
+            (laptop, write, AccessSource::Wildcard),
+        ]
+    );
+    assert_eq!(
+        alice.find_key(open.root_id()).unwrap(),
+        Some(default),
+        "recovery is never chosen"
+    );
+    let all = alice.list_access().unwrap();
+    assert_eq!(all.len(), 5);
+    // Of keys with equal rights, the default one is taken.
+    let [first, second] = [
+        bob.get_default_key().unwrap(),
+        bob.add_private_key(None).unwrap(),
+    ];
+    for key in [first, second] {
+        bob.set_default_key(key).unwrap();
+        default = bob
+            .open_database(open.root_id())
+            .unwrap()
+            .default_auth_key();
+        assert_eq!(default, key);
+    }
+    let of_bob = bob.list_access().unwrap();
+    assert_eq!(of_bob.len(), 3, "{of_bob:?}");
+}
