@@ -36,11 +36,13 @@ pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Narrows the modes of a directory and all below it. What vanishes meanwhile is left out.
+/// Narrows the modes of a directory and all below it, now and for what is created there later. What
+/// vanishes meanwhile is left out.
 pub(crate) fn narrow(dir: &Path) -> io::Result<()> {
     let mut open = vec![dir.to_path_buf()];
     while let Some(dir) = open.pop() {
         narrow_one(&dir, 0o700)?;
+        keep_private(&dir);
         for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
             let kind = entry.file_type()?;
             if kind.is_dir() {
@@ -75,6 +77,23 @@ fn narrow_one(path: &Path, mode: u32) -> io::Result<()> {
 fn narrow_one(_: &Path, _: u32) -> io::Result<()> {
     Ok(())
 }
+
+/// Makes what is created in a directory private from the first moment, whatever mode its creator asks
+/// for: a default access control list stands in for the umask and is inherited by directories. Where the
+/// file system has none, the mode of the directory is what protects new files.
+#[cfg(target_os = "linux")]
+fn keep_private(dir: &Path) {
+    const NAME: &str = "system.posix_acl_default";
+    // Version 2, then tag, permissions and (no) id of: the owner, the group, all others.
+    const OWNER_ONLY: &[u8] = b"\x02\0\0\0\
+        \x01\0\x07\0\xff\xff\xff\xff\
+        \x04\0\0\0\xff\xff\xff\xff\
+        \x20\0\0\0\xff\xff\xff\xff";
+    rustix::fs::setxattr(dir, NAME, OWNER_ONLY, rustix::fs::XattrFlags::empty()).ok();
+}
+
+#[cfg(not(target_os = "linux"))]
+fn keep_private(_: &Path) {}
 
 /// Bytes of all files below a directory, or of a file.
 pub(crate) fn disk_bytes(path: &Path) -> u64 {

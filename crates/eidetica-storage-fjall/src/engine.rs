@@ -2,13 +2,13 @@
 
 use std::ops::Bound;
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use eidetica_storage::{
     Batch, Direction, Durability, Engine, EngineError, EngineInfo, KeyRange, Page, PageBuilder,
-    Plan, ScanLimit, Snapshot, Space, Watch, Watchers,
+    Plan, ScanLimit, Snapshot, Space, StoreHandle, Watch,
 };
 use eidetica_storage_dir::{DataDir, shield};
 use fjall::config::CompressionPolicy;
@@ -16,7 +16,6 @@ use fjall::{
     AbstractTree as _, CompressionType, Guard, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch,
     PersistMode, Readable,
 };
-use parking_lot::{Mutex, RwLock};
 
 use crate::options::MIN_JOURNAL_BYTES;
 use crate::{FjallOptions, journal};
@@ -33,12 +32,7 @@ const WRITE_OUT_PATIENCE: Duration = Duration::from_secs(30);
 /// Writes queue up behind a lock that is held through the sync, so that nobody sees what is not
 /// durable yet. Dropping the engine without `close` loses nothing that was acknowledged.
 pub struct FjallEngine {
-    /// `None` once closed.
-    store: RwLock<Option<Arc<Store>>>,
-    writer: Mutex<()>,
-    /// The text of the first failed write or sync.
-    failed: OnceLock<Arc<str>>,
-    watchers: Watchers,
+    handle: StoreHandle<Store>,
     options: FjallOptions,
 }
 
@@ -69,37 +63,15 @@ impl FjallEngine {
     pub fn open_with(dir: impl AsRef<Path>, options: FjallOptions) -> Result<Self, EngineError> {
         let mut dir = DataDir::claim(dir.as_ref(), NAME, FORMAT)?;
         let (database, spaces) = dir.open(|path| shield(|| open_database(path, options)))?;
+        let store = Store {
+            spaces,
+            database,
+            dir,
+        };
         Ok(Self {
-            store: RwLock::new(Some(Arc::new(Store {
-                spaces,
-                database,
-                dir,
-            }))),
-            writer: Mutex::new(()),
-            failed: OnceLock::new(),
-            watchers: Watchers::default(),
+            handle: StoreHandle::new(store),
             options,
         })
-    }
-
-    fn store(&self) -> Result<Arc<Store>, EngineError> {
-        let store = self.store.read().clone().ok_or(EngineError::Closed)?;
-        match self.failed.get() {
-            Some(first) => Err(EngineError::Poisoned {
-                first: first.clone(),
-            }),
-            None => Ok(store),
-        }
-    }
-
-    /// Poisons the engine if a write or sync failed other than by a refusal.
-    fn note<T>(&self, result: Result<T, EngineError>) -> Result<T, EngineError> {
-        if let Err(error) = &result
-            && !error.is_refusal()
-        {
-            self.failed.get_or_init(|| error.to_string().into());
-        }
-        result
     }
 }
 
@@ -139,56 +111,41 @@ fn keyspace_options(space: Space, options: FjallOptions) -> KeyspaceCreateOption
 
 impl Engine for FjallEngine {
     fn snapshot(&self) -> Result<Box<dyn Snapshot>, EngineError> {
-        let store = self.store()?;
+        let store = self.handle.store()?;
         let view = store.database.snapshot();
         Ok(Box::new(FjallSnapshot { view, store }))
     }
 
     fn write(&self, batch: &Batch, durability: Durability) -> Result<(), EngineError> {
-        let plan = batch.plan()?;
-        {
-            let _turn = self.writer.lock();
-            let store = self.store()?;
-            self.note(shield(|| store.apply(&plan, durability)))?;
-        }
-        self.watchers.notify();
-        Ok(())
+        self.handle.write(batch, |store, plan| {
+            shield(|| store.apply(plan, durability))
+        })
     }
 
     fn flush(&self) -> Result<(), EngineError> {
-        let store = self.store()?;
-        self.note(store.sync())
+        self.handle.change(Store::sync)
     }
 
     fn watch(&self, hint: Arc<dyn Fn() + Send + Sync>) -> Watch {
-        self.watchers.add(hint)
+        self.handle.watch(hint)
     }
 
     fn close(&self) -> Result<(), EngineError> {
-        let _turn = self.writer.lock();
-        let Some(store) = self.store.write().take() else {
-            return Ok(());
-        };
-        if self.failed.get().is_some() {
-            return Ok(());
-        }
-        store.sync()?;
-        // A snapshot that somebody still holds keeps the store, and then the journals stay.
-        match Arc::into_inner(store) {
-            Some(store) => shield(|| store.trim(self.options.trim_bytes)),
-            None => Ok(()),
-        }
+        self.handle.close(|store| {
+            store.sync()?;
+            // A snapshot that somebody still holds keeps the store, and then the journals stay.
+            match Arc::into_inner(store) {
+                Some(store) => shield(|| store.trim(self.options.trim_bytes)),
+                None => Ok(()),
+            }
+        })
     }
 
     fn info(&self) -> EngineInfo {
         let mut info = EngineInfo::new(NAME);
         info.persistent = true;
         info.cache_bytes = Some(self.options.cache_bytes);
-        info.disk_bytes = self
-            .store
-            .read()
-            .as_ref()
-            .map(|store| store.dir.disk_bytes());
+        info.disk_bytes = self.handle.look(|store| store.dir.disk_bytes());
         info
     }
 }

@@ -8,10 +8,9 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use eidetica_storage::{
     Batch, Direction, Durability, Engine, EngineError, EngineInfo, KeyRange, Page, PageBuilder,
-    Plan, Range, ScanLimit, Snapshot, Space, Watch, Watchers,
+    Plan, Range, ScanLimit, Snapshot, Space, StoreHandle, Watch,
 };
 use eidetica_storage_dir::{DataDir, shield};
-use parking_lot::{Mutex, RwLock};
 use redb::backends::FileBackend;
 use redb::{
     AccessGuard, Database, ReadOnlyTable, ReadTransaction, ReadableDatabase as _,
@@ -35,12 +34,7 @@ type WriteTable<'a> = Table<'a, &'static [u8], &'static [u8]>;
 /// One batch is one redb transaction; redb lets one writer in at a time and shows a transaction only
 /// when it is committed. Dropping the engine without `close` loses nothing that was acknowledged.
 pub struct RedbEngine {
-    /// `None` once closed.
-    store: RwLock<Option<Arc<Store>>>,
-    writer: Mutex<()>,
-    /// The text of the first failed write or sync.
-    failed: OnceLock<Arc<str>>,
-    watchers: Watchers,
+    handle: StoreHandle<Store>,
     options: RedbOptions,
 }
 
@@ -74,32 +68,9 @@ impl RedbEngine {
             quick_repair: options.quick_repair,
         };
         Ok(Self {
-            store: RwLock::new(Some(Arc::new(store))),
-            writer: Mutex::new(()),
-            failed: OnceLock::new(),
-            watchers: Watchers::default(),
+            handle: StoreHandle::new(store),
             options,
         })
-    }
-
-    fn store(&self) -> Result<Arc<Store>, EngineError> {
-        let store = self.store.read().clone().ok_or(EngineError::Closed)?;
-        match self.failed.get() {
-            Some(first) => Err(EngineError::Poisoned {
-                first: first.clone(),
-            }),
-            None => Ok(store),
-        }
-    }
-
-    /// Poisons the engine if a write or sync failed other than by a refusal.
-    fn note<T>(&self, result: Result<T, EngineError>) -> Result<T, EngineError> {
-        if let Err(error) = &result
-            && !error.is_refusal()
-        {
-            self.failed.get_or_init(|| error.to_string().into());
-        }
-        result
     }
 }
 
@@ -132,7 +103,7 @@ fn open_database(path: &Path, options: RedbOptions) -> Result<Database, EngineEr
 
 impl Engine for RedbEngine {
     fn snapshot(&self) -> Result<Box<dyn Snapshot>, EngineError> {
-        let store = self.store()?;
+        let store = self.handle.store()?;
         let view = shield(|| {
             store
                 .database
@@ -147,48 +118,28 @@ impl Engine for RedbEngine {
     }
 
     fn write(&self, batch: &Batch, durability: Durability) -> Result<(), EngineError> {
-        let plan = batch.plan()?;
-        {
-            let _turn = self.writer.lock();
-            let store = self.store()?;
-            self.note(shield(|| store.apply(&plan, durability)))?;
-        }
-        self.watchers.notify();
-        Ok(())
+        self.handle.write(batch, |store, plan| {
+            shield(|| store.apply(plan, durability))
+        })
     }
 
     fn flush(&self) -> Result<(), EngineError> {
-        let _turn = self.writer.lock();
-        let store = self.store()?;
-        self.note(shield(|| {
-            store.apply(&Plan::default(), Durability::Durable)
-        }))
+        self.handle.change(Store::sync)
     }
 
     fn watch(&self, hint: Arc<dyn Fn() + Send + Sync>) -> Watch {
-        self.watchers.add(hint)
+        self.handle.watch(hint)
     }
 
     fn close(&self) -> Result<(), EngineError> {
-        let _turn = self.writer.lock();
-        let Some(store) = self.store.write().take() else {
-            return Ok(());
-        };
-        if self.failed.get().is_some() {
-            return Ok(());
-        }
-        shield(|| store.apply(&Plan::default(), Durability::Durable))
+        self.handle.close(|store| store.sync())
     }
 
     fn info(&self) -> EngineInfo {
         let mut info = EngineInfo::new(NAME);
         info.persistent = true;
         info.cache_bytes = Some(self.options.cache_bytes as u64);
-        info.disk_bytes = self
-            .store
-            .read()
-            .as_ref()
-            .map(|store| store.dir.disk_bytes());
+        info.disk_bytes = self.handle.look(|store| store.dir.disk_bytes());
         info
     }
 }
@@ -202,6 +153,11 @@ impl std::fmt::Debug for RedbEngine {
 }
 
 impl Store {
+    /// A durable write of nothing, which takes with it what was written before.
+    fn sync(&self) -> Result<(), EngineError> {
+        shield(|| self.apply(&Plan::default(), Durability::Durable))
+    }
+
     fn apply(&self, plan: &Plan<'_>, durability: Durability) -> Result<(), EngineError> {
         let mut transaction = self
             .database

@@ -87,9 +87,25 @@ pub fn mode_child(open: impl CrashSite, spare_dir: &Path) {
     for round in 0..3_u8 {
         let engine = open(&dir).unwrap();
         check_modes(&dir);
+        let before = files(&dir);
         write_rows(&*engine, round);
-        // What an engine creates now is out of reach whatever its mode.
+        // What an engine creates is out of reach whatever its mode,
         assert_eq!(mode(&dir), 0o700);
+        // and on Linux private from its creation, on any file system with access control lists.
+        let fresh = files(&dir)
+            .into_iter()
+            .filter(|file| !before.contains(file));
+        for file in fresh.filter(|_| cfg!(target_os = "linux")) {
+            assert_eq!(mode(&file), 0o600, "{} at its creation", file.display());
+        }
+        // Even what asks for nothing better.
+        let careless = dir.join("careless");
+        fs::create_dir(&careless).unwrap();
+        fs::write(careless.join("file"), "").unwrap();
+        if cfg!(target_os = "linux") {
+            check_modes(&dir);
+        }
+        fs::remove_dir_all(&careless).unwrap();
         engine.close().unwrap();
         check_modes(&dir);
     }
