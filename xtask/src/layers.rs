@@ -39,6 +39,7 @@ const fn with_io(name: &'static str, level: u8, may_use: &'static [&'static str]
 const CRATES: &[Place] = &[
     pure("eidetica-entry", 0, &[]),
     pure("eidetica-crdt", 1, &["eidetica-entry"]),
+    pure("eidetica-mmr", 1, &[]),
     pure("eidetica-auth", 2, &["eidetica-entry", "eidetica-crdt"]),
     pure("eidetica-storage", 2, &["eidetica-entry"]),
     pure("eidetica-transport", 2, &["eidetica-entry"]),

@@ -1,0 +1,109 @@
+//! The hashes: leaves, nodes and roots under three different keys, so that none is ever another.
+
+use std::fmt;
+
+const LEAF_KEY: &[u8; 32] = b"eidetica mmr v1: hash of a leaf.";
+const NODE_KEY: &[u8; 32] = b"eidetica mmr v1: hash of a node.";
+const ROOT_KEY: &[u8; 32] = b"eidetica mmr v1: hash of a root.";
+
+/// A hash of 32 bytes. Shown as 64 hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Digest([u8; 32]);
+
+impl Digest {
+    /// Length in bytes.
+    pub const LEN: usize = 32;
+
+    /// A digest of these bytes.
+    #[must_use]
+    pub const fn new(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl From<[u8; 32]> for Digest {
+    fn from(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, ..] = self.0;
+        write!(f, "{a:02x}{b:02x}{c:02x}{d:02x}")
+    }
+}
+
+/// The hash of an element.
+#[must_use]
+pub fn leaf_hash(element: &[u8]) -> Digest {
+    Digest(*blake3::keyed_hash(LEAF_KEY, element).as_bytes())
+}
+
+/// The hash of a parent: one compression.
+#[must_use]
+pub fn node_hash(left: &Digest, right: &Digest) -> Digest {
+    let mut both = [0; 64];
+    let (first, second) = both.split_at_mut(32);
+    first.copy_from_slice(&left.0);
+    second.copy_from_slice(&right.0);
+    Digest(*blake3::keyed_hash(NODE_KEY, &both).as_bytes())
+}
+
+/// The root: the hash of the size and the peaks, the highest first. It is for the caller to bring as many
+/// peaks as the size has.
+#[must_use]
+pub fn root_hash<'a>(leaves: crate::Leaves, peaks: impl IntoIterator<Item = &'a Digest>) -> Digest {
+    let mut hasher = blake3::Hasher::new_keyed(ROOT_KEY);
+    hasher.update(&leaves.0.to_le_bytes());
+    for peak in peaks {
+        hasher.update(&peak.0);
+    }
+    Digest(*hasher.finalize().as_bytes())
+}
+
+/// The hashes of many elements, by up to `threads` threads.
+#[must_use]
+pub fn leaf_hashes<T: AsRef<[u8]> + Sync>(elements: &[T], threads: usize) -> Vec<Digest> {
+    let hash = |part: &[T]| -> Vec<Digest> { part.iter().map(|e| leaf_hash(e.as_ref())).collect() };
+    in_parts(elements, threads, &hash).concat()
+}
+
+/// Applies `work` to consecutive parts of a slice, in as many threads as are worth it. The results are in
+/// order.
+pub(crate) fn in_parts<T: Sync, R: Send>(
+    items: &[T],
+    threads: usize,
+    work: &(impl Fn(&[T]) -> R + Sync),
+) -> Vec<R> {
+    let most = threads.clamp(1, crate::limits::THREADS);
+    let part = items.len().div_ceil(most);
+    if most == 1 || items.len() < crate::limits::PARALLEL_LEAVES {
+        return vec![work(items)];
+    }
+    std::thread::scope(|scope| {
+        let mut parts = items.chunks(part);
+        let first = parts.next().unwrap_or_default();
+        let others: Vec<_> = parts.map(|part| scope.spawn(|| work(part))).collect();
+        let mut results = vec![work(first)];
+        for other in others {
+            match other.join() {
+                Ok(result) => results.push(result),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        results
+    })
+}
