@@ -47,6 +47,8 @@ pub(crate) struct Core {
     settled: AtomicU64,
     /// Whether state rows are behind the entries.
     behind: AtomicBool,
+    /// How often they have fallen behind.
+    falls: AtomicU64,
     /// How often a staged batch was not written; with `moved`, for those who wait for batches.
     failures: Mutex<u64>,
     moved: Condvar,
@@ -85,6 +87,7 @@ impl Core {
             version: AtomicU64::new(state.version),
             settled: AtomicU64::new(0),
             behind: AtomicBool::new(!state.is_applied()),
+            falls: AtomicU64::new(0),
             failures: Mutex::new(0),
             moved: Condvar::new(),
             log,
@@ -101,7 +104,16 @@ impl Core {
     }
 
     pub(crate) fn set_behind(&self, behind: bool) {
+        if behind {
+            self.falls.fetch_add(1, Ordering::AcqRel);
+        }
         self.behind.store(behind, Ordering::Release);
+    }
+
+    /// How often state rows have fallen behind: if it is the same before [`Database::catch_up`] and after a
+    /// snapshot, and they are not behind, the snapshot has all of the state.
+    pub(crate) fn falls(&self) -> u64 {
+        self.falls.load(Ordering::Acquire)
     }
 
     pub(crate) fn slot(&self, name: &StoreName, kind: StoreKind) -> Option<StoreSlot> {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use eidetica_auth::{AuthState, Right, SecretKey};
 use eidetica_crdt::StoreKind;
 use eidetica_entry::{Entry, Id, PublicKey, Stamp, StoreName};
-use eidetica_storage::Batch;
 use eidetica_storage::commit::Lane;
+use eidetica_storage::{Batch, Snapshot};
 
 use crate::core::{Core, Sequencer, Written};
 use crate::edits::NoRows;
@@ -287,10 +287,7 @@ impl Database {
         kind: StoreKind,
         read: impl FnOnce(u64, &DynRows<'_>) -> Result<T>,
     ) -> Result<T> {
-        self.catch_up()?;
-        // Before the snapshot: whoever reads at this version again sees no less.
-        let version = self.core.version();
-        let snapshot = self.shared.engine.snapshot()?;
+        let (version, snapshot) = self.settled()?;
         match self.core.slot(name, kind) {
             Some(slot) => read(
                 version,
@@ -301,6 +298,22 @@ impl Database {
             ),
             None => read(version, &NoRows),
         }
+    }
+
+    /// A snapshot with the state of all entries in it, and its version or an earlier one: whoever reads at
+    /// that version again sees no less.
+    fn settled(&self) -> Result<(u64, Box<dyn Snapshot>)> {
+        let falls = self.core.falls();
+        self.catch_up()?;
+        let version = self.core.version();
+        let snapshot = self.shared.engine.snapshot()?;
+        if falls == self.core.falls() && !self.core.is_behind() {
+            return Ok((version, snapshot));
+        }
+        // State that was behind is written in several batches. Between them nothing whole is to be seen.
+        let mut sequencer = self.core.sequence()?;
+        self.flush(&mut sequencer)?;
+        Ok((self.core.version(), self.shared.engine.snapshot()?))
     }
 
     pub(crate) fn lane(&self) -> Lane {

@@ -178,8 +178,10 @@ impl Databases {
             return Ok(None);
         };
         let core = Arc::new(Core::load(&self.0, log)?);
-        open.insert(*id, Arc::clone(&core));
-        Ok(Some(self.handle(core)))
+        let database = self.handle(Arc::clone(&core));
+        database.recover_imports()?;
+        open.insert(*id, core);
+        Ok(Some(database))
     }
 
     /// The ids of all databases, ascending.

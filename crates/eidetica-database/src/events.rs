@@ -5,6 +5,7 @@
 //! like any other code; what it commits is delivered after it returns.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -109,8 +110,14 @@ pub(crate) struct Events {
 #[derive(Default)]
 struct Queue {
     /// By arrival number; a gap is an entry whose batch is not in the engine either.
-    waiting: BTreeMap<u64, WriteEvent>,
+    waiting: BTreeMap<u64, Waiting>,
     delivering: bool,
+}
+
+enum Waiting {
+    Event(WriteEvent),
+    /// An entry to be read when its turn comes.
+    Stored(Origin),
 }
 
 impl Events {
@@ -139,7 +146,16 @@ impl Events {
                 entry: entry.clone(),
                 origin,
             };
+            let event = Waiting::Event(event);
             self.queue.lock().waiting.insert(arrival, event);
+        }
+    }
+
+    /// Like [`queue`](Self::queue) for entries that are too many to be kept in memory.
+    pub(crate) fn queue_stored(&self, arrivals: Range<u64>, origin: Origin) {
+        if self.any() {
+            let stored = arrivals.map(|arrival| (arrival, Waiting::Stored(origin)));
+            self.queue.lock().waiting.extend(stored);
         }
     }
 
@@ -154,18 +170,23 @@ impl Events {
         };
         // Whoever is told gets no key of the one who wrote.
         let database = database.without_key();
-        while let Some(event) = delivery.next() {
-            self.call(&event, &database);
+        while let Some((arrival, waiting)) = delivery.next() {
+            match waiting.event(arrival, &database) {
+                Ok(event) => self.call(&event, &database),
+                Err(error) => {
+                    self.failures.fetch_add(1, Ordering::Relaxed);
+                    tracing::warn!(arrival, %error, "cannot read an entry for its callbacks");
+                }
+            }
         }
     }
 
     /// Forgets one entry that did not become durable.
     pub(crate) fn cancel(&self, arrival: u64, id: &Id) {
         let waiting = &mut self.queue.lock().waiting;
-        if waiting
-            .get(&arrival)
-            .is_some_and(|event| event.entry.id() == *id)
-        {
+        if waiting.get(&arrival).is_some_and(
+            |waiting| matches!(waiting, Waiting::Event(event) if event.entry.id() == *id),
+        ) {
             waiting.remove(&arrival);
         }
     }
@@ -186,6 +207,20 @@ impl Events {
     }
 }
 
+impl Waiting {
+    fn event(self, arrival: u64, database: &Database) -> Result<WriteEvent> {
+        match self {
+            Self::Event(event) => Ok(event),
+            Self::Stored(origin) => {
+                let log = &database.core().log;
+                let snapshot = log.engine().snapshot()?;
+                let entry = log.reader(&*snapshot).at(arrival)?;
+                Ok(WriteEvent { entry, origin })
+            }
+        }
+    }
+}
+
 /// The right to deliver: one thread at a time, given back on drop, also when a callback panics.
 struct Delivery<'a>(&'a Events);
 
@@ -201,11 +236,11 @@ impl<'a> Delivery<'a> {
 
     /// The next durable event. `None` gives the right back under the same lock, so that an event
     /// which becomes durable just then finds either this thread still here or the right free.
-    fn next(&self) -> Option<WriteEvent> {
+    fn next(&self) -> Option<(u64, Waiting)> {
         let mut queue = self.0.queue.lock();
         let durable = self.0.durable.load(Ordering::Acquire);
         match queue.waiting.first_entry() {
-            Some(first) if *first.key() < durable => Some(first.remove()),
+            Some(first) if *first.key() < durable => Some(first.remove_entry()),
             _ => {
                 queue.delivering = false;
                 None

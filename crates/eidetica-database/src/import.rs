@@ -1,24 +1,30 @@
 //! Imports: more than one entry holds, made visible at once.
 //!
-//! Edits are gathered into pieces of about [`limits::IMPORT_ENTRY_BYTES`]; the commit makes one entry of
-//! each, a chain on the present tips, and writes them with their state as one batch: readers and peers
-//! see all of them or none, after a crash too. The whole group is in memory until then and is bounded by
-//! [`limits::IMPORT_BYTES`]; whoever has more commits several groups.
+//! Edits are gathered into pieces of about [`limits::IMPORT_ENTRY_BYTES`]; each becomes one entry, and the
+//! entries a chain. A small import is made at its commit, on the tips of that moment, and written with its
+//! state as one batch. What is larger than [`limits::IMPORT_MEMORY_BYTES`] is made as it comes in, on the
+//! tips of its beginning, and waits in the engine where nobody sees it (see `spool`); its commit is one row,
+//! after which the entries become part of the database whatever happens.
+//!
+//! Either way a store shows all of an import or nothing, after a crash too, and memory does not grow with
+//! it. The entries of a large one arrive in the log one batch after the other, as they do at a peer.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use bytes::Bytes;
-use eidetica_auth::{SecretKey, Verdict};
+use eidetica_auth::SecretKey;
 use eidetica_crdt::{Delta, Doc, Edit, Locator, Order, Overlay, StoreKind, Value, insert, lower};
-use eidetica_entry::{Draft, Entry, Ids, ParentInfo, StoreName};
-use eidetica_storage::{Batch, Snapshot};
+use eidetica_entry::{Draft, Entry, Id, Ids, ParentInfo, StoreName};
+use eidetica_storage::Batch;
+use eidetica_storage::log::LogReader;
 
 use crate::core::{Sequencer, Written};
-use crate::error::{Error, Reject, Result};
+use crate::error::{Error, Result};
 use crate::events::Origin;
 use crate::overlay::View;
-use crate::rows::{StoreRows, StoreSlot, write_changes};
+use crate::query::DynRows;
+use crate::rows::write_changes;
+use crate::spool::{Spool, admitted};
 use crate::{Database, limits};
 
 /// Edits of any number that become one atomic group of entries.
@@ -26,26 +32,38 @@ use crate::{Database, limits};
 /// They never conflict with other writers: what they find is what is there at the commit.
 pub struct Import {
     database: Database,
+    /// What is not made into entries yet.
     pieces: Vec<Piece>,
-    bytes: usize,
+    /// Bytes of them.
+    held: usize,
+    /// How many may be.
+    memory_bytes: usize,
+    /// Bytes of all edits.
+    bytes: u64,
     timestamp_ms: Option<u64>,
+    spool: Option<Spool>,
 }
 
 /// What becomes one entry.
 #[derive(Default)]
-struct Piece {
+pub(crate) struct Piece {
     edits: BTreeMap<(StoreName, StoreKind), Vec<Edit>>,
     bytes: usize,
 }
-
-/// The state of the group while it is staged: changed rows by store.
-type Changed = BTreeMap<(StoreName, StoreKind), (StoreSlot, Delta)>;
 
 impl Import {
     /// States when the entries were made, in milliseconds since 1970. A claim: shown, never judged.
     #[must_use]
     pub fn with_timestamp_ms(mut self, now: u64) -> Self {
         self.timestamp_ms = Some(now);
+        self
+    }
+
+    /// Holds at most so many bytes of edits in memory (and one edit), instead of
+    /// [`limits::IMPORT_MEMORY_BYTES`].
+    #[must_use]
+    pub fn with_memory_bytes(mut self, bytes: usize) -> Self {
+        self.memory_bytes = bytes;
         self
     }
 
@@ -82,16 +100,19 @@ impl Import {
         )
     }
 
-    /// Adds an edit of about so many bytes.
+    /// Adds an edit of about so many bytes. Now and then makes entries of what has been added and writes
+    /// them where nobody sees them.
     ///
     /// # Errors
-    /// More than [`limits::IMPORT_BYTES`] in all, a store of another kind.
+    /// More than [`limits::IMPORT_BYTES`] in all, a store of another kind; those of
+    /// [`commit`](Self::commit). After one of those nothing can be added or committed any more.
     pub fn edit(&mut self, store: &str, kind: StoreKind, edit: Edit, bytes: usize) -> Result<()> {
         let bytes = bytes + EDIT_BYTES;
-        if self.bytes + bytes > limits::IMPORT_BYTES {
+        let sum = self.bytes.saturating_add(bytes as u64);
+        if sum > limits::IMPORT_BYTES {
             return Err(Error::Limit {
                 what: "bytes in one import",
-                limit: limits::IMPORT_BYTES,
+                limit: usize::try_from(limits::IMPORT_BYTES).unwrap_or(usize::MAX),
             });
         }
         let store = StoreName::new(store)?;
@@ -101,6 +122,9 @@ impl Import {
                 what: "an import",
                 detail: "settings are changed by a transaction".into(),
             });
+        }
+        if self.held + bytes > self.memory_bytes && !self.pieces.is_empty() {
+            self.spool()?;
         }
         if self
             .pieces
@@ -113,126 +137,170 @@ impl Import {
             piece.edits.entry((store, kind)).or_default().push(edit);
             piece.bytes += bytes;
         }
-        self.bytes += bytes;
+        self.held += bytes;
+        self.bytes = sum;
         Ok(())
     }
 
     /// About how many bytes have been added.
-    pub fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Makes the entries, in one batch, and returns them. Holds the database's lock meanwhile.
+    /// Makes the entries visible, all at once, and returns their ids. Holds the database's lock meanwhile.
     ///
     /// # Errors
-    /// Those of [`Transaction::commit`](crate::Transaction::commit), except conflicts. Then nothing was made.
-    pub fn commit(self) -> Result<Vec<Entry>> {
-        let key = self.database.key().cloned().ok_or(Error::NoKey)?;
-        let (entries, written) = {
-            let mut sequencer = self.database.core().sequence()?;
-            self.database.flush(&mut sequencer)?;
-            let made = Group::make(&self, &key, &sequencer);
-            let group = made.inspect_err(|_| sequencer.fail())?;
-            if group.entries.is_empty() {
-                return Ok(group.entries);
-            }
-            let staged = group.stage(&mut sequencer);
-            let (batch, written) = staged.inspect_err(|_| sequencer.fail())?;
-            let first = written.next_arrival - group.entries.len() as u64;
-            for (arrival, entry) in (first..).zip(&group.entries) {
-                self.database
-                    .core()
-                    .events
-                    .queue(arrival, entry, Origin::Local);
-            }
-            self.database.write_locked(&mut sequencer, batch, written)?;
-            (group.entries, written)
-        };
-        self.database.core().announce(&written, &self.database);
-        Ok(entries)
+    /// Those of [`Transaction::commit`](crate::Transaction::commit), except conflicts, and for a large
+    /// import that the settings have changed since it began. Then nothing was made. If the engine fails
+    /// meanwhile, opening it again shows whether it was.
+    pub fn commit(mut self) -> Result<Vec<Id>> {
+        if self.spool.is_some() {
+            self.spool()?;
+        }
+        match self.spool.take() {
+            Some(spool) => spool.commit(),
+            None => self.commit_small(),
+        }
     }
-}
 
-/// The entries of an import, signed, and the state they make.
-struct Group {
-    entries: Vec<Entry>,
-    registered: Batch,
-    changed: Changed,
-}
+    /// Makes entries of what is held and puts them into the spool. An error takes the spool away.
+    fn spool(&mut self) -> Result<()> {
+        let key = self.database.key().cloned().ok_or(Error::NoKey)?;
+        let mut spool = match self.spool.take() {
+            Some(spool) => spool,
+            None if self.bytes > self.held as u64 => {
+                return Err(Error::Stopped("the import has failed before".into()));
+            }
+            None => Spool::begin(&self.database)?,
+        };
+        let pieces = std::mem::take(&mut self.pieces);
+        self.held = 0;
+        spool.add(&pieces, &key, self.timestamp_ms)?;
+        self.spool = Some(spool);
+        Ok(())
+    }
 
-impl Group {
-    fn make(import: &Import, key: &Arc<SecretKey>, sequencer: &Sequencer) -> Result<Self> {
-        let (core, database) = (import.database.core(), &import.database);
+    fn commit_small(self) -> Result<Vec<Id>> {
+        if self.bytes > self.held as u64 {
+            return Err(Error::Stopped("the import has failed before".into()));
+        }
+        let database = &self.database;
+        let key = database.key().cloned().ok_or(Error::NoKey)?;
+        let (ids, written) = {
+            let mut sequencer = database.core().sequence()?;
+            database.flush(&mut sequencer)?;
+            let made = self.make(&key, &sequencer)?;
+            if made.entries.is_empty() {
+                return Ok(Vec::new());
+            }
+            let staged = made.stage(database, &mut sequencer);
+            let (batch, written) = staged.inspect_err(|_| sequencer.fail())?;
+            let first = written.next_arrival - made.entries.len() as u64;
+            for (arrival, entry) in (first..).zip(&made.entries) {
+                database.core().events.queue(arrival, entry, Origin::Local);
+            }
+            database.write_locked(&mut sequencer, batch, written)?;
+            (made.entries.iter().map(Entry::id).collect(), written)
+        };
+        database.core().announce(&written, database);
+        Ok(ids)
+    }
+
+    fn make(&self, key: &SecretKey, sequencer: &Sequencer) -> Result<Made> {
+        let (core, database) = (self.database.core(), &self.database);
         let snapshot = database.shared().engine.snapshot()?;
         let reader = core.log.reader(&*snapshot);
-        let (mut parents, settings) = core.parents(None, sequencer, &reader)?;
-        let mut group = Self {
-            entries: Vec::new(),
-            registered: Batch::new(),
-            changed: Changed::new(),
-        };
-        for piece in &import.pieces {
-            let payloads = group.lower(piece, database, &*snapshot, sequencer)?;
-            if payloads.is_empty() {
-                continue;
-            }
-            let entry = group.sign(import, key, &parents, &settings, payloads)?;
-            match core
-                .authority
-                .judge(entry.id(), entry.header(), None, &reader)?
-            {
-                Verdict::Sound(_) => {}
-                Verdict::Reject(reason) => return Err(Error::Refused(Reject::Authority(reason))),
-                _ => return Err(Error::Refused(Reject::Settings)),
-            }
-            group.apply(&entry, database, &*snapshot, sequencer)?;
-            parents = vec![ParentInfo::from(&entry)];
-            group.entries.push(entry);
+        let (parents, settings) = core.parents(None, sequencer, &reader)?;
+        let view = View::staged(&*snapshot, &sequencer.overlay);
+        let below = |name: &StoreName, kind| core.rows_in(view, name, kind);
+        let mut group = Group::new(database, &parents, &settings, &below);
+        for piece in &self.pieces {
+            group.add(piece, key, self.timestamp_ms, &reader)?;
         }
-        Ok(group)
+        Ok(group.finish())
+    }
+}
+
+/// The rows that a group builds on.
+type Below<'a> = dyn Fn(&StoreName, StoreKind) -> Box<DynRows<'a>> + 'a;
+
+/// Makes entries of pieces, one on top of the other.
+pub(crate) struct Group<'a> {
+    database: &'a Database,
+    below: &'a Below<'a>,
+    parents: Vec<ParentInfo>,
+    settings: &'a Ids,
+    made: Made,
+}
+
+/// Signed entries, and how they change the rows of stores.
+#[derive(Default)]
+pub(crate) struct Made {
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) changed: BTreeMap<(StoreName, StoreKind), Delta>,
+}
+
+impl<'a> Group<'a> {
+    pub(crate) fn new(
+        database: &'a Database,
+        parents: &[ParentInfo],
+        settings: &'a Ids,
+        below: &'a Below<'a>,
+    ) -> Self {
+        Self {
+            database,
+            below,
+            parents: parents.to_vec(),
+            settings,
+            made: Made::default(),
+        }
     }
 
-    fn sign(
-        &self,
-        import: &Import,
+    pub(crate) fn finish(self) -> Made {
+        self.made
+    }
+
+    /// Makes one entry, if the edits change anything.
+    pub(crate) fn add(
+        &mut self,
+        piece: &Piece,
         key: &SecretKey,
-        parents: &[ParentInfo],
-        settings: &Ids,
-        payloads: BTreeMap<StoreName, Bytes>,
-    ) -> Result<Entry> {
-        let id = import.database.id();
+        timestamp_ms: Option<u64>,
+        reader: &LogReader<'_>,
+    ) -> Result<()> {
+        let payloads = self.lower(piece)?;
+        if payloads.is_empty() {
+            return Ok(());
+        }
         let draft = Draft::child(
-            id,
-            parents,
-            settings.clone(),
+            self.database.id(),
+            &self.parents,
+            self.settings.clone(),
             payloads,
             key.public(),
-            import.timestamp_ms,
+            timestamp_ms,
         )?;
+        let authority = &self.database.core().authority;
+        let verdict = authority.judge(draft.id(), draft.header(), None, reader)?;
+        admitted(verdict)?;
         let signature = key.sign(&draft.signing_message());
-        Ok(draft.sign(signature))
+        let entry = draft.sign(signature);
+        self.apply(&entry)?;
+        self.parents = vec![ParentInfo::from(&entry)];
+        self.made.entries.push(entry);
+        Ok(())
     }
 
-    fn lower(
-        &self,
-        piece: &Piece,
-        database: &Database,
-        snapshot: &dyn Snapshot,
-        sequencer: &Sequencer,
-    ) -> Result<BTreeMap<StoreName, Bytes>> {
-        let (core, none) = (database.core(), Delta::new());
+    fn lower(&self, piece: &Piece) -> Result<BTreeMap<StoreName, Bytes>> {
+        let none = Delta::new();
         let mut payloads = BTreeMap::new();
         for ((name, kind), edits) in &piece.edits {
-            let changed = self
-                .changed
-                .get(&(name.clone(), *kind))
-                .map_or(&none, |(_, delta)| delta);
-            let base = core.rows_in(View::staged(snapshot, &sequencer.overlay), name, *kind);
+            let changed = self.made.changed.get(&(name.clone(), *kind));
             let rows = Overlay {
-                base: &*base,
-                delta: changed,
+                base: &*(self.below)(name, *kind),
+                delta: changed.unwrap_or(&none),
             };
-            let seed = database.shared().entropy.number();
+            let seed = self.database.shared().entropy.number();
             let payload =
                 lower(&rows, *kind, edits, seed).map_err(|error| Error::edit(name, error))?;
             payloads.extend(payload.map(|payload| (name.clone(), Bytes::from(payload.encode()))));
@@ -240,43 +308,29 @@ impl Group {
         Ok(payloads)
     }
 
-    /// Adds what an entry writes to the state of the group.
-    fn apply(
-        &mut self,
-        entry: &Entry,
-        database: &Database,
-        snapshot: &dyn Snapshot,
-        sequencer: &Sequencer,
-    ) -> Result<()> {
-        let core = database.core();
+    /// Adds what an entry writes to what has changed.
+    fn apply(&mut self, entry: &Entry) -> Result<()> {
         for ((name, kind), writes) in crate::apply::writes_of(std::slice::from_ref(entry)) {
-            let slot = core
-                .registry
-                .write()
-                .slot_or_create(&name, kind, &mut self.registered);
-            let changed = self
-                .changed
-                .entry((name, kind))
-                .or_insert_with(|| (slot, Delta::new()));
-            let base = StoreRows {
-                view: View::staged(snapshot, &sequencer.overlay),
-                slot,
-            };
+            let base = (self.below)(&name, kind);
             let mut rows = Overlay {
-                base,
-                delta: &mut changed.1,
+                base: &*base,
+                delta: self.made.changed.entry((name, kind)).or_default(),
             };
             for (_, payload) in &writes {
-                insert(&mut rows, entry.stamp(), payload, Order::NewerThanAll)?;
+                insert(&mut rows, entry.stamp(), payload, Order::Any)?;
             }
         }
         Ok(())
     }
+}
 
-    fn stage(&self, sequencer: &mut Sequencer) -> Result<(Batch, Written)> {
-        let mut batch = self.registered.clone();
-        for (slot, delta) in self.changed.values() {
-            write_changes(*slot, delta, &mut batch, None);
+impl Made {
+    fn stage(&self, database: &Database, sequencer: &mut Sequencer) -> Result<(Batch, Written)> {
+        let mut batch = Batch::new();
+        for ((name, kind), delta) in &self.changed {
+            let mut registry = database.core().registry.write();
+            let slot = registry.slot_or_create(name, *kind, &mut batch);
+            write_changes(slot, delta, &mut batch, None);
         }
         let mut stage = sequencer.writer.stage();
         stage.add_pack(&self.entries, None, &mut batch)?;
@@ -301,8 +355,11 @@ impl Database {
         Import {
             database: self.clone(),
             pieces: Vec::new(),
+            held: 0,
+            memory_bytes: limits::IMPORT_MEMORY_BYTES,
             bytes: 0,
             timestamp_ms: None,
+            spool: None,
         }
     }
 }

@@ -42,6 +42,7 @@ mod rows;
 mod seal;
 mod shared;
 mod source;
+mod spool;
 mod stores;
 mod transaction;
 mod verify;

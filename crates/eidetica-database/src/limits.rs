@@ -36,9 +36,12 @@ pub const TRANSACT_ATTEMPTS: usize = 1_024;
 pub const TRANSACTION_READS: usize = 65_536;
 /// Payload bytes of one entry of an import group.
 pub const IMPORT_ENTRY_BYTES: usize = 1024 * 1024;
-/// Payload bytes that one import may commit as one atomic group; with its state it must fit one engine
-/// batch ([`eidetica_storage::limits::BATCH_BYTES`]), and is in memory several times over.
-pub const IMPORT_BYTES: usize = 128 * 1024 * 1024;
+/// Bytes of edits that an import holds in memory, several times over, before it makes entries of them.
+pub const IMPORT_MEMORY_BYTES: usize = 16 * 1024 * 1024;
+/// Bytes of edits in one import.
+pub const IMPORT_BYTES: u64 = 64 * 1024 * 1024 * 1024;
+/// Bytes of spooled entries that become part of the database as one engine batch.
+pub const IMPORT_MOVE_BYTES: usize = 4 * 1024 * 1024;
 /// Rows that a page of a table scan, a history or a version list holds unless told.
 pub const PAGE_ROWS: usize = 1_024;
 /// Bytes that one page read from the engine may hold.

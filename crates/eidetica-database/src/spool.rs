@@ -1,0 +1,454 @@
+//! What an import has made so far: in the engine, and out of everybody's sight.
+//!
+//! Rows stand in [`Space::Local`], each with a check sum. Their keys begin with a tag, the number of the
+//! database and that of the import:
+//!
+//! | then | value |
+//! |---|---|
+//! | 0 | nothing: the import is committed, and all that follows will be part of the database |
+//! | 1, number | a signed entry |
+//! | 2, number of the store, space, the store's own key | 0, or 1 and a row that the entries change |
+//!
+//! Without the first row the others are worth nothing, and go when the import is dropped or the database
+//! is loaded again. With it, whoever loads the database moves the entries into it before anything else.
+//! Rows of the third kind are what later edits of the same import see; they never move.
+
+use bytes::Bytes;
+use eidetica_auth::{SecretKey, Verdict};
+use eidetica_crdt::{Delta, KeyRange, RowPage, RowSpace, Rows, StoreKind};
+use eidetica_entry::{Entry, Id, Ids, ParentInfo, StoreName};
+use eidetica_storage::commit::Lane;
+use eidetica_storage::{
+    Batch, Direction, Durability, EngineError, KeyRange as Keys, ScanLimit, Snapshot, Space,
+};
+
+use crate::core::{Sequencer, Written};
+use crate::error::{Error, Reject, Result};
+use crate::events::Origin;
+use crate::import::{Group, Piece};
+use crate::overlay::View;
+use crate::query::DynRows;
+use crate::{Database, limits, seal};
+
+/// The first byte of the keys; those of local databases begin with smaller ones.
+const TAG: u8 = 4;
+const COMMITTED: u8 = 0;
+const ENTRIES: u8 = 1;
+const ROWS: u8 = 2;
+
+/// The order of batches of rows that nobody sees.
+const SPOOLING: Lane = Lane(u64::MAX - 1);
+
+/// The part of one import that is in the engine already. Dropping it takes it away again, unless it was
+/// committed.
+pub(crate) struct Spool {
+    database: Database,
+    prefix: Vec<u8>,
+    /// Which store has which number in the keys of changed rows.
+    stores: Vec<(StoreName, StoreKind)>,
+    /// What the next entry builds on.
+    parents: Vec<ParentInfo>,
+    settings: Ids,
+    entries: Vec<Id>,
+    committed: bool,
+}
+
+impl Spool {
+    /// Begins on the present tips.
+    pub(crate) fn begin(database: &Database) -> Result<Self> {
+        let core = database.core();
+        core.wait_for_staged()?;
+        let sequencer = core.sequence()?;
+        let snapshot = database.shared().engine.snapshot()?;
+        let reader = core.log.reader(&*snapshot);
+        let (parents, settings) = core.parents(None, &sequencer, &reader)?;
+        let number = database.shared().entropy.number().to_be_bytes();
+        Ok(Self {
+            prefix: [database_prefix(database).as_slice(), &number].concat(),
+            database: database.clone(),
+            stores: Vec::new(),
+            parents,
+            settings,
+            entries: Vec::new(),
+            committed: false,
+        })
+    }
+
+    /// Makes entries of pieces and writes them.
+    pub(crate) fn add(
+        &mut self,
+        pieces: &[Piece],
+        key: &SecretKey,
+        timestamp_ms: Option<u64>,
+    ) -> Result<()> {
+        let snapshot = self.database.shared().engine.snapshot()?;
+        let group = {
+            let below = |name: &StoreName, kind| self.rows(&*snapshot, name, kind);
+            let mut group = Group::new(&self.database, &self.parents, &self.settings, &below);
+            let reader = self.database.core().log.reader(&*snapshot);
+            for piece in pieces {
+                group.add(piece, key, timestamp_ms, &reader)?;
+            }
+            group.finish()
+        };
+        let mut batch = Batch::new();
+        for entry in &group.entries {
+            let number = (self.entries.len() as u64).to_be_bytes();
+            put(
+                &self.key(&[&[ENTRIES], &number]),
+                &entry.encode(),
+                &mut batch,
+            );
+            self.entries.push(entry.id());
+        }
+        for ((name, kind), changes) in &group.changed {
+            let store = self.store_number(name, *kind);
+            self.put_rows(store, changes, &mut batch);
+        }
+        if let Some(last) = group.entries.last() {
+            self.parents = vec![ParentInfo::from(last)];
+        }
+        let written = &self.database.shared().group;
+        Ok(written.write(SPOOLING, batch, Durability::Relaxed)?)
+    }
+
+    /// Makes all entries part of the database, and says which they are.
+    pub(crate) fn commit(mut self) -> Result<Vec<Id>> {
+        let database = self.database.clone();
+        let written = {
+            let mut sequencer = database.core().sequence()?;
+            database.flush(&mut sequencer)?;
+            self.check_settings(&sequencer)?;
+            let mut batch = Batch::new();
+            put(&self.key(&[&[COMMITTED]]), &[], &mut batch);
+            // Behind all that was staged before; from here on a crash finds a committed import.
+            let written = standing(&mut sequencer);
+            database.write_locked(&mut sequencer, batch, written)?;
+            self.committed = true;
+            database.publish(&mut sequencer, &self.prefix, true)?
+        };
+        database.core().announce(&written, &database);
+        Ok(std::mem::take(&mut self.entries))
+    }
+
+    /// The entries were judged by the settings that they name: it must still be these.
+    fn check_settings(&self, sequencer: &Sequencer) -> Result<()> {
+        let core = self.database.core();
+        let snapshot = self.database.shared().engine.snapshot()?;
+        let reader = core.log.reader(&*snapshot);
+        let (_, settings) = core.parents(None, sequencer, &reader)?;
+        if settings == self.settings {
+            return Ok(());
+        }
+        Err(Error::Form {
+            what: "an import",
+            detail: "the settings have changed since it began; begin it again".into(),
+        })
+    }
+
+    /// The rows of a store with what the import has changed so far.
+    fn rows<'a>(
+        &'a self,
+        snapshot: &'a dyn Snapshot,
+        name: &StoreName,
+        kind: StoreKind,
+    ) -> Box<DynRows<'a>> {
+        let core = self.database.core();
+        let base = core.rows_in(View::durable(snapshot), name, kind);
+        let store = self
+            .stores
+            .iter()
+            .position(|(known, of)| known == name && *of == kind);
+        match store {
+            Some(store) => Box::new(SpooledRows {
+                base,
+                snapshot,
+                prefix: self.rows_prefix(store as u32),
+            }),
+            None => base,
+        }
+    }
+
+    fn store_number(&mut self, name: &StoreName, kind: StoreKind) -> u32 {
+        let known = self
+            .stores
+            .iter()
+            .position(|(known, of)| known == name && *of == kind);
+        let number = known.unwrap_or(self.stores.len());
+        if known.is_none() {
+            self.stores.push((name.clone(), kind));
+        }
+        number as u32
+    }
+
+    fn put_rows(&self, store: u32, changes: &Delta, batch: &mut Batch) {
+        let prefix = self.rows_prefix(store);
+        for space in [RowSpace::Cur, RowSpace::Pos, RowSpace::Ver] {
+            for (own, value) in changes.iter(space) {
+                let key = [prefix.as_slice(), &[space_number(space)], own].concat();
+                let value = match value {
+                    Some(value) => [&[1], value].concat(),
+                    None => vec![0],
+                };
+                put(&key, &value, batch);
+            }
+        }
+    }
+
+    fn rows_prefix(&self, store: u32) -> Vec<u8> {
+        self.key(&[&[ROWS], &store.to_be_bytes()])
+    }
+
+    fn key(&self, parts: &[&[u8]]) -> Vec<u8> {
+        [self.prefix.as_slice(), &parts.concat()].concat()
+    }
+}
+
+impl Drop for Spool {
+    fn drop(&mut self) {
+        if !self.committed {
+            // If this fails, the next one to load the database does it.
+            let mut batch = Batch::new();
+            batch.delete_range(Space::Local, &Keys::prefix(self.prefix.clone()));
+            let group = &self.database.shared().group;
+            group.write(SPOOLING, batch, Durability::Relaxed).ok();
+        }
+    }
+}
+
+impl Database {
+    /// Finishes what a crash interrupted: committed imports become part of the database, others are
+    /// forgotten. Called when the database is loaded, before anybody has it. One row lookup where there is
+    /// nothing to do.
+    pub(crate) fn recover_imports(&self) -> Result<()> {
+        let prefix = database_prefix(self);
+        while let Some(key) = self.first_spooled(&prefix)? {
+            let import = key
+                .get(..prefix.len() + 8)
+                .ok_or_else(|| Error::Corrupt("the key of an import".into()))?;
+            let committed = [import, &[COMMITTED]].concat();
+            if key == committed {
+                let mut sequencer = self.core().sequence()?;
+                self.publish(&mut sequencer, import, false)?;
+            } else {
+                self.clear_spooled(import)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn first_spooled(&self, prefix: &[u8]) -> Result<Option<Bytes>> {
+        let snapshot = self.shared().engine.snapshot()?;
+        let range = Keys::prefix(prefix.to_vec());
+        let page = snapshot.scan(Space::Local, &range, Direction::Forward, ScanLimit::rows(1))?;
+        Ok(page.rows.into_iter().next().map(|row| row.key))
+    }
+
+    fn clear_spooled(&self, import: &[u8]) -> Result<()> {
+        let mut batch = Batch::new();
+        batch.delete_range(Space::Local, &Keys::prefix(import.to_vec()));
+        let shared = self.shared();
+        Ok(shared.group.write(SPOOLING, batch, shared.durability)?)
+    }
+
+    /// Moves the entries of a committed import into the log, a few at a time, then writes their state. Who
+    /// reads stores meanwhile waits for the state. Each batch takes away what it has moved, so that a crash
+    /// in between loses and repeats nothing.
+    fn publish(&self, sequencer: &mut Sequencer, import: &[u8], announce: bool) -> Result<Written> {
+        let core = self.core();
+        core.set_behind(true);
+        let mut written = standing(sequencer);
+        let range = Keys::prefix([import, &[ENTRIES]].concat());
+        loop {
+            let mut batch = Batch::new();
+            let entries = self.take_spooled(&range, &mut batch)?;
+            if entries.is_empty() {
+                break;
+            }
+            let staged = stage(&entries, sequencer, &mut batch);
+            written = staged.inspect_err(|_| sequencer.fail())?;
+            if announce {
+                let first = written.next_arrival - entries.len() as u64;
+                let stored = first..written.next_arrival;
+                core.events.queue_stored(stored, Origin::Local);
+            }
+            self.write_locked(sequencer, batch, written)?;
+        }
+        self.flush(sequencer)?;
+        let mut batch = Batch::new();
+        batch.delete_range(Space::Local, &Keys::prefix(import.to_vec()));
+        let done = standing(sequencer);
+        self.write_locked(sequencer, batch, done)?;
+        Ok(written)
+    }
+
+    /// Reads the next entries, and takes their rows away.
+    fn take_spooled(&self, range: &Keys, batch: &mut Batch) -> Result<Vec<Entry>> {
+        let snapshot = self.shared().engine.snapshot()?;
+        let limit = ScanLimit::bytes(limits::IMPORT_MOVE_BYTES);
+        let page = snapshot.scan(Space::Local, range, Direction::Forward, limit)?;
+        let entries = page.rows.iter().map(|row| {
+            batch.delete(Space::Local, &row.key);
+            let bytes = seal::open(&row.key, &row.value)?;
+            Entry::decode(&bytes).map_err(|error| Error::Corrupt(error.to_string()))
+        });
+        entries.collect()
+    }
+}
+
+fn stage(entries: &[Entry], sequencer: &mut Sequencer, batch: &mut Batch) -> Result<Written> {
+    let mut stage = sequencer.writer.stage();
+    stage.add_pack(entries, None, batch)?;
+    let state = stage.finish(batch)?;
+    Ok(Written {
+        number: sequencer.next_batch(),
+        version: state.version,
+        next_arrival: state.next_arrival,
+    })
+}
+
+/// For a batch that changes nothing of the database itself.
+fn standing(sequencer: &mut Sequencer) -> Written {
+    let number = sequencer.next_batch();
+    let state = sequencer.writer.state();
+    Written {
+        number,
+        version: state.version,
+        next_arrival: state.next_arrival,
+    }
+}
+
+fn put(key: &[u8], value: &[u8], batch: &mut Batch) {
+    batch.put(Space::Local, key, &seal::seal(key, value));
+}
+
+fn database_prefix(database: &Database) -> Vec<u8> {
+    [&[TAG][..], &database.core().log.no().prefix()].concat()
+}
+
+fn space_number(space: RowSpace) -> u8 {
+    match space {
+        RowSpace::Cur => 0,
+        RowSpace::Pos => 1,
+        RowSpace::Ver => 2,
+    }
+}
+
+/// Rows with those over them that an import has changed.
+struct SpooledRows<'a> {
+    base: Box<DynRows<'a>>,
+    snapshot: &'a dyn Snapshot,
+    prefix: Vec<u8>,
+}
+
+impl SpooledRows<'_> {
+    fn key(&self, space: RowSpace, own: &[u8]) -> Vec<u8> {
+        [self.prefix.as_slice(), &[space_number(space)], own].concat()
+    }
+
+    /// Changed rows in a range, and whether there may be more.
+    fn changes(
+        &self,
+        space: RowSpace,
+        range: KeyRange<'_>,
+        reverse: bool,
+        limit: usize,
+    ) -> Result<(Vec<(Bytes, Option<Bytes>)>, bool), EngineError> {
+        let keys = Keys::new(self.key(space, range.start), self.key(space, range.end));
+        let direction = match reverse {
+            true => Direction::Reverse,
+            false => Direction::Forward,
+        };
+        let page = self
+            .snapshot
+            .scan(Space::Local, &keys, direction, ScanLimit::rows(limit))?;
+        let skip = self.prefix.len() + 1;
+        let rows = page.rows.into_iter().map(|row| {
+            let own = row.key.slice(skip.min(row.key.len())..);
+            Ok((own, changed(&row.key, &row.value)?))
+        });
+        Ok((rows.collect::<Result<_, EngineError>>()?, page.more))
+    }
+}
+
+/// What a row was changed to; `None` if it was deleted.
+fn changed(key: &[u8], sealed: &Bytes) -> Result<Option<Bytes>, EngineError> {
+    let value = seal::open(key, sealed).map_err(|error| EngineError::corrupt(error.to_string()))?;
+    Ok((value.first() == Some(&1)).then(|| value.slice(1..)))
+}
+
+impl Rows for SpooledRows<'_> {
+    type Error = EngineError;
+
+    fn get(&self, space: RowSpace, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
+        let spooled = self.key(space, key);
+        match self.snapshot.get(Space::Local, &spooled)? {
+            Some(sealed) => changed(&spooled, &sealed),
+            None => self.base.get(space, key),
+        }
+    }
+
+    fn scan(
+        &self,
+        space: RowSpace,
+        range: KeyRange<'_>,
+        reverse: bool,
+        limit: usize,
+    ) -> Result<RowPage, EngineError> {
+        let (mut start, mut end) = (range.start.to_vec(), range.end.to_vec());
+        loop {
+            let range = KeyRange {
+                start: &start,
+                end: &end,
+            };
+            let (changes, more_changes) = self.changes(space, range, reverse, limit)?;
+            let base = self.base.scan(space, range, reverse, limit)?;
+            // Beyond the last row of a page that ended early, that side is unknown.
+            let known = [
+                changes.last().filter(|_| more_changes).map(|(key, _)| key),
+                base.rows.last().filter(|_| base.more).map(|(key, _)| key),
+            ];
+            let ends = known.into_iter().flatten();
+            let last = match reverse {
+                true => ends.max().cloned(),
+                false => ends.min().cloned(),
+            };
+            let within = |key: &Bytes| match &last {
+                None => true,
+                Some(last) if reverse => key >= last,
+                Some(last) => key <= last,
+            };
+            let mut merged: std::collections::BTreeMap<Bytes, Option<Bytes>> = base
+                .rows
+                .into_iter()
+                .map(|(key, value)| (key, Some(value)))
+                .collect();
+            merged.extend(changes);
+            let mut rows: Vec<(Bytes, Bytes)> = merged
+                .into_iter()
+                .filter(|(key, _)| within(key))
+                .filter_map(|(key, value)| Some((key, value?)))
+                .collect();
+            if reverse {
+                rows.reverse();
+            }
+            let more = last.is_some() || rows.len() > limit;
+            rows.truncate(limit.max(1));
+            match last {
+                // A page of deleted rows only: what comes after it?
+                Some(last) if rows.is_empty() && reverse => end = last.to_vec(),
+                Some(last) if rows.is_empty() => start = [&last[..], &[0]].concat(),
+                _ => return Ok(RowPage { rows, more }),
+            }
+        }
+    }
+}
+
+/// Whether a verdict lets an entry in.
+pub(crate) fn admitted(verdict: Verdict) -> Result<()> {
+    match verdict {
+        Verdict::Sound(_) => Ok(()),
+        Verdict::Reject(reason) => Err(Error::Refused(Reject::Authority(reason))),
+        _ => Err(Error::Refused(Reject::Settings)),
+    }
+}
