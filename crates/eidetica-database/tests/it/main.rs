@@ -15,5 +15,6 @@ mod exchange;
 mod flood;
 mod history;
 mod hostile;
+mod imports;
 mod laws;
 mod world;
