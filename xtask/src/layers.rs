@@ -75,6 +75,12 @@ const CRATES: &[Place] = &[
         4,
         &["eidetica-storage", "eidetica-storage-dir"],
     ),
+    with_io("eidetica-storage-postgres", 4, &["eidetica-storage"]),
+    with_io(
+        "eidetica-storage-sqlite",
+        4,
+        &["eidetica-storage", "eidetica-storage-dir"],
+    ),
     with_io(
         "eidetica-transport-http",
         4,
@@ -107,7 +113,9 @@ const CRATES: &[Place] = &[
             "eidetica-protocol",
             "eidetica-engine",
             "eidetica-storage-fjall",
+            "eidetica-storage-postgres",
             "eidetica-storage-redb",
+            "eidetica-storage-sqlite",
             "eidetica-transport-http",
             "eidetica-node",
         ],
@@ -120,12 +128,15 @@ const SIDEWAYS: &[(&str, &str)] = &[
     ("eidetica-engine", "eidetica-protocol"),
     ("eidetica-storage-fjall", "eidetica-storage-dir"),
     ("eidetica-storage-redb", "eidetica-storage-dir"),
+    ("eidetica-storage-sqlite", "eidetica-storage-dir"),
 ];
 
 /// Edges of tests alone that reach up: the tests of a crate that take the engine of the test matrix.
 const TESTS_REACH_UP: &[(&str, &str)] = &[
     ("eidetica-database", "eidetica-storage-fjall"),
+    ("eidetica-database", "eidetica-storage-postgres"),
     ("eidetica-database", "eidetica-storage-redb"),
+    ("eidetica-database", "eidetica-storage-sqlite"),
 ];
 
 /// Outside the layers: they may use any crate of ours, and no crate of the layers may use them outside its tests.

@@ -8,8 +8,10 @@
 //! ```
 //!
 //! The directory is made with mode 0700 before anything is in it, so that nobody else can reach what an
-//! engine creates inside, whatever the umask and whatever modes the engine asks for. In addition all
-//! modes below are narrowed to 0700 and 0600 when the directory is opened and released.
+//! engine creates inside, whatever the umask and whatever modes the engine asks for. On Linux a default
+//! access control list makes each file and directory below private from its creation, on file systems
+//! that have such lists. Everywhere all modes below are narrowed to 0700 and 0600 when the directory is
+//! opened and released; a program may narrow its umask besides, as `eidetica` does.
 //!
 //! A new engine is created as `data.new` and renamed when it is complete: an interrupted creation
 //! starts again, and a directory that is `ready` but has no data is damaged, not empty. The lock is the
@@ -20,7 +22,9 @@
 mod dir;
 mod label;
 mod modes;
+mod seal;
 mod shield;
 
 pub use dir::DataDir;
+pub use seal::{SEAL_BYTES, seal};
 pub use shield::shield;

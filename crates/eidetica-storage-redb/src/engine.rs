@@ -10,7 +10,7 @@ use eidetica_storage::{
     Batch, Direction, Durability, Engine, EngineError, EngineInfo, KeyRange, Page, PageBuilder,
     Plan, Range, ScanLimit, Snapshot, Space, StoreHandle, Watch,
 };
-use eidetica_storage_dir::{DataDir, shield};
+use eidetica_storage_dir::{DataDir, SEAL_BYTES, seal as seal_of, shield};
 use redb::backends::FileBackend;
 use redb::{
     AccessGuard, Database, ReadOnlyTable, ReadTransaction, ReadableDatabase as _,
@@ -22,8 +22,6 @@ use crate::RedbOptions;
 const NAME: &str = "redb";
 /// Of the directory, the tables and the row seals; redb has a format version of its own.
 const FORMAT: u32 = 1;
-/// Bytes of the row hash before each value.
-const SEAL_BYTES: usize = 8;
 
 type Stored = TableDefinition<'static, &'static [u8], &'static [u8]>;
 type ReadTable = ReadOnlyTable<&'static [u8], &'static [u8]>;
@@ -230,18 +228,6 @@ fn write_row(
     seal.copy_from_slice(&seal_of(key, value));
     rest.copy_from_slice(value);
     Ok(())
-}
-
-/// The first bytes of the hash of a row.
-fn seal_of(key: &[u8], value: &[u8]) -> [u8; SEAL_BYTES] {
-    let mut hasher = blake3::Hasher::new();
-    hasher
-        .update(&(key.len() as u64).to_le_bytes())
-        .update(key)
-        .update(value);
-    let mut seal = [0; SEAL_BYTES];
-    hasher.finalize_xof().fill(&mut seal);
-    seal
 }
 
 /// The value of a stored row, copied out of its page.
