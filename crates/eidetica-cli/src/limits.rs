@@ -5,6 +5,9 @@ use std::time::Duration;
 /// Longest line of a JSONL file and longest record of a CSV file, in bytes.
 pub(crate) const LINE: u64 = 1 << 20;
 
+/// Most bytes that `import` takes from a pipe, which it keeps in a temporary file: it reads them twice.
+pub(crate) const PIPED_BYTES: u64 = 64 << 30;
+
 /// Most columns of a CSV file.
 pub(crate) const COLUMNS: usize = 1024;
 
@@ -28,3 +31,21 @@ pub(crate) const SERVE_EVENTS: usize = 16;
 
 /// How often `sync --wait` asks whether its request was decided.
 pub(crate) const REQUEST_POLL: Duration = Duration::from_secs(1);
+
+/// Entries that `db revoke` lists before it asks.
+pub(crate) const PREVIEW_ENTRIES: usize = 20;
+
+/// Void entries that `db void` shows unless told otherwise.
+pub(crate) const VOID_ENTRIES: usize = 100;
+
+/// Entries that are asked of the library at once.
+pub(crate) const PAGE: usize = 1024;
+
+/// Characters of a key that are shown beside a name.
+pub(crate) const SHORT_KEY: usize = 16;
+
+/// Characters of an entry's id that a list shows.
+pub(crate) const SHORT_ENTRY: usize = 12;
+
+/// The shortest beginning of an id that stands for the whole.
+pub(crate) const SHORTEST_ID: usize = 6;

@@ -10,6 +10,7 @@ mod escape;
 mod limits;
 mod output;
 mod password;
+mod permission;
 mod progress;
 mod read;
 mod values;
@@ -22,6 +23,7 @@ use cli::Cli;
 use context::Context;
 
 fn main() -> ExitCode {
+    keep_files_private();
     let cli = Cli::parse();
     let json = cli.global.json;
     if cli.global.verbose > 0 {
@@ -34,6 +36,12 @@ fn main() -> ExitCode {
             ExitCode::from(error.code() as u8)
         }
     }
+}
+
+/// Whatever is created from here on is for its owner alone, whoever creates it.
+fn keep_files_private() {
+    #[cfg(unix)]
+    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
 }
 
 /// Sends the library's log to standard error.

@@ -15,7 +15,7 @@ use crate::read::{Checked, Format, Row, Source};
 /// Arguments.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// A .csv file with a header line, or a .jsonl file with one object per line
+    /// A .csv file with a header line, or a .jsonl file with one object per line; - is standard input
     file: PathBuf,
     /// The database: its name or id
     db: String,
@@ -86,7 +86,8 @@ pub(crate) struct Imported {
     pub(crate) entries: u64,
 }
 
-/// Puts all rows of a file into a table, as one atomic group of entries. A row that is there already is changed field by
+/// Puts all rows of a file into a table, as one atomic group of entries: all of them or none are there afterwards. Neither
+/// the file nor the group is held in memory. A row that is there already is changed field by
 /// field, so that what others change in it meanwhile survives.
 pub(crate) fn import(
     source: &Source,
@@ -96,7 +97,7 @@ pub(crate) fn import(
 ) -> Result<Imported> {
     let checked: Checked =
         source.check(&Progress::bytes(context.output, "checking", source.len()?))?;
-    let progress = Progress::rows(context.output, "reading", checked.rows);
+    let progress = Progress::rows(context.output, "signing", checked.rows);
     let present = database.table::<serde_json::Value>(table)?;
     let mut import = database.import();
     let mut rows = 0;
@@ -122,7 +123,7 @@ pub(crate) fn import(
         progress.set(rows);
     }
     drop(progress);
-    let _progress = Progress::spinner(context.output, "signing and storing");
+    let _progress = Progress::spinner(context.output, "storing");
     Ok(Imported {
         rows,
         bytes: checked.bytes,
@@ -135,6 +136,7 @@ fn table_name(args: &Args) -> Result<String> {
         return Ok(table.clone());
     }
     let stem = args.file.file_stem().and_then(|stem| stem.to_str());
+    let stem = stem.filter(|_| !Source::is_stdin(&args.file));
     stem.map(str::to_owned).ok_or_else(|| {
         Error::new(Code::BadInput, "the file's name is no table name").hint("name the table")
     })

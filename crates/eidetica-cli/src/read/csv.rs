@@ -110,6 +110,10 @@ impl<R: Read> CsvRows<R> {
         self.records.lines.bytes()
     }
 
+    pub(super) fn hash(&self) -> u64 {
+        self.records.lines.hash()
+    }
+
     fn row(&mut self) -> Result<Option<Row>, Located> {
         let name = |columns: &[Column], number: usize| {
             columns

@@ -33,6 +33,10 @@ struct Column {
 #[derive(Debug)]
 pub(crate) enum Problem {
     Io(io::Error),
+    /// Another pass saw something else.
+    Changed,
+    /// More came out of a pipe than is kept.
+    TooMuch,
     TooLong,
     NotUtf8,
     NoHeader,
@@ -40,15 +44,24 @@ pub(crate) enum Problem {
     EmptyName,
     DuplicateName(String),
     NoSuchColumn(String),
-    TooFewFields { found: usize, expected: usize },
-    TooManyFields { found: usize, expected: usize },
+    TooFewFields {
+        found: usize,
+        expected: usize,
+    },
+    TooManyFields {
+        found: usize,
+        expected: usize,
+    },
     EmptyKey,
     OpenQuote,
     AfterQuote,
     Json(String),
     NotAnObject(&'static str),
     NoKey(String),
-    KeyNotText { field: String, found: &'static str },
+    KeyNotText {
+        field: String,
+        found: &'static str,
+    },
 }
 
 impl Problem {
@@ -70,6 +83,11 @@ impl Problem {
 }
 
 impl Located {
+    /// Whether the file could not be read at all.
+    pub(super) fn is_io(&self) -> bool {
+        matches!(self.problem, Problem::Io(_))
+    }
+
     /// Blames the place where the thing that went wrong began.
     pub(super) fn began(self, line: u64, number: usize) -> Self {
         self.problem.at_column(line, number, None)
@@ -88,6 +106,8 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Io(error) => write!(f, "{error}"),
+            Self::Changed => f.write_str("the file has changed while it was read"),
+            Self::TooMuch => write!(f, "more than {} bytes", limits::PIPED_BYTES),
             Self::TooLong => write!(f, "longer than {} bytes", limits::LINE),
             Self::NotUtf8 => f.write_str("not UTF-8 text"),
             Self::NoHeader => {
@@ -142,6 +162,10 @@ impl From<InputError> for Error {
         let (code, hint) = match &error.error.problem {
             Problem::Io(io) if io.kind() == io::ErrorKind::NotFound => (Code::NotFound, None),
             Problem::Io(_) => (Code::Failed, None),
+            Problem::Changed => (
+                Code::Unavailable,
+                Some("nothing was imported; try again when nobody writes to it"),
+            ),
             Problem::NoKey(_) | Problem::NoSuchColumn(_) => (
                 Code::BadInput,
                 Some("--key NAME says which column or field holds the keys"),

@@ -29,6 +29,10 @@ impl<R: Read> JsonlRows<R> {
         self.lines.bytes()
     }
 
+    pub(super) fn hash(&self) -> u64 {
+        self.lines.hash()
+    }
+
     fn row(&mut self) -> Result<Option<Row>, Located> {
         while self.lines.next()? {
             if !self.lines.content().trim_ascii().is_empty() {

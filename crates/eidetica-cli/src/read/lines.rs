@@ -1,5 +1,6 @@
 //! Lines of a file, one in memory at a time, none longer than the limit.
 
+use std::hash::{DefaultHasher, Hasher};
 use std::io::{BufRead, BufReader, Read};
 
 use super::error::{Located, Problem};
@@ -12,6 +13,8 @@ pub(super) struct Lines<R> {
     number: u64,
     bytes: u64,
     buffer: Vec<u8>,
+    /// Of all bytes so far.
+    hash: DefaultHasher,
 }
 
 impl<R: Read> Lines<R> {
@@ -21,6 +24,7 @@ impl<R: Read> Lines<R> {
             number: 0,
             bytes: 0,
             buffer: Vec::new(),
+            hash: DefaultHasher::new(),
         }
     }
 
@@ -36,7 +40,8 @@ impl<R: Read> Lines<R> {
 
     /// Puts the next line behind the present one; false at the end of the file.
     pub(super) fn append(&mut self) -> Result<bool, Located> {
-        let left = limits::LINE.saturating_sub(self.buffer.len() as u64);
+        let before = self.buffer.len();
+        let left = limits::LINE.saturating_sub(before as u64);
         let read = self
             .reader
             .by_ref()
@@ -45,6 +50,8 @@ impl<R: Read> Lines<R> {
             .map_err(|error| Problem::Io(error).at(self.number + 1))? as u64;
         self.number += u64::from(read > 0);
         self.bytes += read;
+        self.hash
+            .write(self.buffer.get(before..).unwrap_or_default());
         if read > left {
             return Err(Problem::TooLong.at(self.number));
         }
@@ -65,6 +72,11 @@ impl<R: Read> Lines<R> {
     /// Bytes of the file read so far.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// A hash of them, to tell whether another pass sees the same.
+    pub(super) fn hash(&self) -> u64 {
+        self.hash.finish()
     }
 }
 

@@ -3,17 +3,29 @@ use std::process::Stdio;
 
 use crate::home::Home;
 
-/// Kills an import when the data directory has grown by some bytes: what was committed before is there, the import as a whole or
-/// not at all, and the store opens and verifies.
+/// What is read and written in one go.
 #[test]
 fn killing_an_import_leaves_what_was_committed() {
+    let rows = (0..4_000).map(|i| format!("k{i:06},value {i}\n")).collect();
+    kill_imports(rows, 4_000, &[0, 1, 1 << 14, 1 << 17, 1 << 19]);
+}
+
+/// What is too much to be held in memory: before, while and after it becomes part of the database.
+#[test]
+fn killing_a_large_import_leaves_all_or_nothing() {
+    let text = "x".repeat(500_000);
+    let rows = (0..40).map(|i| format!("k{i:06},{text}\n")).collect();
+    kill_imports(rows, 40, &[20 << 20, 44 << 20, 64 << 20]);
+}
+
+/// Kills an import when the data directory has grown by some bytes: what was committed before is there, the import as a whole or
+/// not at all, and the store opens and verifies.
+fn kill_imports(rows: String, count: u64, growths: &[u64]) {
     let home = Home::with_db();
     home.ok(&["set", "db", "t", "first", "v=acknowledged"]);
-    const ROWS: u64 = 4_000;
-    let rows: String = (0..ROWS).map(|i| format!("k{i:06},value {i}\n")).collect();
     let file = home.file("t.csv", format!("k,v\n{rows}"));
     let mut killed = 0;
-    for growth in [0, 1, 1 << 14, 1 << 17, 1 << 19] {
+    for growth in growths {
         let before = size(&home.data());
         let mut child = home
             .command(&["import", &file, "db"])
@@ -34,11 +46,11 @@ fn killing_an_import_leaves_what_was_committed() {
         assert_eq!(home.ok(&["get", "db", "t", "first", "v"]), "acknowledged\n");
         let found = home.rows("t");
         assert!(
-            found == 1 || found == ROWS + 1,
+            found == 1 || found == count + 1,
             "{found} rows after growth {growth}"
         );
         assert!(
-            found == ROWS + 1 || !finished,
+            found == count + 1 || !finished,
             "an acknowledged import is gone"
         );
         assert_eq!(home.json(&["verify"])[0]["sound"], true);

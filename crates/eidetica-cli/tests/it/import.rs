@@ -1,4 +1,7 @@
-use crate::home::{BAD_INPUT, FAILED, Home, NOT_FOUND};
+use std::io::Write as _;
+use std::process::Stdio;
+
+use crate::home::{BAD_INPUT, FAILED, Home, NOT_FOUND, failed, succeeded};
 
 #[test]
 fn real_input_is_imported_as_one_atomic_batch() {
@@ -149,4 +152,34 @@ fn a_large_file_becomes_several_entries() {
     assert_eq!(report["rows"], 3000);
     assert!(report["entries"].as_u64().unwrap() > 1, "{report}");
     assert_eq!(home.rows("t"), 3000);
+}
+
+#[test]
+fn rows_come_from_a_pipe_too() {
+    let home = Home::with_db();
+    let import = |args: &[&str], input: &str| {
+        let mut child = home
+            .command(args)
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // A refusal may come before all of it was read.
+        let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+        child.wait_with_output().unwrap()
+    };
+    let args = ["import", "-", "db", "t", "--format", "csv"];
+    succeeded(import(&args, "k,v\na,1\nb,2\n"), &args);
+    assert_eq!(home.rows("t"), 2);
+    let bad = failed(import(&args, "k,v\nc,1\nd\n"), &args, BAD_INPUT);
+    assert!(bad.contains("line 3") && bad.contains("hint:"), "{bad}");
+    assert_eq!(home.rows("t"), 2);
+    let errors = failed(import(&args[..3], ""), &args[..3], BAD_INPUT);
+    assert!(errors.contains("name the table"), "{errors}");
+    if cfg!(target_os = "linux") {
+        let args = ["import", "/dev/stdin", "db", "u", "--format", "jsonl"];
+        succeeded(import(&args, "{\"id\":\"a\"}\n"), &args);
+        assert_eq!(home.rows("u"), 1);
+    }
 }
