@@ -9,8 +9,11 @@ use std::borrow::Cow;
 
 use eidetica_entry::Stamp;
 
-use crate::cell::Incs;
-use crate::{Op, Path, Payload, Position, RowsMut, Slot, StampedWrite, StateError, StoreKind};
+use crate::cell::{Incs, encode_new_row};
+use crate::{
+    Container, Op, Path, Payload, Position, RowSpace, RowsMut, Slot, StampedWrite, StateError,
+    StoreKind,
+};
 
 mod context;
 mod held;
@@ -199,10 +202,56 @@ impl<'a, R: RowsMut> State<'a, R> {
                 });
             }
         }
-        for write in &writes {
-            self.insert(&write.path, write.stamp, write.op)?;
+        let mut rest = writes.as_slice();
+        while let Some((write, after)) = rest.split_first() {
+            rest = match self.insert_row(write, after)? {
+                Some(after) => after,
+                None => {
+                    self.insert(&write.path, write.stamp, write.op)?;
+                    after
+                }
+            };
         }
         self.flush()
+    }
+
+    /// Inserts a whole table row at once if `write` begins one where none is and the writes after it
+    /// only give it fields. Returns the writes after those.
+    fn insert_row<'w>(
+        &mut self,
+        write: &BoundWrite<'_>,
+        after: &'w [BoundWrite<'w>],
+    ) -> Outcome<Option<&'w [BoundWrite<'w>]>, R> {
+        let begins = self.kind == StoreKind::Table
+            && self.order == Order::NewerThanAll
+            && self.one_entry
+            && *write.op == Op::Clear(Container::Map);
+        if !begins {
+            return Ok(None);
+        }
+        let inside = |other: &BoundWrite<'_>| other.path.starts_with(&write.path);
+        let count = after.iter().take_while(|other| inside(other)).count();
+        let (fields, after) = after.split_at(count);
+        if !fields.iter().all(|field| matches!(field.op, Op::Set(_))) {
+            return Ok(None);
+        }
+        self.load(&write.path, true)?;
+        if self
+            .loaded
+            .as_ref()
+            .is_none_or(|loaded| !loaded.cells.is_empty())
+        {
+            return Ok(None);
+        }
+        self.loaded = None;
+        let row = write.path.as_bytes();
+        let fields = fields.iter().map(|field| {
+            let bytes = field.path.as_bytes();
+            (bytes.get(row.len()..).unwrap_or_default(), field.op)
+        });
+        let value = encode_new_row(write.stamp, fields);
+        self.rows.put(RowSpace::Cur, row, &value)?;
+        Ok(Some(after))
     }
 
     /// Takes out one write. After the last, call [`Self::flush`].

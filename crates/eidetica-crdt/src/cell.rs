@@ -138,6 +138,22 @@ pub(crate) fn encode_row(cells: &BTreeMap<Path, Cell>) -> Option<Vec<u8>> {
     Some(out)
 }
 
+/// Encodes what [`encode_row`] encodes for a row whose fields, by encoded segment, are values of its own
+/// stamp.
+pub(crate) fn encode_new_row<'a>(
+    stamp: Stamp,
+    fields: impl ExactSizeIterator<Item = (&'a [u8], &'a Op)>,
+) -> Vec<u8> {
+    let mut out = Vec::with_capacity(64 + 32 * fields.len());
+    write_stamp(&stamp, &mut out);
+    for (field, op) in fields {
+        out.extend(field);
+        out.push(HAS_VALUE | ROW_STAMP);
+        write_op(op, &mut out);
+    }
+    out
+}
+
 /// A table row as encoded: its stamp, and per field the encoded segment and cell.
 pub(crate) type RowParts<'a> = (Stamp, Vec<(&'a [u8], Cell)>);
 

@@ -395,6 +395,15 @@ pub fn lower<R: Rows>(
     edits: &[Edit],
     seed: u64,
 ) -> Result<Option<Payload>, EditError<R::Error>> {
+    if let Some(rows) = rows_apart(kind, edits) {
+        let mut lowering = Lowering::new(base, kind, seed, 0);
+        for edit in rows {
+            lowering.lower(edit)?;
+        }
+        let (_, _, ops) = lowering.finish();
+        let writes = ops.into_iter().map(|(path, op)| Write { path, op });
+        return Ok(Some(Payload::new(kind, None, writes.collect())?));
+    }
     let mut draft = Draft::new(kind, seed);
     for edit in edits {
         draft.add(base, edit)?;
@@ -404,4 +413,31 @@ pub fn lower<R: Rows>(
     } else {
         Ok(Some(payload(kind, None, draft.slots)?))
     }
+}
+
+/// The row that an edit inserts.
+fn inserted(edit: &Edit) -> Option<&str> {
+    match edit {
+        Edit::RowInsert { key, .. } => Some(key),
+        _ => None,
+    }
+}
+
+/// The edits in the order of their rows, if each inserts a row of its own: then none reads anything or
+/// meets another, and what they lower to is the payload.
+fn rows_apart(kind: StoreKind, edits: &[Edit]) -> Option<Vec<&Edit>> {
+    if kind != StoreKind::Table || edits.is_empty() {
+        return None;
+    }
+    if !edits.iter().all(|edit| inserted(edit).is_some()) {
+        return None;
+    }
+    let mut rows: Vec<&Edit> = edits.iter().collect();
+    // Keys order as the paths they are encoded to.
+    rows.sort_by_key(|edit| inserted(edit));
+    let apart = rows.windows(2).all(|pair| match pair {
+        [a, b] => inserted(a) != inserted(b),
+        _ => true,
+    });
+    apart.then_some(rows)
 }

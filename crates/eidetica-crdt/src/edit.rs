@@ -1,6 +1,7 @@
 //! Edits: what an application wants changed, in terms of what it sees.
 
 use crate::path::split_dotted;
+use crate::value::parse_index;
 use crate::{Doc, ElemId, Path, PathError, PayloadError, Segment, StateError, Value, limits};
 
 /// One step of a [`Locator`].
@@ -136,9 +137,18 @@ pub enum Edit {
 }
 
 impl Edit {
-    /// Whether what it amounts to depends on the state.
-    pub(crate) fn reads(&self) -> bool {
-        !matches!(self, Self::RowInsert { .. })
+    /// Whether what it amounts to depends on the state. If not, lowering it reads nothing.
+    pub fn reads(&self) -> bool {
+        match self {
+            Self::RowInsert { .. } => false,
+            // The root is a map, and a scalar is put the same way wherever it is put.
+            Self::Set { at, value } => match at.0.as_slice() {
+                [Step::Key(_)] => value.depth() > 0,
+                [Step::Name(name)] => value.depth() > 0 || parse_index(name).is_some(),
+                _ => true,
+            },
+            _ => true,
+        }
     }
 
     /// The first key of where it applies: what lies elsewhere it neither reads nor changes. `None` if

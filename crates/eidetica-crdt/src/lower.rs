@@ -92,16 +92,9 @@ impl<'a, R: Rows> Lowering<'a, R> {
         if place.path.is_root() && !matches!(value, Value::Map(_)) {
             return Err(EditError::Root);
         }
-        let shown = if place.vacant {
-            Sort::Absent
-        } else {
-            self.look(&place.path)?.0
-        };
-        let put = if shown == Sort::Absent {
-            Put::Fresh
-        } else {
-            Put::Replace
-        };
+        // What is there makes a difference only to containers.
+        let fresh = value.depth() == 0 || place.vacant || self.look(&place.path)?.0 == Sort::Absent;
+        let put = if fresh { Put::Fresh } else { Put::Replace };
         self.make_way(&place);
         self.put(place.path, value, put)
     }

@@ -5,7 +5,7 @@
 //! exactly one encoding. Bytes are in `docs/formats/state.md`.
 
 use crate::codec::{Reader, read_op, write_op, write_value};
-use crate::path::{ELEM, ELEM_BYTES, KEY, OWN, read_segment, segment_end, write_elem};
+use crate::path::{ELEM, ELEM_BYTES, KEY, OWN, ends, read_segment, segment_end, write_elem};
 use crate::{Container, ElemId, Op, Path, PathError, Scalar, Segment, Slot, Value, limits};
 
 /// Version of the payload format.
@@ -171,7 +171,9 @@ impl Payload {
 
     /// The canonical bytes.
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = vec![VERSION, self.kind as u8, u8::from(self.salt.is_some())];
+        let most = HEAD_MAX_BYTES + self.writes.iter().map(most_bytes).sum::<usize>();
+        let mut out = Vec::with_capacity(most);
+        out.extend([VERSION, self.kind as u8, u8::from(self.salt.is_some())]);
         out.extend(self.salt.iter().flatten());
         // Writes of a well-formed payload number fewer than its bytes.
         out.extend(
@@ -249,6 +251,11 @@ fn write_path(path: &Path, out: &mut Vec<u8>) {
     out.extend([0, 0]);
     let bytes = path.as_bytes();
     let mut at = 0;
+    if !bytes.contains(&ELEM) {
+        // Plainly no element.
+        out.extend(bytes);
+        at = bytes.len();
+    }
     while let Some(end) = segment_end(bytes, at) {
         match read_segment(bytes, at) {
             Some((
@@ -443,11 +450,14 @@ fn check_doc(Write { path, op }: &Write) -> Result<(), Rule> {
 }
 
 fn check_table(Write { path, op }: &Write) -> Result<(), Rule> {
-    let keys_only = path
-        .segments()
-        .all(|segment| matches!(segment, Segment::Key(_)));
+    let bytes = path.as_bytes();
+    let (mut depth, mut start, mut keys_only) = (0, 0, true);
+    for end in ends(bytes) {
+        keys_only &= bytes.get(start) == Some(&KEY);
+        (depth, start) = (depth + 1, end);
+    }
     let fits = matches!(
-        (path.depth(), op),
+        (depth, op),
         (1, Op::Clear(Container::Map) | Op::Delete) | (2, Op::Set(_) | Op::Delete | Op::Inc(_))
     );
     match op {

@@ -55,6 +55,32 @@ pub(crate) fn decode(store: &StoreName, bytes: &[u8]) -> Option<Payload> {
         .filter(|payload| payload.kind() == StoreKind::Doc)
 }
 
+/// Writes of one store from which on its rows are read ahead.
+const AHEAD_FROM: usize = 16;
+
+/// What `writes` do to the rows of a store.
+fn delta_of(
+    base: StoreRows<'_>,
+    kind: StoreKind,
+    writes: &[(Stamp, &Payload)],
+    order: Order,
+) -> Result<Delta> {
+    let count: usize = writes
+        .iter()
+        .map(|(_, payload)| payload.writes().len())
+        .sum();
+    let delta = Delta::new();
+    if count < AHEAD_FROM {
+        let mut rows = Overlay { base, delta };
+        apply_batch(&mut rows, kind, writes, order)?;
+        return Ok(rows.delta);
+    }
+    let base = ReadAhead::new(base);
+    let mut rows = Overlay { base, delta };
+    apply_batch(&mut rows, kind, writes, order)?;
+    Ok(rows.delta)
+}
+
 impl Core {
     /// Writes the rows that `writes` make of the state as it is staged into `batch`, and into `staged` for those
     /// who stage on before the batch is in the engine.
@@ -74,12 +100,8 @@ impl Core {
                 .iter()
                 .map(|(stamp, payload)| (*stamp, payload))
                 .collect();
-            let mut rows = Overlay {
-                base: ReadAhead::new(StoreRows { view, slot }),
-                delta: Delta::new(),
-            };
-            apply_batch(&mut rows, *kind, &writes, order)?;
-            write_changes(slot, &rows.delta, batch, staged.as_deref_mut());
+            let delta = delta_of(StoreRows { view, slot }, *kind, &writes, order)?;
+            write_changes(slot, &delta, batch, staged.as_deref_mut());
         }
         Ok(())
     }

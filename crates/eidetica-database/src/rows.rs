@@ -4,7 +4,7 @@
 //! [`Space::State`] a tag (0 what is shown, 1 the order of list elements), then the store's own key. In
 //! [`Space::Versions`] there is no tag. A store number belongs to one name and one kind.
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use eidetica_crdt::{Delta, KeyRange, RowPage, RowSpace, Rows};
 use eidetica_storage::{Batch, Direction, EngineError, Page, ScanLimit, Space};
 
@@ -99,10 +99,10 @@ impl Rows for StoreRows<'_> {
 }
 
 fn own_rows(page: Page, prefix: usize) -> RowPage {
-    let rows = page
-        .rows
-        .into_iter()
-        .map(|row| (row.key.slice(prefix.min(row.key.len())..), row.value));
+    let rows = page.rows.into_iter().map(|mut row| {
+        row.key.advance(prefix.min(row.key.len()));
+        (row.key, row.value)
+    });
     RowPage {
         rows: rows.collect(),
         more: page.more,

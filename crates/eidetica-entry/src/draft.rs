@@ -173,19 +173,14 @@ impl Draft {
         header.validate()?;
         let header_bytes = Bytes::from(header.encode());
         let payloads: Payloads = payloads.into_values().map(Some).collect();
-        let payload_bytes: usize = payloads
-            .iter()
-            .flatten()
-            .map(|payload| 9 + payload.len())
-            .sum();
-        let encoded_len = header_bytes.len() + 64 + payload_bytes;
-        EntryError::check_limit("entry bytes", encoded_len, limits::ENTRY_BYTES)?;
-        Ok(Self {
+        let draft = Self {
             id: Header::id_of(&header_bytes),
             header,
             header_bytes,
             payloads,
-        })
+        };
+        EntryError::check_limit("entry bytes", draft.encoded_len(), limits::ENTRY_BYTES)?;
+        Ok(draft)
     }
 
     /// The id that the entry will have; a signature does not change it.
@@ -201,6 +196,13 @@ impl Draft {
     /// What a child needs to know of the entry.
     pub fn info(&self) -> ParentInfo {
         ParentInfo::of(self.id, &self.header)
+    }
+
+    /// Bytes of the entry that [`Draft::sign`] makes, encoded.
+    pub fn encoded_len(&self) -> usize {
+        let payloads = self.payloads.iter().flatten();
+        let payload_bytes: usize = payloads.map(|payload| 9 + payload.len()).sum();
+        self.header_bytes.len() + 64 + payload_bytes
     }
 
     /// The bytes to sign.
