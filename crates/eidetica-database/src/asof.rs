@@ -97,10 +97,12 @@ impl AsOf {
         kind: StoreKind,
         edits: &[Edit],
     ) -> Result<Arc<MemRows>> {
-        let mut parts: Vec<Option<Path>> = edits.iter().map(part_of_edit).collect();
+        let reading = edits.iter().filter(|edit| edit.reads());
+        let mut parts: Vec<Option<Path>> = reading.map(part_of_edit).collect();
         parts.sort();
         parts.dedup();
         match parts.as_slice() {
+            [] => Ok(Arc::default()),
             [part] => self.part(name, kind, part.clone()),
             [None, ..] => self.part(name, kind, None),
             several => {
