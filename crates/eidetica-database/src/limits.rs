@@ -37,7 +37,7 @@ pub const TRANSACTION_READS: usize = 65_536;
 /// Payload bytes of one entry of an import group.
 pub const IMPORT_ENTRY_BYTES: usize = 1024 * 1024;
 /// Bytes of edits that an import holds in memory, several times over, before it makes entries of them.
-pub const IMPORT_MEMORY_BYTES: usize = 16 * 1024 * 1024;
+pub const IMPORT_MEMORY_BYTES: usize = 8 * 1024 * 1024;
 /// Bytes of edits in one import.
 pub const IMPORT_BYTES: u64 = 64 * 1024 * 1024 * 1024;
 /// Bytes of spooled entries that become part of the database as one engine batch.

@@ -11,6 +11,13 @@ pub const QUERIES: usize = 8;
 /// Ingests that run at once, each of another database.
 pub const INGESTS: usize = 4;
 
+/// Bytes that packs claim to take once they are decompressed, of all peers together, while they are decoded
+/// and taken in; what is more waits. A decoded pack is in memory about three times over.
+pub const DECODED_BYTES: usize = 64 << 20;
+
+/// Of these, how many one ingest takes at once, unless a single pack claims more.
+pub const DECODED_BYTES_AT_ONCE: usize = 32 << 20;
+
 /// Records written in one go.
 pub const RECORDS: usize = 256;
 

@@ -2,12 +2,15 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use bytes::Bytes;
+
 use eidetica_auth::SignedRequest;
 use eidetica_engine::{Facts, GrantOutcome, Record};
+use eidetica_entry::pack::PackInfo;
 use eidetica_entry::{Id, PublicKey};
 use eidetica_protocol::{Answer, IngestBatch, IngestError, IngestReport, Query, Unavailable};
 use parking_lot::Mutex;
-use tokio::sync::{Mutex as Queue, Semaphore};
+use tokio::sync::{Mutex as Queue, Semaphore, SemaphorePermit};
 
 use crate::{Backend, limits};
 
@@ -16,6 +19,7 @@ pub(crate) struct Pool {
     backend: Arc<dyn Backend>,
     queries: Semaphore,
     ingests: Semaphore,
+    decoded: DecodeBudget,
     /// One queue per database that is being ingested into.
     queues: Mutex<HashMap<Id, Arc<Queue<()>>>>,
 }
@@ -26,6 +30,7 @@ impl Pool {
             backend,
             queries: Semaphore::new(limits::QUERIES),
             ingests: Semaphore::new(limits::INGESTS),
+            decoded: DecodeBudget::new(limits::DECODED_BYTES),
             queues: Mutex::default(),
         }
     }
@@ -72,8 +77,7 @@ impl Pool {
         let turn = queue.lock().await;
         let ingested = {
             let _permit = self.ingests.acquire().await;
-            let backend = Arc::clone(&self.backend);
-            run(move || backend.ingest(&batch, &from)).await
+            self.ingest_in_parts(batch, from).await
         };
         drop(turn);
         drop(queue);
@@ -85,7 +89,32 @@ impl Pool {
             queues.remove(&database);
         }
         drop(queues);
-        ingested.unwrap_or_else(|error| Err(IngestError::Unavailable(error.to_string())))
+        ingested
+    }
+
+    /// Takes in as many packs at a time as may be decoded at once.
+    async fn ingest_in_parts(
+        &self,
+        mut batch: IngestBatch,
+        from: PublicKey,
+    ) -> Result<IngestReport, IngestError> {
+        let mut total = IngestReport::default();
+        while !batch.packs.is_empty() {
+            let count = part(&batch.packs, limits::DECODED_BYTES_AT_ONCE);
+            let rest = batch.packs.split_off(count);
+            let packs = std::mem::replace(&mut batch.packs, rest);
+            let part = IngestBatch { packs, ..batch };
+            let _decoded = self.decoded.take(&part.packs).await;
+            let backend = Arc::clone(&self.backend);
+            let report = run(move || backend.ingest(&part, &from))
+                .await
+                .unwrap_or_else(|error| Err(IngestError::Unavailable(error.to_string())))?;
+            total.new += report.new;
+            total.known += report.known;
+            total.pending += report.pending;
+            total.rejected.extend(report.rejected);
+        }
+        Ok(total)
     }
 
     async fn call<T: Send + 'static>(
@@ -96,6 +125,48 @@ impl Pool {
         let backend = Arc::clone(&self.backend);
         run(move || call(&*backend)).await.and_then(|result| result)
     }
+}
+
+/// The memory for decoded packs that all peers share, by what the packs claim.
+struct DecodeBudget {
+    kib: Semaphore,
+    most: u32,
+}
+
+impl DecodeBudget {
+    fn new(bytes: usize) -> Self {
+        let most = u32::try_from(bytes >> 10).unwrap_or(u32::MAX);
+        Self {
+            kib: Semaphore::new(most as usize),
+            most,
+        }
+    }
+
+    /// Waits until these packs may be decoded. What claims more than there is gets all of it.
+    async fn take(&self, packs: &[Bytes]) -> Option<SemaphorePermit<'_>> {
+        let claimed: usize = packs.iter().map(claimed).sum();
+        let kib = u32::try_from(claimed.div_ceil(1 << 10)).unwrap_or(u32::MAX);
+        // It is never closed.
+        self.kib.acquire_many(kib.min(self.most)).await.ok()
+    }
+}
+
+/// How many of the first packs claim no more than `most` bytes, at least one.
+fn part(packs: &[Bytes], most: usize) -> usize {
+    let mut sum = 0;
+    let fits = packs.iter().take_while(|pack| {
+        sum += claimed(pack);
+        sum <= most
+    });
+    fits.count().max(1)
+}
+
+/// Bytes that a pack is going to take, by its prefix; decoding refuses at once what claims more than any
+/// pack may.
+fn claimed(pack: &Bytes) -> usize {
+    let most = eidetica_entry::limits::PACK_RAW_BYTES;
+    let raw = PackInfo::read(pack).map_or(0, |info| info.raw_bytes.min(most as u64) as usize);
+    raw + pack.len()
 }
 
 /// Runs on a blocking thread. A panic there is a failure of this one call.
@@ -131,4 +202,78 @@ fn answer(backend: &dyn Backend, query: Query) -> Result<Answer, Unavailable> {
             return Err(Unavailable("a question for the engine".to_owned()));
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    /// The prefix of a pack that claims so many bytes.
+    fn bomb(raw_bytes: u32) -> Bytes {
+        let mut prefix = eidetica_entry::pack::encode(&[entry()]).unwrap().to_vec();
+        let payloads_raw = eidetica_entry::pack::PREFIX_BYTES - 8;
+        let metadata = PackInfo::read(&prefix).unwrap().raw_bytes as u32;
+        let old = u32::from_le_bytes(prefix[payloads_raw..][..4].try_into().unwrap());
+        let new = raw_bytes - (metadata - old);
+        prefix[payloads_raw..][..4].copy_from_slice(&new.to_le_bytes());
+        let bomb = Bytes::from(prefix);
+        assert_eq!(
+            PackInfo::read(&bomb).unwrap().raw_bytes,
+            u64::from(raw_bytes)
+        );
+        bomb
+    }
+
+    fn entry() -> eidetica_entry::Entry {
+        let payload = (
+            eidetica_entry::StoreName::settings(),
+            Bytes::from_static(b"p"),
+        );
+        let author = PublicKey::new([1; 32]);
+        let draft = eidetica_entry::Draft::root([1; 32], [payload].into(), author, None).unwrap();
+        draft.sign(eidetica_entry::Signature::new([2; 64]))
+    }
+
+    #[test]
+    fn a_request_is_cut_by_what_its_packs_claim() {
+        let mib = |n: u32| bomb(n << 20);
+        let packs = [mib(10), mib(10), mib(10), mib(4_000), mib(1)];
+        assert_eq!(part(&packs, 32 << 20), 3);
+        assert_eq!(part(&packs[1..], 32 << 20), 2);
+        // More than any pack may have counts as that, and goes alone.
+        assert_eq!(part(&packs[3..], 32 << 20), 1);
+        assert_eq!(claimed(&packs[3]), (32 << 20) + packs[3].len());
+        assert_eq!(part(&[Bytes::from_static(b"no pack")], 1), 1);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn peers_share_the_memory_for_decoding() {
+        let budget = Arc::new(DecodeBudget::new(64 << 20));
+        let (now, most, served) = <(AtomicUsize, AtomicUsize, AtomicUsize)>::default();
+        let counters = Arc::new((now, most, served));
+        let peers = (0..40_u32).map(|peer| {
+            let (budget, counters) = (Arc::clone(&budget), Arc::clone(&counters));
+            tokio::spawn(async move {
+                let (now, most, served) = &*counters;
+                let packs = [bomb((1 + peer % 4 * 10) << 20)];
+                let bytes: usize = packs.iter().map(claimed).sum();
+                let permit = budget.take(&packs).await;
+                assert!(permit.is_some());
+                let sum = now.fetch_add(bytes, Ordering::SeqCst) + bytes;
+                most.fetch_max(sum, Ordering::SeqCst);
+                tokio::task::yield_now().await;
+                now.fetch_sub(bytes, Ordering::SeqCst);
+                served.fetch_add(1, Ordering::SeqCst);
+            })
+        });
+        for peer in peers.collect::<Vec<_>>() {
+            peer.await.unwrap();
+        }
+        let (_, most, served) = &*counters;
+        assert_eq!(served.load(Ordering::SeqCst), 40);
+        let most = most.load(Ordering::SeqCst);
+        assert!(most <= 64 << 20 && most > 32 << 20, "{most}");
+    }
 }

@@ -126,6 +126,8 @@ impl<'a> Encoder<'a> {
                 entries: entries.len() as u32,
                 min_height: Height(u64::MAX),
                 max_height: Height::ROOT,
+                // Known at the end; what is written is the sum's parts.
+                raw_bytes: 0,
             },
             entries,
             positions: HashMap::with_capacity(entries.len()),

@@ -31,6 +31,8 @@ pub struct PackInfo {
     pub min_height: Height,
     /// The greatest height among them.
     pub max_height: Height,
+    /// Bytes that metadata and payloads claim to take once they are decompressed.
+    pub raw_bytes: u64,
 }
 
 impl PackInfo {

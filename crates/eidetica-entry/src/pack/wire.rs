@@ -44,16 +44,19 @@ impl Prefix {
             let min_height = reader.height()?;
             let max_height = reader.height()?;
             let database = reader.id("database")?;
+            let meta = Part::read(&mut reader)?;
+            let payloads = Part::read(&mut reader)?;
             let info = PackInfo {
                 database,
                 entries,
                 min_height,
                 max_height,
+                raw_bytes: u64::from(meta.raw) + u64::from(payloads.raw),
             };
             Ok(Self {
                 info,
-                meta: Part::read(&mut reader)?,
-                payloads: Part::read(&mut reader)?,
+                meta,
+                payloads,
             })
         };
         let prefix: Self = read().map_err(|_: EntryError| PackError::Truncated("prefix"))?;
