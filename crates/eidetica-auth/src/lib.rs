@@ -30,7 +30,7 @@ mod verify;
 
 pub use claim::{ClaimError, DeviceClaim, Scope};
 pub use codec::CodecError;
-pub use delegation::Pinned;
+pub use delegation::{Pinned, Pins};
 pub use form::{FormError, records_from_json, section_to_json};
 pub use judge::{Reject, SettingsWrite, Sound, Verdict, judge};
 pub use key::{KeyError, SecretKey, check_public_key};

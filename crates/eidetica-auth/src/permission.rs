@@ -71,6 +71,14 @@ impl Right {
         }
     }
 
+    /// As [`may_grant`](Self::may_grant); nobody gives recovery.
+    pub(crate) fn may_give(self, given: Right) -> bool {
+        match given {
+            Self::Permission(permission) => self.may_grant(permission),
+            Self::Recovery => false,
+        }
+    }
+
     /// Whether an author of this strength may grant `granted`: settings are an admin's, and a grant
     /// gives strictly less than its author has, except that an `Admin(0)` may make another one.
     pub fn may_grant(self, granted: Permission) -> bool {

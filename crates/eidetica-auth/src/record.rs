@@ -155,15 +155,15 @@ impl AuthRecord {
     }
 
     /// What the record is about: at most one record of a payload is about the same.
-    fn subject(&self) -> (u16, [u8; 32]) {
+    pub(crate) fn topic(&self) -> Topic {
         match self {
-            Self::Grant { key, .. } => (kind::GRANT, *key.as_bytes()),
-            Self::Wildcard(_) => (kind::WILDCARD, [0; 32]),
-            Self::Revoke(revocation) => (kind::REVOKE, *revocation.key.as_bytes()),
-            Self::Renounce => (kind::RENOUNCE, [0; 32]),
-            Self::Rotate { .. } => (kind::ROTATE, [0; 32]),
-            Self::Adopt { .. } => (kind::ADOPT, [0; 32]),
-            Self::Delegate(delegation) => (kind::DELEGATE, *delegation.database.as_bytes()),
+            Self::Grant { key, .. } => Topic::grant(key),
+            Self::Wildcard(_) => Topic::WILDCARD,
+            Self::Revoke(revocation) => Topic::revoke(&revocation.key),
+            Self::Renounce => Topic(kind::RENOUNCE, [0; 32]),
+            Self::Rotate { .. } => Topic::ROTATE,
+            Self::Adopt { .. } => Topic(kind::ADOPT, [0; 32]),
+            Self::Delegate(delegation) => Topic::delegate(&delegation.database),
         }
     }
 
@@ -207,7 +207,7 @@ impl SettingsPayload {
     /// # Errors
     /// [`SettingsError`], except for its codec cases.
     pub fn new(mut records: Vec<AuthRecord>, doc: Bytes) -> Result<Self, SettingsError> {
-        records.sort_unstable_by_key(AuthRecord::subject);
+        records.sort_unstable_by_key(AuthRecord::topic);
         let payload = Self {
             records: records.into(),
             doc,
@@ -261,7 +261,7 @@ impl SettingsPayload {
         if self.records.len() > limits::RECORDS {
             return Err(SettingsError::TooManyRecords(self.records.len()));
         }
-        if !self.records.is_sorted_by(|a, b| a.subject() < b.subject()) {
+        if !self.records.is_sorted_by(|a, b| a.topic() < b.topic()) {
             return Err(SettingsError::NotSorted);
         }
         self.records.iter().try_for_each(AuthRecord::check)
@@ -274,6 +274,28 @@ impl fmt::Debug for SettingsPayload {
             .field("records", &self.records)
             .field("doc_bytes", &self.doc.len())
             .finish()
+    }
+}
+
+/// What a record is about: its kind, and the key or database that it names. Records stand in this
+/// order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Topic(u16, [u8; 32]);
+
+impl Topic {
+    pub(crate) const WILDCARD: Self = Self(kind::WILDCARD, [0; 32]);
+    pub(crate) const ROTATE: Self = Self(kind::ROTATE, [0; 32]);
+
+    pub(crate) fn grant(key: &PublicKey) -> Self {
+        Self(kind::GRANT, *key.as_bytes())
+    }
+
+    pub(crate) fn revoke(key: &PublicKey) -> Self {
+        Self(kind::REVOKE, *key.as_bytes())
+    }
+
+    pub(crate) fn delegate(database: &Id) -> Self {
+        Self(kind::DELEGATE, *database.as_bytes())
     }
 }
 

@@ -62,6 +62,8 @@ pub enum VoidReason {
         /// What is left.
         right: Right,
     },
+    /// Nothing gives its author a right.
+    NoRight,
     /// It replaces a revocation that is stronger than the entry itself.
     ReplacesStronger {
         /// The replaced revocation.
@@ -80,6 +82,7 @@ impl VoidReason {
             Self::DelegationTaken { .. } => 5,
             Self::TooWeak { .. } => 6,
             Self::ReplacesStronger { .. } => 7,
+            Self::NoRight => 8,
         }
     }
 }
@@ -93,6 +96,7 @@ impl fmt::Display for VoidReason {
             Self::WildcardTaken { by } => write!(f, "the wildcard was lowered by {by}"),
             Self::DelegationTaken { by } => write!(f, "the delegation was lowered by {by}"),
             Self::TooWeak { right } => write!(f, "its author is left with {right}"),
+            Self::NoRight => f.write_str("nothing gives its author a right"),
             Self::ReplacesStronger { replaced } => {
                 write!(f, "it replaces {replaced}, which is stronger")
             }

@@ -4,7 +4,14 @@ use eidetica_auth::{
 };
 use serde_json::{Value, json};
 
-use crate::{gives, id, name, secret};
+use crate::{gives, name, secret, world::World};
+
+/// The state after a root by key 1 with this payload.
+fn after_root(payload: &SettingsPayload) -> AuthState {
+    let mut world = World::default();
+    let root = world.root(1, payload.records().to_vec()).unwrap();
+    world.state_at(&[root])
+}
 
 fn read(section: Value) -> Result<Vec<AuthRecord>, FormError> {
     records_from_json(section.as_object().unwrap())
@@ -74,7 +81,7 @@ fn a_state_is_written_in_the_form_of_the_guide_and_read_again() {
         AuthRecord::grant(secret(4).public(), Permission::Read, name("*")),
     ];
     let payload = SettingsPayload::new(records, Default::default()).unwrap();
-    let state = AuthState::default().apply(id(1), Permission::Admin(0).into(), &payload);
+    let state = after_root(&payload);
     let section = section_to_json(&state);
     assert_eq!(section.len(), 5);
     assert_eq!(
@@ -83,7 +90,7 @@ fn a_state_is_written_in_the_form_of_the_guide_and_read_again() {
     );
     let again =
         SettingsPayload::new(records_from_json(&section).unwrap(), Default::default()).unwrap();
-    let again = AuthState::default().apply(id(1), Permission::Admin(0).into(), &again);
+    let again = after_root(&again);
     for n in 1..6 {
         assert_eq!(
             again.right_of(&secret(n).public()),
@@ -96,7 +103,7 @@ fn a_state_is_written_in_the_form_of_the_guide_and_read_again() {
 fn a_recovery_key_is_shown_and_cannot_be_given() {
     let payload =
         SettingsPayload::new(vec![gives(1, Right::Recovery)], Default::default()).unwrap();
-    let section = section_to_json(&AuthState::default().apply(id(1), Right::Recovery, &payload));
+    let section = section_to_json(&after_root(&payload));
     assert_eq!(
         section[&secret(1).public().to_string()]["permissions"],
         "Recovery"

@@ -10,11 +10,15 @@ mod claims;
 mod form;
 mod judge;
 mod keys;
+mod laws;
 mod permissions;
 mod records;
+mod rules;
 mod seal;
 mod signatures;
 mod state;
+mod threats;
+mod world;
 
 use eidetica_auth::{AuthRecord, KeyName, Permission, Right, SecretKey};
 use eidetica_entry::Id;
