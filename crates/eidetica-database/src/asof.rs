@@ -1,19 +1,26 @@
-//! The state as of a frontier: of the writes, those of the frontier's past.
+//! The state as of a frontier: of the writes, those of the frontier's past that count by that past alone.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use eidetica_crdt::{Edit, Locator, MemRows, Path, RowSpace, RowsMut, Step, StoreKind, as_of};
-use eidetica_entry::{Id, Stamp, StoreName};
+use eidetica_crdt::{
+    Edit, Locator, MemRows, Order, Path, Payload, RowSpace, RowsMut, Step, StoreKind, apply_batch,
+    as_of,
+};
+use eidetica_entry::{Id, Ids, ParentInfo, Stamp, StoreName};
+use eidetica_storage::log::{LogReader, Mark};
 use parking_lot::Mutex;
 
 use crate::Database;
+use crate::apply::{Writes, writes_of};
 use crate::error::{Error, Result};
+use crate::known::Known;
 use crate::overlay::View;
 use crate::past::{Past, arrivals};
 use crate::query::{DynRows, Query};
 use crate::rows::StoreRows;
 use crate::source::{Reader, Remembered, Source};
+use crate::standing::Standings;
 use crate::stores::{DocView, TableView};
 
 /// A database as it was, or would be, at a frontier. A cheap handle; it remembers in memory what was
@@ -25,6 +32,8 @@ struct Inner {
     database: Database,
     frontier: Vec<Id>,
     past: Arc<Past>,
+    /// The entries of the past that are void by what is in it.
+    void: OnceLock<Past>,
     parts: Mutex<BTreeMap<Part, Arc<MemRows>>>,
 }
 
@@ -44,6 +53,7 @@ impl AsOf {
             database: database.clone(),
             frontier,
             past,
+            void: OnceLock::new(),
             parts: Mutex::default(),
         })))
     }
@@ -127,29 +137,78 @@ impl AsOf {
 
     fn restrict(&self, name: &StoreName, kind: StoreKind, prefix: &Path) -> Result<MemRows> {
         let (database, core) = (&self.0.database, self.0.database.core());
-        database.catch_up()?;
-        let Some(slot) = core.slot(name, kind) else {
-            return Ok(MemRows::new());
-        };
-        let snapshot = database.shared().engine.snapshot()?;
+        let snapshot = database.state_snapshot()?;
         let reader = core.log.reader(&*snapshot);
-        let rows = StoreRows {
-            view: View::durable(&*snapshot),
-            slot,
+        let void = self.void(&reader)?;
+        let counted = |arrival| self.0.past.contains(arrival) && !void.contains(arrival);
+        // What is void now has no rows, and may have counted then.
+        let lost = lost(&reader, counted)?;
+        let lost = lost.get(&(name.clone(), kind));
+        let prefix = match lost {
+            Some(_) => &Path::root(),
+            None => prefix,
         };
-        let mut failed = None;
-        let mut keep = |stamp: &Stamp| match arrivals(&[stamp.id], &reader) {
-            Ok(arrivals) => arrivals
-                .iter()
-                .all(|arrival| self.0.past.contains(*arrival)),
-            Err(error) => {
-                failed.get_or_insert(error);
-                false
+        let mut restricted = match core.slot(name, kind) {
+            Some(slot) => {
+                let rows = StoreRows {
+                    view: View::durable(&*snapshot),
+                    slot,
+                };
+                let mut failed = None;
+                let mut keep = |stamp: &Stamp| match arrivals(&[stamp.id], &reader) {
+                    Ok(arrivals) => arrivals.iter().all(|arrival| counted(*arrival)),
+                    Err(error) => {
+                        failed.get_or_insert(error);
+                        false
+                    }
+                };
+                let restricted = as_of(&rows, kind, prefix, &mut keep)?;
+                failed.map_or(Ok(restricted), Err)?
             }
+            None => MemRows::new(),
         };
-        let restricted = as_of(&rows, kind, prefix, &mut keep)?;
-        failed.map_or(Ok(restricted), Err)
+        let lost: Vec<(Stamp, &Payload)> = lost
+            .into_iter()
+            .flatten()
+            .map(|(stamp, payload)| (*stamp, payload))
+            .collect();
+        match apply_batch(&mut restricted, kind, &lost, Order::Any) {
+            Ok(()) => Ok(restricted),
+            Err(error) => Err(Error::Corrupt(error.to_string())),
+        }
     }
+
+    /// Arrival numbers of entries of the past that are void by what is in it. The first call costs what lies
+    /// outside of the cuts of all revocations in the past, within it.
+    fn void(&self, reader: &LogReader<'_>) -> Result<&Past> {
+        if let Some(void) = self.0.void.get() {
+            return Ok(void);
+        }
+        let (database, core) = (&self.0.database, self.0.database.core());
+        let known = Known::new(database.shared(), core.id, reader);
+        let infos = self.0.frontier.iter().map(|id| known.info(id));
+        let infos: Vec<ParentInfo> = infos.collect::<Result<_>>()?;
+        let settings = core.derive_settings(&infos, reader)?;
+        let root = core.authority.at(&Ids::from(core.id), &known)?;
+        let standings = Standings::at(&core.authority, &known, &settings)?;
+        let changes = standings.state().changes_since(&root);
+        let mut void = Past::default();
+        for flip in standings.flips_below(&self.0.frontier, &changes, |_| false)? {
+            void.insert(flip.arrival);
+        }
+        Ok(self.0.void.get_or_init(|| void))
+    }
+}
+
+/// What void entries wrote that are counted here.
+fn lost(reader: &LogReader<'_>, counted: impl Fn(u64) -> bool) -> Result<Writes> {
+    if reader.state()?.void == 0 {
+        return Ok(Writes::new());
+    }
+    let void = reader.marks(Mark::Void)?;
+    let entries = void.iter().filter(|arrival| counted(*arrival));
+    let entries = entries.map(|arrival| reader.at(arrival));
+    Ok(writes_of(&entries.collect::<Result<Vec<_>, _>>()?))
 }
 
 fn add(rows: &MemRows, all: &mut MemRows) {

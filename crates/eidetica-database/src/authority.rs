@@ -1,19 +1,23 @@
 //! Who may do what, at any frontier of settings entries.
 //!
-//! The rules are `eidetica_auth::judge`; here is the walk that brings it the state it judges by. A
-//! state is a pure function of content-addressed bytes, so the caches never go stale.
+//! The rules are `eidetica_auth`; here is the walk that brings them the state they judge by. A state is a
+//! pure function of content-addressed bytes, so the caches never go stale.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use eidetica_auth::{AuthState, NothingBelow, SettingsWrite, Sound, Verdict, judge};
+use eidetica_auth::{AuthState, Lookup, SettingsWrite, Sound, Verdict, judge};
 use eidetica_entry::{Entry, Header, Id, Ids, StoreName};
 use quick_cache::sync::Cache;
 
+use crate::core::Core;
 use crate::error::{Error, Result};
+use crate::known::Known;
 use crate::limits;
+use crate::shared::Shared;
 
 /// Where settings entries are looked up: stored ones, and those of the pack that is being judged.
-pub(crate) trait SettingsSource {
+pub(crate) trait SettingsSource: Lookup<Error = Error> {
     /// The entry with this id; it is known to have been judged sound.
     fn settings_entry(&self, id: &Id) -> Result<Option<Entry>>;
 }
@@ -36,7 +40,7 @@ impl Default for Authority {
 impl Authority {
     /// The state at the frontier `settings`. O(1) when cached, else O(settings entries below it that
     /// are not).
-    pub(crate) fn at(&self, settings: &Ids, source: &dyn SettingsSource) -> Result<AuthState> {
+    pub(crate) fn at<S: SettingsSource>(&self, settings: &Ids, source: &S) -> Result<AuthState> {
         if let Some(state) = self.at.get(settings) {
             return Ok(state);
         }
@@ -50,16 +54,16 @@ impl Authority {
         Ok(state)
     }
 
-    /// Judges an entry whose height and settings are the derived ones.
-    pub(crate) fn judge(
+    /// Judges an entry whose height and settings are the derived ones, by its own past alone.
+    pub(crate) fn judge<S: SettingsSource>(
         &self,
         id: Id,
         header: &Header,
         settings_payload: Option<&[u8]>,
-        source: &dyn SettingsSource,
+        source: &S,
     ) -> Result<Verdict> {
         let state = self.at(&header.settings, source)?;
-        let Ok(verdict) = judge(header, id, settings_payload, &state, &NothingBelow);
+        let verdict = judge(header, id, settings_payload, &state, source)?;
         if let Verdict::Sound(Sound {
             settings: Some(SettingsWrite { after, .. }),
             ..
@@ -72,14 +76,14 @@ impl Authority {
 }
 
 /// One walk down the settings history: iterative, each entry judged once.
-struct Walk<'a> {
+struct Walk<'a, S> {
     authority: &'a Authority,
-    source: &'a dyn SettingsSource,
+    source: &'a S,
     /// What this walk needs again, so that it ends whatever the bounded cache forgets.
     found: HashMap<Id, AuthState>,
 }
 
-impl Walk<'_> {
+impl<S: SettingsSource> Walk<'_, S> {
     fn at(&mut self, settings: &Ids) -> Result<AuthState> {
         let mut open: Vec<Id> = settings.to_vec();
         while let Some(id) = open.last().copied() {
@@ -130,8 +134,7 @@ impl Walk<'_> {
     fn add(&mut self, entry: &Entry) -> Result<()> {
         let state = self.join(&entry.header().settings);
         let payload = entry.payload(&StoreName::settings()).map(AsRef::as_ref);
-        let Ok(verdict) = judge(entry.header(), entry.id(), payload, &state, &NothingBelow);
-        match verdict {
+        match judge(entry.header(), entry.id(), payload, &state, self.source)? {
             Verdict::Sound(Sound {
                 settings: Some(SettingsWrite { after, .. }),
                 ..
@@ -142,6 +145,26 @@ impl Walk<'_> {
             }
             _ => Err(damaged(&entry.id(), "was stored and is not sound")),
         }
+    }
+}
+
+impl Core {
+    /// Who may do what at these entries; `None` while one of them is not in the engine.
+    pub(crate) fn authority_at(
+        &self,
+        shared: &Arc<Shared>,
+        tips: &[Id],
+        nesting: usize,
+    ) -> Result<Option<AuthState>> {
+        let snapshot = self.log.engine().snapshot()?;
+        let reader = self.log.reader(&*snapshot);
+        let infos: Option<Vec<_>> = reader.parent_infos(tips)?.into_iter().collect();
+        let Some(infos) = infos else {
+            return Ok(None);
+        };
+        let settings = self.derive_settings(&infos, &reader)?;
+        let known = Known::nested(shared, self.id, &reader, nesting);
+        self.authority.at(&settings, &known).map(Some)
     }
 }
 

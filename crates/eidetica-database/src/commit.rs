@@ -1,26 +1,31 @@
 //! The commit of one transaction: place it under the lock, sign it outside, write it in order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use bytes::Bytes;
-use eidetica_auth::{SettingsPayload, Verdict};
+use eidetica_auth::{Missing, SettingsPayload, Sound, Verdict, VoidReason};
 use eidetica_crdt::{Order, Payload};
+use eidetica_entry::dag::{self, Budget};
 use eidetica_entry::{Draft, Entry, Id, Ids, ParentInfo, Stamp, StoreName, limits as entry_limits};
 use eidetica_storage::commit::Ticket;
-use eidetica_storage::log::{LogReader, Unsigned};
+use eidetica_storage::log::{LogError, LogReader, Mark, Unsigned};
 use eidetica_storage::{Batch, Snapshot};
 
-use crate::apply::Writes;
+use crate::Database;
+use crate::apply::{Writes, writes_of};
 use crate::core::{Core, Sequence, Sequencer, Written};
 use crate::edits::NoRows;
+use crate::effects::{Effects, Flip};
 use crate::error::{Error, Reject, Result};
 use crate::events::Origin;
+use crate::known::{Known, New};
 use crate::overlay::{Layer, View};
 use crate::query::DynRows;
 use crate::rows::StoreRows;
+use crate::settle::Turned;
 use crate::source::Remembered;
+use crate::standing::{Standings, advance};
 use crate::transaction::Commission;
-use crate::{AsOf, Database};
 
 /// An entry that has its place and lacks its signature.
 struct Placed<'a> {
@@ -30,6 +35,14 @@ struct Placed<'a> {
     written: Written,
     /// The lock, where the entry writes settings: nobody builds on those before they are in the engine.
     held: Option<Sequence<'a>>,
+}
+
+/// An entry that was judged.
+struct Prepared {
+    draft: Draft,
+    writes: Vec<(StoreName, Payload)>,
+    /// What changes sides by it.
+    flips: Vec<Flip>,
 }
 
 /// What the edits of a transaction become.
@@ -68,6 +81,7 @@ impl Database {
                         .add_child(entry.id(), arrival, past.past());
                 }
                 self.core().announce(&written, self);
+                self.wake_awaiting();
                 Ok(Some(entry))
             }
             Err(error) => {
@@ -84,6 +98,9 @@ impl Database {
         let core = self.core();
         let mut sequencer = core.sequence()?;
         self.flush(&mut sequencer)?;
+        if commission.walks_history(sequencer.writer.state()) {
+            self.drain(&mut sequencer)?;
+        }
         let snapshot = self.shared().engine.snapshot()?;
         let reader = core.log.reader(&*snapshot);
         if commission
@@ -99,8 +116,8 @@ impl Database {
         let Some(lowered) = self.lower(commission, &*snapshot, &sequencer)? else {
             return Ok(None);
         };
-        let (parents, settings) = core.parents(commission.past, &sequencer, &reader)?;
-        let author = commission.key.public();
+        let (parents, settings) = core.parents(commission, &sequencer, &reader)?;
+        let author = commission.author();
         let settings_payload = lowered.payloads.get(&StoreName::settings()).cloned();
         let draft = Draft::child(
             core.id,
@@ -110,14 +127,17 @@ impl Database {
             author,
             commission.timestamp_ms,
         )?;
-        core.judge_draft(&draft, settings_payload.as_deref(), &reader)?;
-        let placed = self.stage(
+        let mut known = Known::new(self.shared(), core.id, &reader);
+        if commission.walks_history(sequencer.writer.state()) {
+            known.add(draft.id(), New::Draft(draft.clone()));
+        }
+        let flips = core.judge_draft(&draft, settings_payload.as_deref(), &known, &sequencer)?;
+        let prepared = Prepared {
             draft,
-            lowered.writes,
-            commission,
-            &*snapshot,
-            &mut sequencer,
-        );
+            writes: lowered.writes,
+            flips,
+        };
+        let placed = self.stage(prepared, commission, &known, &*snapshot, &mut sequencer);
         let (unsigned, batch, written) = placed.inspect_err(|_| sequencer.fail())?;
         let ticket = self.shared().group.reserve(self.lane());
         let held = unsigned
@@ -170,50 +190,70 @@ impl Database {
         Ok((!payloads.is_empty()).then_some(Lowered { payloads, writes }))
     }
 
-    /// Stages the rows of the entry and of its state.
+    /// Stages the rows of the entry and of its state, and what it makes of other entries.
     fn stage(
         &self,
-        draft: Draft,
-        writes: Vec<(StoreName, Payload)>,
+        prepared: Prepared,
         commission: &Commission<'_>,
+        known: &Known<'_>,
         snapshot: &dyn Snapshot,
         sequencer: &mut Sequencer,
     ) -> Result<(Unsigned, Batch, Written)> {
-        let stamp = Stamp::new(draft.header().height, draft.id());
+        let Prepared {
+            draft,
+            writes,
+            flips,
+        } = prepared;
+        let (id, info) = (draft.id(), draft.info());
+        let stamp = Stamp::new(draft.header().height, id);
         let (mut batch, mut layer) = (Batch::new(), Layer::default());
-        // The parents of a transaction on the present state are the highest entries there are.
-        let order = if commission.past.is_some() {
-            Order::Any
-        } else {
-            Order::NewerThanAll
-        };
         let writes: Writes = writes
             .into_iter()
             .map(|(name, payload)| ((name, payload.kind()), vec![(stamp, payload)]))
             .collect();
-        self.core().apply(
-            &writes,
-            order,
-            snapshot,
-            sequencer,
-            &mut batch,
-            Some(&mut layer),
-        )?;
+        // The parents of a transaction on the present state are the highest effective entries there are.
+        let order = match commission.past {
+            None => Order::NewerThanAll,
+            Some(_) => Order::Any,
+        };
+        let turned = Turned::at_once(&flips, sequencer, known.reader)?;
+        match turned.is_empty() {
+            false => self.core().change(
+                &turned.inserted_with(writes),
+                &writes_of(&turned.removed),
+                snapshot,
+                sequencer,
+                &mut batch,
+                Some(&mut layer),
+            )?,
+            true => self.core().apply(
+                &writes,
+                order,
+                snapshot,
+                sequencer,
+                &mut batch,
+                Some(&mut layer),
+            )?,
+        }
+        let walks = commission.walks_history(sequencer.writer.state());
+        let tips = sequencer.writer.tips().to_vec();
         let mut stage = sequencer.writer.stage();
-        let info = draft.info();
         let unsigned = stage.add_draft(draft, &mut batch)?;
         let applied = stage.state().next_arrival;
         stage.set_applied(applied);
+        if walks {
+            let arrival = unsigned.arrival();
+            let mut effects = Effects::new(&mut stage, known);
+            effects.arrive(arrival, &[id], &HashSet::new(), &tips)?;
+            effects.flip(&flips, &turned)?;
+        }
         let state = stage.finish(&mut batch)?;
+        sequencer.settled_below = 0;
+        self.core().note_state(&state);
         let number = sequencer.next_batch();
         sequencer.overlay.add(number, layer);
         sequencer.add_staged(number, info);
-        let written = Written {
-            number,
-            version: state.version,
-            next_arrival: state.next_arrival,
-        };
-        Ok((unsigned, batch, written))
+        Ok((unsigned, batch, Written::new(number, &state)))
     }
 }
 
@@ -231,24 +271,48 @@ impl Core {
         }
     }
 
-    /// The parents of the next entry and its settings: the tips, highest first up to the limit, or the
-    /// frontier it forks from.
+    /// The parents of an entry and its settings: the tips, highest first up to the limit, or the frontier it
+    /// forks from; and what it is to be above besides.
     pub(crate) fn parents(
         &self,
-        past: Option<&AsOf>,
+        commission: &Commission<'_>,
         sequencer: &Sequencer,
         reader: &LogReader<'_>,
     ) -> Result<(Vec<ParentInfo>, Ids)> {
-        let mut parents = match past {
+        let mut parents = match commission.past {
             Some(past) => self.infos(past.frontier(), sequencer, reader)?,
             None => sequencer.writer.tips().to_vec(),
         };
-        let mut most = entry_limits::PARENTS;
+        let above = self.infos(&commission.above, sequencer, reader)?;
+        let above: Vec<ParentInfo> = match above.is_empty() {
+            true => above,
+            false => not_below(&parents, above, reader)?,
+        };
+        self.fit(&mut parents, &above, reader)
+    }
+
+    /// The parents of an entry on the present tips, and its settings.
+    pub(crate) fn present_parents(
+        &self,
+        sequencer: &Sequencer,
+        reader: &LogReader<'_>,
+    ) -> Result<(Vec<ParentInfo>, Ids)> {
+        self.fit(&mut sequencer.writer.tips().to_vec(), &[], reader)
+    }
+
+    fn fit(
+        &self,
+        parents: &mut Vec<ParentInfo>,
+        above: &[ParentInfo],
+        reader: &LogReader<'_>,
+    ) -> Result<(Vec<ParentInfo>, Ids)> {
+        let mut most = entry_limits::PARENTS.saturating_sub(above.len());
         loop {
             parents.drain(..parents.len().saturating_sub(most));
-            let settings = self.derive_settings(&parents, reader)?;
+            let all: Vec<ParentInfo> = parents.iter().chain(above).cloned().collect();
+            let settings = self.derive_settings(&all, reader)?;
             if settings.len() <= entry_limits::SETTINGS || parents.len() <= 1 {
-                return Ok((parents, settings));
+                return Ok((all, settings));
             }
             // Fewer parents pin fewer settings; the rest are the next entry's.
             most = parents.len() / 2;
@@ -270,19 +334,65 @@ impl Core {
         found.collect()
     }
 
+    /// Judges an entry that is to be made, by its past and by all that is known: what nobody would count is
+    /// refused. Says which stored entries change sides by it.
     fn judge_draft(
         &self,
         draft: &Draft,
         settings: Option<&[u8]>,
-        reader: &LogReader<'_>,
-    ) -> Result<()> {
-        match self
-            .authority
-            .judge(draft.id(), draft.header(), settings, reader)?
-        {
-            Verdict::Sound(_) => Ok(()),
-            Verdict::Reject(reason) => Err(Error::Refused(Reject::Authority(reason))),
-            _ => Err(Error::Refused(Reject::Settings)),
-        }
+        known: &Known<'_>,
+        sequencer: &Sequencer,
+    ) -> Result<Vec<Flip>> {
+        let (id, header) = (draft.id(), draft.header());
+        let verdict = self.authority.judge(id, header, settings, known)?;
+        let sound = admitted(verdict)?;
+        let frontier = sequencer.settings();
+        let Some(write) = sound.settings else {
+            if header.settings != frontier {
+                let standings = Standings::at(&self.authority, known, &frontier)?;
+                refuse_void(standings.of_next(&id, header)?)?;
+            }
+            return Ok(Vec::new());
+        };
+        let before = self.authority.at(&frontier, known)?;
+        let after = before.join(&write.after);
+        let changes = after.changes_since(&before);
+        let frontier = advance(&frontier, id, header);
+        let standings = Standings::under(&self.authority, known, frontier, after);
+        refuse_void(standings.of_next(&id, header)?)?;
+        standings.flips(&changes, |arrival| {
+            sequencer.writer.is_marked(Mark::Void, arrival)
+        })
+    }
+}
+
+/// What of `above` is in the past of none of `parents`.
+fn not_below(
+    parents: &[ParentInfo],
+    above: Vec<ParentInfo>,
+    reader: &LogReader<'_>,
+) -> Result<Vec<ParentInfo>> {
+    let ids: Vec<Id> = parents.iter().chain(&above).map(|info| info.id).collect();
+    let maximal = dag::maximal(reader, &ids, &mut Budget::unlimited()).map_err(LogError::from)?;
+    let rest = above
+        .into_iter()
+        .filter(|info| maximal.has(&info.id) && !parents.iter().any(|parent| parent.id == info.id));
+    Ok(rest.collect())
+}
+
+/// Whether a verdict lets an entry in.
+pub(crate) fn admitted(verdict: Verdict) -> Result<Sound> {
+    match verdict {
+        Verdict::Sound(sound) => Ok(sound),
+        Verdict::Reject(reason) => Err(Error::Refused(Reject::Authority(reason))),
+        Verdict::Pending(Missing::Delegated { database, .. }) => Err(Error::NoDatabase(database)),
+        _ => Err(Error::Refused(Reject::Settings)),
+    }
+}
+
+pub(crate) fn refuse_void(void: Option<VoidReason>) -> Result<()> {
+    match void {
+        Some(reason) => Err(Error::WouldBeVoid(reason)),
+        None => Ok(()),
     }
 }

@@ -11,16 +11,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use eidetica_crdt::StoreKind;
 use eidetica_entry::dag::Budget;
-use eidetica_entry::{Entry, Id, Ids, ParentInfo, Stamp, StoreName, derive_settings};
-use eidetica_storage::log::{DatabaseLog, LogError, LogReader, LogWriter};
+use eidetica_entry::{Id, Ids, ParentInfo, Stamp, StoreName, derive_settings};
+use eidetica_storage::log::{DatabaseLog, LogError, LogReader, LogState, LogWriter};
 use eidetica_storage::{Snapshot, Space};
 use parking_lot::{Condvar, MappedMutexGuard, Mutex, MutexGuard, RwLock};
 
 use crate::Database;
-use crate::authority::{Authority, SettingsSource};
+use crate::authority::Authority;
 use crate::deferred::Deferred;
 use crate::error::{Error, Result};
-use crate::events::Events;
+use crate::events::{Callbacks, Events};
 use crate::overlay::Overlay;
 use crate::past::Pasts;
 use crate::pending::Pool;
@@ -40,6 +40,8 @@ pub(crate) struct Core {
     pub(crate) pasts: Pasts,
     pub(crate) pool: Mutex<Pool>,
     pub(crate) events: Events,
+    /// Whether it is kept for its authority alone, without data.
+    pub(crate) is_closure: bool,
     sequencer: Mutex<Option<Sequencer>>,
     /// The version of the newest batch that is in the engine.
     version: AtomicU64,
@@ -47,6 +49,8 @@ pub(crate) struct Core {
     settled: AtomicU64,
     /// Whether state rows are behind the entries.
     behind: AtomicBool,
+    /// Whether entries have changed sides and the state rows do not show it.
+    settling: AtomicBool,
     /// How often they have fallen behind.
     falls: AtomicU64,
     /// How often a staged batch was not written; with `moved`, for those who wait for batches.
@@ -66,6 +70,8 @@ pub(crate) struct Sequencer {
     pub(crate) deferred: Deferred,
     /// Whether something staged was not written.
     failed: bool,
+    /// All entries that arrived before this one are settled.
+    pub(crate) settled_below: u64,
 }
 
 pub(crate) type Sequence<'a> = MappedMutexGuard<'a, Sequencer>;
@@ -73,6 +79,20 @@ pub(crate) type Sequence<'a> = MappedMutexGuard<'a, Sequencer>;
 impl Core {
     /// Opens a database that is in the engine. O(stores, tips).
     pub(crate) fn load(shared: &Shared, log: DatabaseLog) -> Result<Self> {
+        Self::load_with(shared, log, Arc::clone(&shared.callbacks), false)
+    }
+
+    /// Opens a closure: nobody is told what comes into it.
+    pub(crate) fn load_closure(shared: &Shared, log: DatabaseLog) -> Result<Self> {
+        Self::load_with(shared, log, Arc::default(), true)
+    }
+
+    fn load_with(
+        shared: &Shared,
+        log: DatabaseLog,
+        callbacks: Arc<Callbacks>,
+        is_closure: bool,
+    ) -> Result<Self> {
         let snapshot = shared.engine.snapshot()?;
         let state = log.reader(&*snapshot).state()?;
         let registry = load_registry(&log, &*snapshot)?;
@@ -82,11 +102,13 @@ impl Core {
             authority: Authority::default(),
             pasts: Pasts::default(),
             pool: Mutex::default(),
-            events: Events::new(Arc::clone(&shared.callbacks)),
+            events: Events::new(callbacks),
+            is_closure,
             sequencer: Mutex::new(None),
             version: AtomicU64::new(state.version),
             settled: AtomicU64::new(0),
-            behind: AtomicBool::new(!state.is_applied()),
+            behind: AtomicBool::new(!state.is_applied() || !state.is_settled()),
+            settling: AtomicBool::new(!state.is_settled()),
             falls: AtomicU64::new(0),
             failures: Mutex::new(0),
             moved: Condvar::new(),
@@ -108,6 +130,17 @@ impl Core {
             self.falls.fetch_add(1, Ordering::AcqRel);
         }
         self.behind.store(behind, Ordering::Release);
+    }
+
+    pub(crate) fn is_settling(&self) -> bool {
+        self.settling.load(Ordering::Acquire)
+    }
+
+    /// Says what readers have to wait for: before the batch that makes them is written, and after the one that
+    /// lets them go on.
+    pub(crate) fn note_state(&self, state: &LogState) {
+        self.set_behind(!state.is_applied() || !state.is_settled());
+        self.settling.store(!state.is_settled(), Ordering::Release);
     }
 
     /// How often state rows have fallen behind: if it is the same before [`Database::catch_up`] and after a
@@ -144,7 +177,7 @@ impl Core {
         let snapshot = self.log.engine().snapshot()?;
         *self.registry.write() = load_registry(&self.log, &*snapshot)?;
         let state = writer.state();
-        self.set_behind(!state.is_applied());
+        self.note_state(state);
         self.events.forget(state.next_arrival);
         Ok(Sequencer {
             overlay: Overlay::default(),
@@ -152,6 +185,7 @@ impl Core {
             batches: self.settled.load(Ordering::Acquire),
             deferred: Deferred::new(state.next_arrival),
             failed: false,
+            settled_below: 0,
             writer,
         })
     }
@@ -226,9 +260,13 @@ pub(crate) struct Written {
     pub(crate) next_arrival: u64,
 }
 
-impl SettingsSource for LogReader<'_> {
-    fn settings_entry(&self, id: &Id) -> Result<Option<Entry>> {
-        Ok(self.get(id)?)
+impl Written {
+    pub(crate) fn new(number: u64, state: &LogState) -> Self {
+        Self {
+            number,
+            version: state.version,
+            next_arrival: state.next_arrival,
+        }
     }
 }
 
@@ -248,6 +286,21 @@ impl Sequencer {
         {
             self.staged.pop_front();
         }
+    }
+
+    /// Whether anything staged may not be in the engine.
+    pub(crate) fn has_staged(&self) -> bool {
+        !self.staged.is_empty()
+    }
+
+    /// Forgets everything staged, all of which is in the engine.
+    pub(crate) fn settle_all(&mut self) {
+        self.settle(self.batches);
+    }
+
+    /// The settings entries, effective or void, that are in no other one's past.
+    pub(crate) fn settings(&self) -> Ids {
+        self.writer.state().settings.iter().copied().collect()
     }
 
     /// Keeps a staged entry in sight until its batch is in the engine.

@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use eidetica_auth::{AuthState, Right, SecretKey};
 use eidetica_crdt::StoreKind;
-use eidetica_entry::{Entry, Id, PublicKey, Stamp, StoreName};
+use eidetica_entry::{Entry, Id, Ids, PublicKey, Stamp, StoreName};
 use eidetica_storage::commit::Lane;
 use eidetica_storage::{Batch, Snapshot};
 
 use crate::core::{Core, Sequencer, Written};
 use crate::edits::NoRows;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::events::{CallbackError, CallbackId, Origin, WriteEvent};
+use crate::known::Known;
 use crate::overlay::View;
 use crate::query::DynRows;
 use crate::rows::StoreRows;
@@ -47,7 +48,7 @@ impl Database {
         &self.core
     }
 
-    pub(crate) fn shared(&self) -> &Shared {
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }
 
@@ -211,20 +212,16 @@ impl Database {
         AsOf::new(self, frontier)
     }
 
-    /// Who may do what at present. O(1) unless the settings have changed.
+    /// Who may do what at present, by all settings entries there are. O(1) unless the settings have changed.
     ///
     /// # Errors
     /// The engine's.
     pub fn authority(&self) -> Result<AuthState> {
         let snapshot = self.shared.engine.snapshot()?;
         let reader = self.core.log.reader(&*snapshot);
-        let tips: Vec<Id> = reader.state()?.tips.iter().map(|tip| tip.id).collect();
-        let mut infos = Vec::with_capacity(tips.len());
-        for (tip, info) in tips.iter().zip(reader.parent_infos(&tips)?) {
-            infos.push(info.ok_or(Error::NoEntry(*tip))?);
-        }
-        let settings = self.core.derive_settings(&infos, &reader)?;
-        self.core.authority.at(&settings, &reader)
+        let settings: Ids = reader.state()?.settings.into_iter().collect();
+        let known = Known::new(&self.shared, self.id(), &reader);
+        self.core.authority.at(&settings, &known)
     }
 
     /// What a key may do at present, by a grant or by the wildcard.
@@ -302,7 +299,7 @@ impl Database {
 
     /// A snapshot with the state of all entries in it, and its version or an earlier one: whoever reads at
     /// that version again sees no less.
-    fn settled(&self) -> Result<(u64, Box<dyn Snapshot>)> {
+    pub(crate) fn settled(&self) -> Result<(u64, Box<dyn Snapshot>)> {
         let falls = self.core.falls();
         self.catch_up()?;
         let version = self.core.version();

@@ -5,15 +5,16 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use eidetica_auth::{AuthState, NothingBelow, Right, SecretKey, SettingsPayload, Verdict, judge};
+use eidetica_auth::{AuthState, Below, Lookup, Right, SecretKey, SettingsPayload, Verdict, judge};
 use eidetica_crdt::{Doc, Edit, Locator, StoreKind, Value, lower};
 use eidetica_entry::dag::Budget;
 use eidetica_entry::{Draft, Entry, Height, Id, PublicKey, Stamp, StoreName};
 use eidetica_storage::commit::GroupCommit;
-use eidetica_storage::log::{CacheSize, DatabaseLog, EntryLog};
+use eidetica_storage::log::{CacheSize, DatabaseLog, Difference, EntryLog, Mark, Marks};
 use eidetica_storage::{Batch, Durability, Engine};
 use parking_lot::Mutex;
 
+use crate::closure::{Kind, has_closures};
 use crate::core::Core;
 use crate::edits::NoRows;
 use crate::entropy::Entropy;
@@ -76,9 +77,18 @@ pub struct HeaderSummary {
 /// the transfer.
 #[derive(Clone, Debug)]
 pub struct Cursor {
-    difference: eidetica_storage::log::Difference,
+    /// What is still to be sent, the next part last.
+    parts: Vec<Part>,
     next: u64,
     tips: Vec<Stamp>,
+}
+
+/// Entries of one database.
+#[derive(Clone, Debug)]
+pub(crate) struct Part {
+    pub(crate) database: Id,
+    pub(crate) kind: Kind,
+    pub(crate) difference: Difference,
 }
 
 /// Some packs of a difference.
@@ -123,9 +133,15 @@ impl Databases {
             durability: config.durability,
             entropy: Entropy::new(config.seed),
             open: Mutex::new(HashMap::new()),
+            closures: Mutex::new(HashMap::new()),
             local: Mutex::new(HashMap::new()),
             callbacks: Arc::new(Callbacks::default()),
+            awaited: Mutex::new(HashMap::new()),
         })))
+    }
+
+    pub(crate) fn of(shared: &Arc<Shared>) -> Self {
+        Self(Arc::clone(shared))
     }
 
     /// The engine below.
@@ -266,24 +282,50 @@ impl Databases {
         self.0.callbacks.unregister(id)
     }
 
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.0
+    }
+
     pub(crate) fn log(&self) -> &EntryLog {
         &self.0.log
     }
 
-    fn handle(&self, core: Arc<Core>) -> Database {
+    pub(crate) fn handle(&self, core: Arc<Core>) -> Database {
         Database::new(Arc::clone(&self.0), core)
+    }
+
+    pub(crate) fn judge_root(&self, root: &Entry) -> Result<()> {
+        let payload = root.payload(&StoreName::settings()).map(AsRef::as_ref);
+        let none = AuthState::default();
+        let below = BelowRoot(self);
+        match judge(root.header(), root.id(), payload, &none, &below)? {
+            Verdict::Sound(_) => Ok(()),
+            Verdict::Reject(reason) => Err(Error::Refused(Reject::Authority(reason))),
+            _ => Err(Error::Refused(Reject::Settings)),
+        }
+    }
+
+    /// Who may do what in a database at these entries of it, by the database or its closure; `None` while one of them
+    /// is not here.
+    pub(crate) fn authority_at(
+        &self,
+        database: &Id,
+        tips: &[Id],
+        nesting: usize,
+    ) -> Result<Option<AuthState>> {
+        for database in [self.find(database)?, self.closure(database)?] {
+            let Some(database) = database else { continue };
+            let state = database.core().authority_at(&self.0, tips, nesting)?;
+            if state.is_some() {
+                return Ok(state);
+            }
+        }
+        Ok(None)
     }
 
     /// Judges and stores a root entry; the database is there afterwards.
     fn begin(&self, root: &Entry) -> Result<Arc<Core>> {
-        let payload = root.payload(&StoreName::settings()).map(AsRef::as_ref);
-        let none = AuthState::default();
-        let Ok(verdict) = judge(root.header(), root.id(), payload, &none, &NothingBelow);
-        match verdict {
-            Verdict::Sound(_) => {}
-            Verdict::Reject(reason) => return Err(Error::Refused(Reject::Authority(reason))),
-            _ => return Err(Error::Refused(Reject::Settings)),
-        }
+        self.judge_root(root)?;
         let mut open = self.0.open.lock();
         if let Some(core) = open.get(&root.id()) {
             return Ok(Arc::clone(core));
@@ -304,6 +346,21 @@ impl Databases {
         let core = Arc::new(Core::load(&self.0, log)?);
         open.insert(root.id(), Arc::clone(&core));
         Ok(core)
+    }
+}
+
+/// The authority of other databases, for a root entry: nothing is below it.
+struct BelowRoot<'a>(&'a Databases);
+
+impl Lookup for BelowRoot<'_> {
+    type Error = Error;
+
+    fn below(&self, _: &[Id], ids: &[Id]) -> Result<Vec<Option<Below>>> {
+        Ok(vec![None; ids.len()])
+    }
+
+    fn delegated(&self, database: &Id, tips: &[Id]) -> Result<Option<AuthState>> {
+        self.0.authority_at(database, tips, 0)
     }
 }
 
@@ -335,7 +392,22 @@ impl Databases {
             .transpose()
     }
 
-    /// Which of these entries are here. One batched lookup.
+    /// The void entries of a database that are nobody's parents and that are not passed on, ascending by height, at
+    /// most `limit` of the highest; `None` if it is not here. An admin who asks a peer for them can adopt them.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn void_tips(&self, database: &Id, limit: usize) -> Result<Option<Vec<Stamp>>> {
+        let Some(database) = self.find(database)? else {
+            return Ok(None);
+        };
+        let snapshot = self.0.engine.snapshot()?;
+        let mut leaves = database.core().log.reader(&*snapshot).void_leaves()?;
+        leaves.drain(..leaves.len().saturating_sub(limit));
+        Ok(Some(leaves))
+    }
+
+    /// Which of these entries are here, effective or void. One batched lookup.
     ///
     /// # Errors
     /// [`Error::NoDatabase`], the engine's.
@@ -346,7 +418,7 @@ impl Databases {
     }
 
     /// Headers with heights in a range, greatest stamp first, at most `limit` and
-    /// [`limits::HEADERS_PAGE`].
+    /// [`limits::HEADERS_PAGE`]: those of effective entries and of what is below them.
     ///
     /// # Errors
     /// [`Error::NoDatabase`], the engine's.
@@ -373,7 +445,12 @@ impl Databases {
         let database = self.get(database)?;
         let snapshot = self.0.engine.snapshot()?;
         let reader = database.core().log.reader(&*snapshot);
-        let found = reader.by_height(heights, below, limit.min(limits::HEADERS_PAGE))?;
+        let loose = match reader.state()?.loose {
+            0 => Marks::default(),
+            _ => reader.marks(Mark::Loose)?,
+        };
+        let limit = limit.min(limits::HEADERS_PAGE);
+        let found = reader.by_height_but(heights, below, limit, &loose)?;
         let summary = |(stamp, parents): (Stamp, eidetica_entry::Ids)| HeaderSummary {
             stamp,
             parents: parents.to_vec(),
@@ -394,30 +471,71 @@ impl Databases {
         cursor: Option<Cursor>,
         budget_bytes: usize,
     ) -> Result<PackPage> {
-        let database = self.get(database)?;
-        let snapshot = self.0.engine.snapshot()?;
-        let reader = database.core().log.reader(&*snapshot);
-        let cursor = match cursor {
+        self.difference_above(database, not, &[], cursor, budget_bytes)
+    }
+
+    /// Like [`difference`](Self::difference). Packs of the databases that the entries' authority comes from, without
+    /// their data, come first, as far as they are above `held`: the receiver's [`closures`](Self::closures).
+    ///
+    /// # Errors
+    /// [`Error::NoDatabase`], more than [`limits::CLOSURES`], the engine's.
+    pub fn difference_above(
+        &self,
+        database: &Id,
+        not: &[Id],
+        held: &[(Id, &[Id])],
+        cursor: Option<Cursor>,
+        budget_bytes: usize,
+    ) -> Result<PackPage> {
+        let mut cursor = match cursor {
             Some(cursor) => cursor,
-            None => {
-                let tips = reader.state()?.tips;
-                let from: Vec<Id> = tips.iter().map(|tip| tip.id).collect();
-                let difference = reader.difference(&from, not, &mut Budget::unlimited())?;
-                Cursor {
-                    difference,
-                    next: 0,
-                    tips,
-                }
-            }
+            None => self.begin_difference(database, not, held)?,
         };
-        let budget = budget_bytes.min(limits::DIFFERENCE_BYTES);
-        let page = reader.packs(&cursor.difference, cursor.next, budget)?;
         let done_tips = cursor.tips.clone();
-        let next = page.next.map(|next| Cursor { next, ..cursor });
+        let Some(part) = cursor.parts.last() else {
+            return Ok(PackPage {
+                packs: Vec::new(),
+                next: None,
+                done_tips,
+            });
+        };
+        let source = cursor.source(self, part)?;
+        let snapshot = self.0.engine.snapshot()?;
+        let reader = source.core().log.reader(&*snapshot);
+        let budget = budget_bytes.min(limits::DIFFERENCE_BYTES);
+        let page = match part.database == *database {
+            true => reader.packs(&part.difference, cursor.next, budget)?,
+            false => reader.packs_without_data(&part.difference, cursor.next, budget)?,
+        };
+        cursor.next = page.next.unwrap_or(0);
+        if page.next.is_none() {
+            cursor.parts.pop();
+        }
         Ok(PackPage {
             packs: page.packs,
-            next,
+            next: Some(cursor).filter(|cursor| !cursor.parts.is_empty()),
             done_tips,
+        })
+    }
+
+    fn begin_difference(&self, id: &Id, not: &[Id], held: &[(Id, &[Id])]) -> Result<Cursor> {
+        let database = self.get(id)?;
+        let snapshot = self.0.engine.snapshot()?;
+        let reader = database.core().log.reader(&*snapshot);
+        let tips = reader.state()?.tips;
+        let from: Vec<Id> = tips.iter().map(|tip| tip.id).collect();
+        let difference = reader.difference(&from, not, &mut Budget::unlimited())?;
+        let mut parts = vec![Part {
+            database: *id,
+            kind: Kind::Database,
+            difference: difference.clone(),
+        }];
+        let closures = self.closures_for(&database, &difference, held)?;
+        parts.extend(closures.into_iter().rev());
+        Ok(Cursor {
+            parts,
+            next: 0,
+            tips,
         })
     }
 
@@ -435,24 +553,32 @@ impl Databases {
                 limit: limits::INGEST_PACKS,
             });
         }
+        match has_closures(&request) {
+            true => self.ingest_with_closures(&request),
+            false => self.ingest_own(&request),
+        }
+    }
+
+    /// Takes in packs of one database.
+    pub(crate) fn ingest_own(&self, request: &IngestRequest<'_>) -> Result<IngestReport> {
         let mut report = IngestReport::default();
         let database = match self.find(&request.database)? {
             Some(database) => database,
             None if request.create => {
-                let database = self.receive_root(&request)?;
+                let database = self.handle(self.begin(&self.root_in(request)?)?);
                 report.new = 1;
                 // The root itself is met again as known.
-                let mut report = database.ingest_packs(&request, report)?;
+                let mut report = database.ingest_packs(request, report)?;
                 report.known = report.known.saturating_sub(1);
                 return Ok(report);
             }
             None => return Err(Error::NoDatabase(request.database)),
         };
-        database.ingest_packs(&request, report)
+        database.ingest_packs(request, report)
     }
 
-    /// Begins a database with the root entry in the first wave of a request.
-    fn receive_root(&self, request: &IngestRequest<'_>) -> Result<Database> {
+    /// The root entry, in the first wave of a request.
+    pub(crate) fn root_in(&self, request: &IngestRequest<'_>) -> Result<Entry> {
         let missing = Error::NoDatabase(request.database);
         let Some((first, packs)) = waves(request.packs).into_iter().next() else {
             return Err(missing);
@@ -460,8 +586,7 @@ impl Databases {
         let nothing_known = |ids: &[Id]| Ok(vec![false; ids.len()]);
         let seed = self.0.entropy.seed();
         let wave = Wave::prepare(request.database, first, packs, seed, 0, nothing_known)?;
-        let root = wave.root(request.database).ok_or(missing)?;
-        Ok(self.handle(self.begin(root)?))
+        wave.root(request.database).cloned().ok_or(missing)
     }
 
     /// Whether one of these keys may read the database, by a grant or by the wildcard. `false` also for a

@@ -7,7 +7,8 @@
 
 use eidetica_crdt::Order;
 use eidetica_entry::Entry;
-use eidetica_storage::Batch;
+use eidetica_storage::log::Mark;
+use eidetica_storage::{Batch, Snapshot};
 
 use crate::apply::writes_of;
 use crate::core::{Sequencer, Written};
@@ -70,8 +71,20 @@ impl Database {
         self.flush(&mut sequencer)
     }
 
-    /// Applies everything behind the watermark, under the database's lock.
+    /// What is in the engine, with the state of all entries that had arrived when this was called.
+    pub(crate) fn state_snapshot(&self) -> Result<Box<dyn Snapshot>> {
+        Ok(self.settled()?.1)
+    }
+
+    /// Applies everything behind the watermark and settles what changed sides, under the database's lock.
     pub(crate) fn flush(&self, sequencer: &mut Sequencer) -> Result<()> {
+        self.apply_deferred(sequencer)?;
+        while self.settle_step(sequencer)? {}
+        self.core().note_state(sequencer.writer.state());
+        Ok(())
+    }
+
+    fn apply_deferred(&self, sequencer: &mut Sequencer) -> Result<()> {
         while !sequencer.writer.state().is_applied() {
             let from = sequencer.writer.state().applied;
             let snapshot = self.shared().engine.snapshot()?;
@@ -81,22 +94,25 @@ impl Database {
                 entries = reader.entries_from(from, limits::DEFERRED_ENTRIES)?;
             }
             let mut batch = Batch::new();
+            let count = entries.len() as u64;
+            if let Some(absent) = sequencer.writer.marks(Mark::Absent) {
+                let mut arrivals = from..;
+                entries.retain(|_| {
+                    !arrivals
+                        .next()
+                        .is_some_and(|arrival| absent.contains(arrival))
+                });
+            }
             let writes = writes_of(&entries);
             self.core()
                 .apply(&writes, Order::Any, &*snapshot, sequencer, &mut batch, None)?;
             drop(snapshot);
             let mut stage = sequencer.writer.stage();
-            stage.set_applied(from + entries.len() as u64);
+            stage.set_applied(from + count);
             let state = stage.finish(&mut batch)?;
-            let number = sequencer.next_batch();
-            let written = Written {
-                number,
-                version: state.version,
-                next_arrival: state.next_arrival,
-            };
+            let written = Written::new(sequencer.next_batch(), &state);
             self.write_locked(sequencer, batch, written)?;
         }
-        self.core().set_behind(false);
         Ok(())
     }
 }

@@ -226,6 +226,11 @@ impl StoreChange {
 }
 
 impl Changes {
+    /// Whether the settings' document is edited.
+    pub(crate) fn writes_settings(&self) -> bool {
+        self.stores.iter().any(|change| change.store.is_settings())
+    }
+
     /// Whether any read was made before version `now`.
     pub(crate) fn may_be_stale(&self, now: u64) -> bool {
         self.read_at.is_some_and(|at| at != now)

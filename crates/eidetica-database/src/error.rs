@@ -1,12 +1,13 @@
 //! What can go wrong, and who has to act.
 
-use eidetica_auth::{Permission, SettingsError};
+use eidetica_auth::{Permission, SettingsError, VoidReason};
 use eidetica_crdt::{EditError, PathError, StateError, StoreKind};
-use eidetica_entry::{EntryError, Id, NameError, StoreName};
+use eidetica_entry::{EntryError, Id, NameError, PublicKey, StoreName};
 use eidetica_storage::EngineError;
 use eidetica_storage::log::LogError;
 
 use crate::registry::kind_name;
+use crate::stores::NotAllowed;
 
 /// The result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -31,6 +32,9 @@ pub enum Error {
     /// The author has no right to what the entry does.
     #[error("{0}")]
     Refused(Reject),
+    /// The author had the right to the entry once, and it was taken away: nobody would count it.
+    #[error("the entry would not count: {0}")]
+    WouldBeVoid(VoidReason),
     /// The transaction has no key to sign with.
     #[error("no key to sign with")]
     NoKey,
@@ -70,6 +74,34 @@ pub enum Error {
         /// What is wrong with it.
         detail: String,
     },
+    /// The author may not change the settings so; says who may.
+    #[error(transparent)]
+    NotAllowed(Box<NotAllowed>),
+    /// The key has no right that this could take or hand on.
+    #[error("{key} has no right that could be taken or given up so")]
+    NothingToTake {
+        /// The key.
+        key: PublicKey,
+    },
+    /// A revocation of one's own key, or a rotation to it.
+    #[error(
+        "a key does not revoke itself or rotate to itself: it can renounce, or rotate to another one"
+    )]
+    OwnKey,
+    /// Nobody else could change everything any more.
+    #[error("{key} is the last owner of the database: nobody could change its rights any more")]
+    LastOwner {
+        /// The owner.
+        key: PublicKey,
+    },
+    /// The settings let no keys of that database in.
+    #[error("database {0} is not delegated to")]
+    NoDelegation(Id),
+    /// An entry that cannot be adopted.
+    #[error(
+        "entry {0} cannot be adopted: it counts, writes settings, or is void for another reason than a revocation"
+    )]
+    NotAdoptable(Id),
     /// The grant or setting asks for more than can be given.
     #[error("{permission} cannot be given here")]
     NotGrantable {

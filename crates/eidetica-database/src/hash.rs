@@ -5,9 +5,9 @@
 
 use std::fmt;
 
-use eidetica_crdt::{StoreKind, hash_visible};
+use eidetica_crdt::{RowSpace, StoreKind, hash_visible};
 use eidetica_entry::StoreName;
-use eidetica_storage::Snapshot;
+use eidetica_storage::{Direction, KeyRange, ScanLimit, Snapshot};
 
 use crate::Database;
 use crate::core::load_registry;
@@ -44,10 +44,13 @@ impl Database {
     /// # Errors
     /// The engine's.
     pub fn state_hash(&self) -> Result<StateHash> {
-        self.catch_up()?;
-        let snapshot = self.shared().engine.snapshot()?;
+        let snapshot = self.state_snapshot()?;
         let mut hasher = blake3::Hasher::new_derive_key("eidetica database state v1");
         for (name, kind, slot) in load_registry(&self.core().log, &*snapshot)?.all() {
+            // Only void entries wrote there.
+            if is_empty(&*snapshot, slot)? {
+                continue;
+            }
             hasher
                 .update(&(name.as_str().len() as u64).to_le_bytes())
                 .update(name.as_str().as_bytes());
@@ -64,12 +67,28 @@ impl Database {
     /// The engine's.
     pub fn store_hash(&self, name: &str, kind: StoreKind) -> Result<Option<StateHash>> {
         let name = StoreName::new(name)?;
-        self.catch_up()?;
-        let snapshot = self.shared().engine.snapshot()?;
+        let snapshot = self.state_snapshot()?;
         let slot = load_registry(&self.core().log, &*snapshot)?.slot(&name, kind);
-        slot.map(|slot| store_hash(&*snapshot, kind, slot))
-            .transpose()
+        match slot {
+            Some(slot) if !is_empty(&*snapshot, slot)? => {
+                Ok(Some(store_hash(&*snapshot, kind, slot)?))
+            }
+            _ => Ok(None),
+        }
     }
+}
+
+/// Whether a store has no rows: nobody wrote there, or only void entries did.
+pub(crate) fn is_empty(snapshot: &dyn Snapshot, slot: StoreSlot) -> Result<bool> {
+    for space in [RowSpace::Cur, RowSpace::Ver] {
+        let range = KeyRange::prefix(slot.prefix(space));
+        let one = ScanLimit::rows(1);
+        let page = snapshot.scan(StoreSlot::space(space), &range, Direction::Forward, one)?;
+        if !page.rows.is_empty() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn store_hash(snapshot: &dyn Snapshot, kind: StoreKind, slot: StoreSlot) -> Result<StateHash> {

@@ -7,18 +7,21 @@ use eidetica_crdt::{
 };
 use eidetica_entry::dag::{self, Budget};
 use eidetica_entry::{Entry, Height, Id, Stamp, StoreName};
-use eidetica_storage::log::{LogError, LogReader};
+use eidetica_storage::log::{LogError, LogReader, Mark};
 
 use crate::error::{Error, Result};
 use crate::overlay::View;
+use crate::past::arrivals;
 use crate::rows::StoreRows;
 use crate::{Database, limits};
 
 /// Some entries of a database, newest first.
 #[derive(Clone, Debug, Default)]
 pub struct HistoryPage {
-    /// Entries by descending stamp.
+    /// Entries by descending stamp, void ones among them.
     pub entries: Vec<Entry>,
+    /// Those of them that are void: they contribute nothing.
+    pub void: HashSet<Id>,
     /// What to ask for next; `None` if these are the oldest.
     pub next: Option<Stamp>,
 }
@@ -32,7 +35,27 @@ pub struct Version {
     pub value: Option<Value>,
 }
 
+impl HistoryPage {
+    /// Whether an entry of this page counts.
+    pub fn is_effective(&self, id: &Id) -> bool {
+        !self.void.contains(id)
+    }
+}
+
 impl Database {
+    /// Whether an entry counts, by everything that is known; `None` if it is not here. Two rows.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn is_effective(&self, id: &Id) -> Result<Option<bool>> {
+        let snapshot = self.shared().engine.snapshot()?;
+        let reader = self.core().log.reader(&*snapshot);
+        let Some(located) = reader.locate(&[*id])?.pop().flatten() else {
+            return Ok(None);
+        };
+        Ok(Some(!reader.is_marked(Mark::Void, located.arrival)?))
+    }
+
     /// Entries by descending stamp: those below `before`, or the newest ones, at most `limit` and
     /// [`limits::PAGE_ROWS`]. Costs the stored packs that hold them.
     ///
@@ -55,7 +78,12 @@ impl Database {
             .last()
             .filter(|entry| entry.header().height > Height::ROOT);
         let next = oldest.filter(|_| entries.len() == limit).map(Entry::stamp);
-        Ok(HistoryPage { entries, next })
+        let void = void_of(&entries, &reader)?;
+        Ok(HistoryPage {
+            entries,
+            void,
+            next,
+        })
     }
 
     /// The versions of what a document shows at `path`, newest first: of the last `limit` writes there,
@@ -95,7 +123,7 @@ impl Database {
     ) -> Result<Vec<Version>> {
         let store = StoreName::new(store)?;
         self.check_kind(&store, kind)?;
-        let snapshot = self.shared().engine.snapshot()?;
+        let snapshot = self.state_snapshot()?;
         let Some(slot) = self.core().slot(&store, kind) else {
             return Ok(Vec::new());
         };
@@ -119,6 +147,18 @@ impl Database {
             })
             .collect())
     }
+}
+
+fn void_of(entries: &[Entry], reader: &LogReader<'_>) -> Result<HashSet<Id>> {
+    if reader.state()?.void == 0 {
+        return Ok(HashSet::new());
+    }
+    let marks = reader.marks(Mark::Void)?;
+    let ids: Vec<Id> = entries.iter().map(Entry::id).collect();
+    let arrivals = arrivals(&ids, reader)?.into_iter().zip(ids);
+    Ok(arrivals
+        .filter_map(|(arrival, id)| marks.contains(arrival).then_some(id))
+        .collect())
 }
 
 /// Ids of the `limit` greatest stamps below `before`, looked for in windows of heights that widen from

@@ -18,13 +18,16 @@ use eidetica_entry::{Draft, Entry, Id, Ids, ParentInfo, StoreName};
 use eidetica_storage::Batch;
 use eidetica_storage::log::LogReader;
 
+use crate::commit::{admitted, refuse_void};
 use crate::core::{Sequencer, Written};
 use crate::error::{Error, Result};
 use crate::events::Origin;
+use crate::known::Known;
 use crate::overlay::View;
 use crate::query::DynRows;
 use crate::rows::write_changes;
-use crate::spool::{Spool, admitted};
+use crate::spool::Spool;
+use crate::standing::Standings;
 use crate::{Database, limits};
 
 /// Edits of any number that become one atomic group of entries.
@@ -210,7 +213,7 @@ impl Import {
         let (core, database) = (self.database.core(), &self.database);
         let snapshot = database.shared().engine.snapshot()?;
         let reader = core.log.reader(&*snapshot);
-        let (parents, settings) = core.parents(None, sequencer, &reader)?;
+        let (parents, settings) = core.present_parents(sequencer, &reader)?;
         let view = View::staged(&*snapshot, &sequencer.overlay);
         let below = |name: &StoreName, kind| core.rows_in(view, name, kind);
         let mut group = Group::new(database, &parents, &settings, &below);
@@ -281,8 +284,11 @@ impl<'a> Group<'a> {
             timestamp_ms,
         )?;
         let authority = &self.database.core().authority;
-        let verdict = authority.judge(draft.id(), draft.header(), None, reader)?;
-        admitted(verdict)?;
+        let known = Known::new(self.database.shared(), self.database.id(), reader);
+        admitted(authority.judge(draft.id(), draft.header(), None, &known)?)?;
+        let all: Ids = reader.state()?.settings.into_iter().collect();
+        let standings = Standings::at(authority, &known, &all)?;
+        refuse_void(standings.of_next(&draft.id(), draft.header())?)?;
         let signature = key.sign(&draft.signing_message());
         let entry = draft.sign(signature);
         self.apply(&entry)?;

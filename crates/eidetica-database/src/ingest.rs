@@ -8,23 +8,26 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use bytes::Bytes;
-use eidetica_auth::{Signed, Verdict, verify_batch};
+use eidetica_auth::{Changes, Missing, Signed, Verdict, verify_batch};
 use eidetica_crdt::Order;
-use eidetica_entry::dag::{Budget, Dag, Node};
+use eidetica_entry::dag::Budget;
 use eidetica_entry::pack::{self, Limits, PackInfo};
 use eidetica_entry::{
     Entry, Id, ParentInfo, PublicKey, Stamp, StoreName, derive_height, derive_settings,
 };
-use eidetica_storage::Batch;
-use eidetica_storage::log::{LogError, LogReader};
+use eidetica_storage::log::{LogError, Mark};
+use eidetica_storage::{Batch, Snapshot};
 use rayon::prelude::*;
 
-use crate::apply::writes_of;
-use crate::authority::SettingsSource;
+use crate::apply::{Writes, writes_of};
 use crate::core::{Sequencer, Written};
+use crate::effects::{Effects, Flip};
 use crate::error::{Error, Reject, Result};
 use crate::events::Origin;
+use crate::known::{Known, New};
 use crate::pending::Source;
+use crate::settle::Turned;
+use crate::standing::{Standings, advance};
 use crate::{Database, limits};
 
 /// Packs to take in.
@@ -73,7 +76,12 @@ pub struct IngestReport {
     pub new: u64,
     /// Entries that were here already.
     pub known: u64,
-    /// Entries that wait for an ancestor or a settings payload.
+    /// How many of the new entries are void: they are kept and contribute nothing.
+    pub void: u64,
+    /// Void entries that were turned away, since there are enough of their author or in all: see
+    /// [`limits::VOID_PER_AUTHOR`] and [`limits::VOID_ENTRIES`].
+    pub refused: u64,
+    /// Entries that wait for an ancestor, a settings payload or another database.
     pub pending: u64,
     /// Entries that can never be part of the database, with the reason; at most
     /// [`limits::REPORTED_REJECTS`] are named.
@@ -87,6 +95,18 @@ pub struct IngestReport {
 }
 
 impl IngestReport {
+    /// Adds what became of further packs.
+    pub(crate) fn add(&mut self, more: Self) {
+        self.new += more.new;
+        self.known += more.known;
+        self.pending += more.pending;
+        self.rejected_count += more.rejected_count;
+        let room = limits::REPORTED_REJECTS.saturating_sub(self.rejected.len());
+        self.rejected.extend(more.rejected.into_iter().take(room));
+        self.bad_packs.extend(more.bad_packs);
+        self.tips = more.tips;
+    }
+
     fn reject(&mut self, id: Id, reason: Reject) {
         self.rejected_count += 1;
         if self.rejected.len() < limits::REPORTED_REJECTS {
@@ -190,6 +210,21 @@ impl Wave {
         }
     }
 
+    /// Keeps of data no more than that it was committed to.
+    fn leave_data_out(&mut self) {
+        for pack in &mut self.packs {
+            for entry in &mut pack.entries {
+                let is_data = |(store, payload): (&StoreName, Option<&Bytes>)| {
+                    payload.is_some() && !store.is_settings()
+                };
+                if entry.payloads().any(is_data) {
+                    *entry = entry.without_data();
+                    pack.whole = None;
+                }
+            }
+        }
+    }
+
     pub(crate) fn root(&self, database: Id) -> Option<&Entry> {
         self.packs
             .iter()
@@ -244,23 +279,18 @@ pub(crate) fn waves(packs: &[Bytes]) -> Vec<(usize, &[Bytes])> {
     waves
 }
 
-/// Judges the entries of one wave, in order, over what is stored.
-struct Judging<'a> {
+/// Judges the entries of one wave, in order, over what is stored, each by its own past.
+struct Judging<'j, 'a> {
     database: &'a Database,
-    reader: &'a LogReader<'a>,
-    sequencer: &'a Sequencer,
-    /// Stored or staged parents of the wave's entries.
+    known: &'j mut Known<'a>,
+    /// Stored parents of the wave's entries.
     parents: HashMap<Id, ParentInfo>,
-    /// Accepted entries.
-    accepted: HashMap<Id, ParentInfo>,
-    /// Accepted entries that write settings.
-    settings: HashMap<Id, Entry>,
     rejected: HashSet<Id>,
-    report: &'a mut IngestReport,
+    report: &'j mut IngestReport,
     source: Source,
 }
 
-impl Judging<'_> {
+impl Judging<'_, '_> {
     /// Says whether the entry is accepted; then `freed` gets those that had waited for it.
     fn take(
         &mut self,
@@ -269,27 +299,26 @@ impl Judging<'_> {
         freed: &mut VecDeque<(Entry, Source)>,
     ) -> Result<bool> {
         let id = entry.id();
-        if self.accepted.contains_key(&id) {
+        if self.known.is_new(&id) {
             self.report.known += 1;
             return Ok(false);
         }
-        match self.judge(entry)? {
+        match self.judge_now(entry)? {
             Judged::Sound => {
-                self.accepted.insert(id, ParentInfo::from(entry));
-                if entry.header().writes_settings() {
-                    self.settings.insert(id, entry.clone());
-                }
+                self.known.add(id, New::Entry(entry.clone()));
                 freed.extend(self.database.core().pool.lock().release(&id));
-                self.report.new += 1;
                 Ok(true)
             }
             Judged::Pending(missing) => {
-                self.database
-                    .core()
-                    .pool
-                    .lock()
-                    .add(&entry.compact(), source, missing);
                 self.report.pending += 1;
+                let mut pool = self.database.core().pool.lock();
+                pool.add(&entry.compact(), source, missing);
+                Ok(false)
+            }
+            Judged::Delegated(delegated, version) => {
+                self.report.pending += 1;
+                let mut pool = self.database.core().pool.lock();
+                pool.add_delegated(&entry.compact(), source, delegated, version);
                 Ok(false)
             }
             Judged::Reject(reason) => {
@@ -304,6 +333,20 @@ impl Judging<'_> {
         }
     }
 
+    /// Where another database is missing, it is looked for again once it is sure to tell when it has changed.
+    fn judge_now(&self, entry: &Entry) -> Result<Judged> {
+        match self.judge(entry)? {
+            Judged::Delegated(delegated, _) => {
+                let version = self.database.await_delegated(delegated);
+                Ok(match self.judge(entry)? {
+                    Judged::Delegated(delegated, _) => Judged::Delegated(delegated, version),
+                    judged => judged,
+                })
+            }
+            judged => Ok(judged),
+        }
+    }
+
     fn judge(&self, entry: &Entry) -> Result<Judged> {
         let header = entry.header();
         if entry.database() != self.database.id() {
@@ -315,12 +358,9 @@ impl Judging<'_> {
             if self.rejected.contains(parent) {
                 return Ok(Judged::Reject(Reject::Parent(*parent)));
             }
-            match self
-                .accepted
-                .get(parent)
-                .or_else(|| self.parents.get(parent))
-            {
-                Some(info) => parents.push(info.clone()),
+            let new = self.known.new_entry(parent).map(New::info);
+            match new.or_else(|| self.parents.get(parent).cloned()) {
+                Some(info) => parents.push(info),
                 None => drop(missing.insert(*parent)),
             }
         }
@@ -330,24 +370,20 @@ impl Judging<'_> {
         if header.height != derive_height(&parents) {
             return Ok(Judged::Reject(Reject::Height));
         }
-        let derived =
-            derive_settings(&parents, &self, &mut Budget::unlimited()).map_err(LogError::from)?;
-        if header.settings != derived {
+        let settings = self.known.settings();
+        let derived = derive_settings(&parents, &settings, &mut Budget::unlimited());
+        if header.settings != derived.map_err(LogError::from)? {
             return Ok(Judged::Reject(Reject::Settings));
         }
         let payload = entry.payload(&StoreName::settings()).map(AsRef::as_ref);
-        Ok(
-            match self
-                .database
-                .core()
-                .authority
-                .judge(entry.id(), header, payload, self)?
-            {
-                Verdict::Sound(_) => Judged::Sound,
-                Verdict::Reject(reason) => Judged::Reject(Reject::Authority(reason)),
-                _ => Judged::Pending(HashSet::new()),
-            },
-        )
+        let authority = &self.database.core().authority;
+        let verdict = authority.judge(entry.id(), header, payload, &*self.known)?;
+        Ok(match verdict {
+            Verdict::Sound(_) => Judged::Sound,
+            Verdict::Reject(reason) => Judged::Reject(Reject::Authority(reason)),
+            Verdict::Pending(Missing::Delegated { database, .. }) => Judged::Delegated(database, 0),
+            _ => Judged::Pending(HashSet::new()),
+        })
     }
 
     /// Looks up parents that are in none of the wave's entries, with one call.
@@ -359,11 +395,10 @@ impl Judging<'_> {
             .copied()
             .collect();
         let outside: Vec<Id> = outside.into_iter().collect();
-        for (id, info) in outside.iter().zip(self.reader.parent_infos(&outside)?) {
-            if let Some(info) = info.or_else(|| self.sequencer.staged(id).cloned()) {
-                self.parents.insert(*id, info);
-            }
-        }
+        let infos = self.known.reader.parent_infos(&outside)?;
+        let found = outside.into_iter().zip(infos);
+        self.parents
+            .extend(found.filter_map(|(id, info)| Some((id, info?))));
         Ok(())
     }
 }
@@ -371,31 +406,20 @@ impl Judging<'_> {
 enum Judged {
     Sound,
     Pending(HashSet<Id>),
+    /// It waits for this database, which has this version.
+    Delegated(Id, u64),
     Reject(Reject),
 }
 
-impl SettingsSource for Judging<'_> {
-    fn settings_entry(&self, id: &Id) -> Result<Option<Entry>> {
-        match self.settings.get(id) {
-            Some(entry) => Ok(Some(entry.clone())),
-            None => Ok(self.reader.get(id)?),
-        }
-    }
-}
-
-/// The settings entries, with their pins as edges.
-impl Dag for &Judging<'_> {
-    type Error = LogError;
-
-    fn node(&self, id: &Id) -> Result<Option<Node>, LogError> {
-        match self.accepted.get(id) {
-            Some(info) => Ok(Some(Node {
-                height: info.height,
-                parents: info.settings.clone(),
-            })),
-            None => self.reader.settings_dag().node(id),
-        }
-    }
+/// What of a wave is to be stored, and what comes of it.
+#[derive(Default)]
+struct Accepted {
+    packs: Vec<WavePack>,
+    /// The entries of all packs, in order.
+    new: Vec<Id>,
+    void: HashSet<Id>,
+    /// Stored entries that change sides.
+    flips: Vec<Flip>,
 }
 
 impl Database {
@@ -408,6 +432,7 @@ impl Database {
         let mut waves = waves(request.packs).into_iter();
         let prepare = |(first, packs): (usize, &[Bytes])| self.prepare(first, packs);
         let mut next = waves.next().map(prepare);
+        let mut any = false;
         while let Some(wave) = next {
             let wave = wave?;
             let following = waves.next();
@@ -417,11 +442,20 @@ impl Database {
                 let stored = self.store(wave, request.source, &mut report);
                 let prepared =
                     preparing.map(|thread| thread.join().unwrap_or_else(|_| Err(panicked())));
-                stored.map(|()| prepared)
+                any |= stored?;
+                Ok::<_, Error>(prepared)
             })?;
+        }
+        if any {
+            self.wake_awaiting();
         }
         report.tips = self.tips()?;
         Ok(report)
+    }
+
+    /// Judges entries that waited for other databases.
+    pub(crate) fn judge_awaited(&self) -> Result<bool> {
+        self.store(Wave::default(), None, &mut IngestReport::default())
     }
 
     fn prepare(&self, first: usize, packs: &[Bytes]) -> Result<Wave> {
@@ -430,36 +464,49 @@ impl Database {
             let snapshot = self.shared().engine.snapshot()?;
             Ok(self.core().log.reader(&*snapshot).contains_many(ids)?)
         };
-        Wave::prepare(
-            self.id(),
-            first,
-            packs,
-            self.shared().entropy.seed(),
-            version,
-            known,
-        )
+        let seed = self.shared().entropy.seed();
+        let mut wave = Wave::prepare(self.id(), first, packs, seed, version, known)?;
+        if self.core().is_closure {
+            wave.leave_data_out();
+        }
+        Ok(wave)
     }
 
     /// Judges and stores one wave. Several batches at most: the entries, and state that was deferred.
-    fn store(&self, mut wave: Wave, source: Source, report: &mut IngestReport) -> Result<()> {
+    /// Says whether there was anything to store.
+    fn store(&self, mut wave: Wave, source: Source, report: &mut IngestReport) -> Result<bool> {
         report.known += wave.known;
         report.bad_packs.append(&mut wave.bad_packs);
         for (id, reason) in std::mem::take(&mut wave.bad) {
             report.reject(id, reason);
         }
-        if wave.entries().next().is_none() {
-            return Ok(());
+        let waiting = self.take_awaited();
+        if wave.entries().next().is_none() && waiting.is_empty() {
+            return Ok(false);
         }
         let written = {
             let mut sequencer = self.core().sequence()?;
+            self.drain(&mut sequencer)?;
             self.drop_stored_since(&mut wave, &sequencer, report)?;
-            let accepted = self.judge_wave(&mut wave, source, &sequencer, report)?;
-            self.write_wave(&accepted, &mut sequencer)?
+            let snapshot = self.shared().engine.snapshot()?;
+            let reader = self.core().log.reader(&*snapshot);
+            let mut known = Known::new(self.shared(), self.id(), &reader);
+            let judging = Judging {
+                database: self,
+                known: &mut known,
+                parents: HashMap::new(),
+                rejected: HashSet::new(),
+                report,
+                source,
+            };
+            let packs = judge_wave(&mut wave, waiting, judging)?;
+            let accepted = self.judge_standing(packs, &mut known, &sequencer, report)?;
+            self.write_wave(&accepted, &known, &*snapshot, &mut sequencer)?
         };
-        if let Some(written) = written {
-            self.core().announce(&written, self);
+        if let Some(written) = &written {
+            self.core().announce(written, self);
         }
-        Ok(())
+        Ok(written.is_some())
     }
 
     /// Drops entries that were stored after the wave was prepared.
@@ -479,7 +526,7 @@ impl Database {
         let stored: HashSet<Id> = ids
             .into_iter()
             .zip(stored)
-            .filter(|(id, stored)| *stored || sequencer.staged(id).is_some())
+            .filter(|(_, stored)| *stored)
             .map(|(id, _)| id)
             .collect();
         for pack in &mut wave.packs {
@@ -488,76 +535,67 @@ impl Database {
         Ok(())
     }
 
-    /// What of the wave is to be stored, by pack; entries that had waited come last.
-    fn judge_wave(
+    /// Judges accepted entries by everything that is known with them, and what they change for others.
+    fn judge_standing(
         &self,
-        wave: &mut Wave,
-        source: Source,
+        packs: Vec<WavePack>,
+        known: &mut Known<'_>,
         sequencer: &Sequencer,
         report: &mut IngestReport,
-    ) -> Result<Vec<WavePack>> {
-        let snapshot = self.shared().engine.snapshot()?;
-        let reader = self.core().log.reader(&*snapshot);
-        let mut judging = Judging {
-            database: self,
-            reader: &reader,
-            sequencer,
-            parents: HashMap::new(),
-            accepted: HashMap::new(),
-            settings: HashMap::new(),
-            rejected: HashSet::new(),
-            report,
-            source,
+    ) -> Result<Accepted> {
+        let mut accepted = Accepted {
+            new: ids_of(&packs),
+            packs,
+            ..Accepted::default()
         };
-        judging.look_up(wave.entries())?;
-        let mut freed = VecDeque::new();
-        let mut failed = Ok(());
-        for pack in &mut wave.packs {
-            pack.retain(|entry| {
-                failed.is_ok()
-                    && judging
-                        .take(entry, judging.source, &mut freed)
-                        .unwrap_or_else(|error| {
-                            failed = Err(error);
-                            false
-                        })
-            });
-            failed?;
-            failed = Ok(());
-        }
-        let mut late = Vec::new();
-        while let Some((entry, source)) = freed.pop_front() {
-            judging.look_up(std::iter::once(&entry))?;
-            if judging.take(&entry, source, &mut freed)? {
-                late.push(entry);
+        let before = sequencer.settings();
+        let mut frontier = before.clone();
+        for entry in accepted.packs.iter().flat_map(|pack| &pack.entries) {
+            if entry.header().writes_settings() {
+                frontier = advance(&frontier, entry.id(), entry.header());
             }
         }
-        let mut accepted = std::mem::take(&mut wave.packs);
-        accepted.push(WavePack {
-            whole: None,
-            entries: late,
-        });
-        accepted.retain(|pack| !pack.entries.is_empty());
+        let authority = &self.core().authority;
+        let standings = Standings::at(authority, known, &frontier)?;
+        let changes = match frontier == before {
+            true => Changes::default(),
+            false => {
+                let before = authority.at(&before, known)?;
+                standings.state().changes_since(&before)
+            }
+        };
+        accepted.void = standings.void_of(&accepted.new, &changes)?;
+        accepted.flips = standings.flips(&changes, |arrival| {
+            sequencer.writer.is_marked(Mark::Void, arrival)
+        })?;
+        if !accepted.void.is_empty() {
+            accepted.refuse_surplus(known, sequencer, report)?;
+        }
+        report.new += accepted.new.len() as u64;
+        report.void += accepted.void.len() as u64;
         Ok(accepted)
     }
 
     /// Writes accepted entries as one batch, and their state with them or later.
-    fn write_wave(&self, packs: &[WavePack], sequencer: &mut Sequencer) -> Result<Option<Written>> {
-        if packs.is_empty() {
+    fn write_wave(
+        &self,
+        accepted: &Accepted,
+        known: &Known<'_>,
+        snapshot: &dyn Snapshot,
+        sequencer: &mut Sequencer,
+    ) -> Result<Option<Written>> {
+        if accepted.new.is_empty() {
             return Ok(None);
         }
-        let staged = self.stage_wave(packs, sequencer);
+        let staged = self.stage_wave(accepted, known, snapshot, sequencer);
         let (batch, written) = staged.inspect_err(|_| sequencer.fail())?;
-        self.core()
-            .set_behind(!sequencer.writer.state().is_applied());
-        let first = written.next_arrival
-            - packs
-                .iter()
-                .map(|pack| pack.entries.len() as u64)
-                .sum::<u64>();
-        let entries = packs.iter().flat_map(|pack| &pack.entries);
+        self.core().note_state(sequencer.writer.state());
+        let first = written.next_arrival - accepted.new.len() as u64;
+        let entries = accepted.packs.iter().flat_map(|pack| &pack.entries);
         for (arrival, entry) in (first..).zip(entries) {
-            self.core().events.queue(arrival, entry, Origin::Remote);
+            if !accepted.void.contains(&entry.id()) {
+                self.core().events.queue(arrival, entry, Origin::Remote);
+            }
         }
         self.write_locked(sequencer, batch, written)?;
         if sequencer.deferred.is_full() {
@@ -568,21 +606,21 @@ impl Database {
 
     fn stage_wave(
         &self,
-        packs: &[WavePack],
+        accepted: &Accepted,
+        known: &Known<'_>,
+        snapshot: &dyn Snapshot,
         sequencer: &mut Sequencer,
     ) -> Result<(Batch, Written)> {
         let mut batch = Batch::new();
-        let count: usize = packs.iter().map(|pack| pack.entries.len()).sum();
-        let at_once = count < limits::DEFER_STATE_FROM && sequencer.writer.state().is_applied();
+        let (packs, void) = (&accepted.packs, &accepted.void);
+        let at_once =
+            accepted.new.len() < limits::DEFER_STATE_FROM && sequencer.writer.state().is_applied();
+        let turned = Turned::at_once(&accepted.flips, sequencer, known.reader)?;
+        let mut writes = Writes::new();
         if at_once {
-            let entries: Vec<Entry> = packs
-                .iter()
-                .flat_map(|pack| pack.entries.iter().cloned())
-                .collect();
-            let snapshot = self.shared().engine.snapshot()?;
-            let writes = writes_of(&entries);
-            self.core()
-                .apply(&writes, Order::Any, &*snapshot, sequencer, &mut batch, None)?;
+            let entries = packs.iter().flat_map(|pack| &pack.entries);
+            let effective = entries.filter(|entry| !void.contains(&entry.id()));
+            writes = writes_of(&effective.cloned().collect::<Vec<_>>());
         } else {
             let mut from = sequencer.writer.state().next_arrival;
             for pack in packs {
@@ -590,6 +628,23 @@ impl Database {
                 from += pack.entries.len() as u64;
             }
         }
+        match turned.is_empty() {
+            false => self.core().change(
+                &turned.inserted_with(writes),
+                &writes_of(&turned.removed),
+                snapshot,
+                sequencer,
+                &mut batch,
+                None,
+            )?,
+            true => {
+                self.core()
+                    .apply(&writes, Order::Any, snapshot, sequencer, &mut batch, None)?;
+            }
+        }
+        let before = sequencer.writer.state();
+        let (first, walks) = (before.next_arrival, before.void > 0 || !void.is_empty());
+        let tips = sequencer.writer.tips().to_vec();
         let mut stage = sequencer.writer.stage();
         for pack in packs {
             stage.add_pack(&pack.entries, pack.whole.as_ref(), &mut batch)?;
@@ -598,16 +653,106 @@ impl Database {
             let applied = stage.state().next_arrival;
             stage.set_applied(applied);
         }
+        let mut effects = Effects::new(&mut stage, known);
+        if walks {
+            effects.arrive(first, &accepted.new, void, &tips)?;
+        }
+        effects.flip(&accepted.flips, &turned)?;
         let state = stage.finish(&mut batch)?;
-        let number = sequencer.next_batch();
-        Ok((
-            batch,
-            Written {
-                number,
-                version: state.version,
-                next_arrival: state.next_arrival,
-            },
-        ))
+        sequencer.settled_below = 0;
+        Ok((batch, Written::new(sequencer.next_batch(), &state)))
+    }
+}
+
+/// What of the wave is sound, by pack; entries that had waited come last.
+fn judge_wave(
+    wave: &mut Wave,
+    waiting: Vec<(Entry, Source)>,
+    mut judging: Judging<'_, '_>,
+) -> Result<Vec<WavePack>> {
+    judging.look_up(wave.entries())?;
+    let mut freed = VecDeque::from(waiting);
+    let mut failed = Ok(());
+    for pack in &mut wave.packs {
+        pack.retain(|entry| {
+            failed.is_ok()
+                && judging
+                    .take(entry, judging.source, &mut freed)
+                    .unwrap_or_else(|error| {
+                        failed = Err(error);
+                        false
+                    })
+        });
+        failed?;
+        failed = Ok(());
+    }
+    let mut late = Vec::new();
+    while let Some((entry, source)) = freed.pop_front() {
+        judging.look_up(std::iter::once(&entry))?;
+        if judging.take(&entry, source, &mut freed)? {
+            late.push(entry);
+        }
+    }
+    let mut accepted = std::mem::take(&mut wave.packs);
+    accepted.push(WavePack {
+        whole: None,
+        entries: late,
+    });
+    accepted.retain(|pack| !pack.entries.is_empty());
+    Ok(accepted)
+}
+
+fn ids_of(packs: &[WavePack]) -> Vec<Id> {
+    let entries = packs.iter().flat_map(|pack| &pack.entries);
+    entries.map(Entry::id).collect()
+}
+
+impl Accepted {
+    /// Turns void entries away that nothing effective is above, where there are enough of them.
+    fn refuse_surplus(
+        &mut self,
+        known: &mut Known<'_>,
+        sequencer: &Sequencer,
+        report: &mut IngestReport,
+    ) -> Result<()> {
+        let mut needed = HashSet::new();
+        for id in self.new.iter().rev() {
+            if !self.void.contains(id) || needed.contains(id) {
+                needed.extend(known.header(id, |header| header.parents.to_vec())?);
+            }
+        }
+        let mut refused: HashSet<Id> = HashSet::new();
+        let mut kept: HashMap<PublicKey, u64> = HashMap::new();
+        let mut all = sequencer.writer.state().loose;
+        for id in &self.new {
+            if !self.void.contains(id) || needed.contains(id) {
+                continue;
+            }
+            let (author, above_refused) = known.header(id, |header| {
+                let above = header.parents.iter().any(|parent| refused.contains(parent));
+                (header.author.key, above)
+            })?;
+            let own = kept
+                .entry(author)
+                .or_insert_with(|| sequencer.writer.loose_of(&author));
+            let full = *own >= limits::VOID_PER_AUTHOR || all >= limits::VOID_ENTRIES;
+            if full || above_refused {
+                refused.insert(*id);
+            } else {
+                *own += 1;
+                all += 1;
+            }
+        }
+        for id in &refused {
+            known.remove(id);
+            self.void.remove(id);
+        }
+        self.new.retain(|id| !refused.contains(id));
+        for pack in &mut self.packs {
+            report.refused += pack.retain(|entry| !refused.contains(&entry.id()));
+        }
+        self.packs.retain(|pack| !pack.entries.is_empty());
+        Ok(())
     }
 }
 

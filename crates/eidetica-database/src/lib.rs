@@ -16,13 +16,16 @@
 
 mod apply;
 mod asof;
+mod audit;
 mod authority;
+mod closure;
 mod commit;
 mod core;
 mod database;
 mod databases;
 mod deferred;
 mod edits;
+mod effects;
 mod entropy;
 mod error;
 mod events;
@@ -30,24 +33,29 @@ mod hash;
 mod history;
 mod import;
 mod ingest;
+mod known;
 pub mod limits;
 mod local;
 mod overlay;
 mod past;
 mod pending;
+mod preview;
 mod query;
 mod readahead;
 mod registry;
 mod rows;
 mod seal;
+mod settle;
 mod shared;
 mod source;
 mod spool;
+mod standing;
 mod stores;
 mod transaction;
 mod verify;
 
 pub use asof::AsOf;
+pub use audit::{AuditEntry, AuditPage, AuditRecord, VoidEntry, VoidPage};
 pub use database::Database;
 pub use databases::{
     Config, Cursor, DatabaseInfo, Databases, HeaderSummary, NewDatabase, PackPage,
@@ -60,8 +68,10 @@ pub use history::{HistoryPage, Version};
 pub use import::Import;
 pub use ingest::{IngestReport, IngestRequest};
 pub use local::{LocalDatabase, LocalTransaction};
+pub use preview::{PreviewEntry, RevocationPreview};
 pub use stores::{
-    DocStore, DocView, Rows, SettingsStore, SettingsView, Table, TableRows, TableView,
+    Act, DocStore, DocView, NotAllowed, Rows, SettingsStore, SettingsView, Table, TableRows,
+    TableView,
 };
 pub use transaction::{Operation, Transaction};
 pub use verify::{Fault, VerifyReport};

@@ -21,6 +21,10 @@ pub const DEFERRED_ENTRIES: usize = 131_072;
 pub const DEFERRED_BYTES: usize = 64 * 1024 * 1024;
 /// Packs that one ingest call may carry.
 pub const INGEST_PACKS: usize = 4_096;
+/// Delegated databases, direct or by way of others, whose authority one database may follow from.
+pub const CLOSURES: usize = 64;
+/// Closures that may be here before any settings name their databases.
+pub const UNNAMED_CLOSURES: usize = 16;
 /// Rejected ids that one ingest report names; the rest is only counted.
 pub const REPORTED_REJECTS: usize = 1_024;
 /// Authority states kept per database, one per settings frontier or settings entry.
@@ -52,7 +56,29 @@ pub const DIFFERENCE_BYTES: usize = 8 * 1024 * 1024;
 pub const HEADERS_PAGE: usize = 65_536;
 /// Write callbacks that one database may have.
 pub const CALLBACKS: usize = 1_024;
+/// Keys that the refusal of a change of settings names as those that could make it.
+pub const HELPERS: usize = 8;
 /// Faults that one verification lists; the rest is only counted.
 pub const REPORTED_FAULTS: usize = 1_024;
 /// Bytes of the name of a local database.
 pub const LOCAL_NAME: usize = 255;
+/// Entries that change sides in one batch with their state; more of them are settled in steps.
+pub const SETTLE_AT_ONCE: usize = 1_024;
+/// Entries whose state one step of settling changes.
+pub const SETTLE_STEP: usize = 4_096;
+/// Bytes of entries after which one step of settling ends.
+pub const SETTLE_BYTES: usize = 8 * 1024 * 1024;
+/// Entries that are read at once where settings entries have changed how others stand.
+pub const REGION_PAGE: usize = 4_096;
+/// Void entries of one author that are taken in with no effective entry above them.
+pub const VOID_PER_AUTHOR: u64 = 1_024;
+/// Void entries of one database that are taken in with no effective entry above them.
+pub const VOID_ENTRIES: u64 = 16_384;
+/// Databases that may ask each other, one through the other, who may do what. What is nested deeper is
+/// taken for missing.
+pub const DELEGATION_NESTING: usize = 32;
+/// Entries that a transaction may name to be built upon besides the tips.
+pub const ALSO_ABOVE: usize = 32;
+/// Databases that others are told to wait for. Entries that wait for more of them are judged again when their
+/// own database takes something in.
+pub const AWAITED_DATABASES: usize = 4_096;

@@ -24,7 +24,7 @@ impl Past {
         self.0.get(word).is_some_and(|bits| bits & bit != 0)
     }
 
-    fn insert(&mut self, arrival: u64) {
+    pub(crate) fn insert(&mut self, arrival: u64) {
         let (word, bit) = place(arrival);
         if self.0.len() <= word {
             self.0.resize(word + 1, 0);
@@ -154,12 +154,11 @@ impl Pasts {
     }
 }
 
-/// Everything but what the tips have and `id` has not.
+/// Everything but what `id` has not below it.
 fn by_difference(id: &Id, reader: &LogReader<'_>) -> Result<Past> {
-    let state = reader.state()?;
-    let tips: Vec<Id> = state.tips.iter().map(|tip| tip.id).collect();
-    let outside = reader.difference(&tips, &[*id], &mut Budget::unlimited())?;
-    let mut past = Past::below(state.next_arrival);
+    let heads = reader.heads()?;
+    let outside = reader.difference(&heads, &[*id], &mut Budget::unlimited())?;
+    let mut past = Past::below(reader.state()?.next_arrival);
     outside
         .ranges()
         .iter()

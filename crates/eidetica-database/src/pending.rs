@@ -1,4 +1,4 @@
-//! Entries that cannot be judged yet: an ancestor or a settings payload is missing.
+//! Entries that cannot be judged yet: an ancestor, a settings payload or another database is missing.
 //!
 //! The pool is bounded in entries, bytes and entries per source; when it is full, the oldest entry
 //! of the source with the most entries gives way. It is memory only: what is lost is fetched again.
@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use eidetica_entry::{Entry, Id, PublicKey};
 
-use crate::limits;
+use crate::{Database, Databases, limits};
 
 /// Who brought an entry; `None` is this instance's own user (an import from a file).
 pub(crate) type Source = Option<PublicKey>;
@@ -19,8 +19,18 @@ struct Waiting {
     /// Position in arrival order, for eviction.
     order: u64,
     bytes: usize,
-    /// The parents that are missing; empty when its own settings payload is.
+    /// The parents that are missing; empty when something else is.
     missing: HashSet<Id>,
+    /// The database that it waits for.
+    delegated: Option<Id>,
+}
+
+/// Entries that wait for another database.
+#[derive(Default)]
+struct Awaiting {
+    /// The version of that database when they were judged last; 0 if it was not here.
+    version: u64,
+    entries: HashSet<Id>,
 }
 
 #[derive(Default)]
@@ -28,6 +38,8 @@ pub(crate) struct Pool {
     entries: HashMap<Id, Waiting>,
     /// Missing id -> the entries that wait for it.
     children: HashMap<Id, HashSet<Id>>,
+    /// Databases -> the entries that wait for them.
+    delegations: HashMap<Id, Awaiting>,
     sources: HashMap<Source, BTreeMap<u64, Id>>,
     bytes: usize,
     next: u64,
@@ -67,9 +79,46 @@ impl Pool {
                 order,
                 bytes,
                 missing,
+                delegated: None,
             },
         );
         self.shrink(source);
+    }
+
+    /// Adds an entry that waits for another database, which has this version.
+    pub(crate) fn add_delegated(
+        &mut self,
+        entry: &Entry,
+        source: Source,
+        database: Id,
+        version: u64,
+    ) {
+        self.add(entry, source, HashSet::new());
+        if let Some(waiting) = self.entries.get_mut(&entry.id()) {
+            waiting.delegated = Some(database);
+            let awaiting = self.delegations.entry(database).or_default();
+            awaiting.version = version;
+            awaiting.entries.insert(entry.id());
+        }
+    }
+
+    /// Takes out the entries that wait for a database whose version is not what it was.
+    pub(crate) fn take_delegated(
+        &mut self,
+        version: impl Fn(&Id) -> Option<u64>,
+    ) -> Vec<(Entry, Source)> {
+        let changed = self.delegations.iter().filter(|(database, awaiting)| {
+            version(database).is_some_and(|version| version != awaiting.version)
+        });
+        let changed: Vec<Id> = changed
+            .flat_map(|(_, awaiting)| awaiting.entries.iter().copied())
+            .collect();
+        let mut taken: Vec<Waiting> = changed.iter().filter_map(|id| self.take(id)).collect();
+        taken.sort_unstable_by_key(|waiting| waiting.order);
+        let taken = taken.into_iter();
+        taken
+            .map(|waiting| (waiting.entry, waiting.source))
+            .collect()
     }
 
     /// Tells the pool that `parent` is stored; returns the entries that now have all their parents.
@@ -151,6 +200,14 @@ impl Pool {
                 self.sources.remove(&waiting.source);
             }
         }
+        if let Some(database) = &waiting.delegated
+            && let Some(awaiting) = self.delegations.get_mut(database)
+        {
+            awaiting.entries.remove(id);
+            if awaiting.entries.is_empty() {
+                self.delegations.remove(database);
+            }
+        }
         for parent in &waiting.missing {
             if let Some(children) = self.children.get_mut(parent) {
                 children.remove(id);
@@ -161,4 +218,50 @@ impl Pool {
         }
         Some(waiting)
     }
+}
+
+impl Database {
+    /// Asks another database to tell when it has new entries; gives its version, or 0 if it is not here.
+    pub(crate) fn await_delegated(&self, database: Id) -> u64 {
+        let mut awaited = self.shared().awaited.lock();
+        if awaited.len() < limits::AWAITED_DATABASES || awaited.contains_key(&database) {
+            awaited.entry(database).or_default().insert(self.id());
+        }
+        drop(awaited);
+        self.shared().version_of(&database).unwrap_or(0)
+    }
+
+    /// Entries that waited for databases that have changed since.
+    pub(crate) fn take_awaited(&self) -> Vec<(Entry, Source)> {
+        let version = |id: &Id| self.shared().version_of(id);
+        self.core().pool.lock().take_delegated(version)
+    }
+
+    /// Judges entries of other databases again that have waited for this one.
+    pub(crate) fn wake_awaiting(&self) {
+        let mut changed = vec![self.id()];
+        while let Some(id) = changed.pop() {
+            let mut awaited = self.shared().awaited.lock();
+            let waiting = awaited.remove(&id).unwrap_or_default();
+            drop(awaited);
+            for id in waiting {
+                match judge_awaited(&Databases::of(self.shared()), &id) {
+                    Ok(true) => changed.push(id),
+                    Ok(false) => {}
+                    Err(error) => {
+                        tracing::warn!(database = %id, %error, "entries that waited were not judged");
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Judges again what waits in a database and in its closure; says whether anything was stored.
+fn judge_awaited(databases: &Databases, id: &Id) -> crate::Result<bool> {
+    let mut stored = false;
+    for database in [databases.find(id)?, databases.closure(id)?] {
+        stored |= database.map_or(Ok(false), |database| database.judge_awaited())?;
+    }
+    Ok(stored)
 }

@@ -1,6 +1,6 @@
 //! What all databases of one instance share.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use eidetica_entry::Id;
@@ -28,8 +28,26 @@ pub(crate) struct Shared {
     pub(crate) entropy: Entropy,
     /// The databases that were opened; they stay, each a few kilobytes and its caches.
     pub(crate) open: Mutex<HashMap<Id, Arc<Core>>>,
+    /// The closures that were opened.
+    pub(crate) closures: Mutex<HashMap<Id, Arc<Core>>>,
     /// The local databases that were opened.
     pub(crate) local: Mutex<HashMap<String, Arc<Local>>>,
     /// Callbacks for the entries of all databases.
     pub(crate) callbacks: Arc<Callbacks>,
+    /// Databases, and those in which entries wait for them.
+    pub(crate) awaited: Mutex<HashMap<Id, BTreeSet<Id>>>,
+}
+
+impl Shared {
+    /// Counts what has come of a database and of its closure, as far as they were opened.
+    pub(crate) fn version_of(&self, id: &Id) -> Option<u64> {
+        let version = |open: &Mutex<HashMap<Id, Arc<Core>>>| {
+            let open = open.lock();
+            open.get(id).map(|core| core.version())
+        };
+        let (database, closure) = (version(&self.open), version(&self.closures));
+        database
+            .map(|database| database + closure.unwrap_or(0))
+            .or(closure)
+    }
 }

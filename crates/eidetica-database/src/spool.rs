@@ -14,7 +14,7 @@
 //! Rows of the third kind are what later edits of the same import see; they never move.
 
 use bytes::Bytes;
-use eidetica_auth::{SecretKey, Verdict};
+use eidetica_auth::SecretKey;
 use eidetica_crdt::{Delta, KeyRange, RowPage, RowSpace, Rows, StoreKind};
 use eidetica_entry::{Entry, Id, Ids, ParentInfo, StoreName};
 use eidetica_storage::commit::Lane;
@@ -23,7 +23,7 @@ use eidetica_storage::{
 };
 
 use crate::core::{Sequencer, Written};
-use crate::error::{Error, Reject, Result};
+use crate::error::{Error, Result};
 use crate::events::Origin;
 use crate::import::{Group, Piece};
 use crate::overlay::View;
@@ -61,7 +61,7 @@ impl Spool {
         let sequencer = core.sequence()?;
         let snapshot = database.shared().engine.snapshot()?;
         let reader = core.log.reader(&*snapshot);
-        let (parents, settings) = core.parents(None, &sequencer, &reader)?;
+        let (parents, settings) = core.present_parents(&sequencer, &reader)?;
         let number = database.shared().entropy.number().to_be_bytes();
         Ok(Self {
             prefix: [database_prefix(database).as_slice(), &number].concat(),
@@ -136,7 +136,7 @@ impl Spool {
         let core = self.database.core();
         let snapshot = self.database.shared().engine.snapshot()?;
         let reader = core.log.reader(&*snapshot);
-        let (_, settings) = core.parents(None, sequencer, &reader)?;
+        let (_, settings) = core.present_parents(sequencer, &reader)?;
         if settings == self.settings {
             return Ok(());
         }
@@ -441,14 +441,5 @@ impl Rows for SpooledRows<'_> {
                 _ => return Ok(RowPage { rows, more }),
             }
         }
-    }
-}
-
-/// Whether a verdict lets an entry in.
-pub(crate) fn admitted(verdict: Verdict) -> Result<()> {
-    match verdict {
-        Verdict::Sound(_) => Ok(()),
-        Verdict::Reject(reason) => Err(Error::Refused(Reject::Authority(reason))),
-        _ => Err(Error::Refused(Reject::Settings)),
     }
 }

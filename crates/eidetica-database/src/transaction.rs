@@ -1,17 +1,19 @@
 //! Transactions: one makes one entry, across any number of stores.
 
+use std::collections::BTreeSet;
 use std::ops::Deref;
 use std::sync::Arc;
 
 use eidetica_auth::{AuthRecord, SecretKey};
-use eidetica_entry::Entry;
+use eidetica_entry::{Author, Entry, Id, PublicKey, Via};
+use eidetica_storage::log::LogState;
 use parking_lot::Mutex;
 
 use crate::edits::{Changes, Edits};
 use crate::error::{Error, Result};
 use crate::source::Source;
 use crate::stores::SettingsStore;
-use crate::{AsOf, Database};
+use crate::{AsOf, Database, limits};
 
 /// The guide's name of a [`Transaction`].
 pub type Operation = Transaction;
@@ -26,6 +28,8 @@ pub struct Transaction {
     records: Mutex<Vec<AuthRecord>>,
     key: Option<Arc<SecretKey>>,
     timestamp_ms: Option<u64>,
+    via: Vec<Via>,
+    above: Mutex<BTreeSet<Id>>,
 }
 
 /// What the sequencer gets of a transaction.
@@ -36,6 +40,25 @@ pub(crate) struct Commission<'a> {
     pub(crate) timestamp_ms: Option<u64>,
     /// The state it forks from, unless that is the present one.
     pub(crate) past: Option<&'a AsOf>,
+    /// The delegation by which the key has its right.
+    pub(crate) via: Vec<Via>,
+    /// What it is to be above, whether that counts or not.
+    pub(crate) above: Vec<Id>,
+}
+
+impl Commission<'_> {
+    pub(crate) fn author(&self) -> Author {
+        Author {
+            key: self.key.public(),
+            via: self.via.clone(),
+        }
+    }
+
+    /// Whether the commit has to look at more entries than its parents, and so at what is in the engine only.
+    pub(crate) fn walks_history(&self, state: &LogState) -> bool {
+        let writes_settings = !self.records.is_empty() || self.changes.writes_settings();
+        writes_settings || !self.above.is_empty() || (self.past.is_some() && state.void > 0)
+    }
 }
 
 impl Deref for Transaction {
@@ -54,6 +77,8 @@ impl Transaction {
             records: Mutex::default(),
             key: database.key().cloned(),
             timestamp_ms: None,
+            via: Vec::new(),
+            above: Mutex::default(),
         }
     }
 
@@ -71,6 +96,30 @@ impl Transaction {
         self
     }
 
+    /// Names the delegation by which the key has its right: database after database, each at these tips.
+    #[must_use]
+    pub fn with_via(mut self, via: Vec<Via>) -> Self {
+        self.via = via;
+        self
+    }
+
+    /// Makes these entries parents besides the tips, where they are not below them anyway: void ones that the
+    /// transaction adopts or names in a revocation. They stay void unless it changes that.
+    ///
+    /// # Errors
+    /// More than [`limits::ALSO_ABOVE`] in all.
+    pub fn also_above(&self, ids: &[Id]) -> Result<()> {
+        let mut above = self.above.lock();
+        above.extend(ids);
+        if above.len() > limits::ALSO_ABOVE {
+            return Err(Error::Limit {
+                what: "entries named to be built upon",
+                limit: limits::ALSO_ABOVE,
+            });
+        }
+        Ok(())
+    }
+
     /// The database.
     pub fn database(&self) -> &Database {
         &self.database
@@ -78,7 +127,17 @@ impl Transaction {
 
     /// The database's settings, to be changed by an admin.
     pub fn settings(&self) -> SettingsStore<'_> {
-        SettingsStore::new(&self.edits, &self.records)
+        SettingsStore::new(self)
+    }
+
+    pub(crate) fn add_record(&self, record: AuthRecord) {
+        self.records.lock().push(record);
+    }
+
+    /// Who will sign, where his right follows from this database's settings alone.
+    pub(crate) fn author(&self) -> Option<PublicKey> {
+        let key = self.key.as_ref().filter(|_| self.via.is_empty())?;
+        Some(key.public())
     }
 
     /// Makes the entry and returns it when it is durable (or, with `Relaxed`, visible). `None` if the
@@ -102,6 +161,10 @@ impl Transaction {
             key,
             timestamp_ms: self.timestamp_ms,
             past,
+            via: self.via.clone(),
+            above: std::mem::take(&mut *self.above.lock())
+                .into_iter()
+                .collect(),
         };
         self.database.commit(commission)
     }

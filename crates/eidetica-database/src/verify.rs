@@ -7,21 +7,26 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 
-use eidetica_auth::{Signed, Verdict, verify_batch};
+use eidetica_auth::{Cut, Signed, Verdict, verify_batch};
 use eidetica_crdt::{MemRows, Order, RowSpace, StoreKind, apply_batch};
 use eidetica_entry::dag::Budget;
 use eidetica_entry::{
-    Entry, Height, Id, ParentInfo, Stamp, StoreName, derive_height, derive_settings,
+    Entry, Height, Id, Ids, ParentInfo, PublicKey, Stamp, StoreName, derive_height, derive_settings,
 };
-use eidetica_storage::log::{CacheSize, DatabaseLog, EntryLog, LogError, LogReader, LogState};
+use eidetica_storage::log::{
+    CacheSize, DatabaseLog, EntryLog, LogError, LogReader, LogState, Mark, Marks,
+};
 use eidetica_storage::{Direction, KeyRange, Snapshot, Space};
 
 use crate::apply::{decode, writes_of};
 use crate::authority::Authority;
 use crate::core::{STORES, load_registry};
 use crate::error::{Error, Reject, Result};
+use crate::known::Known;
+use crate::past::{Pasts, arrivals};
 use crate::registry::Registry;
 use crate::rows::StoreSlot;
+use crate::standing::{Standings, advance};
 use crate::{Database, Databases, limits, local, seal};
 
 /// Something stored that is not as it must be.
@@ -40,6 +45,12 @@ pub enum Fault {
     Heights(u64, u64),
     /// The version row names other tips, another height or another number of entries.
     Version,
+    /// The marks of void, absent or loose entries are not those that follow from the entries.
+    Marks(Mark),
+    /// The rows of void entries that are nobody's parents.
+    VoidLeaves,
+    /// The rows that count the loose entries of authors.
+    LooseAuthors,
     /// A state row that does not follow from the entries, or is missing: space and key.
     State(Space, Vec<u8>),
     /// A small row of the log or of nobody that is damaged: its key.
@@ -67,6 +78,9 @@ impl fmt::Display for Fault {
                 write!(f, "the heights lead to {found} of {entries} entries")
             }
             Self::Version => f.write_str("the version row does not fit the entries"),
+            Self::Marks(mark) => write!(f, "the {mark:?} marks do not follow from the entries"),
+            Self::VoidLeaves => f.write_str("the void leaves do not follow from the entries"),
+            Self::LooseAuthors => f.write_str("the loose entries of an author are miscounted"),
             Self::State(space, key) => write!(
                 f,
                 "the row {} of {space} does not follow from the entries",
@@ -198,21 +212,33 @@ impl Database {
         let Some(state) = report.read(reader.state().map_err(Error::from))? else {
             return Ok(());
         };
+        let authority = Authority::default();
+        let known = Known::new(self.shared(), self.id(), &reader);
+        // The frontier that the version row claims is compared at the end.
+        let settings: Ids = state.settings.iter().copied().collect();
+        let standings = report.read(Standings::at(&authority, &known, &settings))?;
         let mut check = Check {
             database: self,
             reader: &reader,
-            authority: Authority::default(),
+            known: &known,
+            authority: &authority,
+            standings: standings.as_ref(),
+            pasts: Pasts::default(),
+            settings: Ids::new(),
             tips: BTreeSet::new(),
+            void: Marks::default(),
             highest: Height::ROOT,
             stores: BTreeMap::new(),
-            report,
+            report: &mut *report,
         };
         check.entries(&state)?;
+        check.voids(&state)?;
         check.index(&*snapshot, &log, &state)?;
         check.heights(&state)?;
         let stores = std::mem::take(&mut check.stores);
+        let may_be_empty = !check.void.is_empty();
         if let Some(registry) = report.read(load_registry(&log, &*snapshot))? {
-            compare_state(&registry, &stores, &log, &*snapshot, report)?;
+            compare_state(&registry, &stores, may_be_empty, &log, &*snapshot, report)?;
         }
         Ok(())
     }
@@ -227,8 +253,15 @@ impl Database {
 struct Check<'a> {
     database: &'a Database,
     reader: &'a LogReader<'a>,
-    authority: Authority,
+    known: &'a Known<'a>,
+    authority: &'a Authority,
+    /// By all settings entries that the version row names.
+    standings: Option<&'a Standings<'a, 'a>>,
+    pasts: Pasts,
+    settings: Ids,
+    /// Of effective entries; to be computed anew where there are void ones.
     tips: BTreeSet<Stamp>,
+    void: Marks,
     highest: Height,
     stores: BTreeMap<(StoreName, StoreKind), MemRows>,
     report: &'a mut VerifyReport,
@@ -249,11 +282,75 @@ impl Check<'_> {
             next += chunk.len() as u64;
         }
         self.report.entries += next;
-        let tips: Vec<Stamp> = self.tips.iter().copied().collect();
-        if next != state.next_arrival || tips != state.tips || self.highest != state.max_height {
+        let right = next == state.next_arrival
+            && self.highest == state.max_height
+            && *self.settings == state.settings
+            && self.void.len() == state.void
+            && state.unsettled == 0;
+        if !right {
             self.report.add(Fault::Version);
         }
         Ok(())
+    }
+
+    /// Compares the tips and everything that is kept about void entries.
+    fn voids(&mut self, state: &LogState) -> Result<()> {
+        let ends = match self.void.is_empty() {
+            true => Ends::default(),
+            false => match self.report.read(Ends::of(self.reader, &self.void, state))? {
+                Some(ends) => {
+                    self.tips = ends.tips.clone();
+                    ends
+                }
+                None => return Ok(()),
+            },
+        };
+        if !self.tips.iter().eq(&state.tips) || ends.loose.len() != state.loose {
+            self.report.add(Fault::Version);
+        }
+        let marks = [
+            (Mark::Void, &self.void),
+            (Mark::Absent, &self.void),
+            (Mark::Loose, &ends.loose),
+        ];
+        for (mark, expected) in marks {
+            let found = self.reader.marks(mark).map_err(Error::from);
+            if self
+                .report
+                .read(found)?
+                .is_some_and(|found| found != *expected)
+            {
+                self.report.add(Fault::Marks(mark));
+            }
+        }
+        let leaves = self.reader.void_leaves().map_err(Error::from);
+        let leaves = self.report.read(leaves)?;
+        if leaves.is_some_and(|leaves| !ends.leaves.iter().eq(&leaves)) {
+            self.report.add(Fault::VoidLeaves);
+        }
+        let authors = self.reader.loose_authors().map_err(Error::from);
+        let authors = self.report.read(authors)?;
+        if authors.is_some_and(|authors| authors != ends.authors) {
+            self.report.add(Fault::LooseAuthors);
+        }
+        Ok(())
+    }
+
+    /// Whether an entry is void by everything that is known.
+    fn is_void(&self, arrival: u64, entry: &Entry) -> Result<bool> {
+        let Some(standings) = self.standings else {
+            return Ok(false);
+        };
+        let outside = |cut: &Cut| {
+            let taking = arrivals(&[cut.taking], self.reader)?;
+            if taking.first().is_some_and(|taking| *taking < arrival) {
+                return Ok(true);
+            }
+            let (_, within) = self.pasts.of_frontier(&cut.below, self.reader)?;
+            Ok(!within.contains(arrival))
+        };
+        let standing = standings.of(&entry.id(), entry.header(), outside)?;
+        Ok(!standing.is_effective())
     }
 
     fn chunk(&mut self, first: u64, entries: &[Entry]) -> Result<()> {
@@ -270,7 +367,16 @@ impl Check<'_> {
             .zip(infos)
             .filter_map(|(id, info)| Some((*id, info?)))
             .collect();
-        for entry in entries {
+        let mut effective = Vec::with_capacity(entries.len());
+        for (arrival, entry) in (first..).zip(entries) {
+            if entry.header().writes_settings() {
+                self.settings = advance(&self.settings, entry.id(), entry.header());
+            }
+            let void = self.is_void(arrival, entry);
+            match self.report.read(void)?.unwrap_or_default() {
+                true => drop(self.void.set(arrival, true)),
+                false => effective.push(entry.clone()),
+            }
             let judged = self.judge(entry, &known);
             if let Some(Some(reason)) = self.report.read(judged)? {
                 self.report.add(Fault::Entry(entry.id(), reason));
@@ -287,7 +393,7 @@ impl Check<'_> {
             self.highest = self.highest.max(entry.header().height);
             self.payloads(entry);
         }
-        for ((name, kind), writes) in writes_of(entries) {
+        for ((name, kind), writes) in writes_of(&effective) {
             let rows = self.stores.entry((name, kind)).or_default();
             let writes: Vec<_> = writes
                 .iter()
@@ -362,7 +468,7 @@ impl Check<'_> {
         Ok(
             match self
                 .authority
-                .judge(entry.id(), header, payload, self.reader)?
+                .judge(entry.id(), header, payload, self.known)?
             {
                 Verdict::Sound(_) => None,
                 Verdict::Reject(reason) => Some(Reject::Authority(reason)),
@@ -429,6 +535,66 @@ impl Check<'_> {
     }
 }
 
+/// What has nothing above it: see [`crate::effects`].
+#[derive(Default)]
+struct Ends {
+    tips: BTreeSet<Stamp>,
+    leaves: BTreeSet<Stamp>,
+    loose: Marks,
+    authors: BTreeMap<PublicKey, u64>,
+}
+
+impl Ends {
+    /// From the last entry to the first, so that what is above one is known when it comes.
+    fn of(reader: &LogReader<'_>, void: &Marks, state: &LogState) -> Result<Self> {
+        let mut ends = Self::default();
+        let (mut below_any, mut below_effective) = (Marks::default(), Marks::default());
+        let mut end = state.next_arrival;
+        while end > 0 {
+            let first = end.saturating_sub(CHUNK as u64);
+            let mut arrival = end;
+            for entry in chunk(reader, first, end)?.iter().rev() {
+                arrival -= 1;
+                let (is_void, stamp) = (void.contains(arrival), entry.stamp());
+                let covered = below_effective.contains(arrival);
+                match is_void {
+                    true if !below_any.contains(arrival) => drop(ends.leaves.insert(stamp)),
+                    false if !covered => drop(ends.tips.insert(stamp)),
+                    _ => {}
+                }
+                if is_void && !covered {
+                    ends.loose.set(arrival, true);
+                    *ends.authors.entry(entry.header().author.key).or_default() += 1;
+                }
+                for parent in arrivals(&entry.header().parents, reader)? {
+                    below_any.set(parent, true);
+                    if covered || !is_void {
+                        below_effective.set(parent, true);
+                    }
+                }
+            }
+            end = first;
+        }
+        Ok(ends)
+    }
+}
+
+/// The entries that arrived from `first` on, before `end`.
+fn chunk(reader: &LogReader<'_>, first: u64, end: u64) -> Result<Vec<Entry>> {
+    let mut entries = Vec::new();
+    let mut next = first;
+    while next < end {
+        let limit = usize::try_from(end - next).unwrap_or(usize::MAX);
+        let more = reader.entries_from(next, limit)?;
+        if more.is_empty() {
+            return Err(Error::Corrupt("entries that arrived are missing".into()));
+        }
+        next += more.len() as u64;
+        entries.extend(more);
+    }
+    Ok(entries)
+}
+
 /// A settings payload that has authority records and nothing beside.
 fn has_no_doc(payload: &[u8]) -> bool {
     eidetica_auth::SettingsPayload::decode(payload).is_ok_and(|settings| settings.doc().is_empty())
@@ -438,13 +604,15 @@ fn has_no_doc(payload: &[u8]) -> bool {
 fn compare_state(
     registry: &Registry,
     stores: &BTreeMap<(StoreName, StoreKind), MemRows>,
+    may_be_empty: bool,
     log: &DatabaseLog,
     snapshot: &dyn Snapshot,
     report: &mut VerifyReport,
 ) -> Result<()> {
     let registered = registry.all();
     for (name, kind, slot) in &registered {
-        if !stores.contains_key(&(name.clone(), *kind)) {
+        // What void entries wrote has left its name.
+        if !may_be_empty && !stores.contains_key(&(name.clone(), *kind)) {
             report.add(Fault::State(Space::Meta, slot.prefix(RowSpace::Ver)));
         }
     }

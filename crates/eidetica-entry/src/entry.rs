@@ -137,10 +137,20 @@ impl Entry {
 
     /// The same entry without the payload for `store`; a no-op where there is none.
     pub fn without_payload(&self, store: &StoreName) -> Self {
+        self.filter_payloads(|name| name != store)
+    }
+
+    /// The same entry with no payload but that for `_settings`: what authority is judged by.
+    pub fn without_data(&self) -> Self {
+        self.filter_payloads(StoreName::is_settings)
+    }
+
+    fn filter_payloads(&self, keep: impl Fn(&StoreName) -> bool) -> Self {
         let mut payloads = self.0.payloads.clone();
-        let index = self.0.header.store_index(store);
-        if let Some(payload) = index.and_then(|index| payloads.get_mut(index)) {
-            *payload = None;
+        for (store, payload) in self.0.header.stores.iter().zip(&mut payloads) {
+            if !keep(&store.name) {
+                *payload = None;
+            }
         }
         Self::from_inner(Inner {
             id: self.0.id,

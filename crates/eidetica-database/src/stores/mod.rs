@@ -7,5 +7,5 @@ mod settings;
 mod table;
 
 pub use doc::{DocStore, DocView};
-pub use settings::{SettingsStore, SettingsView};
+pub use settings::{Act, NotAllowed, SettingsStore, SettingsView};
 pub use table::{Rows, Table, TableRows, TableView};

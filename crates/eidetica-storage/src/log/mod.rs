@@ -43,6 +43,7 @@ pub use writer::{LogWriter, Stage, Unsigned};
 
 use crate::{Batch, Direction, Engine, Snapshot, Space};
 use cache::PackCache;
+use rows::Directory;
 
 /// The short number of a database in this instance. It prefixes all keys of the database and is never
 /// used again for another one.
@@ -98,12 +99,25 @@ impl EntryLog {
     /// # Errors
     /// The engine's errors, a damaged row.
     pub fn databases(&self) -> Result<Vec<DatabaseLog>, LogError> {
+        self.list(Directory::Databases)
+    }
+
+    /// All closures, in the order of their ids: what is kept of databases for their authority alone, because
+    /// others delegate to them. Headers, signatures and settings; no other payloads. A database and its closure may
+    /// both be here, each by itself. Costs one row each.
+    ///
+    /// # Errors
+    /// The engine's errors, a damaged row.
+    pub fn closures(&self) -> Result<Vec<DatabaseLog>, LogError> {
+        self.list(Directory::Closures)
+    }
+
+    fn list(&self, directory: Directory) -> Result<Vec<DatabaseLog>, LogError> {
         let snapshot = self.shared.engine.snapshot()?;
         let mut found = Vec::new();
-        let range = rows::directory_range();
         let _: std::ops::ControlFlow<()> =
-            snapshot.for_each(Space::Meta, &range, Direction::Forward, |row| {
-                let (id, no) = rows::decode_directory(&row.key, &row.value)?;
+            snapshot.for_each(Space::Meta, &directory.range(), Direction::Forward, |row| {
+                let (id, no) = rows::decode_directory(directory, &row.key, &row.value)?;
                 found.push(self.handle(id, no));
                 Ok::<_, LogError>(std::ops::ControlFlow::Continue(()))
             })?;
@@ -128,11 +142,29 @@ impl EntryLog {
         snapshot: &dyn Snapshot,
         id: &Id,
     ) -> Result<Option<DatabaseLog>, LogError> {
-        let key = rows::directory_key(id);
+        self.find_in(Directory::Databases, snapshot, id)
+    }
+
+    /// The closure of a database, if it is here; see [`closures`](Self::closures).
+    ///
+    /// # Errors
+    /// The engine's errors, a damaged row.
+    pub fn closure(&self, id: &Id) -> Result<Option<DatabaseLog>, LogError> {
+        let snapshot = self.shared.engine.snapshot()?;
+        self.find_in(Directory::Closures, &*snapshot, id)
+    }
+
+    fn find_in(
+        &self,
+        directory: Directory,
+        snapshot: &dyn Snapshot,
+        id: &Id,
+    ) -> Result<Option<DatabaseLog>, LogError> {
+        let key = directory.key(id);
         let Some(value) = snapshot.get(Space::Meta, &key)? else {
             return Ok(None);
         };
-        let (id, no) = rows::decode_directory(&key, &value)?;
+        let (id, no) = rows::decode_directory(directory, &key, &value)?;
         Ok(Some(self.handle(id, no)))
     }
 
@@ -170,10 +202,32 @@ impl EntryLog {
         batch: &mut Batch,
         rest: impl FnOnce(&DatabaseLog, &mut Stage<'_>, &mut Batch) -> Result<(), E>,
     ) -> Result<(DatabaseLog, LogWriter), E> {
+        self.create_in(Directory::Databases, root, batch, rest)
+    }
+
+    /// Like [`create`](Self::create), a closure.
+    ///
+    /// # Errors
+    /// [`LogError::Exists`], [`LogError::NotRoot`], the engine's errors.
+    pub fn create_closure(
+        &self,
+        root: &Entry,
+        batch: &mut Batch,
+    ) -> Result<(DatabaseLog, LogWriter), LogError> {
+        self.create_in(Directory::Closures, root, batch, |_, _, _| Ok(()))
+    }
+
+    fn create_in<E: From<LogError>>(
+        &self,
+        directory: Directory,
+        root: &Entry,
+        batch: &mut Batch,
+        rest: impl FnOnce(&DatabaseLog, &mut Stage<'_>, &mut Batch) -> Result<(), E>,
+    ) -> Result<(DatabaseLog, LogWriter), E> {
         if !root.header().is_root() {
             return Err(LogError::NotRoot(root.id()).into());
         }
-        let no = rows::stage_number(&*self.shared.engine, &root.id(), batch)?;
+        let no = rows::stage_number(&*self.shared.engine, directory, &root.id(), batch)?;
         let log = self.handle(root.id(), no);
         let mut writer = LogWriter::of_new(log.clone());
         let mut stage = writer.stage();

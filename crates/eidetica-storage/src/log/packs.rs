@@ -58,7 +58,9 @@ impl Difference {
     #[must_use]
     pub fn contains(&self, arrival: u64) -> bool {
         let at = self.ranges.partition_point(|range| range.end <= arrival);
-        self.ranges.get(at).is_some_and(|range| range.contains(&arrival))
+        self.ranges
+            .get(at)
+            .is_some_and(|range| range.contains(&arrival))
     }
 
     /// Whether there are none.
@@ -143,7 +145,28 @@ impl LogReader<'_> {
         from: u64,
         budget_bytes: usize,
     ) -> Result<PackPage, LogError> {
-        let mut page = PageMaker::new(budget_bytes);
+        self.fill(PageMaker::new(budget_bytes, false), difference, from)
+    }
+
+    /// Like [`packs`](Self::packs), of entries [without data](Entry::without_data): what a closure needs.
+    ///
+    /// # Errors
+    /// The engine's errors, damaged rows.
+    pub fn packs_without_data(
+        &self,
+        difference: &Difference,
+        from: u64,
+        budget_bytes: usize,
+    ) -> Result<PackPage, LogError> {
+        self.fill(PageMaker::new(budget_bytes, true), difference, from)
+    }
+
+    fn fill(
+        &self,
+        mut page: PageMaker,
+        difference: &Difference,
+        from: u64,
+    ) -> Result<PackPage, LogError> {
         for range in difference.ranges.iter().filter(|range| range.end > from) {
             let mut next = range.start.max(from);
             while next < range.end {
@@ -161,7 +184,7 @@ impl LogReader<'_> {
         let (first, stored) = self.row_at(arrival)?;
         if let Stored::Pack(bytes) = &stored {
             let row_end = first + u64::from(rows::pack_info(self.no(), first, bytes)?.entries);
-            if first == arrival && row_end <= end {
+            if first == arrival && row_end <= end && !page.without_data {
                 page.add_pack(bytes.clone())?;
                 return Ok(row_end);
             }
@@ -197,11 +220,13 @@ struct PageMaker {
     loose_bytes: usize,
     bytes: usize,
     budget: usize,
+    without_data: bool,
 }
 
 impl PageMaker {
-    fn new(budget: usize) -> Self {
+    fn new(budget: usize, without_data: bool) -> Self {
         Self {
+            without_data,
             packs: Vec::new(),
             loose: Vec::new(),
             loose_bytes: 0,
@@ -223,7 +248,10 @@ impl PageMaker {
         Ok(())
     }
 
-    fn add_entry(&mut self, entry: Entry) -> Result<(), LogError> {
+    fn add_entry(&mut self, mut entry: Entry) -> Result<(), LogError> {
+        if self.without_data {
+            entry = entry.without_data();
+        }
         self.loose_bytes += entry.encoded_len();
         self.loose.push(entry);
         match self.loose.len() >= limits::STORED_PACK_ENTRIES {

@@ -17,6 +17,7 @@ const META: u8 = b'L';
 const FORMAT_KEY: [u8; 2] = [META, b'f'];
 const NEXT_NO_KEY: [u8; 2] = [META, b'n'];
 const DIRECTORY: [u8; 2] = [META, b'd'];
+const CLOSURES: [u8; 2] = [META, b'c'];
 const VERSION: [u8; 2] = [META, b'v'];
 const HEIGHTS: [u8; 2] = [META, b'h'];
 const MARKS: [u8; 2] = [META, b'm'];
@@ -120,16 +121,40 @@ pub(super) fn check_format(engine: &dyn Engine) -> Result<(), LogError> {
     }
 }
 
-pub(super) fn directory_key(id: &Id) -> Vec<u8> {
-    [&DIRECTORY, id.as_bytes().as_slice()].concat()
+/// Which of the two lists of databases.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Directory {
+    Databases,
+    /// Headers and settings of databases that others delegate to.
+    Closures,
 }
 
-pub(super) fn directory_range() -> KeyRange {
-    KeyRange::prefix(DIRECTORY)
+impl Directory {
+    fn prefix(self) -> [u8; 2] {
+        match self {
+            Self::Databases => DIRECTORY,
+            Self::Closures => CLOSURES,
+        }
+    }
+
+    pub(super) fn key(self, id: &Id) -> Vec<u8> {
+        [&self.prefix(), id.as_bytes().as_slice()].concat()
+    }
+
+    pub(super) fn range(self) -> KeyRange {
+        KeyRange::prefix(self.prefix())
+    }
 }
 
-pub(super) fn decode_directory(key: &[u8], value: &[u8]) -> Result<(Id, DbNo), LogError> {
-    let id = key.strip_prefix(&DIRECTORY).and_then(whole).map(Id::new);
+pub(super) fn decode_directory(
+    directory: Directory,
+    key: &[u8],
+    value: &[u8],
+) -> Result<(Id, DbNo), LogError> {
+    let id = key
+        .strip_prefix(&directory.prefix())
+        .and_then(whole)
+        .map(Id::new);
     let no = checked_field(key, value).map(u32::from_be_bytes).map(DbNo);
     id.zip(no)
         .ok_or_else(|| LogError::corrupt("database directory row", "does not decode"))
@@ -138,11 +163,12 @@ pub(super) fn decode_directory(key: &[u8], value: &[u8]) -> Result<(Id, DbNo), L
 /// Gives a new database the next number.
 pub(super) fn stage_number(
     engine: &dyn Engine,
+    directory: Directory,
     id: &Id,
     batch: &mut Batch,
 ) -> Result<DbNo, LogError> {
     let snapshot = engine.snapshot()?;
-    let key = directory_key(id);
+    let key = directory.key(id);
     if snapshot.get(Space::Meta, &key)?.is_some() {
         return Err(LogError::Exists(*id));
     }
@@ -350,7 +376,10 @@ pub(super) fn decode_marks(no: DbNo, key: &[u8], value: &[u8]) -> Result<(u64, C
 }
 
 fn meta_damage(what: &str, no: DbNo) -> LogError {
-    LogError::corrupt(format_args!("{what} row of database {no}"), "does not decode")
+    LogError::corrupt(
+        format_args!("{what} row of database {no}"),
+        "does not decode",
+    )
 }
 
 // ---- void leaves --------------------------------------------------------------------------------

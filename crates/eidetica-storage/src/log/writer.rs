@@ -8,8 +8,8 @@ use eidetica_entry::{
     Draft, Entry, Header, Height, Id, ParentInfo, PublicKey, Signature, Stamp, pack,
 };
 
-use super::rows::{self, IdRow, PackHeights};
 use super::marks::{Chunk, Marks, chunk_of};
+use super::rows::{self, IdRow, PackHeights};
 use super::{DatabaseLog, DbNo, LogError, LogState, Mark};
 use crate::{Batch, Snapshot, Space, limits};
 
@@ -30,6 +30,8 @@ pub struct LogWriter {
     tips: Vec<ParentInfo>,
     /// The open block, from `state.open_from` on.
     open: Vec<Slot>,
+    /// What the open entries take, encoded.
+    open_bytes: usize,
     voids: Voids,
 }
 
@@ -56,10 +58,7 @@ impl Voids {
     }
 
     fn chunk(&self, mark: Mark, number: u64) -> Chunk {
-        let chunk = self
-            .marks
-            .get(&mark)
-            .and_then(|marks| marks.chunk(number));
+        let chunk = self.marks.get(&mark).and_then(|marks| marks.chunk(number));
         chunk.cloned().unwrap_or_default()
     }
 }
@@ -80,6 +79,7 @@ impl LogWriter {
             row: None,
             tips: Vec::new(),
             open: Vec::new(),
+            open_bytes: 0,
             voids: Voids::default(),
         }
     }
@@ -95,6 +95,7 @@ impl LogWriter {
                 .collect::<Result<_, _>>()?;
             (tips, reader.open_entries()?)
         };
+        let open_bytes = open.iter().map(Entry::encoded_len).sum();
         let open = open
             .into_iter()
             .map(|entry| Arc::new(OnceLock::from(entry)))
@@ -111,6 +112,7 @@ impl LogWriter {
             row,
             tips,
             open,
+            open_bytes,
         })
     }
 
@@ -141,7 +143,8 @@ impl LogWriter {
     /// Whether an entry has this mark after everything staged so far.
     #[must_use]
     pub fn is_marked(&self, mark: Mark, arrival: u64) -> bool {
-        self.marks(mark).is_some_and(|marks| marks.contains(arrival))
+        self.marks(mark)
+            .is_some_and(|marks| marks.contains(arrival))
     }
 
     /// The void entries that are nobody's parents after everything staged so far.
@@ -166,6 +169,7 @@ impl LogWriter {
             tips,
             added: Vec::new(),
             sealed: 0,
+            open_bytes: self.open_bytes,
             changes: VoidChanges::default(),
             writer: self,
         }
@@ -181,6 +185,8 @@ pub struct Stage<'a> {
     added: Vec<Slot>,
     /// How many open entries, of the writer and then of this stage, it seals.
     sealed: usize,
+    /// What the open entries take after this stage, encoded.
+    open_bytes: usize,
     changes: VoidChanges,
 }
 
@@ -217,6 +223,18 @@ impl Stage<'_> {
             Some(chunk) => chunk.contains(arrival),
             None => self.writer.is_marked(mark, arrival),
         }
+    }
+
+    /// The entries with this mark, ascending.
+    #[must_use]
+    pub fn marked(&self, mark: Mark) -> Vec<u64> {
+        let mut marks = self.writer.marks(mark).cloned().unwrap_or_default();
+        for ((of, number), chunk) in &self.changes.chunks {
+            if *of == mark {
+                marks.put(*number, chunk.clone());
+            }
+        }
+        marks.iter().collect()
     }
 
     /// Marks an entry as void or effective.
@@ -288,6 +306,7 @@ impl Stage<'_> {
     pub fn add(&mut self, entry: &Entry, batch: &mut Batch) -> Result<u64, LogError> {
         let (arrival, slot) = self.place(entry.id(), entry.database(), entry.header(), batch)?;
         rows::put_single(self.writer.log.no, arrival, entry, batch);
+        self.open_bytes += entry.encoded_len();
         // The slot is new, so it is empty.
         let _ = slot.set(entry.compact());
         Ok(arrival)
@@ -307,6 +326,7 @@ impl Stage<'_> {
             header.database
         };
         let (arrival, slot) = self.place(draft.id(), database, header, batch)?;
+        self.open_bytes += draft.encoded_len();
         let no = self.writer.log.no;
         Ok(Unsigned {
             no,
@@ -422,6 +442,9 @@ impl Stage<'_> {
     /// Writes the open entries that are signed as packs in place of their rows, if there are at least
     /// `min_entries` or enough bytes of them.
     fn seal(&mut self, min_entries: usize, batch: &mut Batch) -> Result<(), LogError> {
+        if self.open_len() < min_entries && self.open_bytes < limits::BLOCK_BYTES {
+            return Ok(());
+        }
         let open = self.writer.open.iter().chain(&self.added).skip(self.sealed);
         let signed: Vec<&Entry> = open.map_while(|slot| slot.get()).collect();
         let bytes: usize = signed.iter().map(|entry| entry.encoded_len()).sum();
@@ -438,6 +461,8 @@ impl Stage<'_> {
             }
             self.state.open_from = end;
             self.sealed += chunk.len();
+            let bytes: usize = chunk.iter().map(Entry::encoded_len).sum();
+            self.open_bytes = self.open_bytes.saturating_sub(bytes);
         }
         Ok(())
     }
@@ -473,6 +498,7 @@ impl Stage<'_> {
         let writer = self.writer;
         writer.open.append(&mut self.added);
         writer.open.drain(..self.sealed);
+        writer.open_bytes = self.open_bytes;
         writer.row = Some(row);
         writer.tips = self.tips;
         writer.state = self.state;
