@@ -6,8 +6,8 @@ use bytes::Bytes;
 use eidetica_entry::{Id, Stamp};
 
 use crate::{
-    Answer, Failure, Frame, HeaderPage, IngestTotals, Input, Output, PeerFault, PeerIdentity,
-    Progress, ProvenKeys, Query, QueryId, Reply, Request, TipList, limits,
+    Answer, Closure, Failure, Frame, Frontier, HeaderPage, IngestTotals, Input, Output, PeerFault,
+    PeerIdentity, Progress, ProvenKeys, Query, QueryId, Reply, Request, TipList, limits,
     receive::Intake,
     send::{Flow, Outflow},
     walk::{Step, Walk},
@@ -113,6 +113,10 @@ pub struct SyncClient {
     query: Option<QueryId>,
     intake: Intake,
     ours: Option<TipList>,
+    /// What is here of the databases that this one delegates to.
+    closures: Vec<Closure>,
+    /// What the peer has of them.
+    their_closures: Vec<Closure>,
     theirs: Vec<Stamp>,
     /// Entries that both have, for a push in case theirs did not all arrive.
     base: Vec<Id>,
@@ -173,6 +177,8 @@ impl SyncClient {
             next_query: 0,
             query: None,
             ours: None,
+            closures: Vec::new(),
+            their_closures: Vec::new(),
             theirs: Vec::new(),
             base: Vec::new(),
             relation: Relation::Equal,
@@ -310,9 +316,14 @@ impl SyncClient {
             }
             (
                 State::Reply(Expect::Comparison, None),
-                Frame::Reply(Reply::Behind { tips, claims }),
+                Frame::Reply(Reply::Behind {
+                    tips,
+                    claims,
+                    closures,
+                }),
             ) => {
                 self.see_claims(&claims)?;
+                self.their_closures = closures;
                 self.theirs = tips.stamps().to_vec();
                 if self.relation != Relation::Absent {
                     self.relation = Relation::Behind;
@@ -361,9 +372,11 @@ impl SyncClient {
                     tips,
                     claims,
                     headers,
+                    closures,
                 },
             ) => {
                 self.see_claims(&claims)?;
+                self.their_closures = closures;
                 self.theirs = tips.stamps().to_vec();
                 self.ask(Query::Known {
                     database: self.config.database,
@@ -419,7 +432,7 @@ impl SyncClient {
         }
         let answer = answer?;
         match (std::mem::replace(&mut self.state, State::Settling), answer) {
-            (State::OurTips, Answer::Tips(tips)) => self.compare(tips),
+            (State::OurTips, Answer::Tips(frontier)) => self.compare(frontier),
             (State::TheirTips(page), Answer::Known(known)) if known.len() == self.theirs.len() => {
                 self.start_walk(&page, &known)
             }
@@ -445,15 +458,17 @@ impl SyncClient {
         }
     }
 
-    fn compare(&mut self, tips: Option<Vec<Stamp>>) -> Result<(), Failure> {
-        if tips.is_none() && !self.config.create {
+    fn compare(&mut self, frontier: Option<Frontier>) -> Result<(), Failure> {
+        if frontier.is_none() && !self.config.create {
             return Err(Failure::NotHere);
         }
-        self.intake.create = tips.is_none();
-        if tips.is_none() {
+        self.intake.create = frontier.is_none();
+        if frontier.is_none() {
             self.relation = Relation::Absent;
         }
-        let tips = TipList::new(tips.unwrap_or_default());
+        let Frontier { tips, closures } = frontier.unwrap_or_default();
+        let tips = TipList::new(tips);
+        self.closures = closures;
         let common = self
             .config
             .common
@@ -466,6 +481,7 @@ impl SyncClient {
             database: self.config.database,
             tips,
             common,
+            closures: self.closures.clone(),
         })?;
         self.state = State::Reply(Expect::Comparison, None);
         Ok(())
@@ -518,7 +534,11 @@ impl SyncClient {
                     );
                 }
                 let not = self.base.iter().take(limits::NOT).copied().collect();
-                self.request(&Request::Fetch { database, not })?;
+                self.request(&Request::Fetch {
+                    database,
+                    not,
+                    closures: self.closures.clone(),
+                })?;
                 self.state = State::Packs { ended: false };
             }
         }
@@ -553,7 +573,7 @@ impl SyncClient {
     }
 
     fn start_push(&mut self, not: Vec<Id>) {
-        let flow = Outflow::new(self.config.database, not);
+        let flow = Outflow::new(self.config.database, not, self.their_closures.clone());
         self.state = State::Sending {
             flow,
             opened: false,

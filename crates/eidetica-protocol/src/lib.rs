@@ -40,11 +40,12 @@ pub use error::{Blame, Failure, PeerFault};
 pub use handshake::PeerIdentity;
 pub use headers::{HeaderSummary, ancestors_page};
 pub use machine::{
-    Answer, BootstrapAnswer, CloseReason, Cursor, DatabaseInfo, IngestBatch, IngestError, IngestId,
-    IngestReport, Input, Output, PackPage, Progress, Query, QueryId, Unavailable,
+    Answer, BootstrapAnswer, CloseReason, Cursor, DatabaseInfo, Frontier, IngestBatch, IngestError,
+    IngestId, IngestReport, Input, Output, PackPage, Progress, Query, QueryId, Unavailable,
 };
 pub use message::{
-    BootstrapState, Frame, HeaderPage, MessageError, Refusal, Reply, Request, RequestRef, TipList,
+    BootstrapState, Closure, Frame, HeaderPage, MessageError, Refusal, Reply, Request, RequestRef,
+    TipList,
 };
 pub use receive::IngestTotals;
 pub use responder::{RequestKind, Responder, ResponderConfig, Served};

@@ -44,6 +44,11 @@ pub const USELESS_PACKS: u64 = 1 << 16;
 pub const REJECTED: u64 = 1024;
 /// Ids of rejected entries that an outcome names.
 pub const REJECTED_NAMED: usize = 16;
+/// Databases that a database delegates to, of which one message says how far they are here; for more, their headers
+/// may be sent again.
+pub const CLOSURES: usize = 16;
+/// Tips of one of those. More are not sent; that costs bytes, never entries.
+pub const CLOSURE_TIPS: usize = 64;
 /// Bytes of packs asked for at once when sending: access is checked again for every such page.
 pub const PAGE_BYTES: usize = 1 << 20;
 /// Databases in one answer to a discovery.

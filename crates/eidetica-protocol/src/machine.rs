@@ -7,7 +7,7 @@ use eidetica_auth::{RequestId, SignedRequest};
 use eidetica_entry::{Id, PublicKey, Stamp};
 use serde::{Deserialize, Serialize};
 
-use crate::{Failure, HeaderSummary, IngestTotals, MessageError, RequestRef, limits};
+use crate::{Closure, Failure, HeaderSummary, IngestTotals, MessageError, RequestRef, limits};
 
 /// What goes into a machine.
 #[derive(Debug)]
@@ -68,7 +68,8 @@ pub enum Query {
         /// The keys.
         keys: Vec<PublicKey>,
     },
-    /// The tips; none if the database is not here. -> [`Answer::Tips`]
+    /// The tips, and what is here of the databases that this one delegates to; none if the database is not here.
+    /// -> [`Answer::Tips`]
     Tips {
         /// The database.
         database: Id,
@@ -100,6 +101,9 @@ pub enum Query {
         database: Id,
         /// What the peer has; nothing for the whole history.
         not: Vec<Id>,
+        /// What the peer has of the databases that this one delegates to. Packs of what is above that the entries are
+        /// judged by come first.
+        closures: Vec<Closure>,
         /// Where the page before ended; none for the first.
         cursor: Option<Cursor>,
         /// Bytes of packs at most, or one pack.
@@ -137,7 +141,7 @@ pub enum Answer {
     /// To [`Query::CanRead`].
     Access(bool),
     /// To [`Query::Tips`].
-    Tips(Option<Vec<Stamp>>),
+    Tips(Option<Frontier>),
     /// To [`Query::Known`], one per id.
     Known(Vec<bool>),
     /// To [`Query::Ancestors`].
@@ -150,6 +154,25 @@ pub enum Answer {
     Bootstrap(BootstrapAnswer),
     /// To [`Query::Cancel`].
     Cancelled,
+}
+
+/// How far a database is here.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Frontier {
+    /// Its tips.
+    pub tips: Vec<Stamp>,
+    /// What is here of the databases that it delegates to.
+    pub closures: Vec<Closure>,
+}
+
+impl From<Vec<Stamp>> for Frontier {
+    /// Of a database that delegates to none.
+    fn from(tips: Vec<Stamp>) -> Self {
+        Self {
+            tips,
+            closures: Vec::new(),
+        }
+    }
 }
 
 /// What became of a bootstrap request.

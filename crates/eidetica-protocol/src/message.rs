@@ -41,6 +41,8 @@ pub enum Request {
         tips: TipList,
         /// Ids that both had after their last sync, as a hint, at most [`limits::COMMON`].
         common: Vec<Id>,
+        /// What the client has of the databases that this one delegates to.
+        closures: Vec<Closure>,
     },
     /// Headers of entries and of their ancestors, by generations. Answered by [`Reply::Headers`].
     Headers {
@@ -59,6 +61,8 @@ pub enum Request {
         database: Id,
         /// Entries that the client has, at most [`limits::NOT`].
         not: Vec<Id>,
+        /// What the client has of the databases that this one delegates to.
+        closures: Vec<Closure>,
     },
     /// Packs for the server follow. Answered by [`Reply::Pushed`].
     Push {
@@ -76,6 +80,16 @@ pub enum Request {
     Status(RequestRef),
     /// Withdraws a bootstrap request of a proven key. Answered by [`Reply::Cancelled`], done or never there.
     Cancel(RequestRef),
+}
+
+/// How much one side has of a database that another delegates to: its headers and settings, up to these tips. Packs
+/// of what is above come before the entries that are judged by it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Closure {
+    /// The delegated database.
+    pub database: Id,
+    /// At most [`limits::CLOSURE_TIPS`].
+    pub tips: Vec<Id>,
 }
 
 /// Names a bootstrap request, for whoever made it.
@@ -103,6 +117,8 @@ pub enum Reply {
         tips: TipList,
         /// The server's device claims for this database.
         claims: Vec<Bytes>,
+        /// What the server has of the databases that this one delegates to.
+        closures: Vec<Closure>,
     },
     /// The client has what the server lacks.
     Diverged {
@@ -112,6 +128,8 @@ pub enum Reply {
         claims: Vec<Bytes>,
         /// The newest headers of the server.
         headers: HeaderPage,
+        /// What the server has of the databases that this one delegates to.
+        closures: Vec<Closure>,
     },
     /// Headers.
     Headers(HeaderPage),
@@ -388,12 +406,21 @@ fn encode_control<T: Serialize>(kind: u8, message: &T) -> Result<Bytes, MessageE
 impl Request {
     fn check(&self) -> Result<(), MessageError> {
         match self {
-            Self::Compare { tips, common, .. } => {
+            Self::Compare {
+                tips,
+                common,
+                closures,
+                ..
+            } => {
                 check_count("common ids", common.len(), limits::COMMON)?;
+                check_closures(closures)?;
                 tips.check()
             }
             Self::Headers { of, .. } => check_count("ids", of.len(), limits::WALK_OF),
-            Self::Fetch { not, .. } => check_count("ids", not.len(), limits::NOT),
+            Self::Fetch { not, closures, .. } => {
+                check_closures(closures)?;
+                check_count("ids", not.len(), limits::NOT)
+            }
             Self::Bootstrap { request } => check_count(
                 "bytes of a request",
                 request.len(),
@@ -407,16 +434,23 @@ impl Request {
 impl Reply {
     fn check(&self) -> Result<(), MessageError> {
         match self {
-            Self::Behind { tips, claims } => {
+            Self::Behind {
+                tips,
+                claims,
+                closures,
+            } => {
                 check_claims(claims)?;
+                check_closures(closures)?;
                 tips.check()
             }
             Self::Diverged {
                 tips,
                 claims,
                 headers,
+                closures,
             } => {
                 check_claims(claims)?;
+                check_closures(closures)?;
                 tips.check()?;
                 headers.headers().map(drop)
             }
@@ -429,6 +463,16 @@ impl Reply {
             Self::Refused(_) | Self::Equal | Self::Bootstrap(_) | Self::Cancelled => Ok(()),
         }
     }
+}
+
+fn check_closures(closures: &[Closure]) -> Result<(), MessageError> {
+    check_count("delegated databases", closures.len(), limits::CLOSURES)?;
+    let most = closures.iter().map(|closure| closure.tips.len()).max();
+    check_count(
+        "tips of a delegated database",
+        most.unwrap_or(0),
+        limits::CLOSURE_TIPS,
+    )
 }
 
 pub(crate) fn check_claims(claims: &[Bytes]) -> Result<(), MessageError> {

@@ -7,8 +7,8 @@ use eidetica_auth::{DeviceClaim, SignedRequest};
 use eidetica_entry::{Id, PublicKey, Stamp};
 
 use crate::{
-    Answer, DatabaseInfo, Failure, Frame, HeaderPage, IngestTotals, Input, Output, PeerFault,
-    ProvenKeys, Query, QueryId, Refusal, Reply, Request, RequestRef, TipList,
+    Answer, Closure, DatabaseInfo, Failure, Frame, Frontier, HeaderPage, IngestTotals, Input,
+    Output, PeerFault, ProvenKeys, Query, QueryId, Refusal, Reply, Request, RequestRef, TipList,
     claims::encode_claims,
     limits,
     machine::BootstrapAnswer,
@@ -90,10 +90,10 @@ enum State {
     /// The frames have ended, asked whether the peer may still read.
     AccessAgain,
     Tips(Comparison),
-    Known(Comparison, Vec<Stamp>),
-    FirstHeaders(TipList),
+    Known(Comparison, Frontier),
+    FirstHeaders(TipList, Vec<Closure>),
     Headers,
-    FetchKnown(Vec<Id>),
+    FetchKnown(Vec<Id>, Vec<Closure>),
     Sending(Outflow),
     Receiving {
         ended: bool,
@@ -109,6 +109,8 @@ enum State {
 struct Comparison {
     tips: TipList,
     common: Vec<Id>,
+    /// What the peer has of the databases that this one delegates to.
+    closures: Vec<Closure>,
 }
 
 /// A discovery by keys of different scope, one query per scope.
@@ -345,29 +347,32 @@ impl Responder {
             (State::Tips(_) | State::PushedTips, Answer::Tips(None)) => {
                 self.refuse(Refusal::ABSENT)
             }
-            (State::Tips(comparison), Answer::Tips(Some(tips))) => self.compare(comparison, tips),
-            (State::Known(comparison, tips), Answer::Known(known)) => {
-                self.answer_comparison(comparison, tips, &known, now_ms)
+            (State::Tips(comparison), Answer::Tips(Some(frontier))) => {
+                self.compare(comparison, frontier)
             }
-            (State::FirstHeaders(tips), Answer::Headers(headers)) => {
+            (State::Known(comparison, frontier), Answer::Known(known)) => {
+                self.answer_comparison(comparison, frontier, &known, now_ms)
+            }
+            (State::FirstHeaders(tips, closures), Answer::Headers(headers)) => {
                 let claims = self.own_claims(now_ms)?;
                 self.reply_last(Reply::Diverged {
                     tips,
                     claims,
                     headers: HeaderPage::new(headers),
+                    closures,
                 })
             }
             (State::Headers, Answer::Headers(headers)) => {
                 self.reply_last(Reply::Headers(HeaderPage::new(headers)))
             }
-            (State::FetchKnown(ids), Answer::Known(known)) => {
+            (State::FetchKnown(ids, closures), Answer::Known(known)) => {
                 let not = ids
                     .into_iter()
                     .zip(known)
                     .filter(|(_, known)| *known)
                     .map(|(id, _)| id)
                     .collect();
-                self.start_sending(not);
+                self.start_sending(not, closures);
                 Ok(())
             }
             (State::Sending(mut flow), answer) => {
@@ -382,7 +387,7 @@ impl Responder {
                 self.state = State::PushedTips;
                 Ok(())
             }
-            (State::PushedTips, Answer::Tips(Some(tips))) => self.answer_push(tips),
+            (State::PushedTips, Answer::Tips(Some(frontier))) => self.answer_push(frontier.tips),
             (State::Discovering(discovery), Answer::Databases(found)) => {
                 self.go_on_discovering(discovery, found)
             }
@@ -408,9 +413,18 @@ impl Responder {
     fn go_on(&mut self, request: Request) -> Result<(), Failure> {
         let database = self.database;
         match request {
-            Request::Compare { tips, common, .. } => {
+            Request::Compare {
+                tips,
+                common,
+                closures,
+                ..
+            } => {
                 self.ask(Query::Tips { database });
-                self.state = State::Tips(Comparison { tips, common });
+                self.state = State::Tips(Comparison {
+                    tips,
+                    common,
+                    closures,
+                });
             }
             Request::Headers {
                 of,
@@ -428,13 +442,15 @@ impl Responder {
                 });
                 self.state = State::Headers;
             }
-            Request::Fetch { not, .. } if not.is_empty() => self.start_sending(not),
-            Request::Fetch { not, .. } => {
+            Request::Fetch { not, closures, .. } if not.is_empty() => {
+                self.start_sending(not, closures);
+            }
+            Request::Fetch { not, closures, .. } => {
                 self.ask(Query::Known {
                     database,
                     ids: not.clone(),
                 });
-                self.state = State::FetchKnown(not);
+                self.state = State::FetchKnown(not, closures);
             }
             Request::Push { .. } => {
                 self.intake = Some(Intake::new(database));
@@ -445,26 +461,27 @@ impl Responder {
         Ok(())
     }
 
-    fn compare(&mut self, comparison: Comparison, tips: Vec<Stamp>) -> Result<(), Failure> {
-        if TipList::new(tips.clone()).same_tips(&comparison.tips) {
+    fn compare(&mut self, comparison: Comparison, frontier: Frontier) -> Result<(), Failure> {
+        if TipList::new(frontier.tips.clone()).same_tips(&comparison.tips) {
             return self.reply_last(Reply::Equal);
         }
         self.ask(Query::Known {
             database: self.database,
             ids: comparison.tips.ids(),
         });
-        self.state = State::Known(comparison, tips);
+        self.state = State::Known(comparison, frontier);
         Ok(())
     }
 
     fn answer_comparison(
         &mut self,
         comparison: Comparison,
-        tips: Vec<Stamp>,
+        frontier: Frontier,
         known: &[bool],
         now_ms: u64,
     ) -> Result<(), Failure> {
         let theirs = comparison.tips.ids();
+        let Frontier { tips, closures } = frontier;
         let ours = TipList::new(tips);
         let both: Vec<Id> = theirs
             .into_iter()
@@ -474,8 +491,12 @@ impl Responder {
             .collect();
         if both.len() == known.len() {
             let claims = self.own_claims(now_ms)?;
-            self.reply(Reply::Behind { tips: ours, claims })?;
-            self.start_sending(both);
+            self.reply(Reply::Behind {
+                tips: ours,
+                claims,
+                closures,
+            })?;
+            self.start_sending(both, comparison.closures);
             return Ok(());
         }
         let of = ours.ids();
@@ -488,12 +509,12 @@ impl Responder {
             generations,
             limit,
         });
-        self.state = State::FirstHeaders(ours);
+        self.state = State::FirstHeaders(ours, closures);
         Ok(())
     }
 
-    fn start_sending(&mut self, not: Vec<Id>) {
-        self.state = State::Sending(Outflow::new(self.database, not));
+    fn start_sending(&mut self, not: Vec<Id>, closures: Vec<Closure>) {
+        self.state = State::Sending(Outflow::new(self.database, not, closures));
     }
 
     fn advance_sending(&mut self, mut flow: Outflow, now_ms: u64) -> Result<(), Failure> {

@@ -5,13 +5,14 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use eidetica_entry::{Id, Stamp};
 
-use crate::{Answer, Cursor, Failure, PackPage, ProvenKeys, Query, limits};
+use crate::{Answer, Closure, Cursor, Failure, PackPage, ProvenKeys, Query, limits};
 
 /// A difference being sent. Asks for a page, asks whether the peer may still read, hands out the packs, and so on.
 #[derive(Debug)]
 pub(crate) struct Outflow {
     database: Id,
     not: Vec<Id>,
+    closures: Vec<Closure>,
     step: Step,
     /// Those of the difference, once the first page is there.
     pub(crate) tips: Vec<Stamp>,
@@ -37,10 +38,11 @@ pub(crate) enum Flow {
 }
 
 impl Outflow {
-    pub(crate) fn new(database: Id, not: Vec<Id>) -> Self {
+    pub(crate) fn new(database: Id, not: Vec<Id>, closures: Vec<Closure>) -> Self {
         Self {
             database,
             not,
+            closures,
             step: Step::Ask(None),
             tips: Vec::new(),
             packs: 0,
@@ -53,10 +55,10 @@ impl Outflow {
         loop {
             match std::mem::replace(&mut self.step, Step::AwaitPage) {
                 Step::Ask(cursor) => {
-                    let not = self.not.clone();
                     return Flow::Query(Query::Difference {
                         database,
-                        not,
+                        not: self.not.clone(),
+                        closures: self.closures.clone(),
                         cursor,
                         budget_bytes: limits::PAGE_BYTES,
                     });

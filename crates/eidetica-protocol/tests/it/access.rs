@@ -50,6 +50,7 @@ fn requests(database: Id) -> Vec<Vec<Frame>> {
             database,
             tips,
             common: Vec::new(),
+            closures: Vec::new(),
         })],
         vec![Frame::Request(Request::Compare {
             database,
@@ -58,6 +59,7 @@ fn requests(database: Id) -> Vec<Vec<Frame>> {
                 invented,
             )]),
             common: vec![database],
+            closures: Vec::new(),
         })],
         vec![Frame::Request(Request::Headers {
             database,
@@ -68,10 +70,12 @@ fn requests(database: Id) -> Vec<Vec<Frame>> {
         vec![Frame::Request(Request::Fetch {
             database,
             not: Vec::new(),
+            closures: Vec::new(),
         })],
         vec![Frame::Request(Request::Fetch {
             database,
             not: vec![database],
+            closures: Vec::new(),
         })],
         vec![
             Frame::Request(Request::Push { database }),

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use eidetica_auth::RequestId;
 use eidetica_entry::{Height, Id, PublicKey, Stamp};
 use eidetica_protocol::{
-    BootstrapState, DatabaseInfo, Frame, HeaderPage, HeaderSummary, MessageError, Refusal, Reply,
-    Request, RequestRef, TipList, limits,
+    BootstrapState, Closure, DatabaseInfo, Frame, HeaderPage, HeaderSummary, MessageError, Refusal,
+    Reply, Request, RequestRef, TipList, limits,
 };
 use proptest::{collection::vec, prelude::*};
 
@@ -42,6 +42,13 @@ fn page() -> impl Strategy<Value = HeaderPage> {
     })
 }
 
+fn closures() -> impl Strategy<Value = Vec<Closure>> {
+    vec((id(), vec(id(), 0..4)), 0..3).prop_map(|closures| {
+        let closure = |(database, tips)| Closure { database, tips };
+        closures.into_iter().map(closure).collect()
+    })
+}
+
 fn request() -> impl Strategy<Value = Request> {
     let asked = || {
         (id(), any::<[u8; 32]>(), any::<[u8; 32]>()).prop_map(|(database, key, id)| RequestRef {
@@ -51,11 +58,14 @@ fn request() -> impl Strategy<Value = Request> {
         })
     };
     prop_oneof![
-        (id(), tips(), vec(id(), 0..4)).prop_map(|(database, tips, common)| Request::Compare {
-            database,
-            tips,
-            common
-        }),
+        (id(), tips(), vec(id(), 0..4), closures()).prop_map(
+            |(database, tips, common, closures)| Request::Compare {
+                database,
+                tips,
+                common,
+                closures,
+            }
+        ),
         (id(), vec(id(), 0..4), any::<u32>(), any::<u32>()).prop_map(
             |(database, of, generations, limit)| Request::Headers {
                 database,
@@ -64,7 +74,11 @@ fn request() -> impl Strategy<Value = Request> {
                 limit
             }
         ),
-        (id(), vec(id(), 0..4)).prop_map(|(database, not)| Request::Fetch { database, not }),
+        (id(), vec(id(), 0..4), closures()).prop_map(|(database, not, closures)| Request::Fetch {
+            database,
+            not,
+            closures,
+        }),
         id().prop_map(|database| Request::Push { database }),
         Just(Request::Discover),
         vec(any::<u8>(), 0..100).prop_map(|bytes| Request::Bootstrap {
@@ -79,11 +93,18 @@ fn reply() -> impl Strategy<Value = Reply> {
     prop_oneof![
         any::<u16>().prop_map(|code| Reply::Refused(Refusal(code))),
         Just(Reply::Equal),
-        (tips(), claims()).prop_map(|(tips, claims)| Reply::Behind { tips, claims }),
-        (tips(), claims(), page()).prop_map(|(tips, claims, headers)| Reply::Diverged {
+        (tips(), claims(), closures()).prop_map(|(tips, claims, closures)| Reply::Behind {
             tips,
             claims,
-            headers
+            closures,
+        }),
+        (tips(), claims(), page(), closures()).prop_map(|(tips, claims, headers, closures)| {
+            Reply::Diverged {
+                tips,
+                claims,
+                headers,
+                closures,
+            }
         }),
         page().prop_map(Reply::Headers),
         tips().prop_map(|tips| Reply::End { tips }),
@@ -215,6 +236,7 @@ fn limits_hold_at_the_limit_and_one_above() {
                 database,
                 tips: tips(),
                 common: ids(n),
+                closures: Vec::new(),
             })
         },
         limits::COMMON,
@@ -235,6 +257,7 @@ fn limits_hold_at_the_limit_and_one_above() {
             Frame::Request(Request::Fetch {
                 database,
                 not: ids(n),
+                closures: Vec::new(),
             })
         },
         limits::NOT,
@@ -252,6 +275,7 @@ fn limits_hold_at_the_limit_and_one_above() {
             Frame::Reply(Reply::Behind {
                 tips: tips(),
                 claims: vec![Bytes::new(); n],
+                closures: Vec::new(),
             })
         },
         limits::CLAIMS,
@@ -261,10 +285,24 @@ fn limits_hold_at_the_limit_and_one_above() {
             Frame::Reply(Reply::Behind {
                 tips: tips(),
                 claims: vec![vec![0; n].into()],
+                closures: Vec::new(),
             })
         },
         eidetica_auth::limits::CLAIM_BYTES,
     );
+    let closures = |databases: usize, tips: usize| {
+        let closure = Closure {
+            database,
+            tips: ids(tips),
+        };
+        Frame::Request(Request::Fetch {
+            database,
+            not: Vec::new(),
+            closures: vec![closure; databases],
+        })
+    };
+    check(|n| closures(n, 1), limits::CLOSURES);
+    check(|n| closures(1, n), limits::CLOSURE_TIPS);
     let info = || DatabaseInfo::new(database, &"x".repeat(300), 1);
     assert_eq!(info().name().len(), limits::NAME_BYTES);
     check(

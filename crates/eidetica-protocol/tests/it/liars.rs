@@ -34,6 +34,7 @@ fn diverged(tips: TipList, headers: Vec<HeaderSummary>) -> Vec<Frame> {
         tips,
         claims: Vec::new(),
         headers: HeaderPage::new(headers),
+        closures: Vec::new(),
     })]
 }
 
@@ -188,6 +189,7 @@ fn packs_that_are_none_are_refused() {
         Frame::Reply(Reply::Behind {
             tips: tips(9, 9),
             claims: Vec::new(),
+            closures: Vec::new(),
         })
     };
     let end = || Frame::Reply(Reply::End { tips: tips(9, 9) });
@@ -206,6 +208,7 @@ fn answers_out_of_turn_are_refused() {
         Frame::Reply(Reply::Behind {
             tips: tips(9, 9),
             claims: Vec::new(),
+            closures: Vec::new(),
         })
     };
     let scripts: Vec<Vec<Frame>> = vec![
@@ -265,6 +268,7 @@ fn only_so_many_packs_wait_for_ingest() {
     let behind = Frame::Reply(Reply::Behind {
         tips: tips(9, 9),
         claims: Vec::new(),
+        closures: Vec::new(),
     })
     .encode()
     .unwrap();
@@ -312,6 +316,7 @@ fn too_many_rejected_entries_end_a_sync() {
         let behind = Frame::Reply(Reply::Behind {
             tips: tips(9, 9),
             claims: Vec::new(),
+            closures: Vec::new(),
         });
         let end = Frame::Reply(Reply::End { tips: tips(9, 9) });
         let frames = [behind, Frame::Pack(Bytes::from_static(b"a pack")), end];
@@ -406,6 +411,7 @@ impl Receiving {
         let behind = Reply::Behind {
             tips: tips(9, 9),
             claims: Vec::new(),
+            closures: Vec::new(),
         };
         receiving.frame(&Frame::Reply(behind));
         receiving

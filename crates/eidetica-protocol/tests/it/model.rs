@@ -275,7 +275,9 @@ impl Store {
                 self.accesses = self.accesses.saturating_sub(1);
                 Answer::Access(here && may && left)
             }
-            Query::Tips { database } => Answer::Tips(self.of(database).map(Replica::tips)),
+            Query::Tips { database } => {
+                Answer::Tips(self.of(database).map(|replica| replica.tips().into()))
+            }
             Query::Known { database, ids } => {
                 let known = |id| self.of(database).is_some_and(|replica| replica.has(id));
                 Answer::Known(ids.iter().map(known).collect())
@@ -297,6 +299,7 @@ impl Store {
                 not,
                 cursor,
                 budget_bytes,
+                ..
             } => Answer::Packs(self.of(database).unwrap().difference(
                 not,
                 cursor.as_ref(),
