@@ -1,11 +1,12 @@
 //! Peers, addresses, connections.
 
+use eidetica_auth::{AccessRequest, KeyName, Permission};
 use eidetica_engine::{
-    Command, EngineError, Input, PeerStatus, Response, Selection, Target, limits,
+    Command, EngineError, Facts, Input, PeerStatus, Response, Selection, Target, limits,
 };
 use eidetica_protocol::Blame;
 
-use crate::bench::{Bench, address, database, key};
+use crate::bench::{Bench, address, database, key, secret};
 
 #[test]
 fn peers_are_registered_named_and_forgotten() {
@@ -263,4 +264,57 @@ fn a_newer_connection_takes_over_when_the_old_one_is_done() {
     assert_eq!(bench.task().unwrap().1, new);
     bench.synced(task, Ok(crate::bench::outcome()));
     assert_eq!(bench.closed(), Some(old));
+}
+
+/// Whatever a peer says or sends, it is dialled only where a user said that it is.
+#[test]
+fn nothing_that_a_peer_says_is_dialled() {
+    let mut bench = Bench::new();
+    // A stranger comes to us, names itself like an address, and asks for access.
+    bench.input(Input::Seen(key(1)));
+    let facts = Facts {
+        here: true,
+        explicit: None,
+        wildcard: None,
+    };
+    let request = AccessRequest {
+        database: database(1),
+        key: key(9),
+        permission: Permission::Read,
+        name: KeyName::new("http://127.0.0.1:1").unwrap(),
+        device: key(1),
+        nonce: [1; 16],
+    };
+    let signed = request.sign(&secret(9)).unwrap();
+    bench.engine.receive_bootstrap(&signed, facts, bench.now);
+    bench.drain();
+    bench.pass_until(bench.now + 3_600_000);
+    assert_eq!(bench.connect(), None);
+    assert!(bench.engine.peers().all(|peer| peer.addresses.is_empty()));
+    // Somebody registers it, without an address: there is nowhere to dial.
+    let name = Some("http://169.254.169.254:80".to_owned());
+    bench
+        .now(Command::RegisterPeer { key: key(1), name })
+        .unwrap();
+    bench.now(Command::Relate(key(1), database(1))).unwrap();
+    bench.now(Command::Queue(key(1), database(1))).unwrap();
+    bench.input(Input::Seen(key(1)));
+    assert!(bench.now(Command::Connect(Target::Peer(key(1)))).is_err());
+    bench.pass_until(bench.now + 3_600_000);
+    assert_eq!(bench.connect(), None);
+    // With one address, that is where it is dialled, however often it comes from elsewhere.
+    bench
+        .now(Command::AddAddress(key(1), address("peer1:1")))
+        .unwrap();
+    bench.input(Input::Seen(key(1)));
+    let mut dialled = std::collections::BTreeSet::new();
+    for _ in 0..20 {
+        bench.pass_until(bench.now + 600_000);
+        while let Some((link, address, _)) = bench.connect() {
+            dialled.insert(address);
+            bench.input(Input::Seen(key(1)));
+            bench.connect_failed(link);
+        }
+    }
+    assert_eq!(dialled, ["http://peer1:1".to_owned()].into());
 }

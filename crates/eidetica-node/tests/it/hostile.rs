@@ -134,7 +134,7 @@ fn requests_before_the_handshake_are_not_answered() {
 fn silent_channels_leave_room_for_others() {
     let net = Net::memory();
     let mut limits = NodeLimits::default();
-    limits.handshake = Duration::from_millis(300);
+    limits.handshake = Duration::from_secs(1);
     limits.handshakes = 4;
     let alice = Peer::with_limits(&net, "alice", limits);
     let bob = Peer::new(&net, "bob");

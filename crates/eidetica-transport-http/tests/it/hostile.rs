@@ -105,6 +105,45 @@ async fn a_stranger_at_the_other_end_is_a_clean_error() {
     }
 }
 
+/// Answers that point elsewhere, as HTTP can, lead nowhere.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_answer_makes_us_dial_another_place() {
+    let bait = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    bait.set_nonblocking(true).unwrap();
+    let place = format!("http://{}/eidetica/v1/open", bait.local_addr().unwrap());
+    let mut answers: Vec<String> = [301, 302, 303, 307, 308, 305, 407, 503]
+        .map(|code| format!("HTTP/1.1 {code} Elsewhere\r\nlocation: {place}\r\nretry-after: 0\r\n"))
+        .to_vec();
+    let ok = "HTTP/1.1 200 OK\r\ncontent-type: application/vnd.eidetica\r\n";
+    answers.extend([
+        format!("{ok}alt-svc: h2=\"{}\"\r\n", bait.local_addr().unwrap()),
+        format!("{ok}refresh: 0; url={place}\r\n"),
+        format!("{ok}link: <{place}>; rel=preload\r\n"),
+        format!("{ok}content-location: {place}\r\n"),
+        format!("HTTP/1.1 101 Switching Protocols\r\nupgrade: {place}\r\nconnection: upgrade\r\n"),
+    ]);
+    for answer in answers {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = Address::http(&listener.local_addr().unwrap().to_string()).unwrap();
+        let text = format!("{answer}content-length: 0\r\n\r\n");
+        let server = tokio::spawn(async move {
+            while let Ok((mut socket, _)) = listener.accept().await {
+                let mut head = [0; 1024];
+                let _ = socket.read(&mut head).await;
+                let _ = socket.write_all(text.as_bytes()).await;
+            }
+        });
+        assert!(dial(&address).await.is_err(), "{answer:?}");
+        // Whoever has connected is in the queue by now, however far he got.
+        let dialled = bait.accept();
+        assert!(
+            dialled.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock),
+            "{answer:?} was followed"
+        );
+        server.abort();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_silent_server_times_out() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -132,7 +171,7 @@ async fn stalled_clients_do_not_stop_an_honest_one() {
     let server = echo_server(listener);
     let big = Bytes::from(vec![1; 4 << 20]);
 
-    // 100 connections that say nothing or half a head, 50 that begin a body and stop, 50 that never read a response.
+    // 200 in all: 50 that say nothing, 50 that send half a head, 50 that begin a body and stop, 50 that never read a response.
     let silent = join_all((0..50).map(|_| socket(&address))).await;
     let half: Vec<_> = join_all((0..50).map(|_| async {
         let mut socket = socket(&address).await;
@@ -167,7 +206,7 @@ async fn stalled_clients_do_not_stop_an_honest_one() {
             assert_eq!(ask(&*channel, frames.clone()).await.unwrap(), frames);
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), honest)
+    tokio::time::timeout(Duration::from_secs(60), honest)
         .await
         .expect("an honest client waits for stalled ones");
     drop((silent, half, begun, stalled));
@@ -201,8 +240,8 @@ async fn a_body_that_stops_is_a_timeout_at_the_reader() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keep_alives_keep_a_quiet_stream() {
     let mut limits = HttpLimits::default();
-    limits.idle = Duration::from_millis(800);
-    limits.keep_alive = Duration::from_millis(80);
+    limits.idle = Duration::from_secs(3);
+    limits.keep_alive = Duration::from_millis(100);
     let transport = HttpTransport::with_limits(limits).unwrap();
     let mut listener = transport.listen("127.0.0.1:0").await.unwrap();
     let address = listener.address();
@@ -212,7 +251,7 @@ async fn keep_alives_keep_a_quiet_stream() {
     let (mut up, body) = eidetica_transport::pipe();
     let (response, request) = futures::join!(client.request(body.into()), server.next_request());
     let (mut response, (mut request, mut sink)) = (response.unwrap(), request.unwrap());
-    let quiet = Duration::from_millis(1_800);
+    let quiet = Duration::from_secs(4);
     let nothing = futures::future::select(Box::pin(request.next()), Box::pin(response.next()));
     assert!(
         tokio::time::timeout(quiet, nothing).await.is_err(),

@@ -57,8 +57,7 @@ async fn proven_channels_do_not_count_as_unproven_and_the_idlest_goes_first() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn unproven_channels_expire_soon_and_proven_ones_when_idle() {
     let mut limits = HttpLimits::default();
-    limits.handshake = Duration::from_millis(300);
-    limits.idle = Duration::from_millis(900);
+    limits.handshake = Duration::from_millis(200);
     let mut listener = listen(limits).await;
     let (client, mut server) = pair(&mut listener).await;
     assert!(
@@ -70,12 +69,15 @@ async fn unproven_channels_expire_soon_and_proven_ones_when_idle() {
         Some(TransportError::UnknownChannel)
     );
 
+    let mut limits = HttpLimits::default();
+    limits.idle = Duration::from_secs(2);
+    let mut listener = listen(limits).await;
     let (client, mut server) = pair(&mut listener).await;
     server.mark_proven();
     let (_up, body) = pipe();
     let (response, request) = futures::join!(client.request(body.into()), server.next_request());
     let open = (response.unwrap(), request.unwrap());
-    tokio::time::timeout(Duration::from_millis(1_500), server.next_request())
+    tokio::time::timeout(Duration::from_secs(3), server.next_request())
         .await
         .expect_err("a used channel stays");
     drop(open);
