@@ -14,6 +14,7 @@
 //!
 //! This crate does no I/O of its own and knows no clock; randomness comes from [`Config::seed`].
 
+mod access;
 mod apply;
 mod asof;
 mod audit;
@@ -54,6 +55,7 @@ mod stores;
 mod transaction;
 mod verify;
 
+pub use access::Access;
 pub use asof::AsOf;
 pub use audit::{AuditEntry, AuditPage, AuditRecord, VoidEntry, VoidPage};
 pub use database::Database;

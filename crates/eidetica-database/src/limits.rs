@@ -56,6 +56,8 @@ pub const DIFFERENCE_BYTES: usize = 8 * 1024 * 1024;
 pub const HEADERS_PAGE: usize = 65_536;
 /// Write callbacks that one database may have.
 pub const CALLBACKS: usize = 1_024;
+/// Chains of delegations that are tried to find the strongest right of a key.
+pub const DELEGATIONS_TRIED: usize = 64;
 /// Keys that the refusal of a change of settings names as those that could make it.
 pub const HELPERS: usize = 8;
 /// Faults that one verification lists; the rest is only counted.
