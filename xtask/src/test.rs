@@ -13,6 +13,21 @@ use crate::workspace::{Metadata, cargo, has_subcommand, run as run_command, text
 const ENGINE: &str = "EIDETICA_TEST_ENGINE";
 const TRANSPORT: &str = "EIDETICA_TEST_TRANSPORT";
 
+const POSTGRES: &str = "postgres";
+
+/// The package whose tests are about PostgreSQL alone.
+const POSTGRES_TESTS: &str = "eidetica-storage-postgres";
+
+/// Runs a command with a server of its own, or says whether one can be had.
+const WITH_POSTGRES: [&str; 6] = [
+    "run",
+    "--quiet",
+    "--package",
+    "eidetica-testkit",
+    "--bin",
+    "with-postgres",
+];
+
 /// The package whose feature combinations are checked.
 const FACADE: &str = "eidetica";
 
@@ -34,6 +49,8 @@ enum Engine {
     Memory,
     Fjall,
     Redb,
+    Sqlite,
+    Postgres,
     #[default]
     All,
 }
@@ -47,6 +64,9 @@ enum Transport {
 }
 
 type Pair = (&'static str, &'static str);
+
+const NOT_RUN: &str = "==> PostgreSQL is not installed (initdb) and DATABASE_URL is not set: \
+     the tests on PostgreSQL did NOT run";
 
 /// The task. The run over the whole workspace comes last, so that its summary is the last thing printed.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
@@ -65,7 +85,16 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         }
         run_command(&mut cargo(["test", "--workspace", "--doc"]))?;
     }
-    let pairs = pairs(args.engine, args.transport);
+    let postgres = cargo(WITH_POSTGRES).status()?.success();
+    let mut pairs = pairs(args.engine, args.transport);
+    if !postgres {
+        ensure!(
+            args.engine != Engine::Postgres,
+            "there is no PostgreSQL to test on"
+        );
+        pairs.retain(|(engine, _)| *engine != POSTGRES);
+        eprintln!("{NOT_RUN}");
+    }
     let (first, others) = pairs.split_first().unwrap_or((&("memory", "memory"), &[]));
     let selectable = selectable(&metadata)?;
     for pair in others {
@@ -73,13 +102,22 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             !selectable.is_empty(),
             "no package reads {ENGINE} or {TRANSPORT}: the selection would test nothing"
         );
-        let mut command = runner(*pair, args.filter.as_deref());
+        let mut command = runner(*pair, args.filter.as_deref(), postgres);
         for package in &selectable {
             command.args(["--package", package]);
         }
         run_command(&mut command)?;
     }
-    run_command(runner(*first, args.filter.as_deref()).arg("--workspace"))
+    let mut command = runner(*first, args.filter.as_deref(), postgres);
+    command.arg("--workspace");
+    if !postgres {
+        command.args(["--exclude", POSTGRES_TESTS]);
+    }
+    let all = run_command(&mut command);
+    if !postgres {
+        eprintln!("{NOT_RUN}");
+    }
+    all
 }
 
 /// No feature, each feature alone, all of them: as `--features` takes them.
@@ -109,7 +147,9 @@ fn pairs(engine: Engine, transport: Transport) -> Vec<Pair> {
         Engine::Memory => &["memory"],
         Engine::Fjall => &["fjall"],
         Engine::Redb => &["redb"],
-        Engine::All => &["memory", "fjall", "redb"],
+        Engine::Sqlite => &["sqlite"],
+        Engine::Postgres => &[POSTGRES],
+        Engine::All => &["memory", "fjall", "redb", "sqlite", POSTGRES],
     };
     let transports: &[&'static str] = match transport {
         Transport::Memory => &["memory"],
@@ -147,14 +187,19 @@ fn selectable(metadata: &Metadata) -> anyhow::Result<Vec<String>> {
     Ok(names)
 }
 
-/// cargo-nextest where it is installed, else plain `cargo test`.
-fn runner((engine, transport): Pair, filter: Option<&str>) -> Command {
-    let mut command = if has_subcommand("nextest") {
-        cargo(["nextest", "run", "--no-fail-fast", "--no-tests=pass"])
+/// cargo-nextest where it is installed, else plain `cargo test`; beside a PostgreSQL server where one can be had.
+fn runner((engine, transport): Pair, filter: Option<&str>, postgres: bool) -> Command {
+    let tests: &[&str] = if has_subcommand("nextest") {
+        &["nextest", "run", "--no-fail-fast", "--no-tests=pass"]
     } else {
-        cargo(["test", "--no-fail-fast", "--lib", "--bins", "--tests"])
+        &["test", "--no-fail-fast", "--lib", "--bins", "--tests"]
     };
+    let mut command = cargo([]);
+    if postgres {
+        command.args(WITH_POSTGRES).args(["--", "cargo"]);
+    }
     command
+        .args(tests)
         .env(ENGINE, engine)
         .env(TRANSPORT, transport)
         .args(filter);
@@ -175,6 +220,8 @@ mod tests {
                 ("memory", "memory"),
                 ("fjall", "memory"),
                 ("redb", "memory"),
+                ("sqlite", "memory"),
+                ("postgres", "memory"),
                 ("memory", "http")
             ]
         );

@@ -9,8 +9,10 @@ use eidetica_database::{Config, Database, Databases, IngestReport, IngestRequest
 use eidetica_entry::{Entry, Id, pack};
 use eidetica_storage::{Engine, MemoryEngine};
 use eidetica_storage_fjall::FjallEngine;
+use eidetica_storage_postgres::PostgresEngine;
 use eidetica_storage_redb::RedbEngine;
-use eidetica_testkit::{EngineKind, HeldEngine, selected_engine};
+use eidetica_storage_sqlite::SqliteEngine;
+use eidetica_testkit::{EngineKind, HeldEngine, PostgresServer, selected_engine};
 
 pub(crate) fn key(number: u8) -> Arc<SecretKey> {
     Arc::new(SecretKey::from_bytes(&[number; 32]))
@@ -33,6 +35,11 @@ pub(crate) fn engine_of(kind: EngineKind) -> Arc<dyn Engine> {
         EngineKind::Memory => return Arc::new(MemoryEngine::new()),
         EngineKind::Fjall => Arc::new(FjallEngine::open(data).unwrap()),
         EngineKind::Redb => Arc::new(RedbEngine::open(data).unwrap()),
+        EngineKind::Sqlite => Arc::new(SqliteEngine::open(data).unwrap()),
+        EngineKind::Postgres => {
+            let schema = PostgresServer::shared().fresh_schema();
+            return Arc::new(PostgresEngine::open(&schema).unwrap());
+        }
     };
     Arc::new(HeldEngine::new(inner, dir))
 }

@@ -1,5 +1,5 @@
 //! A backend that outlives the instances on it, of the engine that `EIDETICA_TEST_ENGINE` names: `memory` (the
-//! default), `fjall` or `redb`.
+//! default), `fjall`, `redb`, `sqlite` or `postgres`.
 
 use std::sync::{
     Arc,
@@ -12,7 +12,10 @@ use eidetica::{
 };
 use eidetica_storage::{Batch, Durability, EngineError, EngineInfo, Snapshot, Watch};
 use eidetica_storage_fjall::FjallEngine;
+use eidetica_storage_postgres::PostgresEngine;
 use eidetica_storage_redb::RedbEngine;
+use eidetica_storage_sqlite::SqliteEngine;
+use eidetica_testkit::{EngineKind, PostgresServer, selected_engine};
 use tempfile::TempDir;
 
 #[derive(Clone)]
@@ -24,23 +27,21 @@ struct Inner {
     /// How many more writes succeed.
     writes: AtomicUsize,
     /// Removed after the engine, which stands before it, is dropped.
-    _dir: Option<TempDir>,
+    _dir: TempDir,
 }
 
 impl Disk {
     pub(crate) fn new() -> Self {
-        let selected = std::env::var("EIDETICA_TEST_ENGINE");
-        let (engine, dir): (Box<dyn Backend>, _) = match selected.as_deref() {
-            Ok("fjall") => {
-                let dir = tempfile::tempdir().unwrap();
-                (Box::new(FjallEngine::open(dir.path()).unwrap()), Some(dir))
+        let dir = tempfile::tempdir().unwrap();
+        let engine: Box<dyn Backend> = match selected_engine() {
+            EngineKind::Memory => Box::new(InMemory::new()),
+            EngineKind::Fjall => Box::new(FjallEngine::open(dir.path()).unwrap()),
+            EngineKind::Redb => Box::new(RedbEngine::open(dir.path()).unwrap()),
+            EngineKind::Sqlite => Box::new(SqliteEngine::open(dir.path()).unwrap()),
+            EngineKind::Postgres => {
+                let schema = PostgresServer::shared().fresh_schema();
+                Box::new(PostgresEngine::open(&schema).unwrap())
             }
-            Ok("redb") => {
-                let dir = tempfile::tempdir().unwrap();
-                (Box::new(RedbEngine::open(dir.path()).unwrap()), Some(dir))
-            }
-            Ok("memory") | Err(_) => (Box::new(InMemory::new()), None),
-            Ok(other) => panic!("no engine {other:?}"),
         };
         let open = AtomicUsize::new(0);
         let inner = Inner {

@@ -1,0 +1,213 @@
+//! What the engine does when the server goes away, is somebody else's, or runs out of patience.
+
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use eidetica_storage::{Batch, Blame, Durability, Engine, EngineError, Space};
+use eidetica_storage_postgres::{PostgresEngine, PostgresOptions, remove};
+use eidetica_testkit::PostgresServer;
+
+use crate::{fresh, open};
+
+fn put(engine: &dyn Engine, key: &[u8]) -> Result<(), EngineError> {
+    let mut batch = Batch::new();
+    batch.put(Space::State, key, b"row");
+    engine.write(&batch, Durability::Durable)
+}
+
+fn has(engine: &dyn Engine, key: &[u8]) -> Result<bool, EngineError> {
+    Ok(engine.snapshot()?.get(Space::State, key)?.is_some())
+}
+
+#[test]
+fn a_server_that_restarts_between_calls_is_not_noticed() {
+    let server = PostgresServer::start(true).unwrap();
+    let engine = open(server.url()).unwrap();
+    let (heard, hints) = mpsc::channel();
+    let _watch = engine.watch(Arc::new(move || {
+        heard.send(()).ok();
+    }));
+    put(&*engine, b"before").unwrap();
+    let held = engine.snapshot().unwrap();
+    server.crash_and_restart().unwrap();
+
+    // A snapshot is a moment of the server that is gone.
+    let lost = held.get(Space::State, b"before");
+    assert!(matches!(&lost, Err(EngineError::Io { .. })), "{lost:?}");
+    assert_eq!(lost.unwrap_err().blame(), Blame::Unavailable);
+    drop(held);
+    assert!(has(&*engine, b"before").unwrap(), "it was acknowledged");
+    put(&*engine, b"after").unwrap();
+    assert!(has(&*engine, b"after").unwrap());
+
+    // The listener is there again as well: what another engine writes is heard.
+    while hints.try_recv().is_ok() {}
+    let other = open(server.url()).unwrap();
+    put(&*other, b"other").unwrap();
+    hints.recv_timeout(Duration::from_secs(30)).unwrap();
+}
+
+/// A call of a connection that the server ends while it works: nobody can say whether it took effect.
+#[test]
+fn a_write_in_doubt_poisons() {
+    let server = PostgresServer::start(false).unwrap();
+    let engine = open(server.url()).unwrap();
+    put(&*engine, b"before").unwrap();
+    let other = open(server.url()).unwrap();
+    let stuck = std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let mut last = Ok(());
+            while last.is_ok() {
+                let mut batch = Batch::new();
+                for key in 0..20_000_u32 {
+                    batch.put(Space::State, &key.to_be_bytes(), &[0; 100]);
+                }
+                last = engine.write(&batch, Durability::Durable);
+            }
+            last
+        });
+        server.crash_and_restart().unwrap();
+        // If it came between two calls, the next one goes on with a new connection; again, then.
+        while !writer.is_finished() {
+            server.crash_and_restart().unwrap();
+        }
+        writer.join().unwrap()
+    });
+    assert!(matches!(&stuck, Err(EngineError::Io { .. })), "{stuck:?}");
+    assert!(matches!(
+        put(&*engine, b"more"),
+        Err(EngineError::Poisoned { .. })
+    ));
+    assert!(matches!(
+        engine.snapshot().map(drop),
+        Err(EngineError::Poisoned { .. })
+    ));
+    assert!(has(&*other, b"before").unwrap());
+    assert!(has(&*open(server.url()).unwrap(), b"before").unwrap());
+}
+
+#[test]
+fn what_is_not_ours_is_left_alone() {
+    let schema = |url: &str| url.rsplit_once("schema=").unwrap().1.to_owned();
+    let refused = |url: &str| PostgresEngine::open(url).map(drop).unwrap_err();
+
+    let url = fresh();
+    let name = schema(&url);
+    execute(&format!(
+        "CREATE SCHEMA {name}; CREATE TABLE {name}.mine (n int)"
+    ));
+    let error = refused(&url);
+    assert!(matches!(error, EngineError::Foreign { .. }), "{error}");
+    assert_eq!(error.blame(), Blame::Caller);
+    assert!(
+        !error.to_string().contains("postgres@"),
+        "no secrets: {error}"
+    );
+    execute(&format!("DROP TABLE {name}.mine"));
+    put(&*open(&url).unwrap(), b"row").unwrap();
+
+    execute(&format!("UPDATE {name}.label SET format = 9"));
+    let error = refused(&url);
+    assert!(
+        matches!(error, EngineError::NewerFormat { found: 9, .. }),
+        "{error}"
+    );
+    execute(&format!("UPDATE {name}.label SET format = 1"));
+    assert!(has(&*open(&url).unwrap(), b"row").unwrap());
+
+    execute(&format!("DROP TABLE {name}.rows"));
+    let error = refused(&url);
+    assert_eq!(error.blame(), Blame::Corrupt, "{error}");
+
+    execute(&format!("ALTER TABLE {name}.label RENAME engine TO other"));
+    let error = refused(&url);
+    assert!(matches!(error, EngineError::Foreign { .. }), "{error}");
+}
+
+/// Somebody else's statements, on the server of the tests.
+fn execute(statements: &str) {
+    let url = PostgresServer::shared().url();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls)
+            .await
+            .unwrap();
+        tokio::spawn(connection);
+        client.batch_execute(statements).await.unwrap();
+    });
+}
+
+/// Callers within a runtime may not block on it, and the engine does not.
+#[test]
+fn it_works_inside_a_runtime() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let engine = open(&fresh()).unwrap();
+        put(&*engine, b"row").unwrap();
+        assert!(has(&*engine, b"row").unwrap());
+        engine.close().unwrap();
+    });
+}
+
+#[test]
+fn addresses_that_make_no_sense_are_errors() {
+    for url in ["nonsense", "postgres://localhost:notaport/x"] {
+        let error = PostgresEngine::open(url).map(drop).unwrap_err();
+        assert!(matches!(error, EngineError::Io { .. }), "{url}: {error}");
+    }
+    let mut options = PostgresOptions::default();
+    for name in ["", "Upper", "a-b", "pg_catalog", "a\"b", "1a"] {
+        options.schema = name.to_owned();
+        let url = PostgresServer::shared().url();
+        let error = PostgresEngine::open_with(url, options.clone());
+        assert!(error.is_err(), "{name}");
+    }
+}
+
+#[test]
+fn nobody_there_is_an_error_in_time() {
+    let mut options = PostgresOptions::default();
+    options.patience = Duration::from_millis(300);
+    let dir = std::env::temp_dir()
+        .display()
+        .to_string()
+        .replace('/', "%2F");
+    let url = format!("postgres://x@{dir}:1/nothing");
+    let error = PostgresEngine::open_with(&url, options)
+        .map(drop)
+        .unwrap_err();
+    assert_eq!(error.blame(), Blame::Unavailable, "{error}");
+    assert!(error.to_string().contains("No such file"), "{error}");
+}
+
+#[test]
+fn snapshots_beyond_the_limit_wait_and_then_fail() {
+    let url = fresh();
+    let mut options = PostgresOptions::default();
+    options.snapshots = 2;
+    options.patience = Duration::from_millis(500);
+    let engine = PostgresEngine::open_with(&url, options).unwrap();
+    let held = [engine.snapshot().unwrap(), engine.snapshot().unwrap()];
+    assert!(matches!(
+        engine.snapshot().map(drop),
+        Err(EngineError::Io { .. })
+    ));
+    drop(held);
+    assert!(engine.snapshot().is_ok());
+}
+
+#[test]
+fn a_removed_schema_is_damage() {
+    let url = fresh();
+    let engine = open(&url).unwrap();
+    put(&*engine, b"row").unwrap();
+    remove(&url, PostgresOptions::default()).unwrap();
+    let error = has(&*engine, b"row").unwrap_err();
+    assert_eq!(error.blame(), Blame::Corrupt, "{error}");
+    assert!(!has(&*open(&url).unwrap(), b"row").unwrap());
+}
