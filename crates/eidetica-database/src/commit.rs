@@ -243,7 +243,7 @@ impl Database {
         stage.set_applied(applied);
         if walks {
             let arrival = unsigned.arrival();
-            let mut effects = Effects::new(&mut stage, known);
+            let mut effects = Effects::new(&mut stage, known, arrival, &[id]);
             effects.arrive(arrival, &[id], &HashSet::new(), &tips)?;
             effects.flip(&flips, &turned)?;
         }

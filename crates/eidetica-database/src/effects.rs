@@ -34,11 +34,17 @@ pub(crate) struct Effects<'s, 'w, 'k, 'a> {
 }
 
 impl<'s, 'w, 'k, 'a> Effects<'s, 'w, 'k, 'a> {
-    pub(crate) fn new(stage: &'s mut Stage<'w>, known: &'k Known<'a>) -> Self {
+    /// New entries were added to the stage from arrival number `first` on.
+    pub(crate) fn new(
+        stage: &'s mut Stage<'w>,
+        known: &'k Known<'a>,
+        first: u64,
+        new: &[Id],
+    ) -> Self {
         Self {
             stage,
             known,
-            arrivals: HashMap::new(),
+            arrivals: new.iter().copied().zip(first..).collect(),
         }
     }
 
@@ -51,7 +57,6 @@ impl<'s, 'w, 'k, 'a> Effects<'s, 'w, 'k, 'a> {
         void: &HashSet<Id>,
         tips: &[ParentInfo],
     ) -> Result<()> {
-        self.arrivals.extend(new.iter().copied().zip(first..));
         self.look_up(new)?;
         for (arrival, id) in (first..).zip(new).filter(|(_, id)| void.contains(*id)) {
             self.stage.set_void(arrival, true);

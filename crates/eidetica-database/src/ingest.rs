@@ -653,7 +653,7 @@ impl Database {
             let applied = stage.state().next_arrival;
             stage.set_applied(applied);
         }
-        let mut effects = Effects::new(&mut stage, known);
+        let mut effects = Effects::new(&mut stage, known, first, &accepted.new);
         if walks {
             effects.arrive(first, &accepted.new, void, &tips)?;
         }
