@@ -216,7 +216,9 @@ impl Import {
         let (parents, settings) = core.present_parents(sequencer, &reader)?;
         let view = View::staged(&*snapshot, &sequencer.overlay);
         let below = |name: &StoreName, kind| core.rows_in(view, name, kind);
-        let mut group = Group::new(database, &parents, &settings, &below);
+        // The tips of this moment are the highest entries there are.
+        let order = Order::NewerThanAll;
+        let mut group = Group::new(database, &parents, &settings, &below, order);
         for piece in &self.pieces {
             group.add(piece, key, self.timestamp_ms, &reader)?;
         }
@@ -233,6 +235,7 @@ pub(crate) struct Group<'a> {
     below: &'a Below<'a>,
     parents: Vec<ParentInfo>,
     settings: &'a Ids,
+    order: Order,
     made: Made,
 }
 
@@ -249,12 +252,14 @@ impl<'a> Group<'a> {
         parents: &[ParentInfo],
         settings: &'a Ids,
         below: &'a Below<'a>,
+        order: Order,
     ) -> Self {
         Self {
             database,
             below,
             parents: parents.to_vec(),
             settings,
+            order,
             made: Made::default(),
         }
     }
@@ -323,7 +328,7 @@ impl<'a> Group<'a> {
                 delta: self.made.changed.entry((name, kind)).or_default(),
             };
             for (_, payload) in &writes {
-                insert(&mut rows, entry.stamp(), payload, Order::Any)?;
+                insert(&mut rows, entry.stamp(), payload, self.order)?;
             }
         }
         Ok(())

@@ -15,11 +15,11 @@
 
 use bytes::Bytes;
 use eidetica_auth::SecretKey;
-use eidetica_crdt::{Delta, KeyRange, RowPage, RowSpace, Rows, StoreKind};
+use eidetica_crdt::{Delta, KeyRange, Order, RowPage, RowSpace, Rows, StoreKind};
 use eidetica_entry::{Entry, Id, Ids, ParentInfo, StoreName};
 use eidetica_storage::commit::Lane;
 use eidetica_storage::{
-    Batch, Direction, Durability, EngineError, KeyRange as Keys, ScanLimit, Snapshot, Space,
+    Batch, Direction, Durability, EngineError, KeyRange as Keys, Row, ScanLimit, Snapshot, Space,
 };
 
 use crate::core::{Sequencer, Written};
@@ -49,6 +49,8 @@ pub(crate) struct Spool {
     /// What the next entry builds on.
     parents: Vec<ParentInfo>,
     settings: Ids,
+    /// The version of the database when it began.
+    version: u64,
     entries: Vec<Id>,
     committed: bool,
 }
@@ -69,6 +71,7 @@ impl Spool {
             stores: Vec::new(),
             parents,
             settings,
+            version: reader.state()?.version,
             entries: Vec::new(),
             committed: false,
         })
@@ -84,8 +87,14 @@ impl Spool {
         let snapshot = self.database.shared().engine.snapshot()?;
         let group = {
             let below = |name: &StoreName, kind| self.rows(&*snapshot, name, kind);
-            let mut group = Group::new(&self.database, &self.parents, &self.settings, &below);
             let reader = self.database.core().log.reader(&*snapshot);
+            // Unless others have written meanwhile.
+            let order = match reader.state()?.version == self.version {
+                true => Order::NewerThanAll,
+                false => Order::Any,
+            };
+            let (parents, settings) = (&self.parents, &self.settings);
+            let mut group = Group::new(&self.database, parents, settings, &below, order);
             for piece in pieces {
                 group.add(piece, key, timestamp_ms, &reader)?;
             }
@@ -208,10 +217,7 @@ impl Drop for Spool {
     fn drop(&mut self) {
         if !self.committed {
             // If this fails, the next one to load the database does it.
-            let mut batch = Batch::new();
-            batch.delete_range(Space::Local, &Keys::prefix(self.prefix.clone()));
-            let group = &self.database.shared().group;
-            group.write(SPOOLING, batch, Durability::Relaxed).ok();
+            self.database.clear_spooled(&self.prefix).ok();
         }
     }
 }
@@ -244,11 +250,16 @@ impl Database {
         Ok(page.rows.into_iter().next().map(|row| row.key))
     }
 
+    /// Takes away all rows of an import, a few at a time.
     fn clear_spooled(&self, import: &[u8]) -> Result<()> {
-        let mut batch = Batch::new();
-        batch.delete_range(Space::Local, &Keys::prefix(import.to_vec()));
-        let shared = self.shared();
-        Ok(shared.group.write(SPOOLING, batch, shared.durability)?)
+        let mut rest = Some(Keys::prefix(import.to_vec()));
+        while let Some(range) = rest {
+            let mut batch = Batch::new();
+            rest = self.take_spooled(&range, &mut batch, |_| Ok(()))?;
+            let group = &self.shared().group;
+            group.write(SPOOLING, batch, Durability::Relaxed)?;
+        }
+        Ok(())
     }
 
     /// Moves the entries of a committed import into the log, a few at a time, then writes their state. Who
@@ -258,13 +269,15 @@ impl Database {
         let core = self.core();
         core.set_behind(true);
         let mut written = standing(sequencer);
-        let range = Keys::prefix([import, &[ENTRIES]].concat());
-        loop {
-            let mut batch = Batch::new();
-            let entries = self.take_spooled(&range, &mut batch)?;
-            if entries.is_empty() {
-                break;
-            }
+        let mut rest = Some(Keys::prefix([import, &[ENTRIES]].concat()));
+        while let Some(range) = rest {
+            let (mut batch, mut entries) = (Batch::new(), Vec::new());
+            rest = self.take_spooled(&range, &mut batch, |row| {
+                let bytes = seal::open(&row.key, &row.value)?;
+                let entry = Entry::decode(&bytes);
+                entries.push(entry.map_err(|error| Error::Corrupt(error.to_string()))?);
+                Ok(())
+            })?;
             let staged = stage(&entries, sequencer, &mut batch);
             written = staged.inspect_err(|_| sequencer.fail())?;
             if announce {
@@ -275,24 +288,25 @@ impl Database {
             self.write_locked(sequencer, batch, written)?;
         }
         self.flush(sequencer)?;
-        let mut batch = Batch::new();
-        batch.delete_range(Space::Local, &Keys::prefix(import.to_vec()));
-        let done = standing(sequencer);
-        self.write_locked(sequencer, batch, done)?;
+        self.clear_spooled(import)?;
         Ok(written)
     }
 
-    /// Reads the next entries, and takes their rows away.
-    fn take_spooled(&self, range: &Keys, batch: &mut Batch) -> Result<Vec<Entry>> {
+    /// Takes away the first rows of a range, after a look at each. Returns the rest of the range, if any.
+    fn take_spooled(
+        &self,
+        range: &Keys,
+        batch: &mut Batch,
+        mut look: impl FnMut(&Row) -> Result<()>,
+    ) -> Result<Option<Keys>> {
         let snapshot = self.shared().engine.snapshot()?;
         let limit = ScanLimit::bytes(limits::IMPORT_MOVE_BYTES);
         let page = snapshot.scan(Space::Local, range, Direction::Forward, limit)?;
-        let entries = page.rows.iter().map(|row| {
+        for row in &page.rows {
             batch.delete(Space::Local, &row.key);
-            let bytes = seal::open(&row.key, &row.value)?;
-            Entry::decode(&bytes).map_err(|error| Error::Corrupt(error.to_string()))
-        });
-        entries.collect()
+            look(row)?;
+        }
+        Ok(page.rest(range, Direction::Forward))
     }
 }
 
