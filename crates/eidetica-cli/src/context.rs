@@ -8,14 +8,13 @@ use eidetica::{Blame, Database, Id, Instance, PublicKey, User};
 
 use crate::cli::Global;
 use crate::error::{Code, Error, Result};
+use crate::limits;
 use crate::output::Output;
 use crate::password;
 
 /// The data directory unless another one is named.
 const DEFAULT_DIR: &str = ".eidetica";
 
-/// The shortest beginning of an id that stands for the whole.
-const SHORTEST_ID: usize = 6;
 
 /// The global options of one run.
 pub(crate) struct Context {
@@ -201,7 +200,7 @@ pub(crate) fn find_database(user: &User, text: &str) -> Result<Database> {
     }
     let mut found = Vec::new();
     for id in user.instance().list_databases()? {
-        let by_id = text.len() >= SHORTEST_ID && id.to_string().starts_with(text);
+        let by_id = text.len() >= limits::SHORTEST_ID && id.to_string().starts_with(text);
         match user.open_database(id) {
             Ok(database) if by_id || name_of(&database)? == text => found.push(database),
             Err(error) if by_id => return Err(error.into()),

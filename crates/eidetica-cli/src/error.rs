@@ -127,12 +127,19 @@ impl From<eidetica::Error> for Error {
             E::Database(eidetica::DatabaseError::Refused(_)) => {
                 Self::new(Code::Denied, message).hint("`eidetica db info DB` says who may do what")
             }
+            E::Database(eidetica::DatabaseError::NotAllowed(_)) => Self::new(Code::Denied, message)
+                .hint("--as KEY signs with another key of yours, such as `recovery`"),
+            E::Database(eidetica::DatabaseError::LastOwner { .. }) => Self::new(Code::Denied, message)
+                .hint("grant admin:0 to another key first, or say --last-owner"),
+            E::Database(eidetica::DatabaseError::NoEntry(_)) => {
+                Self::new(Code::NotFound, message).hint("`eidetica log DB` lists entries")
+            }
             E::AccessDenied(_) => Self::new(Code::Denied, message)
                 .hint("the request was refused, or there is no such database there: a stranger is not told which"),
             E::BootstrapPending { .. } => Self::new(Code::Pending, message)
                 .hint("an administrator of the database has to approve it; then run the same command again, or wait with --wait"),
             E::Address(_) => Self::new(Code::BadInput, message).hint("an address has the form host:port"),
-            E::NoSuchKey(_) | E::NotTracked(_) => Self::new(Code::NotFound, message),
+            E::NoSuchKey(_) | E::NotTracked(_) | E::NotRevoked(_) => Self::new(Code::NotFound, message),
             E::NoDatabase(_) => {
                 Self::new(Code::NotFound, message).hint("`eidetica db list` shows what is here")
             }

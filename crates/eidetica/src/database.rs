@@ -2,8 +2,10 @@
 
 use std::{ops::Deref, sync::Arc};
 
-use eidetica_auth::{KeyName, SecretKey};
-use eidetica_database::{CallbackId, Import, Origin, Transaction, limits};
+use eidetica_auth::{KeyName, Revocation, SecretKey};
+use eidetica_database::{
+    CallbackId, Import, Origin, RevocationPreview, SettingsStore, Transaction, limits,
+};
 use eidetica_entry::{Entry, Id};
 use parking_lot::RwLock;
 
@@ -17,23 +19,54 @@ pub struct Database {
     inner: eidetica_database::Database,
     instance: Instance,
     user: Option<User>,
-    signer: Arc<RwLock<Arc<SecretKey>>>,
+    signer: Arc<RwLock<Signer>>,
+}
+
+/// With what a handle signs.
+#[derive(Clone)]
+struct Signer {
+    key: Arc<SecretKey>,
+    /// Whether the key has its right by way of another database, which its entries then name.
+    is_delegated: bool,
+}
+
+impl Signer {
+    fn new(inner: &eidetica_database::Database, key: Arc<SecretKey>) -> Result<Self> {
+        let access = inner.access_of(&key.public())?;
+        Ok(Self {
+            key,
+            is_delegated: access.is_some_and(|access| !access.via.is_empty()),
+        })
+    }
+
+    fn begin(&self, inner: &eidetica_database::Database) -> Result<Transaction> {
+        let transaction = inner
+            .new_transaction()
+            .with_key(Arc::clone(&self.key))
+            .with_timestamp_ms(now_ms());
+        if !self.is_delegated {
+            return Ok(transaction);
+        }
+        let access = inner.access_of(&self.key.public())?;
+        let via = access.map(|access| access.via).unwrap_or_default();
+        Ok(transaction.with_via(via))
+    }
 }
 
 impl Database {
-    /// `inner` has a key to sign with.
     pub(crate) fn new(
         inner: eidetica_database::Database,
         instance: Instance,
         user: Option<User>,
         key: Arc<SecretKey>,
-    ) -> Self {
-        Self {
+    ) -> Result<Self> {
+        let signer = Signer::new(&inner, key)?;
+        Ok(Self {
             inner,
             instance,
             user,
-            signer: Arc::new(RwLock::new(key)),
-        }
+            signer: Arc::new(RwLock::new(signer)),
+        })
     }
 
     /// The database's id: that of its root entry.
@@ -61,7 +94,7 @@ impl Database {
 
     /// The key with which this handle and its clones sign.
     pub fn default_auth_key(&self) -> KeyId {
-        self.signer.read().public().into()
+        self.signer.read().key.public().into()
     }
 
     /// Makes this handle and its clones sign with another key: of the user that opened it, of any
@@ -71,7 +104,9 @@ impl Database {
     /// [`Error::NoSuchKey`](crate::Error::NoSuchKey) and
     /// [`Error::AmbiguousKey`](crate::Error::AmbiguousKey).
     pub fn set_default_auth_key(&self, key: impl AsKey) -> Result<()> {
-        *self.signer.write() = self.instance.find_key(&key.as_key(), self.user.as_ref())?;
+        let key = self.instance.find_key(&key.as_key(), self.user.as_ref())?;
+        let signer = Signer::new(&self.inner, key)?;
+        *self.signer.write() = signer;
         Ok(())
     }
 
@@ -83,13 +118,19 @@ impl Database {
     /// [`Error::NoSuchKey`] and [`Error::AmbiguousKey`].
     pub fn find_member(&self, who: impl AsKey) -> Result<Member> {
         let who = who.as_key();
-        let known = self.inner.settings()?.keys();
-        let named = known.iter().map(|(key, _, name)| (KeyId::from(*key), name));
+        let authority = self.inner.authority()?;
+        let present = authority
+            .keys()
+            .map(|(key, entry)| (KeyId::from(*key), entry.name.clone()));
+        let gone = authority
+            .revoked_keys()
+            .map(|(key, entry)| (KeyId::from(*key), entry.name));
+        let named = present.chain(gone);
         let name = match &who {
             KeyRef::Id(id) => {
                 let name = named
                     .filter(|(key, _)| key == id)
-                    .map(|(_, name)| name.clone())
+                    .map(|(_, name)| name)
                     .next();
                 let own = || self.user.as_ref().and_then(|user| user.public_name(*id));
                 let name = match name.or_else(own) {
@@ -102,10 +143,7 @@ impl Database {
         };
         let mut found: Vec<Member> = named
             .filter(|(_, known)| known.as_str() == name)
-            .map(|(key, name)| Member {
-                key,
-                name: name.clone(),
-            })
+            .map(|(key, name)| Member { key, name })
             .collect();
         if let Some(user) = &self.user {
             let own = user.find_keys(&who).into_iter();
@@ -134,14 +172,10 @@ impl Database {
     /// Begins a transaction that will be signed with the default key.
     ///
     /// # Errors
-    /// None today.
+    /// The backend's, where the key has its right by way of another database.
     pub fn new_transaction(&self) -> Result<Transaction> {
-        let key = Arc::clone(&self.signer.read());
-        Ok(self
-            .inner
-            .new_transaction()
-            .with_key(key)
-            .with_timestamp_ms(now_ms()))
+        let signer = self.signer.read().clone();
+        signer.begin(&self.inner)
     }
 
     /// [`new_transaction`](Self::new_transaction) by its other name.
@@ -159,11 +193,7 @@ impl Database {
     /// As there.
     pub fn new_authenticated_operation(&self, key: impl AsKey) -> Result<Transaction> {
         let key = self.instance.find_key(&key.as_key(), self.user.as_ref())?;
-        Ok(self
-            .inner
-            .new_transaction()
-            .with_key(key)
-            .with_timestamp_ms(now_ms()))
+        Signer::new(&self.inner, key)?.begin(&self.inner)
     }
 
     /// Runs `work` in a transaction and commits it; again while what it read has changed meanwhile.
@@ -183,10 +213,79 @@ impl Database {
         }
     }
 
+    /// What would become void or count again if this handle's key revoked so now; nothing is written.
+    /// See [`eidetica_database::Database::preview_revocation`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn preview_revocation(
+        &self,
+        revocation: &Revocation,
+        limit: usize,
+    ) -> Result<RevocationPreview> {
+        let key = Arc::clone(&self.signer.read().key);
+        let preview = self
+            .inner
+            .with_key(key)
+            .preview_revocation(revocation, limit);
+        Ok(preview?)
+    }
+
+    /// Puts one revocation of a key in the place of all that hold: what the key did up to `cut` counts,
+    /// or all that is here for `None`, and nothing after. A grant after it lets the key go on.
+    ///
+    /// # Errors
+    /// [`Error::NotRevoked`], and as [`SettingsStore::revoke`](crate::SettingsStore::revoke).
+    pub fn correct_revocation(
+        &self,
+        key: impl AsKey,
+        cut: Option<&[Id]>,
+        reason: &str,
+    ) -> Result<Entry> {
+        let key = self.find_member(key)?.key.public_key();
+        let held = self
+            .inner
+            .correction_of(&key)?
+            .ok_or(Error::NotRevoked(key))?;
+        let cut = match cut {
+            Some(cut) => Some(cut.iter().copied().collect()),
+            None => held.cut.clone(),
+        };
+        let reason = KeyName::new(reason)?;
+        self.change_settings(|settings| {
+            settings.revoke(Revocation {
+                cut: cut.clone(),
+                reason: reason.clone(),
+                ..held.clone()
+            })
+        })
+    }
+
+    /// Lets void data entries count again; see [`SettingsStore::adopt`](crate::SettingsStore::adopt).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn adopt(&self, entries: &[Id]) -> Result<Entry> {
+        self.change_settings(|settings| settings.adopt(entries.iter().copied()))
+    }
+
+    /// Changes the settings in one entry, which it returns.
+    ///
+    /// # Errors
+    /// Those of `work` and of the commit; [`Error::NoChange`] where there is nothing to commit.
+    pub fn change_settings(
+        &self,
+        work: impl Fn(&SettingsStore<'_>) -> Result<(), eidetica_database::Error>,
+    ) -> Result<Entry> {
+        let op = self.new_transaction()?;
+        work(&op.settings())?;
+        op.commit()?.ok_or(Error::NoChange)
+    }
+
     /// Begins an import, which makes as many entries as it takes, all at once or none, signed with
     /// the default key.
     pub fn import(&self) -> Import {
-        let key = Arc::clone(&self.signer.read());
+        let key = Arc::clone(&self.signer.read().key);
         self.inner
             .with_key(key)
             .import()

@@ -92,6 +92,12 @@ pub enum Error {
     /// The user does not track the database.
     #[error("database {0} is not tracked by the user")]
     NotTracked(Id),
+    /// No revocation of the key holds.
+    #[error("no revocation of {0} holds")]
+    NotRevoked(PublicKey),
+    /// There was nothing to commit.
+    #[error("nothing was changed")]
+    NoChange,
     /// There is no such database on this instance.
     #[error("no database {0} on this instance")]
     NoDatabase(Id),

@@ -233,7 +233,8 @@ impl Instance {
     }
 
     pub(crate) fn right_of(&self, database: &Id, key: KeyId) -> Result<Option<Right>> {
-        Ok(self.open_inner(database)?.right_of(&key.public_key())?)
+        let access = self.open_inner(database)?.access_of(&key.public_key())?;
+        Ok(access.map(|access| access.right))
     }
 
     /// As [`find_key`](Self::find_key); a name that nobody has becomes that of a new key of the

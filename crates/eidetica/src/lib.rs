@@ -53,10 +53,17 @@ pub mod crdt {
 
 /// Who may do what.
 pub mod auth {
-    pub use eidetica_auth::{AuthRecord, IntoPermission, KeyName, Permission, Right, SecretKey};
+    pub use eidetica_auth::{
+        AuthRecord, AuthState, Delegation, IntoPermission, KeyName, Permission, Revocation, Right,
+        SecretKey, Standing, VoidReason,
+    };
 }
 
 pub use database::{Database, Member};
+pub use eidetica_database::{
+    Act, AuditEntry, AuditPage, AuditRecord, NotAllowed, PreviewEntry, RevocationPreview, VoidEntry,
+    VoidPage,
+};
 pub use eidetica_database::{CallbackId, Error as DatabaseError, Import, VerifyReport, Version};
 pub use eidetica_database::{
     DocStore, DocView, SettingsStore, SettingsView, Table, TableView, Transaction,

@@ -1,2 +1,3 @@
-//! The program in the README, compiled and run with the documentation tests.
+//! The programs in the README and in the guide to rights, compiled and run with the documentation tests.
 #![doc = include_str!("../../../README.md")]
+#![doc = include_str!("../../../docs/guide/authority.md")]

@@ -11,6 +11,7 @@ use crate::error::{Code, Error, Result};
 use crate::escape::escape;
 use crate::limits;
 use crate::output::{bytes, counted, duration};
+use crate::permission::permission;
 use crate::progress::Progress;
 
 /// Arguments.
@@ -26,26 +27,6 @@ pub(crate) struct Args {
     /// Wait so many seconds for the request to be decided
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "3600")]
     wait: Option<u64>,
-}
-
-/// The rank that is asked for unless one is named: weak enough that any admin may grant it.
-const RANK: u32 = 10;
-
-fn permission(text: &str) -> std::result::Result<Permission, String> {
-    let (word, rank) = match text.split_once(':') {
-        None => (text, RANK),
-        Some((word, rank)) => (
-            word,
-            rank.parse()
-                .map_err(|_| "the rank after the colon is a number".to_owned())?,
-        ),
-    };
-    match word {
-        "read" => Ok(Permission::Read),
-        "write" => Ok(Permission::Write(rank)),
-        "admin" => Ok(Permission::Admin(rank)),
-        _ => Err("expected read, write, write:RANK, admin or admin:RANK".to_owned()),
-    }
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
@@ -139,19 +120,4 @@ fn show(report: &SyncReport, user: &User, id: Id, took: Duration, context: &Cont
             duration(took)
         )
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn permissions_have_a_rank() {
-        assert_eq!(permission("read"), Ok(Permission::Read));
-        assert_eq!(permission("write"), Ok(Permission::Write(10)));
-        assert_eq!(permission("admin:3"), Ok(Permission::Admin(3)));
-        for bad in ["", "owner", "write:", "write:x", "write:-1"] {
-            assert!(permission(bad).is_err(), "{bad}");
-        }
-    }
 }

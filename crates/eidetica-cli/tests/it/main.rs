@@ -7,6 +7,7 @@
     missing_docs
 )]
 
+mod authority;
 mod crash;
 mod demo;
 mod documents;

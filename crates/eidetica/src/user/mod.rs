@@ -15,7 +15,7 @@ use eidetica_auth::{
 };
 use eidetica_crdt::Doc;
 use eidetica_database::NewDatabase;
-use eidetica_entry::Id;
+use eidetica_entry::{Entry, Id};
 use parking_lot::RwLock;
 use rand::Rng as _;
 
@@ -40,6 +40,18 @@ const RECOVERY_KEY_NAME: &str = "recovery";
 /// as long as a clone or a [`Database`] that it opened lives.
 #[derive(Clone)]
 pub struct User(Arc<Session>);
+
+/// What [`User::rotate_key`] did.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Rotation {
+    /// The settings entry that says so.
+    pub entry: Entry,
+    /// The key that gave its right up.
+    pub from: KeyId,
+    /// The key that has it now.
+    pub to: KeyId,
+}
 
 /// What the clones of a [`User`] share.
 pub(crate) struct Session {
@@ -240,12 +252,12 @@ impl User {
             .instance
             .databases()
             .create(new, Arc::clone(&held.secret))?;
-        Ok(Database::new(
+        Database::new(
             inner,
             self.0.instance.clone(),
             Some(self.clone()),
             held.secret,
-        ))
+        )
     }
 
     /// Opens a database with the key that the user's preferences name, or else with the one that
@@ -279,12 +291,7 @@ impl User {
         let inner = self.0.instance.open_inner(&database.as_database_id()?)?;
         let secret = own_key(&self.0.keys.read(), &key.as_key())
             .map(|(_, held)| Arc::clone(&held.secret))?;
-        Ok(Database::new(
-            inner,
-            self.0.instance.clone(),
-            Some(self.clone()),
-            secret,
-        ))
+        Database::new(inner, self.0.instance.clone(), Some(self.clone()), secret)
     }
 
     /// Gives a right in a database to a key, or to another user of this instance, who can open it from
@@ -302,11 +309,53 @@ impl User {
         let database = self.open_database(database)?;
         let member = database.find_member(with)?;
         let permission = permission.into_permission();
-        database.transact(|op| {
-            let settings = op.settings();
-            Ok(settings.grant(member.key.public_key(), permission, member.name.as_str())?)
-        })?;
+        let key = member.key.public_key();
+        database
+            .change_settings(|settings| settings.grant(key, permission, member.name.as_str()))?;
         Ok(member.key)
+    }
+
+    /// Hands what the key of `database` may do there by name to another key of the user, a new one for
+    /// `None`, which signs in its stead from then on: as the handle's key, in the user's preferences,
+    /// and, a new one, as the default key if the old one was that. No remedy for a stolen key: see
+    /// [`SettingsStore::rotate`](crate::SettingsStore::rotate).
+    ///
+    /// # Errors
+    /// [`Error::NoSuchKey`] and [`Error::AmbiguousKey`]; as `rotate`.
+    pub fn rotate_key(&self, database: &Database, to: Option<&KeyRef>) -> Result<Rotation> {
+        let from = database.default_auth_key();
+        let name = database.find_member(from)?.name;
+        let key = match to {
+            Some(key) => own_key(&self.0.keys.read(), key)?.0,
+            None => self.add_private_key(None)?,
+        };
+        let rotated =
+            database.change_settings(|settings| settings.rotate(key.public_key(), name.as_str()));
+        let entry = match rotated {
+            Err(error) if to.is_none() => {
+                // The new key is good for nothing.
+                self.forget_private_key(key)?;
+                return Err(error);
+            }
+            rotated => rotated?,
+        };
+        database.set_default_auth_key(key)?;
+        if to.is_none() && self.get_default_key()? == from {
+            self.set_default_key(key)?;
+        }
+        let tracked = self
+            .0
+            .accounts()
+            .tracked(&self.0.uid, &database.root_id())?;
+        if let Some(mut prefs) = tracked.filter(|prefs| prefs.key_id == from) {
+            prefs.key_id = key;
+            self.0.put_prefs(prefs)?;
+        }
+        Ok(Rotation {
+            entry,
+            from,
+            to: key,
+        })
     }
 
     /// The signing key of the user that has the strongest right in a database, the default key
@@ -331,23 +380,27 @@ impl User {
     /// [`Error::NoDatabase`].
     pub fn key_access(&self, database: impl AsDatabaseId) -> Result<Vec<KeyAccess>> {
         let database = database.as_database_id()?;
-        let authority = self.0.instance.open_inner(&database)?.authority()?;
+        let inner = self.0.instance.open_inner(&database)?;
+        let authority = inner.authority()?;
         let keys = self.0.keys.read();
-        let access = |key: KeyId| {
-            let right = authority.right_of(&key.public_key())?;
-            let explicit = authority.explicit_right_of(&key.public_key());
-            let source = match explicit == Some(right) {
-                true => AccessSource::Direct,
-                false => AccessSource::Wildcard,
+        let mut found = Vec::new();
+        for (key, _) in keys.iter() {
+            let Some(access) = inner.access_of(&key.public_key())? else {
+                continue;
             };
-            Some(KeyAccess {
+            let explicit = authority.explicit_right_of(&key.public_key());
+            let source = match access.via.first() {
+                Some(via) => AccessSource::Delegation(via.database),
+                None if explicit == Some(access.right) => AccessSource::Direct,
+                None => AccessSource::Wildcard,
+            };
+            found.push(KeyAccess {
                 database,
                 key,
-                right,
+                right: access.right,
                 source,
-            })
-        };
-        let mut found: Vec<KeyAccess> = keys.iter().filter_map(|(id, _)| access(id)).collect();
+            });
+        }
         found.sort_by_key(|access| (Reverse(access.right), access.key != keys.default));
         Ok(found)
     }

@@ -121,4 +121,6 @@ pub enum AccessSource {
     Direct,
     /// Every key has it.
     Wildcard,
+    /// The key has a right in this database, to which the other delegates.
+    Delegation(Id),
 }

@@ -424,3 +424,68 @@ fn a_user_sees_what_its_keys_may_do_where() {
     let of_bob = bob.list_access().unwrap();
     assert_eq!(of_bob.len(), 3, "{of_bob:?}");
 }
+
+#[test]
+fn members_of_another_database_are_let_in_by_their_best_key() {
+    use eidetica::user::types::AccessSource;
+    let instance = instance();
+    let (alice, bob) = (user(&instance, "alice"), user(&instance, "bob"));
+    let (team, notes) = (database(&alice, "team"), database(&alice, "notes"));
+    assert!(matches!(
+        bob.open_database(notes.root_id()),
+        Err(Error::NoAccess(_))
+    ));
+    alice
+        .share_database(team.root_id(), "bob", Permission::Write(3))
+        .unwrap();
+    let tips = |db: &eidetica::Database| -> Vec<_> {
+        db.tips().unwrap().iter().map(|tip| tip.id).collect()
+    };
+    notes
+        .change_settings(|settings| {
+            settings.delegate(team.root_id(), Permission::Write(10), tips(&team), "team")
+        })
+        .unwrap();
+
+    let access = bob.key_access(notes.root_id()).unwrap();
+    assert_eq!(access.len(), 1);
+    assert_eq!(
+        (access[0].right, &access[0].source),
+        (
+            Permission::Write(10).into(),
+            &AccessSource::Delegation(team.root_id())
+        )
+    );
+    let theirs = bob.open_database(notes.root_id()).unwrap();
+    write(&theirs, "b", "1").unwrap();
+    assert_eq!(read(&notes, "b").as_deref(), Some("1"));
+
+    // Who leaves the team leaves the notes once their floor is advanced.
+    let key = bob.get_default_key().unwrap().public_key();
+    team.change_settings(|settings| settings.revoke(eidetica::auth::Revocation::of(key)))
+        .unwrap();
+    notes
+        .change_settings(|settings| {
+            settings.delegate(team.root_id(), Permission::Write(10), tips(&team), "team")
+        })
+        .unwrap();
+    assert!(write(&theirs, "b", "2").is_err());
+    assert!(matches!(
+        bob.open_database(notes.root_id()),
+        Err(Error::NoAccess(_))
+    ));
+    assert_eq!(read(&notes, "b").as_deref(), Some("1"));
+
+    notes
+        .change_settings(|settings| settings.undelegate(team.root_id()))
+        .unwrap();
+    assert_eq!(
+        notes
+            .authority()
+            .unwrap()
+            .delegations()
+            .filter(|(_, d)| d.bound.is_some())
+            .count(),
+        0
+    );
+}

@@ -142,7 +142,8 @@ fn list_databases(user: &User, context: &Context) -> Result<()> {
             database_name: name_of(&database)?,
             right: access.right.to_string(),
             by: match access.source {
-                AccessSource::Direct => "grant".to_owned(),
+                AccessSource::Direct => "name".to_owned(),
+                AccessSource::Delegation(database) => format!("delegation of {database}"),
                 _ => "wildcard".to_owned(),
             },
         });

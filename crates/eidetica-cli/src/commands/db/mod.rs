@@ -1,5 +1,8 @@
 //! `eidetica db ..`
 
+mod change;
+mod show;
+
 use eidetica::crdt::Doc;
 use eidetica::{Database, User};
 use serde::Serialize;
@@ -27,6 +30,24 @@ pub(crate) enum Command {
         /// Its name or id
         db: String,
     },
+    /// List who may do what now
+    Keys(show::Keys),
+    /// List who was allowed what, since which entry, by whom, until which entry
+    Audit(show::Audit),
+    /// List entries that do not count, because a right was taken away
+    Void(show::Void),
+    /// Give a right to a user or key
+    Grant(change::Grant),
+    /// Take rights from a key, after showing what becomes void by that
+    Revoke(change::Revoke),
+    /// Let void entries count again
+    Adopt(change::Adopt),
+    /// Set what everybody may do
+    Wildcard(change::Wildcard),
+    /// Hand your key's right to another key of yours
+    Rotate(change::Rotate),
+    /// Give up your key's right
+    Renounce(change::Renounce),
 }
 
 #[derive(Serialize)]
@@ -42,6 +63,15 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<()> {
         Command::Create { name, public } => create(&name, public, context),
         Command::List => list(context),
         Command::Info { db } => info(&db, context),
+        Command::Keys(args) => show::keys(&args, context),
+        Command::Audit(args) => show::audit(&args, context),
+        Command::Void(args) => show::void(&args, context),
+        Command::Grant(args) => change::grant(&args, context),
+        Command::Revoke(args) => change::revoke(&args, context),
+        Command::Adopt(args) => change::adopt(&args, context),
+        Command::Wildcard(args) => change::wildcard(&args, context),
+        Command::Rotate(args) => change::rotate(&args, context),
+        Command::Renounce(args) => change::renounce(&args, context),
     }
 }
 
@@ -125,14 +155,16 @@ fn info(db: &str, context: &Context) -> Result<()> {
         .iter()
         .map(|tip| tip.id.to_string())
         .collect();
+    let state = database.state_hash()?.to_string();
     let everybody = settings.wildcard().map(|permission| permission.to_string());
+    let void = database.void_count()?;
     let (name, id, entries) = (
         name_of(&database)?,
         database.root_id().to_string(),
         database.entry_count()?,
     );
     let value = serde_json::json!({
-        "id": id, "name": name, "entries": entries, "tips": tips, "everybody": everybody,
+        "id": id, "name": name, "entries": entries, "tips": tips, "state": state, "void": void, "everybody": everybody,
         "stores": stores.iter().map(|(name, kind)| serde_json::json!({"name": name, "kind": kind})).collect::<Vec<_>>(),
         "keys": keys.iter().map(|(key, right, name)| serde_json::json!({"key": key, "right": right, "name": name})).collect::<Vec<_>>(),
     });
@@ -141,7 +173,9 @@ fn info(db: &str, context: &Context) -> Result<()> {
             ("name", name.clone()),
             ("id", id.clone()),
             ("entries", count(entries)),
+            ("void", count(void)),
             ("tips", tips.join(", ")),
+            ("state", state.clone()),
             (
                 "everybody",
                 everybody.clone().unwrap_or_else(|| "nothing".to_owned()),
