@@ -53,6 +53,7 @@ const CRATES: &[Place] = &[
             "eidetica-storage",
         ],
     ),
+    pure("eidetica-authdb", 3, &["eidetica-mmr"]),
     pure("eidetica-protocol", 3, &["eidetica-entry", "eidetica-auth"]),
     pure(
         "eidetica-engine",
@@ -65,6 +66,11 @@ const CRATES: &[Place] = &[
         ],
     ),
     with_io("eidetica-storage-dir", 4, &["eidetica-storage"]),
+    with_io(
+        "eidetica-authdb-dir",
+        4,
+        &["eidetica-authdb", "eidetica-storage", "eidetica-storage-dir"],
+    ),
     with_io(
         "eidetica-storage-fjall",
         4,
@@ -126,6 +132,7 @@ const CRATES: &[Place] = &[
 /// Edges between crates of one level that are meant.
 const SIDEWAYS: &[(&str, &str)] = &[
     ("eidetica-engine", "eidetica-protocol"),
+    ("eidetica-authdb-dir", "eidetica-storage-dir"),
     ("eidetica-storage-fjall", "eidetica-storage-dir"),
     ("eidetica-storage-redb", "eidetica-storage-dir"),
     ("eidetica-storage-sqlite", "eidetica-storage-dir"),
