@@ -98,7 +98,9 @@ impl Database {
     /// The settings entries that say all that is known here of a database's authority; `None` where nothing is.
     fn pins_of(&self, database: &Id) -> Result<Option<Ids>> {
         let all = Databases::of(self.shared());
-        let found = all.find(database)?.map_or_else(|| all.closure(database), |found| Ok(Some(found)))?;
+        let found = all
+            .find(database)?
+            .map_or_else(|| all.closure(database), |found| Ok(Some(found)))?;
         let Some(database) = found else {
             return Ok(None);
         };

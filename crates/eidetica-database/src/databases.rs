@@ -589,8 +589,8 @@ impl Databases {
         wave.root(request.database).cloned().ok_or(missing)
     }
 
-    /// Whether one of these keys may read the database, by a grant or by the wildcard. `false` also for a
-    /// database that is not here.
+    /// Whether one of these keys may read the database, by a grant, by the wildcard, or as a member of a database
+    /// that it delegates to. `false` also for a database that is not here.
     ///
     /// # Errors
     /// The engine's.
@@ -606,8 +606,11 @@ impl Databases {
         let Some(database) = self.find(database)? else {
             return Ok(None);
         };
-        let authority = database.authority()?;
-        Ok(keys.iter().filter_map(|key| authority.right_of(key)).max())
+        let mut best = None;
+        for key in keys {
+            best = best.max(database.access_of(key)?.map(|access| access.right));
+        }
+        Ok(best)
     }
 
     /// The databases that one of these keys may read. O(databases).

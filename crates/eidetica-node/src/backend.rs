@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use eidetica_auth::SignedRequest;
 use eidetica_engine::{Facts, GrantOutcome, Record};
-use eidetica_entry::{Id, PublicKey, Stamp};
+use eidetica_entry::{Id, PublicKey};
 use eidetica_protocol::{
-    Cursor, DatabaseInfo, HeaderSummary, IngestBatch, IngestError, IngestReport, PackPage,
+    Closure, Cursor, DatabaseInfo, Frontier, HeaderSummary, IngestBatch, IngestError, IngestReport, PackPage,
     Unavailable,
 };
 
@@ -21,8 +21,9 @@ pub trait Backend: Send + Sync + 'static {
     /// Whether one of the keys has at least Read in the present settings of a database offered to peers.
     fn can_read(&self, database: &Id, keys: &[PublicKey]) -> Result<bool, Unavailable>;
 
-    /// The effective tips; `None` if the database is not here.
-    fn tips(&self, database: &Id) -> Result<Option<Vec<Stamp>>, Unavailable>;
+    /// The effective tips, and what is here of the databases that this one delegates to; `None` if the database is not
+    /// here.
+    fn tips(&self, database: &Id) -> Result<Option<Frontier>, Unavailable>;
 
     /// Which of these entries are in the history, one answer per id.
     fn known(&self, database: &Id, ids: &[Id]) -> Result<Vec<bool>, Unavailable>;
@@ -37,11 +38,13 @@ pub trait Backend: Send + Sync + 'static {
         limit: u32,
     ) -> Result<Vec<HeaderSummary>, Unavailable>;
 
-    /// A page of packs of what is in the past of the tips and not in that of `not`, parents first.
+    /// A page of packs of what is in the past of the tips and not in that of `not`, parents first; before them packs
+    /// of the delegated databases that they are judged by, as far as those are above `closures`.
     fn difference(
         &self,
         database: &Id,
         not: &[Id],
+        closures: &[Closure],
         cursor: Option<&Cursor>,
         budget_bytes: usize,
     ) -> Result<PackPage, Unavailable>;

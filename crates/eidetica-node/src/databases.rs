@@ -12,8 +12,8 @@ use eidetica_entry::{
     dag::{Dag, Node},
 };
 use eidetica_protocol::{
-    Cursor, DatabaseInfo, HeaderSummary, IngestBatch, IngestError, IngestReport, PackPage,
-    Unavailable, ancestors_page,
+    Closure, Cursor, DatabaseInfo, Frontier, HeaderSummary, IngestBatch, IngestError, IngestReport,
+    PackPage, Unavailable, ancestors_page, limits as protocol_limits,
 };
 
 use crate::{Backend, driver::now_ms};
@@ -92,8 +92,24 @@ impl Backend for DatabasesBackend {
                 .map_err(unavailable)?)
     }
 
-    fn tips(&self, database: &Id) -> Result<Option<Vec<Stamp>>, Unavailable> {
-        self.databases.tips(database).map_err(unavailable)
+    fn tips(&self, database: &Id) -> Result<Option<Frontier>, Unavailable> {
+        let Some(tips) = self.databases.tips(database).map_err(unavailable)? else {
+            return Ok(None);
+        };
+        let closures = self.databases.closures(database).map_err(unavailable)?;
+        let closures = closures.into_iter().take(protocol_limits::CLOSURES);
+        let closure = |(database, mut tips): (Id, Vec<Stamp>)| {
+            tips.sort_unstable_by(|a, b| b.cmp(a));
+            let tips = tips.iter().take(protocol_limits::CLOSURE_TIPS);
+            Closure {
+                database,
+                tips: tips.map(|tip| tip.id).collect(),
+            }
+        };
+        Ok(Some(Frontier {
+            tips,
+            closures: closures.map(closure).collect(),
+        }))
     }
 
     fn known(&self, database: &Id, ids: &[Id]) -> Result<Vec<bool>, Unavailable> {
@@ -116,16 +132,21 @@ impl Backend for DatabasesBackend {
         &self,
         database: &Id,
         not: &[Id],
+        closures: &[Closure],
         cursor: Option<&Cursor>,
         budget_bytes: usize,
     ) -> Result<PackPage, Unavailable> {
+        let closures: Vec<_> = closures
+            .iter()
+            .map(|closure| (closure.database, closure.tips.as_slice()))
+            .collect();
         let cursor = cursor.map(|cursor| cursor.get::<eidetica_database::Cursor>().cloned());
         if cursor.as_ref().is_some_and(Option::is_none) {
             return Err(Unavailable("a cursor of another backend".to_owned()));
         }
         let page = self
             .databases
-            .difference(database, not, cursor.flatten(), budget_bytes)
+            .difference_above(database, not, &closures, cursor.flatten(), budget_bytes)
             .map_err(unavailable)?;
         Ok(PackPage {
             packs: page.packs,

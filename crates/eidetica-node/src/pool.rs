@@ -193,9 +193,16 @@ fn answer(backend: &dyn Backend, query: Query) -> Result<Answer, Unavailable> {
         Query::Difference {
             database,
             not,
+            closures,
             cursor,
             budget_bytes,
-        } => Answer::Packs(backend.difference(&database, &not, cursor.as_ref(), budget_bytes)?),
+        } => Answer::Packs(backend.difference(
+            &database,
+            &not,
+            &closures,
+            cursor.as_ref(),
+            budget_bytes,
+        )?),
         Query::Discover { keys } => Answer::Databases(backend.discover(&keys)?),
         // These are the engine's to answer, with the facts of the databases: `session::Services`.
         Query::Bootstrap { .. } | Query::Status { .. } | Query::Cancel { .. } => {

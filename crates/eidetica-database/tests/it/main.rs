@@ -7,6 +7,8 @@
     missing_docs
 )]
 
+mod authority;
+mod closures;
 mod commits;
 mod costs;
 mod damage;
@@ -17,4 +19,6 @@ mod history;
 mod hostile;
 mod imports;
 mod laws;
+mod settings;
+mod story;
 mod world;

@@ -1,0 +1,232 @@
+//! Delegation between instances: what authority follows from comes along, and no more than that.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use eidetica_auth::{Permission, SecretKey};
+use eidetica_database::{Database, Databases, IngestRequest};
+use eidetica_entry::{Id, pack};
+
+use crate::world::{all_packs, ingest, instance, key, rights};
+
+/// A team that the member belongs to, with some data that is nobody else's business.
+fn team(on: &Databases) -> Database {
+    let members = [(&*member(), Permission::Write(3))];
+    let team = on.create(rights(&key(3), &members), key(3)).unwrap();
+    note(&team, "secret", "of the team");
+    team
+}
+
+fn note(database: &Database, path: &str, text: &str) -> Id {
+    let transaction = database.new_transaction();
+    transaction.doc("notes").unwrap().set(path, text).unwrap();
+    transaction.commit().unwrap().unwrap().id()
+}
+
+/// A project of key 1 whose settings let a team in.
+fn project(on: &Databases, team: &Database, bound: Permission) -> Database {
+    let project = on.create(rights(&key(1), &[]), key(1)).unwrap();
+    delegate(&project, team, bound);
+    project
+}
+
+fn delegate(project: &Database, team: &Database, bound: Permission) {
+    let tips = team.tips().unwrap().into_iter().map(|tip| tip.id);
+    let transaction = project.new_transaction();
+    transaction
+        .settings()
+        .delegate(team.id(), bound, tips, "the team")
+        .unwrap();
+    transaction.commit().unwrap();
+}
+
+/// Writes as a member of a database that is delegated to.
+fn note_as_member(databases: &Databases, project: &Id, text: &str) -> Id {
+    let project = databases.get(project).unwrap();
+    let access = project.access_of(&member().public()).unwrap().unwrap();
+    assert!(!access.via.is_empty());
+    let transaction = project
+        .with_key(member())
+        .new_transaction()
+        .with_via(access.via);
+    transaction.doc("notes").unwrap().set(text, 1).unwrap();
+    transaction.commit().unwrap().unwrap().id()
+}
+
+fn member() -> Arc<SecretKey> {
+    key(2)
+}
+
+fn all_above(from: &Databases, to: &Databases, id: &Id) -> Vec<Bytes> {
+    let held = to.closures(id).unwrap();
+    let held: Vec<(Id, Vec<Id>)> = held
+        .into_iter()
+        .map(|(id, tips)| (id, tips.iter().map(|tip| tip.id).collect()))
+        .collect();
+    let held: Vec<(Id, &[Id])> = held
+        .iter()
+        .map(|(id, tips)| (*id, tips.as_slice()))
+        .collect();
+    let known: Vec<Id> = to
+        .tips(id)
+        .unwrap()
+        .unwrap_or_default()
+        .iter()
+        .map(|tip| tip.id)
+        .collect();
+    let mut packs = Vec::new();
+    let mut cursor = None;
+    loop {
+        // Small pages, so that a cursor stops anywhere.
+        let page = from
+            .difference_above(id, &known, &held, cursor, 200)
+            .unwrap();
+        packs.extend(page.packs);
+        cursor = page.next;
+        if cursor.is_none() {
+            return packs;
+        }
+    }
+}
+
+#[test]
+fn what_a_delegation_follows_from_comes_with_the_entries() {
+    let (a, b) = (instance(1), instance(2));
+    let team = team(&a);
+    let project = project(&a, &team, Permission::Write(5));
+    note_as_member(&a, &project.id(), "m1");
+    let report = ingest(&b, project.id(), &all_above(&a, &b, &project.id()));
+    assert_eq!(
+        (
+            report.pending,
+            report.rejected_count,
+            report.bad_packs.len()
+        ),
+        (0, 0, 0)
+    );
+    let there = b.get(&project.id()).unwrap();
+    assert_eq!(there.state_hash().unwrap(), project.state_hash().unwrap());
+    assert_eq!(there.tips().unwrap(), project.tips().unwrap());
+    assert!(there.verify().unwrap().is_sound());
+    // The team itself is not there, and none of its data.
+    assert!(b.find(&team.id()).unwrap().is_none());
+    assert_eq!(b.list().unwrap(), [project.id()]);
+    let sent = all_packs(&a, &project.id());
+    let data = |pack: &Bytes| {
+        let entries = pack::decode(pack, &pack::Limits::default()).unwrap();
+        let of_team = entries.iter().filter(|entry| entry.database() == team.id());
+        let payloads = of_team.flat_map(|entry| entry.payloads());
+        payloads
+            .filter(|(store, payload)| !store.is_settings() && payload.is_some())
+            .count()
+    };
+    assert_eq!(sent.iter().map(data).sum::<usize>(), 0);
+    // Members may read there, others not.
+    assert!(b.can_read(&project.id(), &[member().public()]).unwrap());
+    assert!(!b.can_read(&project.id(), &[key(9).public()]).unwrap());
+    // And a member may write there, having never seen the team.
+    note_as_member(&b, &project.id(), "m2");
+}
+
+#[test]
+fn what_is_here_is_not_sent_again() {
+    let (a, b) = (instance(1), instance(2));
+    let team = team(&a);
+    for n in 0..50 {
+        note(&team, &n.to_string(), "more");
+    }
+    let project = project(&a, &team, Permission::Write(5));
+    ingest(&b, project.id(), &all_above(&a, &b, &project.id()));
+    assert_eq!(all_above(&a, &b, &project.id()).len(), 0);
+    note(&team, "further", "on");
+    note_as_member(&a, &project.id(), "m1");
+    let packs = all_above(&a, &b, &project.id());
+    let entries = packs
+        .iter()
+        .map(|pack| pack::PackInfo::read(pack).unwrap().entries);
+    assert!(entries.sum::<u32>() <= 2);
+    let report = ingest(&b, project.id(), &packs);
+    assert_eq!(
+        (report.new, report.pending, report.rejected_count),
+        (1, 0, 0)
+    );
+}
+
+#[test]
+fn a_delegated_database_that_comes_late_gives_the_same() {
+    let (a, b) = (instance(1), instance(2));
+    let team = team(&a);
+    let project = project(&a, &team, Permission::Write(5));
+    note_as_member(&a, &project.id(), "m1");
+    let of = |id: Id, packs: &[Bytes]| -> Vec<Bytes> {
+        let own = packs
+            .iter()
+            .filter(|pack| pack::PackInfo::read(pack).unwrap().database == id);
+        own.cloned().collect()
+    };
+    let packs = all_packs(&a, &project.id());
+    let report = ingest(&b, project.id(), &of(project.id(), &packs));
+    assert_eq!((report.pending, report.rejected_count), (2, 0));
+    let late = b
+        .ingest(IngestRequest::new(project.id(), &of(team.id(), &packs)))
+        .unwrap();
+    assert_eq!(late.rejected_count, 0);
+    let there = b.get(&project.id()).unwrap();
+    assert_eq!(there.tips().unwrap(), project.tips().unwrap());
+    assert_eq!(there.state_hash().unwrap(), project.state_hash().unwrap());
+}
+
+#[test]
+fn chains_of_delegations_come_deepest_first() {
+    let (a, b) = (instance(1), instance(2));
+    let mut last = team(&a);
+    for _ in 0..3 {
+        let next = a.create(rights(&key(3), &[]), key(3)).unwrap();
+        delegate(&next, &last, Permission::Write(4));
+        last = next;
+    }
+    let project = project(&a, &last, Permission::Write(5));
+    note_as_member(&a, &project.id(), "m1");
+    let report = ingest(&b, project.id(), &all_above(&a, &b, &project.id()));
+    assert_eq!((report.pending, report.rejected_count), (0, 0));
+    let there = b.get(&project.id()).unwrap();
+    assert_eq!(there.state_hash().unwrap(), project.state_hash().unwrap());
+    note_as_member(&b, &project.id(), "m2");
+    // What came is enough to send it on.
+    let c = instance(3);
+    let report = ingest(&c, project.id(), &all_above(&b, &c, &project.id()));
+    assert_eq!((report.pending, report.rejected_count), (0, 0));
+}
+
+#[test]
+fn a_member_of_the_team_reads_it_as_a_whole_beside_its_closure() {
+    let (a, b) = (instance(1), instance(2));
+    let team = team(&a);
+    let project = project(&a, &team, Permission::Write(5));
+    ingest(&b, project.id(), &all_above(&a, &b, &project.id()));
+    ingest(&b, team.id(), &all_packs(&a, &team.id()));
+    let there = b.get(&team.id()).unwrap();
+    assert_eq!(there.state_hash().unwrap(), team.state_hash().unwrap());
+    assert!(there.verify().unwrap().is_sound());
+}
+
+#[test]
+fn few_databases_that_no_settings_name_are_kept() {
+    let (a, b) = (instance(1), instance(2));
+    let project = a.create(rights(&key(1), &[]), key(1)).unwrap();
+    ingest(&b, project.id(), &all_packs(&a, &project.id()));
+    let send = |n: usize| {
+        let stray = team(&a);
+        let taken = b.ingest(IngestRequest::new(
+            project.id(),
+            &all_packs(&a, &stray.id()),
+        ));
+        assert_eq!(
+            taken.is_ok(),
+            n < eidetica_database::limits::UNNAMED_CLOSURES,
+            "{n}"
+        );
+        assert!(b.find(&stray.id()).unwrap().is_none());
+    };
+    (0..=eidetica_database::limits::UNNAMED_CLOSURES).for_each(send);
+}
