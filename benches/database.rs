@@ -19,17 +19,20 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use eidetica_auth::{AuthRecord, KeyName, Permission, SecretKey};
 use eidetica_benches::{Shape, commit_leaves, rate, write_history};
+use eidetica_crdt::Doc;
 use eidetica_database::{Config, Database, Databases, IngestRequest, NewDatabase};
 use eidetica_storage::{Durability, Engine, MemoryEngine, Space};
 use eidetica_storage_fjall::FjallEngine;
 use eidetica_storage_redb::RedbEngine;
 use eidetica_testkit::RecordingEngine;
 
-const PARTS: [(&str, fn()); 6] = [
+const PARTS: [(&str, fn()); 8] = [
     ("commits", commits),
     ("hot", hot_key),
     ("dag", real_dag),
     ("rows", many_rows),
+    ("airports", airports),
+    ("versions", versions),
     ("reads", reads),
     ("ingest", ingest),
 ];
@@ -79,18 +82,39 @@ fn in_memory() -> Database {
     )
 }
 
-/// Signatures per second that ed25519-dalek makes, alone, of messages as long as ours.
-fn signing_limit() -> f64 {
+/// Makes so many signatures with ed25519-dalek alone, of messages as long as ours.
+fn sign(signatures: u64) {
     use ed25519_dalek::Signer;
     let key = ed25519_dalek::SigningKey::from_bytes(&[1; 32]);
-    let start = Instant::now();
-    const SIGNATURES: u64 = 10_000;
-    for number in 0..SIGNATURES {
+    for number in 0..signatures {
         let mut message = [0; 50];
         message[..8].copy_from_slice(&number.to_le_bytes());
         black_box(key.sign(&message));
     }
+}
+
+/// Signatures per second that ed25519-dalek makes alone.
+fn signing_limit() -> f64 {
+    const SIGNATURES: u64 = 10_000;
+    let start = Instant::now();
+    sign(SIGNATURES);
     rate(SIGNATURES, start.elapsed())
+}
+
+/// Commits `count` leaves and makes as many signatures, in turns, so that whatever else runs on the
+/// machine slows both down. Returns both rates.
+fn commit_and_sign(database: &Database, from: u64, count: u64, keys: u64) -> (f64, f64) {
+    const TURN: u64 = 100;
+    let (mut committing, mut signing) = (Duration::ZERO, Duration::ZERO);
+    for turn in 0..count / TURN {
+        let start = Instant::now();
+        commit_leaves(database, from + turn * TURN, TURN, keys);
+        committing += start.elapsed();
+        let start = Instant::now();
+        sign(TURN);
+        signing += start.elapsed();
+    }
+    (rate(count, committing), rate(count, signing))
 }
 
 fn commits() {
@@ -106,12 +130,8 @@ fn commits() {
         .filter(|count| *count <= longest())
     {
         commit_leaves(&database, done, existing - done, u64::MAX);
-        let limit = signing_limit();
-        let start = Instant::now();
-        commit_leaves(&database, existing, WINDOW, u64::MAX);
-        let commits = rate(WINDOW, start.elapsed());
+        let (commits, limit) = commit_and_sign(&database, existing, WINDOW, u64::MAX);
         done = existing + WINDOW;
-        let limit = (limit + signing_limit()) / 2.0;
         println!(
             "{existing:>10} {commits:>12.0} {limit:>12.0} {:>6.2}",
             commits / limit
@@ -132,10 +152,7 @@ fn hot_key() {
         .filter(|count| *count <= longest())
     {
         commit_leaves(&database, done, existing - done, 1);
-        let limit = signing_limit();
-        let start = Instant::now();
-        commit_leaves(&database, existing, WINDOW, 1);
-        let commits = rate(WINDOW, start.elapsed());
+        let (commits, limit) = commit_and_sign(&database, existing, WINDOW, 1);
         done = existing + WINDOW;
         let get = time_each(10_000, |_| {
             database.doc("notes").unwrap().get("key0000000").unwrap()
@@ -167,6 +184,7 @@ fn real_dag() {
     let database = create(&databases, Some(Permission::Write(0)));
     let limit = signing_limit();
     let commits = rate(count as u64, write_history(&database, &shape, count));
+    let limit = (limit + signing_limit()) / 2.0;
     println!(
         "{count} entries, 840 authors: {commits:.0} commits/s, {:.2} of {limit:.0} sign/s",
         commits / limit
@@ -174,6 +192,13 @@ fn real_dag() {
 }
 
 fn many_rows() {
+    for _ in 0..5 {
+        insert_rows();
+    }
+    rows_per_commit();
+}
+
+fn insert_rows() {
     let database = in_memory();
     let row = |number: u64| {
         serde_json::json!({
@@ -195,7 +220,9 @@ fn many_rows() {
         "10,000 rows of 6 fields in one transaction: {:.0} ms",
         start.elapsed().as_secs_f64() * 1e3
     );
+}
 
+fn rows_per_commit() {
     let recording = Arc::new(RecordingEngine::new(Arc::new(MemoryEngine::new())));
     let database = create(&open(recording.clone(), Durability::Relaxed), None);
     commit_leaves(&database, 0, 10, u64::MAX);
@@ -209,6 +236,65 @@ fn many_rows() {
         fresh as f64 / 1e4,
         again as f64 / 1e4
     );
+}
+
+/// The airports of `data/airports.csv`, imported as one batch into each engine.
+fn airports() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../data/airports.csv");
+    let text = std::fs::read_to_string(path).unwrap();
+    let mut lines = text.lines();
+    let names: Vec<&str> = lines.next().unwrap().split(',').collect();
+    // The few lines with quotes are left out: this measures no parser.
+    let lines: Vec<&str> = lines.filter(|line| !line.contains('"')).collect();
+    for name in ["memory", "fjall", "redb"] {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = engine(name, &dir.path().join("store"));
+        let database = create(&open(engine, Durability::Durable), None);
+        let start = Instant::now();
+        let mut import = database.import();
+        for line in &lines {
+            let fields: Vec<&str> = line.split(',').collect();
+            let mut doc = Doc::new();
+            for (name, field) in names.iter().zip(&fields).skip(1) {
+                match field.parse::<f64>() {
+                    Ok(number) => doc.insert(*name, number),
+                    Err(_) => doc.insert(*name, *field),
+                };
+            }
+            import.insert_row("airports", fields[0], doc).unwrap();
+        }
+        let entries = import.commit().unwrap().len();
+        let elapsed = start.elapsed();
+        println!(
+            "{name}: {} airports in {entries} entries, {:.0} ms, {:.0} rows/s",
+            lines.len(),
+            elapsed.as_secs_f64() * 1e3,
+            rate(lines.len() as u64, elapsed),
+        );
+    }
+}
+
+/// The versions of a path that many have written at once: forks from the root, never merged.
+fn versions() {
+    for concurrent in [10, 100, 1_000] {
+        let database = in_memory();
+        let root = database.tips().unwrap()[0].id;
+        for number in 0..concurrent {
+            let transaction = database.new_transaction_at(&[root]).unwrap();
+            transaction
+                .doc("notes")
+                .unwrap()
+                .set("key", number)
+                .unwrap();
+            transaction.commit().unwrap();
+        }
+        let found = database.versions("notes", "key", 1_000).unwrap().len();
+        let time = time_each(10, |_| database.versions("notes", "key", 1_000).unwrap());
+        println!(
+            "{concurrent} concurrent writes of one key: {found} versions read in {:.2} ms",
+            time.as_secs_f64() * 1e3
+        );
+    }
 }
 
 fn reads() {
