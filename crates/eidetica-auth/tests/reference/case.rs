@@ -1,7 +1,6 @@
 //! A database that is judged twice: entry by entry, by the crate and by the reference.
 
 use std::{
-    collections::BTreeMap,
     convert::Infallible,
     fmt,
     sync::{Arc, LazyLock},
@@ -9,12 +8,15 @@ use std::{
 
 use bytes::Bytes;
 use eidetica_auth::{
-    AuthRecord, AuthState, Below, Delegation, KeyName, Lookup, Permission, Revocation, Right,
-    SecretKey, SettingsPayload, Standing, Subject, Verdict, judge,
+    AuthRecord, AuthState, Below, Cut, Delegation, KeyName, Lookup, Permission, Pinned, Pins,
+    Revocation, Right, SecretKey, SettingsPayload, Standing, Subject, Verdict, judge,
 };
 use eidetica_entry::{Author, Header, Height, Id, Ids, PublicKey, StoreName, StoreRef, Via};
 
-use crate::resolver::{self, Database, Set};
+use crate::{
+    delegation, payload,
+    resolver::{self, Database, Set},
+};
 
 /// Key numbers are positions here.
 pub static KEYS: LazyLock<Vec<PublicKey>> = LazyLock::new(|| {
@@ -114,14 +116,17 @@ pub struct Case {
 #[derive(Default)]
 pub struct Worlds {
     pub cases: Vec<Arc<Case>>,
-    references: Arc<BTreeMap<Id, Arc<Database>>>,
+    references: Arc<delegation::Worlds>,
 }
 
 impl Worlds {
     pub fn new(cases: Vec<Arc<Case>>) -> Arc<Self> {
         let reference = |case: &Arc<Case>| (case.entries[0].id, Arc::clone(&case.reference));
-        let references = Arc::new(cases.iter().map(reference).collect());
-        Arc::new(Self { cases, references })
+        let references = delegation::Worlds::new(cases.iter().map(reference).collect());
+        Arc::new(Self {
+            cases,
+            references: Arc::new(references),
+        })
     }
 }
 
@@ -145,6 +150,8 @@ pub struct Counts {
     pub void: u64,
     pub orders: u64,
     pub flips: u64,
+    /// Cases whose solutions were all tried.
+    pub solved: u64,
 }
 
 impl std::ops::AddAssign for Counts {
@@ -155,6 +162,7 @@ impl std::ops::AddAssign for Counts {
         self.void += other.void;
         self.orders += other.orders;
         self.flips += other.flips;
+        self.solved += other.solved;
     }
 }
 
@@ -204,7 +212,9 @@ impl Case {
     pub fn push(&mut self, spec: Spec) -> bool {
         let made = self.make(spec);
         let settings = made.spec.says.as_ref().map(|says| self.payload(says));
-        let theirs = self.reference_mut().insert(made.id, &made.header, settings.as_deref());
+        let theirs = self
+            .reference_mut()
+            .insert(made.id, &made.header, settings.as_deref());
         let ours = judge(&made.header, made.id, settings.as_deref(), &made.at, self);
         let Ok(ours) = ours;
         let (verdict, after) = match ours {
@@ -238,10 +248,21 @@ impl Case {
         self.control &= set(0..self.len());
     }
 
+    /// The standing of an entry among all of them, after both agreed on it in every order.
+    pub fn verdict(&self, at: usize) -> resolver::Verdict {
+        self.check(&orders(self));
+        let resolved = self.reference.resolve(self.reference.all());
+        self.reference.verdict(self.entries[at].id, &resolved)
+    }
+
     /// Compares standings in these orders of arrival of the control entries.
     pub fn check(&self, orders: &[Vec<usize>]) -> Counts {
         let resolved = self.reference.resolve(self.reference.all());
-        let mut counts = Counts { cases: 1, entries: self.len() as u64, ..Counts::default() };
+        let mut counts = Counts {
+            cases: 1,
+            entries: self.len() as u64,
+            ..Counts::default()
+        };
         let mut first = None;
         for (n, order) in orders.iter().enumerate() {
             let state = match n {
@@ -250,7 +271,11 @@ impl Case {
             };
             counts.orders += 1;
             let first = first.get_or_insert_with(|| state.clone());
-            assert_eq!(*first, state, "orders {:?} and {order:?}\n{self:?}", orders[0]);
+            assert_eq!(
+                *first, state,
+                "orders {:?} and {order:?}\n{self:?}",
+                orders[0]
+            );
             if n > 0 && n + 1 < orders.len() {
                 continue;
             }
@@ -260,7 +285,10 @@ impl Case {
                     Standing::Void(_) => resolver::Verdict::Void,
                 };
                 let theirs = self.reference.verdict(made.id, &resolved);
-                assert_eq!(ours, theirs, "crate (left) and reference differ on entry {at} in order {order:?}\n{self:?}");
+                assert_eq!(
+                    ours, theirs,
+                    "crate (left) and reference differ on entry {at} in order {order:?}\n{self:?}"
+                );
                 counts.void += u64::from(n == 0 && theirs == resolver::Verdict::Void);
             }
         }
@@ -280,19 +308,27 @@ impl Case {
             let newer = state.join(&self.entries[*at].after);
             let changes = newer.changes_since(&state);
             let stored = |x: &usize| self.entries[*x].past & self.control & !here == 0;
-            let stored = |x: &usize| stored(x) && (self.control >> x & 1 == 0 || here >> x & 1 == 1);
+            let stored =
+                |x: &usize| stored(x) && (self.control >> x & 1 == 0 || here >> x & 1 == 1);
             for x in (0..self.len()).filter(stored).filter(|_| here != 0) {
-                let same = self.standing(x, &state).strength() == self.standing(x, &newer).strength();
-                if same {
+                if self.standing(x, &state).is_effective()
+                    == self.standing(x, &newer).is_effective()
+                {
                     continue;
                 }
                 counts.flips += 1;
                 let made = &self.entries[x];
-                let concerned = changes.keys.as_ref().is_none_or(|keys| keys.contains(&made.header.author.key));
+                let concerned = changes
+                    .keys
+                    .as_ref()
+                    .is_none_or(|keys| keys.contains(&made.header.author.key));
                 let outside = changes.cuts.iter().any(|cut| self.outside(x, &cut.below));
-                let adopted = changes.adopted.contains(&made.id);
+                let foretold = match self.control >> x & 1 {
+                    1 => changes.settings.contains(&made.id),
+                    _ => concerned && outside || changes.adopted.contains(&made.id),
+                };
                 assert!(
-                    adopted || (concerned && outside),
+                    foretold,
                     "entry {x} changes unforetold when {at} comes in {order:?}: {changes:?}\n{self:?}"
                 );
             }
@@ -305,10 +341,22 @@ impl Case {
     fn standing(&self, at: usize, state: &AuthState) -> Standing {
         let made = &self.entries[at];
         if self.control >> at & 1 == 1 {
-            return state.settings_standing(&made.id).expect("a control entry that came");
+            return state
+                .settings_standing(&made.id)
+                .expect("a control entry that came");
         }
-        let subject = Subject::of(made.id, &made.header);
-        let outside = |cut: &eidetica_auth::Cut| Ok::<_, Infallible>(self.outside(at, &cut.below));
+        let Ok(pins) = Pinned::read(&made.header.author, &made.at, self);
+        let pinned = match pins {
+            Pins::None => None,
+            Pins::At(pinned) => Some(pinned),
+            other => panic!("a kept entry with {other:?}"),
+        };
+        let subject = Subject {
+            id: made.id,
+            key: made.header.author.key,
+            pinned: pinned.as_ref(),
+        };
+        let outside = |cut: &Cut| Ok::<_, Infallible>(self.outside(at, &cut.below));
         let Ok(standing) = state.standing(&subject, &made.at, outside);
         standing
     }
@@ -327,40 +375,58 @@ impl Case {
         states.fold(AuthState::default(), |all, state| all.join(state))
     }
 
-    fn ids(&self, set: Set) -> Vec<Id> {
-        let mut ids: Vec<Id> = members(set).map(|at| self.entries[at].id).collect();
-        ids.sort_unstable();
-        ids
+    fn ids(&self, set: Set) -> Ids {
+        members(set).map(|at| self.entries[at].id).collect()
     }
 
     fn make(&self, spec: Spec) -> Made {
         let past = self.closure(spec.parents);
         let pins = self.maximal(past & self.control);
         let store = |name: StoreName| StoreRef::of(name, b"").expect("short");
-        let data = spec.data.then(|| store(StoreName::new("data").expect("a name")));
+        let data = spec
+            .data
+            .then(|| store(StoreName::new("data").expect("a name")));
         let settings = spec.says.as_ref().map(|_| store(StoreName::settings()));
-        let height = members(spec.parents).map(|at| self.entries[at].header.height.next()).max();
+        let height = members(spec.parents)
+            .map(|at| self.entries[at].header.height.next())
+            .max();
         let header = Header {
             version: Header::VERSION,
-            database: self.entries.first().map_or(Id::new([0; 32]), |root| root.id),
-            parents: self.ids(spec.parents).into(),
+            database: self
+                .entries
+                .first()
+                .map_or(Id::new([0; 32]), |root| root.id),
+            parents: self.ids(spec.parents),
             height: height.unwrap_or(Height::ROOT),
-            settings: self.ids(pins).into(),
+            settings: self.ids(pins),
             stores: settings.into_iter().chain(data).collect(),
             author: self.author(&spec),
             timestamp_ms: None,
         };
         let (id, at) = (id(self.salt, self.len()), self.state(pins));
         let after = AuthState::default();
-        Made { spec, id, header, past, at, after }
+        Made {
+            spec,
+            id,
+            header,
+            past,
+            at,
+            after,
+        }
     }
 
     fn author(&self, spec: &Spec) -> Author {
         let via = spec.via.iter().map(|(world, tips)| {
             let world = &self.worlds.cases[*world];
-            Via { database: world.entries[0].id, tips: world.ids(*tips).into() }
+            Via {
+                database: world.entries[0].id,
+                tips: world.ids(*tips),
+            }
         });
-        Author { key: KEYS[spec.author], via: via.collect() }
+        Author {
+            key: KEYS[spec.author],
+            via: via.collect(),
+        }
     }
 
     fn payload(&self, says: &[Say]) -> Bytes {
@@ -372,9 +438,18 @@ impl Case {
     fn record(&self, say: &Say) -> AuthRecord {
         let name = || KeyName::new("k").expect("a name");
         match say {
-            Say::Grant(key, right) => AuthRecord::Grant { key: KEYS[*key], right: *right, name: name() },
+            Say::Grant(key, right) => AuthRecord::Grant {
+                key: KEYS[*key],
+                right: *right,
+                name: name(),
+            },
             Say::Wildcard(permission) => AuthRecord::Wildcard(*permission),
-            Say::Revoke { key, to, cut, replaces } => AuthRecord::Revoke(Revocation {
+            Say::Revoke {
+                key,
+                to,
+                cut,
+                replaces,
+            } => AuthRecord::Revoke(Revocation {
                 key: KEYS[*key],
                 to: *to,
                 cut: cut.map(|cut| self.ids(cut)),
@@ -382,9 +457,18 @@ impl Case {
                 reason: Default::default(),
             }),
             Say::Renounce => AuthRecord::Renounce,
-            Say::Rotate(key) => AuthRecord::Rotate { to: KEYS[*key], name: name() },
-            Say::Adopt(entries) => AuthRecord::Adopt { entries: self.ids(*entries) },
-            Say::Delegate { world, bound, floor } => {
+            Say::Rotate(key) => AuthRecord::Rotate {
+                to: KEYS[*key],
+                name: name(),
+            },
+            Say::Adopt(entries) => AuthRecord::Adopt {
+                entries: self.ids(*entries),
+            },
+            Say::Delegate {
+                world,
+                bound,
+                floor,
+            } => {
                 let world = &self.worlds.cases[*world];
                 AuthRecord::Delegate(Delegation {
                     database: world.entries[0].id,
@@ -416,9 +500,16 @@ impl Lookup for Case {
     }
 
     fn delegated(&self, database: &Id, tips: &[Id]) -> Result<Option<AuthState>, Infallible> {
-        let world = self.worlds.cases.iter().find(|world| world.entries[0].id == *database);
+        let world = self
+            .worlds
+            .cases
+            .iter()
+            .find(|world| world.entries[0].id == *database);
         let state = world.and_then(|world| {
-            let tips = tips.iter().map(|id| world.find(id)).collect::<Option<Vec<_>>>()?;
+            let tips = tips
+                .iter()
+                .map(|id| world.find(id))
+                .collect::<Option<Vec<_>>>()?;
             Some(world.state(set(tips)))
         });
         Ok(state)
@@ -432,12 +523,12 @@ fn id(salt: u64, at: usize) -> Id {
 }
 
 /// A right in the numbers of the reference.
-pub fn number(right: Right) -> resolver::Right {
+pub fn number(right: Right) -> payload::Right {
     match right {
-        Right::Recovery => resolver::RECOVERY,
-        Right::Permission(Permission::Admin(rank)) => resolver::admin(rank),
-        Right::Permission(Permission::Write(rank)) => resolver::write(rank),
-        Right::Permission(Permission::Read) => resolver::READ,
+        Right::Recovery => payload::RECOVERY,
+        Right::Permission(Permission::Admin(rank)) => payload::admin(rank),
+        Right::Permission(Permission::Write(rank)) => payload::write(rank),
+        Right::Permission(Permission::Read) => payload::READ,
     }
 }
 
@@ -449,7 +540,8 @@ pub fn orders(case: &Case) -> Vec<Vec<usize>> {
             let here = set(order.iter().copied());
             let next = members(case.control() & !here);
             let next = next.filter(move |at| case.entries[*at].past & case.control & !here == 0);
-            next.map(|at| [order.as_slice(), &[at]].concat()).collect::<Vec<_>>()
+            next.map(|at| [order.as_slice(), &[at]].concat())
+                .collect::<Vec<_>>()
         };
         orders = orders.iter().flat_map(longer).collect();
     }

@@ -5,7 +5,7 @@ use eidetica_auth::{Permission, Right};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use crate::{
-    case::{Case, Counts, Say, Spec, Worlds, members, orders, set},
+    case::{Case, Counts, Say, Spec, members, orders, set},
     resolver::Set,
     unique::solutions,
     worlds,
@@ -19,11 +19,12 @@ const WRITE0: Permission = Permission::Write(0);
 const WRITE1: Permission = Permission::Write(1);
 const READ: Permission = Permission::Read;
 
-/// Which part of all cases to take: every `of`th from `nth` on, and of these the share `keep`.
+/// Which part of all cases to take: every `of`th from `nth` on, and of these a share.
 #[derive(Clone, Copy)]
 pub struct Share {
     pub nth: u64,
     pub of: u64,
+    /// Of the choices of one entry.
     pub keep: f64,
     pub salt: u64,
 }
@@ -58,7 +59,14 @@ pub fn three(share: Share) -> Counts {
     walk(case, short_menu, 0b1, &[2, 4, 6], share, 3)
 }
 
-fn walk(case: Case, menu: Menu, bases: Set, readers: &'static [usize], share: Share, depth: usize) -> Counts {
+fn walk(
+    case: Case,
+    menu: Menu,
+    bases: Set,
+    readers: &'static [usize],
+    share: Share,
+    depth: usize,
+) -> Counts {
     let mut walk = Walk {
         case,
         menu,
@@ -85,7 +93,7 @@ impl Walk {
         }
         for parents in antichains(&self.case, self.bases | self.case.control()) {
             for spec in (self.menu)(&self.case, parents) {
-                if depth == 1 && !self.mine() || depth > 1 && !self.rng.random_bool(self.share.keep.cbrt()) {
+                if !self.takes(depth) {
                     continue;
                 }
                 let here = self.case.len();
@@ -102,9 +110,11 @@ impl Walk {
         }
     }
 
-    fn mine(&mut self) -> bool {
-        self.seen += 1;
-        self.seen % self.share.of == self.share.nth && self.rng.random_bool(self.share.keep)
+    /// The cases are shared out where the last entry is chosen, and thinned at every depth.
+    fn takes(&mut self, depth: usize) -> bool {
+        self.seen += u64::from(depth == 1);
+        let mine = depth > 1 || self.seen % self.share.of == self.share.nth;
+        mine && self.rng.random_bool(self.share.keep)
     }
 
     /// Data by everybody at every frontier of control entries with this one.
@@ -116,7 +126,8 @@ impl Walk {
             for reader in self.readers {
                 self.case.push(Spec::data(*reader, frontier));
             }
-            self.case.push(Spec::data(7, frontier).via(vec![worlds::pin(worlds::TEAM, 1)]));
+            self.case
+                .push(Spec::data(7, frontier).via(vec![worlds::pin(worlds::TEAM, 1)]));
         }
     }
 }
@@ -134,14 +145,29 @@ fn antichains(case: &Case, of: Set) -> Vec<Set> {
 
 /// Recovery, `Admin(0)`, two `Admin(1)`, `Write(0)`, `Read`; key 6 has nothing.
 fn root(wildcard: Option<Permission>) -> Spec {
-    let rights = [RECOVERY, ADMIN0.into(), ADMIN1.into(), ADMIN1.into(), WRITE0.into(), READ.into()];
-    let mut says: Vec<Say> = (0..).zip(rights).map(|(key, right)| Say::Grant(key, right)).collect();
+    let rights = [
+        RECOVERY,
+        ADMIN0.into(),
+        ADMIN1.into(),
+        ADMIN1.into(),
+        WRITE0.into(),
+        READ.into(),
+    ];
+    let mut says: Vec<Say> = (0..)
+        .zip(rights)
+        .map(|(key, right)| Say::Grant(key, right))
+        .collect();
     says.extend(wildcard.map(|permission| Say::Wildcard(Some(permission))));
     Spec::says(1, 0, says)
 }
 
 fn revoke(key: usize, to: Option<Permission>, cut: Option<Set>) -> Say {
-    Say::Revoke { key, to, cut, replaces: 0 }
+    Say::Revoke {
+        key,
+        to,
+        cut,
+        replaces: 0,
+    }
 }
 
 /// Every revocation of that key below, in one set.
@@ -163,14 +189,24 @@ fn full_menu(case: &Case, parents: Set) -> Vec<Spec> {
         says.push(vec![Say::Wildcard(permission)]);
     }
     let cuts = antichains(case, below & (self::below_control(case) | 0b11));
-    let cuts: Vec<_> = [None, Some(0)].into_iter().chain(cuts.into_iter().map(Some)).collect();
+    let cuts: Vec<_> = [None, Some(0)]
+        .into_iter()
+        .chain(cuts.into_iter().map(Some))
+        .collect();
     for key in [0, 1, 2, 4, 6] {
         for to in [None, Some(READ), Some(WRITE1), Some(ADMIN2)] {
             says.extend(cuts.iter().map(|cut| vec![revoke(key, to, *cut)]));
         }
         let replaces = revocations(case, parents, key);
         if replaces != 0 {
-            let again = |cut: &Option<Set>| vec![Say::Revoke { key, to: Some(WRITE1), cut: *cut, replaces }];
+            let again = |cut: &Option<Set>| {
+                vec![Say::Revoke {
+                    key,
+                    to: Some(WRITE1),
+                    cut: *cut,
+                    replaces,
+                }]
+            };
             says.extend(cuts.iter().map(again));
         }
     }
@@ -180,17 +216,35 @@ fn full_menu(case: &Case, parents: Set) -> Vec<Spec> {
         says.push(vec![Say::Adopt(0b10)]);
     }
     for (_, floor) in [worlds::pin(worlds::TEAM, 0), worlds::pin(worlds::TEAM, 2)] {
-        let delegate = |bound| vec![Say::Delegate { world: worlds::TEAM, bound, floor }];
+        let delegate = |bound| {
+            vec![Say::Delegate {
+                world: worlds::TEAM,
+                bound,
+                floor,
+            }]
+        };
         says.extend([None, Some(WRITE1), Some(ADMIN1)].map(delegate));
     }
     says.push(vec![Say::Renounce, revoke(2, None, None)]);
     says.push(vec![Say::Grant(6, WRITE0.into()), revoke(4, None, Some(0))]);
-    says.push(vec![Say::Wildcard(Some(WRITE0)), revoke(6, None, None), Say::Rotate(6)]);
+    says.push(vec![
+        Say::Wildcard(Some(WRITE0)),
+        revoke(6, None, None),
+        Say::Rotate(6),
+    ]);
     let mut specs = Vec::new();
     for author in 0..=6 {
-        specs.extend(says.iter().map(|says| Spec::says(author, parents, says.clone())));
+        specs.extend(
+            says.iter()
+                .map(|says| Spec::says(author, parents, says.clone())),
+        );
     }
-    let delegated = says.iter().filter(|says| matches!(says[0], Say::Revoke { cut: None, .. } | Say::Grant(..) | Say::Renounce));
+    let delegated = says.iter().filter(|says| {
+        matches!(
+            says[0],
+            Say::Revoke { cut: None, .. } | Say::Grant(..) | Say::Renounce
+        )
+    });
     for says in delegated {
         for version in [0, 1, 2] {
             let via = vec![worlds::pin(worlds::TEAM, version)];
@@ -207,35 +261,138 @@ fn below_control(case: &Case) -> Set {
 fn short_menu(case: &Case, parents: Set) -> Vec<Spec> {
     let grant = |key, permission: Permission| Say::Grant(key, permission.into());
     let take = |key| revoke(key, None, None);
-    let again = |key| Say::Revoke { key, to: None, cut: Some(0b1), replaces: revocations(case, parents, key) };
-    let team = |bound, version| Say::Delegate { world: worlds::TEAM, bound, floor: worlds::pin(worlds::TEAM, version).1 };
+    let again = |key| Say::Revoke {
+        key,
+        to: None,
+        cut: Some(0b1),
+        replaces: revocations(case, parents, key),
+    };
+    let team = |bound, version| Say::Delegate {
+        world: worlds::TEAM,
+        bound,
+        floor: worlds::pin(worlds::TEAM, version).1,
+    };
     let menu: [(usize, Vec<Say>); 7] = [
-        (0, vec![take(1), revoke(1, Some(WRITE1), None), grant(1, ADMIN0), revoke(2, None, Some(0)), again(2), Say::Rotate(6)]),
-        (1, vec![
-            grant(2, ADMIN1), grant(4, ADMIN1), grant(6, ADMIN0), grant(6, WRITE0), take(0), take(2), take(3), take(4), take(6),
-            revoke(2, Some(WRITE1), None), revoke(2, None, Some(0)), revoke(4, Some(READ), Some(0)), again(2), again(4),
-            Say::Wildcard(None), Say::Wildcard(Some(WRITE1)), Say::Rotate(6), Say::Renounce, team(Some(ADMIN1), 0), team(Some(WRITE1), 2),
-        ]),
-        (2, vec![
-            grant(4, WRITE0), grant(4, ADMIN2), grant(6, ADMIN2), take(1), take(2), take(3), take(4), take(6),
-            revoke(4, None, Some(0)), revoke(6, Some(READ), Some(1)), again(4), again(6), Say::Wildcard(Some(WRITE0)),
-            Say::Wildcard(None), Say::Rotate(6), Say::Renounce, team(Some(WRITE0), 1), team(None, 0),
-        ]),
-        (3, vec![
-            grant(4, ADMIN2), grant(6, ADMIN2), take(2), take(4), take(6), again(4), again(2), Say::Rotate(6), Say::Rotate(4),
-            Say::Wildcard(Some(WRITE1)),
-        ]),
-        (4, vec![Say::Renounce, Say::Rotate(6), take(6), take(2), grant(6, WRITE1)]),
-        (6, vec![take(1), take(2), take(4), again(4), grant(4, ADMIN2), Say::Wildcard(Some(WRITE0)), Say::Rotate(4), Say::Renounce]),
+        (
+            0,
+            vec![
+                take(1),
+                revoke(1, Some(WRITE1), None),
+                revoke(3, Some(WRITE0), Some(0)),
+                grant(1, ADMIN0),
+                grant(6, ADMIN0),
+                Say::Wildcard(Some(WRITE1)),
+                revoke(2, None, Some(0)),
+                again(2),
+                Say::Rotate(6),
+            ],
+        ),
+        (
+            1,
+            vec![
+                grant(2, ADMIN1),
+                grant(4, ADMIN1),
+                grant(6, ADMIN0),
+                grant(6, WRITE0),
+                take(0),
+                take(2),
+                take(3),
+                take(4),
+                take(6),
+                revoke(2, Some(WRITE1), None),
+                revoke(2, None, Some(0)),
+                revoke(3, Some(ADMIN2), None),
+                revoke(4, Some(READ), Some(0)),
+                revoke(6, None, Some(0)),
+                again(2),
+                again(4),
+                Say::Wildcard(None),
+                Say::Wildcard(Some(WRITE1)),
+                Say::Rotate(6),
+                Say::Renounce,
+                team(Some(ADMIN1), 0),
+                team(Some(WRITE1), 2),
+            ],
+        ),
+        (
+            2,
+            vec![
+                grant(4, WRITE0),
+                grant(4, ADMIN2),
+                grant(6, ADMIN2),
+                take(1),
+                take(2),
+                take(3),
+                take(4),
+                take(6),
+                revoke(4, None, Some(0)),
+                revoke(6, Some(READ), Some(1)),
+                again(4),
+                again(6),
+                Say::Wildcard(Some(WRITE0)),
+                Say::Wildcard(None),
+                Say::Rotate(6),
+                Say::Rotate(4),
+                Say::Renounce,
+                revoke(3, Some(WRITE1), Some(0)),
+                team(Some(WRITE0), 1),
+                team(None, 0),
+            ],
+        ),
+        (
+            3,
+            vec![
+                grant(4, ADMIN2),
+                grant(6, ADMIN2),
+                take(2),
+                take(4),
+                take(6),
+                again(4),
+                again(2),
+                Say::Rotate(6),
+                Say::Rotate(4),
+                Say::Wildcard(Some(WRITE1)),
+            ],
+        ),
+        (
+            4,
+            vec![
+                Say::Renounce,
+                Say::Rotate(6),
+                take(6),
+                take(2),
+                grant(6, WRITE1),
+            ],
+        ),
+        (
+            6,
+            vec![
+                take(1),
+                take(2),
+                take(4),
+                again(4),
+                grant(4, ADMIN2),
+                Say::Wildcard(Some(WRITE0)),
+                Say::Rotate(4),
+                Say::Renounce,
+            ],
+        ),
         (5, vec![Say::Renounce, Say::Rotate(6)]),
     ];
     let mut specs: Vec<Spec> = Vec::new();
     for (author, says) in menu {
-        specs.extend(says.into_iter().map(|say| Spec::says(author, parents, vec![say])));
+        specs.extend(
+            says.into_iter()
+                .map(|say| Spec::says(author, parents, vec![say])),
+        );
     }
-    for say in [take(2), take(3), grant(4, ADMIN2), Say::Wildcard(Some(WRITE0))] {
+    for say in [
+        take(2),
+        take(3),
+        grant(4, ADMIN2),
+        Say::Wildcard(Some(WRITE0)),
+    ] {
         specs.push(Spec::says(7, parents, vec![say]).via(vec![worlds::pin(worlds::TEAM, 1)]));
     }
     specs
 }
-

@@ -2,7 +2,20 @@
 
 use eidetica_entry::{Id, PublicKey};
 
-use crate::resolver::{READ, RECOVERY, Right, admin, write};
+use crate::resolver::Set;
+
+/// A right, its strength as a number; 0 is none.
+pub type Right = u64;
+pub const READ: Right = 1;
+pub const RECOVERY: Right = 1 << 40;
+
+pub fn write(rank: u32) -> Right {
+    (1 << 33) - Right::from(rank)
+}
+
+pub fn admin(rank: u32) -> Right {
+    (1 << 35) - Right::from(rank)
+}
 
 pub enum Record {
     Grant {
@@ -13,35 +26,38 @@ pub enum Record {
     Revoke {
         key: PublicKey,
         to: Right,
-        cut: Option<Vec<Id>>,
-        replaces: Vec<Id>,
+        cut: Option<Set>,
+        replaces: Set,
     },
     Renounce,
     Rotate(PublicKey),
-    Adopt(Vec<Id>),
-    Delegate {
-        database: Id,
-        bound: Right,
-        floor: Vec<Id>,
-    },
+    Adopt(Set),
+    Delegate(Delegation),
 }
 
-/// The records, and whether a document stands beside them. `None` if the bytes are no payload.
-pub fn parse(bytes: &[u8]) -> Option<(Vec<Record>, bool)> {
+pub struct Delegation {
+    pub database: Id,
+    pub bound: Right,
+    pub floor: Vec<Id>,
+}
+
+/// The records, and whether a document stands beside them. `None` if the bytes are no payload, or name entries that `find`
+/// does not know.
+pub fn parse(bytes: &[u8], find: impl Fn(&[Id]) -> Option<Set>) -> Option<(Vec<Record>, bool)> {
     let mut reader = Reader(bytes);
     let version = reader.take(1)?;
     let count = reader.len()?;
     let mut records = Vec::new();
     for _ in 0..count {
         let len = reader.len()?;
-        records.push(record(reader.take(len)?)?);
+        records.push(record(reader.take(len)?, &find)?);
     }
     let len = reader.len()?;
     let doc = reader.take(len)?;
     (version == [1] && reader.0.is_empty()).then_some((records, !doc.is_empty()))
 }
 
-fn record(bytes: &[u8]) -> Option<Record> {
+fn record(bytes: &[u8], find: impl Fn(&[Id]) -> Option<Set>) -> Option<Record> {
     let mut reader = Reader(bytes);
     let record = match reader.number(2)? {
         1 => {
@@ -53,10 +69,15 @@ fn record(bytes: &[u8]) -> Option<Record> {
         3 => {
             let key = reader.key()?;
             let to = reader.option(Reader::permission)?.unwrap_or(0);
-            let cut = reader.option(Reader::ids)?;
-            let replaces = reader.ids()?;
+            let cut = reader.option(|reader| find(&reader.ids()?))?;
+            let replaces = find(&reader.ids()?)?;
             reader.text()?;
-            Record::Revoke { key, to, cut, replaces }
+            Record::Revoke {
+                key,
+                to,
+                cut,
+                replaces,
+            }
         }
         4 => Record::Renounce,
         5 => {
@@ -64,13 +85,17 @@ fn record(bytes: &[u8]) -> Option<Record> {
             reader.text()?;
             Record::Rotate(key)
         }
-        6 => Record::Adopt(reader.ids()?),
+        6 => Record::Adopt(find(&reader.ids()?)?),
         7 => {
             let database = reader.id()?;
             let bound = reader.option(Reader::permission)?.unwrap_or(0);
             let floor = reader.ids()?;
             reader.text()?;
-            Record::Delegate { database, bound, floor }
+            Record::Delegate(Delegation {
+                database,
+                bound,
+                floor,
+            })
         }
         _ => return None,
     };
@@ -78,12 +103,30 @@ fn record(bytes: &[u8]) -> Option<Record> {
 }
 
 impl Record {
+    /// What it grants to `key`.
+    pub fn grants(&self, key: PublicKey) -> Option<Right> {
+        match self {
+            Self::Grant { key: to, right } if *to == key => Some(*right),
+            _ => None,
+        }
+    }
+
+    /// What a revocation of `key` replaces.
+    pub fn replaces(&self, key: PublicKey) -> Option<Set> {
+        match self {
+            Self::Revoke {
+                key: of, replaces, ..
+            } if *of == key => Some(*replaces),
+            _ => None,
+        }
+    }
+
     /// The rights that it names.
     pub fn rights(&self) -> Option<Right> {
         match self {
             Self::Grant { right, .. } | Self::Wildcard(right) => Some(*right),
             Self::Revoke { to, .. } => Some(*to),
-            Self::Delegate { bound, .. } => Some(*bound),
+            Self::Delegate(to) => Some(to.bound),
             Self::Renounce | Self::Rotate(_) | Self::Adopt(_) => None,
         }
     }
@@ -91,8 +134,8 @@ impl Record {
 
 struct Reader<'a>(&'a [u8]);
 
-impl Reader<'_> {
-    fn take(&mut self, len: usize) -> Option<&[u8]> {
+impl<'a> Reader<'a> {
+    fn take(&mut self, len: usize) -> Option<&'a [u8]> {
         let (taken, rest) = self.0.split_at_checked(len)?;
         self.0 = rest;
         Some(taken)

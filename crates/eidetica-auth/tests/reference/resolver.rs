@@ -3,23 +3,14 @@
 //!
 //! A right is a number, 0 is none. A set of entries is 128 bits. Nothing is incremental.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use eidetica_entry::{Header, Id, PublicKey, Via};
 
-use crate::payload::{Record, parse};
-
-pub type Right = u64;
-pub const READ: Right = 1;
-pub const RECOVERY: Right = 1 << 40;
-
-pub fn write(rank: u32) -> Right {
-    (1 << 33) - Right::from(rank)
-}
-
-pub fn admin(rank: u32) -> Right {
-    (1 << 35) - Right::from(rank)
-}
+use crate::{
+    delegation::Worlds,
+    payload::{READ, Record, Right, admin, parse, write},
+};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
@@ -38,27 +29,26 @@ fn has(set: Set, at: usize) -> bool {
 pub struct Entry {
     pub id: Id,
     pub at: usize,
-    pub parents: Set,
     pub past: Set,
     pub key: PublicKey,
     pub via: Vec<Via>,
     /// `None` for an entry that writes no settings.
     pub records: Option<Vec<Record>>,
     /// Whether it says more than its records.
-    more: bool,
+    pub more: bool,
 }
 
 #[derive(PartialEq, Clone, Copy)]
-enum Kind {
+pub enum Kind {
     Named,
     Wildcard,
     Delegated,
 }
 
-struct Source {
-    at: usize,
-    kind: Kind,
-    right: Right,
+pub struct Source {
+    pub at: usize,
+    pub kind: Kind,
+    pub right: Right,
 }
 
 #[derive(Default)]
@@ -66,33 +56,30 @@ pub struct Database {
     pub entries: Vec<Entry>,
     /// Every right that is named anywhere.
     pub levels: Vec<Right>,
-    /// The databases that this one may delegate to.
-    pub worlds: Arc<BTreeMap<Id, Arc<Database>>>,
+    pub worlds: Arc<Worlds>,
 }
 
 impl Database {
     /// R6: judges an entry whose parents are here on its own past, and keeps it if it is sound.
     pub fn insert(&mut self, id: Id, header: &Header, settings: Option<&[u8]>) -> Verdict {
         let parents = self.set(&header.parents).expect("parents come first");
-        let parsed = settings.map(parse);
-        let mut entry = Entry {
+        let past = self.closure(parents);
+        let below = |ids: &[Id]| self.set(ids).filter(|set| set & !past == 0);
+        let parsed = settings.map(|bytes| parse(bytes, below));
+        if matches!(parsed, Some(None)) {
+            return Verdict::Reject;
+        }
+        let parsed = parsed.flatten();
+        let data = header.stores.iter().any(|store| !store.name.is_settings());
+        let entry = Entry {
             id,
             at: self.entries.len(),
-            parents,
-            past: self.closure(parents),
+            past,
             key: header.author.key,
             via: header.author.via.clone(),
-            records: None,
-            more: header.stores.iter().any(|store| !store.name.is_settings()),
+            more: data || parsed.as_ref().is_some_and(|(_, doc)| *doc),
+            records: parsed.map(|(records, _)| records),
         };
-        match parsed {
-            Some(None) => return Verdict::Reject,
-            Some(Some((records, doc))) => {
-                entry.records = Some(records);
-                entry.more |= doc;
-            }
-            None => {}
-        }
         let resolved = self.resolve(entry.past);
         let Some(fits) = self.fits(&entry, &resolved) else {
             return Verdict::Pending;
@@ -101,10 +88,8 @@ impl Database {
         if !fits || strength == 0 {
             return Verdict::Reject;
         }
-        self.levels.extend(entry.records.iter().flatten().flat_map(Record::rights));
-        for world in entry.via.iter().filter_map(|via| self.worlds.get(&via.database)) {
-            self.levels.extend(world.levels.iter());
-        }
+        self.levels.extend(entry.records().flat_map(Record::rights));
+        self.levels.extend(self.worlds.levels(&entry.via));
         self.levels.sort_unstable_by(|a, b| b.cmp(a));
         self.levels.dedup();
         self.entries.push(entry);
@@ -113,8 +98,8 @@ impl Database {
 
     /// The verdict of the entry `id`, if the database holds exactly the entries kept.
     pub fn verdict(&self, id: Id, resolved: &[Right]) -> Verdict {
-        let entry = self.entries.iter().find(|entry| entry.id == id).expect("a kept entry");
-        match self.strength(entry, resolved) {
+        let at = self.set(&[id]).expect("a kept entry").trailing_zeros();
+        match self.strength(&self.entries[at as usize], resolved) {
             0 => Verdict::Void,
             strength => Verdict::Effective(strength),
         }
@@ -124,12 +109,15 @@ impl Database {
         (0..self.entries.len()).fold(0, |set, at| set | 1 << at)
     }
 
-    /// R8: strongest first, in causal order within one strength. 0 is void.
+    /// R8: the root, then strongest first, in causal order within one strength. 0 is void.
     pub fn resolve(&self, set: Set) -> Vec<Right> {
         let mut resolved = vec![0; self.entries.len()];
+        for root in self.list(set & 1) {
+            resolved[root.at] = self.strength(root, &resolved);
+        }
         for level in &self.levels {
             for entry in self.control(set) {
-                if self.strength(entry, &resolved) == *level {
+                if resolved[entry.at] == 0 && self.strength(entry, &resolved) == *level {
                     resolved[entry.at] = *level;
                 }
             }
@@ -138,104 +126,111 @@ impl Database {
     }
 
     pub fn control(&self, set: Set) -> impl Iterator<Item = &Entry> {
-        self.entries.iter().filter(move |entry| has(set, entry.at) && entry.records.is_some())
+        self.list(set).filter(|entry| entry.records.is_some())
     }
 
-    /// Whether `resolved` satisfies all rules at once, read as equations: see [`Database::strength`].
-    pub fn consistent(&self, set: Set, resolved: &[Right]) -> bool {
-        self.control(set).all(|entry| self.strength(entry, resolved) == resolved[entry.at])
+    pub fn effective<'a>(&'a self, resolved: &'a [Right]) -> impl Iterator<Item = &'a Entry> {
+        self.entries.iter().filter(|entry| resolved[entry.at] > 0)
     }
 
     /// R5: what an entry amounts to where the control entries amount to `resolved`; 0 if its author
     /// may not say all of it.
-    fn strength(&self, entry: &Entry, resolved: &[Right]) -> Right {
-        let records = entry.records.as_deref().unwrap_or_default();
+    pub fn strength(&self, entry: &Entry, resolved: &[Right]) -> Right {
         let gives_up = |r: &Record| matches!(r, Record::Renounce | Record::Rotate(_));
-        let strength = if entry.past == 0 {
-            let named = records.iter().filter_map(|r| match r {
-                Record::Grant { key, right } if *key == entry.key => Some(*right),
-                _ => None,
-            });
-            named.max().unwrap_or(0)
-        } else {
-            let explicit = records.iter().any(gives_up);
-            self.right(entry, resolved, |kind| kind == Kind::Named || !explicit)
+        let named = entry.records().filter_map(|r| r.grants(entry.key));
+        let explicit = entry.records().any(gives_up);
+        let strength = match entry.past {
+            0 => named.max().unwrap_or(0),
+            _ => self.right(entry, resolved, |kind| kind == Kind::Named || !explicit),
         };
+        let only_gives_up = explicit && !entry.more && entry.records().all(gives_up);
         let needs = match &entry.records {
             None => write(u32::MAX),
-            Some(_) if entry.more || records.is_empty() || !records.iter().all(gives_up) => admin(u32::MAX),
-            Some(_) => READ,
+            Some(_) if only_gives_up => READ,
+            Some(_) => admin(u32::MAX),
         };
         let allowed = |record: &Record| match record {
             Record::Grant { right, .. } => entry.past == 0 || may_grant(strength, *right),
-            Record::Delegate { bound, .. } => may_grant(strength, *bound),
-            Record::Revoke { replaces, .. } => self.list(replaces).all(|r| resolved[r.at] <= strength),
+            Record::Delegate(to) => may_grant(strength, to.bound),
+            Record::Revoke { replaces: r, .. } => self.list(*r).all(|r| resolved[r.at] <= strength),
             _ => true,
         };
-        if strength >= needs && records.iter().all(allowed) { strength } else { 0 }
+        let may = strength >= needs && entry.records().all(allowed);
+        if may { strength } else { 0 }
     }
 
     /// The strongest live right of the author, of the kinds that count.
-    fn right(&self, entry: &Entry, resolved: &[Right], counts: impl Fn(Kind) -> bool) -> Right {
-        let sources = self.sources(entry, resolved);
-        let counted = sources.iter().filter(|source| counts(source.kind));
-        counted.map(|source| self.live(entry, source, resolved)).max().unwrap_or(0)
+    pub fn right(&self, entry: &Entry, resolved: &[Right], counts: impl Fn(Kind) -> bool) -> Right {
+        let sources = self.sources(entry, resolved).into_iter();
+        let counted = sources.filter(|source| counts(source.kind));
+        let live = counted.map(|source| self.live(entry, &source, resolved));
+        live.max().unwrap_or(0)
     }
 
     /// R2: what gives the author a right.
     fn sources(&self, entry: &Entry, resolved: &[Right]) -> Vec<Source> {
         let mut sources = Vec::new();
-        for from in self.entries.iter().filter(|from| resolved[from.at] > 0) {
-            let below = has(entry.past, from.at);
-            for record in from.records.iter().flatten() {
+        for from in self.effective(resolved) {
+            let (at, below) = (from.at, has(entry.past, from.at));
+            for record in from.records() {
                 let (kind, right) = match record {
-                    Record::Grant { key, right } if below && *key == entry.key => (Kind::Named, *right),
-                    Record::Rotate(key) if below && *key == entry.key => (Kind::Named, resolved[from.at]),
-                    Record::Wildcard(right) if below => (Kind::Wildcard, *right),
-                    Record::Delegate { database, bound, .. } if below && is_via(entry, *database) => {
-                        (Kind::Delegated, self.member(&entry.via, entry.key).unwrap_or(0).min(*bound))
+                    Record::Adopt(named) if has(*named, entry.at) => (Kind::Named, write(0)),
+                    _ if !below => continue,
+                    Record::Grant { key, right } if *key == entry.key => (Kind::Named, *right),
+                    Record::Rotate(key) if *key == entry.key => (Kind::Named, resolved[at]),
+                    Record::Wildcard(right) => (Kind::Wildcard, *right),
+                    Record::Delegate(to) if Some(to.database) == entry.via() => {
+                        (Kind::Delegated, self.worlds.pinned(entry, to))
                     }
-                    Record::Adopt(ids) if ids.contains(&entry.id) => (Kind::Named, write(0)),
                     _ => continue,
                 };
-                sources.push(Source { at: from.at, kind, right });
+                sources.push(Source { at, kind, right });
             }
         }
         sources
     }
 
     /// What the takings leave of a right: the strongest one that none of them still takes.
-    fn live(&self, entry: &Entry, source: &Source, resolved: &[Right]) -> Right {
-        let takers = self.entries.iter().filter(|taker| resolved[taker.at] > 0);
-        let taken: Vec<_> = takers.flat_map(|taker| self.takings(entry, source, taker, resolved)).collect();
+    pub fn live(&self, entry: &Entry, source: &Source, resolved: &[Right]) -> Right {
+        let takers = self.effective(resolved);
+        let taken = takers.flat_map(|taker| self.takings(entry, source, taker, resolved));
+        let taken: Vec<_> = taken.collect();
+        let takes = |right| move |(to, above): &&(Right, Right)| *to < right && right < *above;
         let mut right = source.right;
-        while let Some((to, _)) = taken.iter().find(|(to, above)| *to < right && right < *above) {
+        while let Some((to, _)) = taken.iter().find(takes(right)) {
             right = *to;
         }
         right
     }
 
     /// R3, R4: what `taker` takes of that right: everything between two others.
-    fn takings(&self, entry: &Entry, source: &Source, taker: &Entry, resolved: &[Right]) -> Vec<(Right, Right)> {
+    fn takings(
+        &self,
+        entry: &Entry,
+        source: &Source,
+        taker: &Entry,
+        resolved: &[Right],
+    ) -> Vec<(Right, Right)> {
         let strength = resolved[taker.at];
         let known = has(self.entries[source.at].past, taker.at);
         let lifted = known && resolved[source.at] >= strength;
         let named = source.kind == Kind::Named;
         let other = source.at != taker.at && !lifted;
-        let outside = |cut| !has(self.closure(cut), entry.at);
+        // The parents and all below them are the past.
+        let cut = |cut: Option<Set>| cut.map_or(taker.past, |cut| self.closure(cut));
+        let outside = |explicit| !has(cut(explicit), entry.at);
         let take = |record: &Record| match record {
             Record::Revoke { key, to, cut, .. } => {
-                let cut = cut.as_ref().map_or(taker.parents, |ids| self.set(ids).expect("ids below"));
-                let holds = *key == entry.key && outside(cut) && !self.replaced(taker, *key, resolved);
-                (holds && !(named && lifted)).then_some((*to, strength))
+                let holds = *key == entry.key && outside(*cut) && !(named && lifted);
+                (holds && !self.replaced(taker, *key, resolved)).then_some((*to, strength))
             }
             Record::Wildcard(to) => {
-                let holds = source.kind == Kind::Wildcard && other && outside(taker.parents);
+                let holds = source.kind == Kind::Wildcard && other && outside(None);
                 holds.then_some((*to, strength))
             }
-            Record::Delegate { database, bound, floor } if source.kind == Kind::Delegated => {
-                let holds = is_via(entry, *database) && other && outside(taker.parents);
-                holds.then(|| ((*bound).min(self.beyond(entry, floor)), strength))
+            Record::Delegate(of) if Some(of.database) == entry.via() => {
+                let holds = source.kind == Kind::Delegated && other && outside(None);
+                holds.then(|| (self.worlds.left(entry, of), strength))
             }
             Record::Renounce | Record::Rotate(_) => {
                 let holds = taker.key == entry.key && named && has(entry.past, taker.at) && !known;
@@ -243,115 +238,49 @@ impl Database {
             }
             _ => None,
         };
-        taker.records.iter().flatten().filter_map(take).collect()
+        taker.records().filter_map(take).collect()
     }
 
     /// Whether another revocation stands for this one.
     fn replaced(&self, taker: &Entry, key: PublicKey, resolved: &[Right]) -> bool {
-        let stands = |record: &Record| match record {
-            Record::Revoke { key: k, replaces, .. } => *k == key && replaces.contains(&taker.id),
-            _ => false,
-        };
-        let effective = self.entries.iter().filter(|by| resolved[by.at] > 0);
-        effective.flat_map(|by| by.records.iter().flatten()).any(stands)
+        let names = |record: &Record| record.replaces(key).is_some_and(|r| has(r, taker.at));
+        self.effective(resolved).any(|by| by.records().any(names))
     }
 
-    /// R7: the right of `key` by way of these databases, if they are at hand: that of an entry on
-    /// top of the pinned tips.
-    fn member(&self, via: &[Via], key: PublicKey) -> Option<Right> {
-        let (first, rest) = via.split_first()?;
-        let database = self.worlds.get(&first.database)?;
-        let entry = database.top(&first.tips, key, rest)?;
-        let resolved = database.resolve(entry.past);
-        if database.fits(&entry, &resolved)? {
-            let last = rest.is_empty();
-            Some(database.right(&entry, &resolved, |kind| last || kind == Kind::Delegated))
-        } else {
-            Some(0)
-        }
-    }
-
-    fn top(&self, tips: &[Id], key: PublicKey, via: &[Via]) -> Option<Entry> {
-        let (id, at, parents) = (Id::new([0; 32]), self.entries.len(), self.set(tips)?);
-        let (past, via) = (self.closure(parents), via.to_vec());
-        Some(Entry { id, at, parents, past, key, via, records: None, more: false })
-    }
-
-    /// The author's right at the floor, where the pins do not reach it.
-    fn beyond(&self, entry: &Entry, floor: &[Id]) -> Right {
-        let mut via = entry.via.clone();
-        if self.covers(&via[0].tips, &via[0].database, floor) == Some(true) {
-            return RECOVERY;
-        }
-        via[0].tips = floor.iter().copied().collect();
-        self.member(&via, entry.key).unwrap_or(0)
-    }
-
-    /// Whether `tips` of that database lie at or above `floor`.
-    fn covers(&self, tips: &[Id], database: &Id, floor: &[Id]) -> Option<bool> {
-        let database = self.worlds.get(database)?;
-        let control = database.control(database.all()).fold(0, |set, entry| set | 1 << entry.at);
-        let below = |ids| Some(database.closure(database.set(ids)?) & control);
-        Some(below(floor)? & !below(tips)? == 0)
-    }
-
-    /// Whether ids lie where they must, whatever anybody may do. `None`: not all is at hand.
-    fn fits(&self, entry: &Entry, resolved: &[Right]) -> Option<bool> {
-        let twice = |(n, via): (usize, &Via)| {
-            let parent = self.entries.first().is_some_and(|root| root.id == via.database);
-            parent || entry.via[..n].iter().any(|other| other.database == via.database)
-        };
-        let mut fits = !entry.via.iter().enumerate().any(twice);
-        let below = |id: &Id| self.list(std::slice::from_ref(id)).find(|e| has(entry.past, e.at));
-        let effective = || self.entries.iter().filter(|e| resolved[e.at] > 0).flat_map(|e| e.records.iter().flatten());
-        for record in entry.records.iter().flatten() {
+    /// R6, R7: whether what an entry names is what it must be, whatever its author may do. `None`:
+    /// not all is at hand.
+    pub fn fits(&self, entry: &Entry, resolved: &[Right]) -> Option<bool> {
+        let mut fits = self.chain(entry, resolved)?;
+        for record in entry.records() {
             fits &= match record {
-                Record::Revoke { key, cut, replaces, .. } => {
-                    let revokes = |r: &Record| matches!(r, Record::Revoke { key: k, .. } if k == key);
-                    let of_key = |e: &Entry| e.records.iter().flatten().any(revokes);
-                    entry.past != 0
-                        && cut.iter().flatten().all(|id| below(id).is_some())
-                        && replaces.iter().all(|id| below(id).is_some_and(of_key))
+                Record::Revoke { key, replaces, .. } => {
+                    let revokes = |r: &Record| r.replaces(*key).is_some();
+                    entry.past != 0 && self.list(*replaces).all(|e| e.records().any(revokes))
                 }
-                Record::Adopt(ids) => {
-                    entry.past != 0 && ids.iter().all(|id| below(id).is_some_and(|e| e.records.is_none()))
+                Record::Adopt(named) => {
+                    *named != 0 && self.list(*named).all(|e| e.records.is_none())
                 }
-                Record::Renounce => entry.past != 0,
-                Record::Rotate(key) => entry.past != 0 && *key != entry.key,
+                Record::Renounce => entry.past != 0 && entry.via.is_empty(),
+                Record::Rotate(key) => entry.past != 0 && entry.via.is_empty() && *key != entry.key,
                 Record::Grant { .. } | Record::Wildcard(_) => true,
-                Record::Delegate { database, floor, .. } => {
-                    self.covers(floor, database, floor)?;
-                    self.above_floors(effective(), floor, database)?
-                }
+                Record::Delegate(to) => self.above(&to.database, &to.floor, resolved)?,
             };
-        }
-        if let Some(via) = entry.via.first() {
-            self.member(&entry.via, entry.key)?;
-            fits &= self.above_floors(effective(), &via.tips, &via.database)?;
         }
         Some(fits)
     }
 
-    fn above_floors<'a>(&self, mut records: impl Iterator<Item = &'a Record>, tips: &[Id], of: &Id) -> Option<bool> {
-        records.try_fold(true, |fits, record| match record {
-            Record::Delegate { database, floor, .. } if database == of => Some(fits & self.covers(tips, of, floor)?),
-            _ => Some(fits),
-        })
+    fn list(&self, set: Set) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().filter(move |entry| has(set, entry.at))
     }
 
-    fn list(&self, ids: &[Id]) -> impl Iterator<Item = &Entry> {
-        self.entries.iter().filter(|entry| ids.contains(&entry.id))
-    }
-
-    fn set(&self, ids: &[Id]) -> Option<Set> {
-        ids.iter().try_fold(0, |set, id| {
-            Some(set | 1 << self.list(std::slice::from_ref(id)).next()?.at)
-        })
+    pub fn set(&self, ids: &[Id]) -> Option<Set> {
+        let at = |id| self.entries.iter().position(|entry| entry.id == id);
+        ids.iter().try_fold(0, |set, id| Some(set | 1 << at(*id)?))
     }
 
     /// These entries and everything below them.
-    fn closure(&self, set: Set) -> Set {
-        self.entries.iter().filter(|e| has(set, e.at)).fold(set, |all, e| all | e.past)
+    pub fn closure(&self, set: Set) -> Set {
+        self.list(set).fold(set, |all, entry| all | entry.past)
     }
 }
 
@@ -360,6 +289,8 @@ fn may_grant(strength: Right, right: Right) -> bool {
     right < strength || (strength == admin(0) && right == admin(0))
 }
 
-fn is_via(entry: &Entry, database: Id) -> bool {
-    entry.via.first().is_some_and(|via| via.database == database)
+impl Entry {
+    pub fn records(&self) -> impl Iterator<Item = &Record> {
+        self.records.iter().flatten()
+    }
 }

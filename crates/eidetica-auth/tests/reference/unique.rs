@@ -1,14 +1,17 @@
 //! The rules read as equations, and every solution of them tried.
 
 use crate::{
-    payload::Record,
-    resolver::{Database, Entry, Right, write},
+    payload::{Record, Right, write},
+    resolver::{Database, Entry},
 };
 
 /// All assignments of strengths to the control entries that satisfy every rule, up to `limit`.
 pub fn solutions(database: &Database, limit: usize) -> Vec<Vec<Right>> {
     let control: Vec<&Entry> = database.control(database.all()).collect();
-    let choices: Vec<Vec<Right>> = control.iter().map(|entry| choices(database, entry)).collect();
+    let choices: Vec<Vec<Right>> = control
+        .iter()
+        .map(|entry| choices(database, entry))
+        .collect();
     let mut found = Vec::new();
     let mut digits = vec![0; control.len()];
     let mut resolved = vec![0; database.entries.len()];
@@ -16,10 +19,13 @@ pub fn solutions(database: &Database, limit: usize) -> Vec<Vec<Right>> {
         for ((entry, choices), digit) in control.iter().zip(&choices).zip(&digits) {
             resolved[entry.at] = choices[*digit];
         }
-        if database.consistent(database.all(), &resolved) {
+        let solves = |entry: &&Entry| database.strength(entry, &resolved) == resolved[entry.at];
+        if control.iter().all(solves) {
             found.push(resolved.clone());
         }
-        let Some(place) = (0..digits.len()).find(|place| digits[*place] + 1 < choices[*place].len()) else {
+        let Some(place) =
+            (0..digits.len()).find(|place| digits[*place] + 1 < choices[*place].len())
+        else {
             break;
         };
         digits[..place].fill(0);
@@ -31,10 +37,10 @@ pub fn solutions(database: &Database, limit: usize) -> Vec<Vec<Right>> {
 /// What an entry can amount to, and more: nothing, the rights that are named for its author, and those that these can be
 /// lowered to.
 fn choices(database: &Database, entry: &Entry) -> Vec<Right> {
-    if entry.past == 0 || !entry.via.is_empty() {
-        return [0].into_iter().chain(database.levels.iter().copied()).collect();
-    }
     let mut choices = vec![0];
+    if !entry.via.is_empty() {
+        choices.extend(&database.levels);
+    }
     let mut keys = vec![entry.key];
     let mut next = 0;
     while let Some(key) = keys.get(next).copied() {
@@ -46,7 +52,9 @@ fn choices(database: &Database, entry: &Entry) -> Vec<Right> {
                     Record::Revoke { key: of, to, .. } if *of == key => choices.push(*to),
                     Record::Wildcard(right) => choices.push(*right),
                     Record::Adopt(_) => choices.push(write(0)),
-                    Record::Rotate(to) if *to == key && !keys.contains(&other.key) => keys.push(other.key),
+                    Record::Rotate(to) if *to == key && !keys.contains(&other.key) => {
+                        keys.push(other.key)
+                    }
                     _ => {}
                 }
             }
@@ -56,4 +64,3 @@ fn choices(database: &Database, entry: &Entry) -> Vec<Right> {
     choices.dedup();
     choices
 }
-

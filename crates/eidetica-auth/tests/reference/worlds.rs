@@ -56,7 +56,13 @@ fn guild() -> Case {
     let chain = [
         (0, root),
         (0b1, vec![revoke(7, Some(Permission::Write(1)))]),
-        (0b10, vec![grant(7, Permission::Admin(2)), Say::Wildcard(Some(Permission::Write(3)))]),
+        (
+            0b10,
+            vec![
+                grant(7, Permission::Admin(2)),
+                Say::Wildcard(Some(Permission::Write(3))),
+            ],
+        ),
         (0b100, vec![revoke(9, None)]),
         (0b100, vec![revoke(7, None), grant(9, Permission::Admin(0))]),
     ];
@@ -81,10 +87,28 @@ fn team(worlds: &Arc<Worlds>) -> Case {
     ];
     let chain = [
         (0, root),
-        (0b1, vec![revoke(7, Some(Permission::Admin(1))), grant(2, Permission::Write(1))]),
-        (0b10, vec![revoke(4, None), guild(Some(Permission::Admin(3)), 2)]),
-        (0b100, vec![revoke(7, None), Say::Wildcard(Some(Permission::Write(5)))]),
-        (0b100, vec![grant(9, Permission::Admin(2)), revoke(7, Some(Permission::Write(0)))]),
+        (
+            0b1,
+            vec![
+                revoke(7, Some(Permission::Admin(1))),
+                grant(2, Permission::Write(1)),
+            ],
+        ),
+        (
+            0b10,
+            vec![revoke(4, None), guild(Some(Permission::Admin(3)), 2)],
+        ),
+        (
+            0b100,
+            vec![revoke(7, None), Say::Wildcard(Some(Permission::Write(5)))],
+        ),
+        (
+            0b100,
+            vec![
+                grant(9, Permission::Admin(2)),
+                revoke(7, Some(Permission::Write(0))),
+            ],
+        ),
     ];
     for (parents, says) in chain {
         assert!(case.push(Spec::says(8, parents, says)));
