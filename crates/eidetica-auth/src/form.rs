@@ -4,8 +4,10 @@
 //! {"pubkey": "ed25519:..", "permissions": {"Write": 10}, "status": "Active"}
 //! ```
 //!
-//! where the name `*` with the pubkey `*` stands for everybody.
+//! where the name `*` with the pubkey `*` stands for everybody. The status of a key whose rights were
+//! all taken is `"Revoked"`.
 
+use eidetica_entry::PublicKey;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -13,10 +15,15 @@ use crate::{
     name::{KeyName, NameError},
     permission::{Permission, Right},
     record::AuthRecord,
-    state::AuthState,
+    state::{AuthState, KeyEntry},
 };
 
 const EVERYBODY: &str = "*";
+
+/// The only status that can be given: what is taken is taken by a revocation.
+const ACTIVE: &str = "Active";
+
+const REVOKED: &str = "Revoked";
 
 /// Why a map is not an authority section. Whoever wrote it is to blame.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -75,7 +82,7 @@ fn record_from_json(name: &str, value: &Value) -> Result<AuthRecord, FormError> 
     };
     let form = Form::deserialize(value).map_err(wrong)?;
     let permission = Permission::deserialize(&form.permissions).map_err(wrong)?;
-    if form.status != "Active" {
+    if form.status != ACTIVE {
         return Err(FormError::Status {
             name: name.into(),
             status: form.status,
@@ -93,30 +100,36 @@ fn record_from_json(name: &str, value: &Value) -> Result<AuthRecord, FormError> 
 
 /// Writes the authority section that `state` amounts to. Keys are named by their names where those
 /// are unique, otherwise by their text form; a recovery key is shown with `"permissions":
-/// "Recovery"`, which cannot be given.
+/// "Recovery"`, which cannot be given. A key of which nothing is left is shown with the strongest
+/// right that it was given and the status `Revoked`, after those that have one.
 pub fn section_to_json(state: &AuthState) -> Map<String, Value> {
     let mut section = Map::new();
     if let Some(permission) = state.wildcard() {
-        section.insert(
-            EVERYBODY.into(),
-            entry_to_json(EVERYBODY.into(), permission.into()),
-        );
+        let entry = entry_to_json(EVERYBODY.into(), permission.into(), ACTIVE);
+        section.insert(EVERYBODY.into(), entry);
     }
     for (key, entry) in state.keys() {
-        let name = entry.name.as_str();
-        let free = !name.is_empty() && name != EVERYBODY && !section.contains_key(name);
-        let name = if free { name.into() } else { key.to_string() };
-        section.insert(name, entry_to_json(key.to_string(), entry.right));
+        add_key(&mut section, key, entry, ACTIVE);
+    }
+    for (key, entry) in state.revoked_keys() {
+        add_key(&mut section, key, &entry, REVOKED);
     }
     section
 }
 
-fn entry_to_json(pubkey: String, right: Right) -> Value {
+fn add_key(section: &mut Map<String, Value>, key: &PublicKey, entry: &KeyEntry, status: &str) {
+    let name = entry.name.as_str();
+    let free = !name.is_empty() && name != EVERYBODY && !section.contains_key(name);
+    let name = if free { name.into() } else { key.to_string() };
+    section.insert(name, entry_to_json(key.to_string(), entry.right, status));
+}
+
+fn entry_to_json(pubkey: String, right: Right, status: &str) -> Value {
     let permissions = match right {
         Right::Permission(Permission::Read) => "Read".into(),
         Right::Permission(Permission::Write(rank)) => serde_json::json!({ "Write": rank }),
         Right::Permission(Permission::Admin(rank)) => serde_json::json!({ "Admin": rank }),
         Right::Recovery => "Recovery".into(),
     };
-    serde_json::json!({ "pubkey": pubkey, "permissions": permissions, "status": "Active" })
+    serde_json::json!({ "pubkey": pubkey, "permissions": permissions, "status": status })
 }

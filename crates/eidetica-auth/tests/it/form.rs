@@ -1,6 +1,6 @@
 use eidetica_auth::{
-    AuthRecord, AuthState, FormError, Permission, Right, SettingsPayload, records_from_json,
-    section_to_json,
+    AuthRecord, AuthState, FormError, Permission, Revocation, Right, SettingsPayload,
+    records_from_json, section_to_json,
 };
 use serde_json::{Value, json};
 
@@ -109,4 +109,21 @@ fn a_recovery_key_is_shown_and_cannot_be_given() {
         "Recovery"
     );
     assert!(records_from_json(&section).is_err());
+}
+
+#[test]
+fn a_key_of_which_nothing_is_left_is_shown_as_revoked() {
+    let mut world = World::new(&[Permission::Admin(0), Permission::Write(3)]);
+    let root = world.id();
+    let down = AuthRecord::Revoke(Revocation::of(secret(2).public()));
+    let revoked = world.says(1, &[root], vec![down]).unwrap();
+    let section = section_to_json(&world.state_at(&[revoked]));
+    let shown = &section[&secret(2).public().to_string()];
+    assert_eq!(shown["status"], "Revoked");
+    assert_eq!(shown["permissions"], json!({"Write": 3}));
+    assert_eq!(section[&secret(1).public().to_string()]["status"], "Active");
+    assert!(
+        records_from_json(&section).is_err(),
+        "a status that cannot be given"
+    );
 }
