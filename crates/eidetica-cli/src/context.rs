@@ -15,7 +15,6 @@ use crate::password;
 /// The data directory unless another one is named.
 const DEFAULT_DIR: &str = ".eidetica";
 
-
 /// The global options of one run.
 pub(crate) struct Context {
     pub(crate) output: Output,
@@ -79,8 +78,13 @@ impl Context {
 
     /// Logs in and opens the database that `text` names.
     pub(crate) fn database(&self, text: &str) -> Result<(User, Database)> {
+        self.database_by(text, None)
+    }
+
+    /// The same with a key of the user's choice to sign with, such as the recovery key, which is never taken unasked.
+    pub(crate) fn database_by(&self, text: &str, key: Option<&str>) -> Result<(User, Database)> {
         let user = self.login()?;
-        let database = find_database(&user, text)?;
+        let database = find_database_by(&user, text, key)?;
         Ok((user, database))
     }
 }
@@ -195,13 +199,31 @@ fn only_user(instance: &Instance) -> Result<String> {
 
 /// The database that a text names: an id, the beginning of one, or a name that one database has.
 pub(crate) fn find_database(user: &User, text: &str) -> Result<Database> {
+    find_database_by(user, text, None)
+}
+
+fn find_database_by(user: &User, text: &str, key: Option<&str>) -> Result<Database> {
+    let open = |id| match key {
+        None => user.open_database(id),
+        Some(key) => {
+            let database = user.open_database_with_key(id, key)?;
+            let access = database.access_of(&database.default_auth_key().public_key())?;
+            access
+                .map(|_| database)
+                .ok_or(eidetica::Error::NoAccess(id))
+        }
+    };
     if let Ok(id) = text.parse::<Id>() {
-        return Ok(user.open_database(id)?);
+        return Ok(open(id)?);
     }
     let mut found = Vec::new();
     for id in user.instance().list_databases()? {
         let by_id = text.len() >= limits::SHORTEST_ID && id.to_string().starts_with(text);
-        match user.open_database(id) {
+        match open(id) {
+            // There is no such key, whatever the database.
+            Err(error @ (eidetica::Error::NoSuchKey(_) | eidetica::Error::AmbiguousKey { .. })) => {
+                return Err(error.into());
+            }
             Ok(database) if by_id || name_of(&database)? == text => found.push(database),
             Err(error) if by_id => return Err(error.into()),
             _ => {}

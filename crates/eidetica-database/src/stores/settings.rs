@@ -87,6 +87,23 @@ impl<'a> SettingsView<'a> {
         self.authority.wildcard()
     }
 
+    /// The databases whose keys are let in, by their ids: up to which right, and what they are called.
+    pub fn delegations(&self) -> Vec<(Id, Permission, KeyName)> {
+        let mut held: Vec<(Id, Permission, KeyName)> = Vec::new();
+        for (id, delegation) in self.authority.delegations() {
+            let record = AuthRecord::Delegate(delegation.clone());
+            let Some(bound) = delegation.bound else {
+                continue;
+            };
+            if self.authority.ended_by(&id, &record).is_none() {
+                held.push((delegation.database, bound, delegation.name.clone()));
+            }
+        }
+        held.sort_by(|a, b| (a.0, b.1).cmp(&(b.0, a.1)));
+        held.dedup_by_key(|(database, ..)| *database);
+        held
+    }
+
     /// All keys that have a right of their own.
     pub fn keys(&self) -> Vec<(PublicKey, Right, KeyName)> {
         let keys = self.authority.keys();

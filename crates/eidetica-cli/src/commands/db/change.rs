@@ -3,25 +3,16 @@
 use std::io::{BufRead, IsTerminal, Write};
 
 use eidetica::auth::{KeyName, Permission, Revocation};
-use eidetica::{AsKey, Database, Id, KeyId, RevocationPreview, User};
+use eidetica::{AsKey, Database, Id, KeyId, RevocationPreview};
 
 use super::show::{entry_of, shown_key};
+use super::target::Target;
 use crate::context::Context;
 use crate::error::{Code, Error, Result};
 use crate::escape::escape;
 use crate::limits;
 use crate::output::{counted, table, time};
 use crate::permission::{self, permission};
-
-/// The database to change, and by which key.
-#[derive(clap::Args)]
-pub(crate) struct Target {
-    /// The database: its name or id
-    db: String,
-    /// Sign with this key of yours, by id or name, such as `recovery` [default: the one that may do most, recovery aside]
-    #[arg(long = "as", value_name = "KEY")]
-    signer: Option<String>,
-}
 
 /// Arguments of `grant`.
 #[derive(clap::Args)]
@@ -106,28 +97,22 @@ pub(crate) struct Renounce {
     last_owner: bool,
 }
 
-impl Target {
-    fn open(&self, context: &Context) -> Result<(User, Database)> {
-        let (user, database) = context.database(&self.db)?;
-        if let Some(signer) = &self.signer {
-            database.set_default_auth_key(signer)?;
-        }
-        Ok((user, database))
-    }
+/// A name, or a reason, which is a name too.
+fn name_of(text: &str) -> Result<KeyName> {
+    KeyName::new(text).map_err(|error| Error::new(Code::BadInput, error.to_string()))
 }
 
 pub(crate) fn grant(args: &Grant, context: &Context) -> Result<()> {
     let (_user, database) = args.target.open(context)?;
     let member = database.find_member(&args.who)?;
     let name = match &args.name {
-        Some(name) => KeyName::new(name).map_err(eidetica::Error::from)?,
+        Some(name) => name_of(name)?,
         None => member.name,
     };
     let key = member.key.public_key();
     let before = database.right_of(&key)?;
-    let entry = database.change_settings(|settings| {
-        settings.grant(key, args.right, name.as_str())
-    })?;
+    let entry =
+        database.change_settings(|settings| settings.grant(key, args.right, name.as_str()))?;
     let after = database.right_of(&key)?;
     if before.is_some() && before == after {
         context.output.note(&format!(
@@ -185,7 +170,7 @@ fn revocation(args: &Revoke, database: &Database, key: KeyId) -> Result<Revocati
     Ok(Revocation {
         to: args.to.or(held.to),
         cut,
-        reason: KeyName::new(&args.reason).map_err(eidetica::Error::from)?,
+        reason: name_of(&args.reason)?,
         ..held
     })
 }
@@ -211,7 +196,11 @@ fn confirm(preview: &RevocationPreview, who: &str, context: &Context) -> Result<
                 entry.timestamp_ms.map(time).unwrap_or_default(),
             ]
         });
-        writeln!(out, "{}", table(&["becomes", "entry", "author", "time"], rows))?;
+        writeln!(
+            out,
+            "{}",
+            table(&["becomes", "entry", "author", "time"], rows)
+        )?;
     }
     write!(out, "Go on? [y/N] ")?;
     out.flush()?;
@@ -224,7 +213,11 @@ fn confirm(preview: &RevocationPreview, who: &str, context: &Context) -> Result<
 }
 
 fn effect(preview: &RevocationPreview) -> String {
-    let becomes = if preview.voided == 1 { "becomes" } else { "become" };
+    let becomes = if preview.voided == 1 {
+        "becomes"
+    } else {
+        "become"
+    };
     let voided = counted(preview.voided, "entry", "entries");
     match preview.restored {
         0 => format!("{voided} {becomes} void"),
@@ -248,13 +241,19 @@ pub(crate) fn adopt(args: &Adopt, context: &Context) -> Result<()> {
         }
     };
     if entries.is_empty() {
-        return Err(Error::new(Code::NotFound, "the key has no void entries that hold data"));
+        return Err(Error::new(
+            Code::NotFound,
+            "the key has no void entries that hold data",
+        ));
     }
     let entry = database.change_settings(|settings| settings.adopt(entries.iter().copied()))?;
     let adopted: Vec<String> = entries.iter().map(ToString::to_string).collect();
     let value = serde_json::json!({"entry": entry.id().to_string(), "adopted": adopted});
     context.output.result(&value, || {
-        format!("adopted {}", counted(adopted.len() as u64, "entry", "entries"))
+        format!(
+            "adopted {}",
+            counted(adopted.len() as u64, "entry", "entries")
+        )
     })
 }
 
@@ -264,7 +263,8 @@ fn void_data_of(database: &Database, key: KeyId) -> Result<Vec<Id>> {
     while let Some(next) = from {
         let page = database.void_entries(next, limits::PAGE)?;
         let data = page.entries.iter().filter(|entry| {
-            entry.author == key.public_key() && !entry.stores.iter().any(|store| store.is_settings())
+            entry.author == key.public_key()
+                && !entry.stores.iter().any(|store| store.is_settings())
         });
         found.extend(data.map(|entry| entry.stamp.id));
         from = page.next;
@@ -275,7 +275,10 @@ fn void_data_of(database: &Database, key: KeyId) -> Result<Vec<Id>> {
 pub(crate) fn wildcard(args: &Wildcard, context: &Context) -> Result<()> {
     let (_user, database) = args.target.open(context)?;
     let entry = database.change_settings(|settings| settings.set_wildcard(args.right.0))?;
-    let right = database.settings()?.wildcard().map(|right| right.to_string());
+    let right = database
+        .settings()?
+        .wildcard()
+        .map(|right| right.to_string());
     let value = serde_json::json!({"entry": entry.id().to_string(), "everybody": right});
     context.output.result(&value, || {
         let right = right.clone().unwrap_or_else(|| "nothing".to_owned());
@@ -287,11 +290,15 @@ pub(crate) fn rotate(args: &Rotate, context: &Context) -> Result<()> {
     let (user, database) = args.target.open(context)?;
     let rotated = user.rotate_key(&database, args.to.as_deref().map(AsKey::as_key).as_ref())?;
     let (from, to) = (rotated.from, rotated.to);
-    let right = database.right_of(&to.public_key())?.map(|right| right.to_string());
+    let right = database
+        .right_of(&to.public_key())?
+        .map(|right| right.to_string());
     let value = serde_json::json!({
         "entry": rotated.entry.id().to_string(), "from": from.to_string(), "to": to.to_string(), "right": right,
     });
-    context.output.result(&value, || format!("{to} has taken over from {from}"))
+    context
+        .output
+        .result(&value, || format!("{to} has taken over from {from}"))
 }
 
 pub(crate) fn renounce(args: &Renounce, context: &Context) -> Result<()> {
@@ -301,9 +308,10 @@ pub(crate) fn renounce(args: &Renounce, context: &Context) -> Result<()> {
         false => settings.renounce(),
     })?;
     let key = database.default_auth_key();
-    let right = database.right_of(&key.public_key())?.map(|right| right.to_string());
-    let value =
-        serde_json::json!({"entry": entry.id().to_string(), "key": key.to_string(), "right": right});
+    let right = database
+        .right_of(&key.public_key())?
+        .map(|right| right.to_string());
+    let value = serde_json::json!({"entry": entry.id().to_string(), "key": key.to_string(), "right": right});
     context.output.result(&value, || {
         let left = right.clone().unwrap_or_else(|| "nothing".to_owned());
         format!("{key} has {left}")

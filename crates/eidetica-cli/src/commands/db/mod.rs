@@ -2,6 +2,7 @@
 
 mod change;
 mod show;
+mod target;
 
 use eidetica::crdt::Doc;
 use eidetica::{Database, User};

@@ -6,6 +6,7 @@ use eidetica::auth::{AuthRecord, Standing};
 use eidetica::{AuditEntry, Database, Id};
 use serde::Serialize;
 
+use super::target::Target;
 use crate::context::Context;
 use crate::error::{Code, Error, Result};
 use crate::limits;
@@ -14,8 +15,8 @@ use crate::output::time;
 /// Arguments of `keys`.
 #[derive(clap::Args)]
 pub(crate) struct Keys {
-    /// The database: its name or id
-    db: String,
+    #[command(flatten)]
+    target: Target,
     /// Keys that have no right any more too
     #[arg(long)]
     all: bool,
@@ -24,15 +25,15 @@ pub(crate) struct Keys {
 /// Arguments of `audit`.
 #[derive(clap::Args)]
 pub(crate) struct Audit {
-    /// The database: its name or id
-    db: String,
+    #[command(flatten)]
+    target: Target,
 }
 
 /// Arguments of `void`.
 #[derive(clap::Args)]
 pub(crate) struct Void {
-    /// The database: its name or id
-    db: String,
+    #[command(flatten)]
+    target: Target,
     /// At most so many entries
     #[arg(long, short = 'n', value_name = "ENTRIES", default_value_t = limits::VOID_ENTRIES)]
     limit: usize,
@@ -88,8 +89,12 @@ struct AuditRow {
 }
 
 pub(crate) fn keys(args: &Keys, context: &Context) -> Result<()> {
-    let (user, database) = context.database(&args.db)?;
-    let own: Vec<String> = user.list_keys()?.iter().map(|info| info.id.to_string()).collect();
+    let (user, database) = args.target.open(context)?;
+    let own: Vec<String> = user
+        .list_keys()?
+        .iter()
+        .map(|info| info.id.to_string())
+        .collect();
     let settings = database.settings()?;
     let state = settings.authority();
     let row = |key: String, name: &str, right: Option<String>, by| KeyRow {
@@ -109,32 +114,43 @@ pub(crate) fn keys(args: &Keys, context: &Context) -> Result<()> {
         })
         .collect();
     rows.extend(state.wildcard().map(|right| {
-        row("*".to_owned(), "everybody", Some(right.to_string()), "wildcard")
+        row(
+            "*".to_owned(),
+            "everybody",
+            Some(right.to_string()),
+            "wildcard",
+        )
     }));
-    for (_, delegation) in state.delegations() {
-        let Some(bound) = delegation.bound else { continue };
-        let (database, name) = (delegation.database.to_string(), delegation.name.as_str());
-        rows.push(row(database, name, Some(bound.to_string()), "delegation"));
+    for (database, bound, name) in settings.delegations() {
+        let bound = Some(bound.to_string());
+        rows.push(row(
+            database.to_string(),
+            name.as_str(),
+            bound,
+            "delegation",
+        ));
     }
     if args.all {
         let revoked = state.revoked_keys();
-        rows.extend(revoked.map(|(key, entry)| {
-            row(key.to_string(), entry.name.as_str(), None, "revoked")
-        }));
+        rows.extend(
+            revoked.map(|(key, entry)| row(key.to_string(), entry.name.as_str(), None, "revoked")),
+        );
     }
-    context.output.list(&rows, &["right", "name", "key", "by"], |row| {
-        let mine = if row.own { "yours, " } else { "" };
-        vec![
-            row.right.clone().unwrap_or_else(|| "none".to_owned()),
-            row.name.clone(),
-            row.key.clone(),
-            format!("{mine}{}", row.by),
-        ]
-    })
+    context
+        .output
+        .list(&rows, &["right", "name", "key", "by"], |row| {
+            let mine = if row.own { "yours, " } else { "" };
+            vec![
+                row.right.clone().unwrap_or_else(|| "none".to_owned()),
+                row.name.clone(),
+                row.key.clone(),
+                format!("{mine}{}", row.by),
+            ]
+        })
 }
 
 pub(crate) fn void(args: &Void, context: &Context) -> Result<()> {
-    let (_user, database) = context.database(&args.db)?;
+    let (_user, database) = args.target.open(context)?;
     let names = names(&database)?;
     let (mut left, mut from) = (args.limit, Some(0));
     while let Some(next) = from.filter(|_| left > 0) {
@@ -147,16 +163,20 @@ pub(crate) fn void(args: &Void, context: &Context) -> Result<()> {
             .map(|entry| VoidRow {
                 entry: entry.stamp.id.to_string(),
                 author: entry.author.to_string(),
-                author_name: names.get(&entry.author.to_string()).cloned().unwrap_or_default(),
+                author_name: names
+                    .get(&entry.author.to_string())
+                    .cloned()
+                    .unwrap_or_default(),
                 time_ms: entry.timestamp_ms,
                 stores: entry.stores.iter().map(ToString::to_string).collect(),
                 reason: entry.reason.to_string(),
                 code: entry.reason.code(),
             })
             .collect();
-        context
-            .output
-            .list(&rows, &["entry", "author", "time", "stores", "reason"], |row| {
+        context.output.list(
+            &rows,
+            &["entry", "author", "time", "stores", "reason"],
+            |row| {
                 vec![
                     row.entry.clone(),
                     shown_key(&row.author_name, &row.author),
@@ -164,18 +184,21 @@ pub(crate) fn void(args: &Void, context: &Context) -> Result<()> {
                     row.stores.join(", "),
                     row.reason.clone(),
                 ]
-            })?;
+            },
+        )?;
     }
     match (database.void_count()?, from) {
         (0, _) => context.output.note("every entry counts"),
-        (all, Some(_)) => context.output.note(&format!("of {all}; --limit shows more")),
+        (all, Some(_)) => context
+            .output
+            .note(&format!("of {all}; --limit shows more")),
         _ => {}
     }
     Ok(())
 }
 
 pub(crate) fn audit(args: &Audit, context: &Context) -> Result<()> {
-    let (_user, database) = context.database(&args.db)?;
+    let (_user, database) = args.target.open(context)?;
     let names = names(&database)?;
     let mut after = None;
     loop {
@@ -184,7 +207,10 @@ pub(crate) fn audit(args: &Audit, context: &Context) -> Result<()> {
         let columns = ["entry", "by", "what", "whom", "right", "until"];
         context.output.list(&rows, &columns, |row| {
             let name = match row.name.as_str() {
-                "" => names.get(&row.subject).map(String::as_str).unwrap_or_default(),
+                "" => names
+                    .get(&row.subject)
+                    .map(String::as_str)
+                    .unwrap_or_default(),
                 name => name,
             };
             let what = match &row.void {
@@ -236,9 +262,11 @@ fn audit_rows(entry: &AuditEntry) -> Vec<AuditRow> {
                 name: name.to_string(),
                 ..row("grant", key.to_string(), Some(right.to_string()))
             },
-            AuthRecord::Wildcard(right) => {
-                row("wildcard", "*".to_owned(), right.map(|right| right.to_string()))
-            }
+            AuthRecord::Wildcard(right) => row(
+                "wildcard",
+                "*".to_owned(),
+                right.map(|right| right.to_string()),
+            ),
             AuthRecord::Revoke(revocation) => AuditRow {
                 reason: revocation.reason.to_string(),
                 cut: revocation.cut.as_ref().map(|cut| texts(cut)),
@@ -280,7 +308,9 @@ fn audit_rows(entry: &AuditEntry) -> Vec<AuditRow> {
 fn names(database: &Database) -> Result<HashMap<String, String>> {
     let settings = database.settings()?;
     let state = settings.authority();
-    let present = state.keys().map(|(key, entry)| (key.to_string(), entry.name.to_string()));
+    let present = state
+        .keys()
+        .map(|(key, entry)| (key.to_string(), entry.name.to_string()));
     let revoked = state.revoked_keys();
     let revoked = revoked.map(|(key, entry)| (key.to_string(), entry.name.to_string()));
     Ok(revoked.chain(present).collect())
@@ -318,9 +348,12 @@ pub(super) fn entry_of(database: &Database, text: &str) -> Result<Id> {
     found.dedup();
     match found.as_slice() {
         [only] => Ok(*only),
-        [] => Err(Error::new(Code::NotFound, format!("no entry {text}"))
-            .hint("`eidetica log` and `eidetica db void` show ids; an old entry is named by its whole id")),
-        _ => Err(Error::new(Code::Failed, format!("several entries begin with {text}"))
-            .hint("give more of the id")),
+        [] => Err(Error::new(Code::NotFound, format!("no entry {text}")).hint(
+            "`eidetica log` and `eidetica db void` show ids; an old entry is named by its whole id",
+        )),
+        _ => Err(
+            Error::new(Code::Failed, format!("several entries begin with {text}"))
+                .hint("give more of the id"),
+        ),
     }
 }
