@@ -67,7 +67,7 @@ pub const LOCAL_NAME: usize = 255;
 /// Entries that change sides in one batch with their state; more of them are settled in steps.
 pub const SETTLE_AT_ONCE: usize = 1_024;
 /// Entries whose state one step of settling changes.
-pub const SETTLE_STEP: usize = 4_096;
+pub const SETTLE_STEP: usize = 1_024;
 /// Bytes of entries after which one step of settling ends.
 pub const SETTLE_BYTES: usize = 8 * 1024 * 1024;
 /// Entries that are read at once where settings entries have changed how others stand.
