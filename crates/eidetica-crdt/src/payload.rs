@@ -285,6 +285,10 @@ fn read_path(reader: &mut Reader<'_>) -> Result<Path, PayloadError> {
     let malformed = |reader: &Reader<'_>| PayloadError::Malformed { at: reader.0.len() };
     let len = reader.u16().ok_or(malformed(reader))?;
     let bytes = reader.take(usize::from(len)).ok_or(malformed(reader))?;
+    if !bytes.iter().any(|byte| matches!(*byte, ELEM | OWN_ELEM)) {
+        // Plainly keys alone, or nothing.
+        return Ok(Path::from_bytes(bytes)?);
+    }
     let mut plain = Vec::with_capacity(bytes.len());
     let mut at = 0;
     while let Some(&tag) = bytes.get(at) {
@@ -410,6 +414,15 @@ impl<'a> Rules<'a> {
 
     /// Own elements: inserted once, numbered in order, used below their insertion only.
     fn check_elements(&mut self, Write { path, op }: &'a Write) -> Result<(), Rule> {
+        if !path.as_bytes().contains(&ELEM) {
+            // Plainly no element on the way.
+            self.inside.clear();
+            return match op {
+                Op::Ins { .. } => Err(Rule::OwnElement),
+                Op::Kill | Op::Move(_) => Err(Rule::Sort),
+                _ => Ok(()),
+            };
+        }
         self.inside.retain(|own| path.starts_with(own));
         let last = path.last_elem();
         let at_own = last.is_some_and(|elem| elem.stamp == OWN);
