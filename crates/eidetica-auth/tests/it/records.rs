@@ -1,9 +1,10 @@
 use eidetica_auth::{
-    AuthRecord, CodecError, KeyError, Permission, Right, SettingsError, SettingsPayload, limits,
+    AuthRecord, CodecError, Delegation, KeyError, Permission, Revocation, Right, SettingsError,
+    SettingsPayload, limits,
 };
-use eidetica_entry::PublicKey;
+use eidetica_entry::{Id, Ids, PublicKey};
 
-use crate::{for_every_flipped_bit, gives, name, secret};
+use crate::{for_every_flipped_bit, gives, id, name, secret};
 
 fn sample() -> SettingsPayload {
     let grant = AuthRecord::grant(secret(1).public(), Permission::Write(10), name("laptop"));
@@ -194,4 +195,106 @@ fn the_name_of_a_key_is_checked_on_the_wire() {
         SettingsPayload::decode(&bytes),
         Err(SettingsError::Name(_))
     ));
+}
+
+fn ids(count: usize) -> Ids {
+    let id = |n: usize| {
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&n.to_be_bytes());
+        Id::new(bytes)
+    };
+    (0..count).map(id).collect()
+}
+
+fn revocation(cut: Option<Ids>, replaces: Ids) -> AuthRecord {
+    AuthRecord::Revoke(Revocation {
+        to: Some(Permission::Read),
+        cut,
+        replaces,
+        reason: name("left"),
+        ..Revocation::of(secret(1).public())
+    })
+}
+
+fn delegation(floor: Ids) -> AuthRecord {
+    AuthRecord::Delegate(Delegation {
+        database: id(7),
+        bound: Some(Permission::Write(3)),
+        floor,
+        name: name("guild"),
+    })
+}
+
+fn settings(record: AuthRecord) -> Result<SettingsPayload, SettingsError> {
+    SettingsPayload::new(vec![record], Default::default())
+}
+
+#[test]
+fn what_takes_moves_adopts_and_delegates_goes_there_and_back_and_its_bytes_are_frozen() {
+    let rotation = AuthRecord::Rotate {
+        to: secret(2).public(),
+        name: name("phone"),
+    };
+    let adoption = AuthRecord::Adopt { entries: ids(2) };
+    let records = vec![
+        delegation(ids(2)),
+        adoption,
+        rotation,
+        AuthRecord::Renounce,
+        revocation(Some(ids(3)), ids(1)),
+    ];
+    let payload = SettingsPayload::new(records, Default::default()).unwrap();
+    let bytes = payload.encode();
+    assert_eq!(SettingsPayload::decode(&bytes).unwrap(), payload);
+    assert_eq!(
+        blake3::hash(&bytes).to_hex().as_str(),
+        "26095765ef9079ffc9fe3cec9d7afb777683a871d40dda378e30416fcfb46579",
+        "the settings format changed"
+    );
+    for_every_flipped_bit(&bytes, |flipped, bit| {
+        if let Ok(other) = SettingsPayload::decode(flipped) {
+            assert_ne!(other, payload, "bit {bit}");
+            assert_eq!(other.encode().as_ref(), flipped, "bit {bit}");
+        }
+    });
+}
+
+#[test]
+fn lists_of_ids_are_taken_up_to_the_limit() {
+    let most = limits::RECORD_IDS;
+    let over = most + 1;
+    for record in [
+        revocation(Some(ids(most)), ids(most)),
+        AuthRecord::Adopt { entries: ids(most) },
+        delegation(ids(most)),
+    ] {
+        let bytes = settings(record).unwrap().encode();
+        assert!(SettingsPayload::decode(&bytes).is_ok());
+    }
+    for record in [
+        revocation(Some(ids(over)), ids(0)),
+        revocation(None, ids(over)),
+        AuthRecord::Adopt { entries: ids(over) },
+        delegation(ids(over)),
+    ] {
+        assert_eq!(settings(record), Err(SettingsError::Ids(over)));
+    }
+    for record in [AuthRecord::Adopt { entries: ids(0) }, delegation(ids(0))] {
+        assert_eq!(settings(record), Err(SettingsError::Ids(0)));
+    }
+}
+
+#[test]
+fn lists_of_ids_stand_in_order_on_the_wire() {
+    let record = AuthRecord::Adopt { entries: ids(2) };
+    let mut bytes = settings(record).unwrap().encode().to_vec();
+    // The last two ids before the length of the empty document.
+    let end = bytes.len() - 8;
+    let (one, two) = bytes[end - 64..end].split_at_mut(32);
+    one.copy_from_slice(&[9; 32]);
+    two.copy_from_slice(&[8; 32]);
+    assert_eq!(
+        SettingsPayload::decode(&bytes),
+        Err(SettingsError::NotSorted)
+    );
 }
