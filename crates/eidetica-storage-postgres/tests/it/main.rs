@@ -8,6 +8,7 @@
     clippy::indexing_slicing
 )]
 
+mod databases;
 mod server;
 mod sharing;
 
