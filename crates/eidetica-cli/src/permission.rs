@@ -52,7 +52,9 @@ mod tests {
         assert_eq!(permission("write"), Ok(Permission::Write(10)));
         assert_eq!(permission("admin:3"), Ok(Permission::Admin(3)));
         assert_eq!(permission("Write(7)"), Ok(Permission::Write(7)));
-        for bad in ["", "owner", "write:", "write:x", "write:-1", "write(1)", "Recovery"] {
+        for bad in [
+            "", "owner", "write:", "write:x", "write:-1", "write(1)", "Recovery",
+        ] {
             assert!(permission(bad).is_err(), "{bad}");
         }
     }
@@ -60,7 +62,10 @@ mod tests {
     #[test]
     fn everybody_may_write_at_most() {
         assert_eq!(wildcard("none"), Ok(Wildcard(None)));
-        assert_eq!(wildcard("write:2"), Ok(Wildcard(Some(Permission::Write(2)))));
+        assert_eq!(
+            wildcard("write:2"),
+            Ok(Wildcard(Some(Permission::Write(2))))
+        );
         assert!(wildcard("admin").is_err() && wildcard("everything").is_err());
     }
 }
