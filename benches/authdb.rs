@@ -17,7 +17,7 @@ use std::hint::black_box;
 use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use eidetica_authdb::{Any, Disk, MemoryDisk, Operation, Options};
 use eidetica_authdb_dir::DirDisk;
@@ -50,7 +50,9 @@ fn main() {
         "{count} operations of 66 bytes, {COMMIT} per commit, {} threads\n",
         options().threads
     );
-    println!("| what | time | per second | of the limit |\n|---|---:|---:|---:|");
+    println!(
+        "| what | ms | per second | processor ms | per processor second | of the limit |\n|---|---:|---:|---:|---:|---:|"
+    );
     let dir = tempfile::tempdir().unwrap();
     let hashing = limit_of_hashing(count);
     let writing = limit_of_writing(count, &dir.path().join("raw"));
@@ -61,18 +63,81 @@ fn main() {
     if wanted("disk") {
         let path = dir.path().join("database");
         let open = || -> Arc<dyn Disk> { Arc::new(DirDisk::open(&path).unwrap()) };
-        measure("disk", count, &open, hashing, hashing + writing);
+        measure("disk", count, &open, hashing, hashing.and(writing));
     }
 }
 
-fn row(what: &str, count: u64, took: Duration, limit: Option<Duration>) {
-    let rate = count as f64 / took.as_secs_f64();
+/// Wall time, and the processor time of the main thread where the system tells it.
+struct Watch {
+    wall: std::time::Instant,
+    processor: Option<Duration>,
+}
+
+#[derive(Clone, Copy)]
+struct Took {
+    wall: Duration,
+    processor: Option<Duration>,
+}
+
+impl Watch {
+    fn start() -> Self {
+        Self {
+            wall: std::time::Instant::now(),
+            processor: processor_time(),
+        }
+    }
+
+    fn elapsed(&self) -> Took {
+        let now = processor_time();
+        Took {
+            wall: self.wall.elapsed(),
+            processor: now.zip(self.processor).map(|(now, then)| now - then),
+        }
+    }
+}
+
+impl Took {
+    fn scaled(self, by: f64) -> Self {
+        Self {
+            wall: self.wall.mul_f64(by),
+            processor: self.processor.map(|time| time.mul_f64(by)),
+        }
+    }
+
+    fn and(self, other: Self) -> Self {
+        Self {
+            wall: self.wall + other.wall,
+            processor: self
+                .processor
+                .zip(other.processor)
+                .map(|(one, two)| one + two),
+        }
+    }
+
+    /// The figure that other load disturbs least.
+    fn fair(self) -> f64 {
+        self.processor.unwrap_or(self.wall).as_secs_f64()
+    }
+}
+
+fn processor_time() -> Option<Duration> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    Some(Duration::from_nanos(text.split(' ').next()?.parse().ok()?))
+}
+
+fn row(what: &str, count: u64, took: Took, limit: Option<Took>) {
+    let rate = |time: Duration| format!("{:.0}", count as f64 / time.as_secs_f64());
     let of = limit.map_or(String::new(), |limit| {
-        format!("{:.0} %", 100.0 * limit.as_secs_f64() / took.as_secs_f64())
+        format!("{:.0} %", 100.0 * limit.fair() / took.fair())
     });
+    let ms = |time: Duration| format!("{:.1}", time.as_secs_f64() * 1e3);
+    let processor = took.processor.map_or(String::new(), ms);
+    let per_processor = took.processor.map_or(String::new(), rate);
+    let wall = took.wall;
     println!(
-        "| {what} | {:.1} ms | {rate:.0} | {of} |",
-        took.as_secs_f64() * 1e3
+        "| {what} | {} | {} | {processor} | {per_processor} | {of} |",
+        ms(wall),
+        rate(wall)
     );
 }
 
@@ -81,14 +146,14 @@ fn key(number: u64) -> [u8; 32] {
 }
 
 /// One leaf hash and one node hash for each operation: less cannot make the root.
-fn limit_of_hashing(count: u64) -> Duration {
+fn limit_of_hashing(count: u64) -> Took {
     let mut operation = Vec::new();
     Operation::Update {
         key: &key(1),
         value: &key(2),
     }
     .encode(&mut operation);
-    let begun = Instant::now();
+    let begun = Watch::start();
     let mut frontier = Frontier::new();
     for _ in 0..count {
         frontier.append(leaf_hash(black_box(&operation))).unwrap();
@@ -105,10 +170,10 @@ fn limit_of_hashing(count: u64) -> Duration {
 }
 
 /// The same bytes in one file with a sync for each commit.
-fn limit_of_writing(count: u64, path: &Path) -> Duration {
+fn limit_of_writing(count: u64, path: &Path) -> Took {
     let commit = vec![7; 66 * COMMIT as usize];
     let mut file = File::create(path).unwrap();
-    let begun = Instant::now();
+    let begun = Watch::start();
     for _ in 0..count / COMMIT {
         file.write_all(&commit).unwrap();
         file.sync_data().unwrap();
@@ -123,17 +188,11 @@ fn limit_of_writing(count: u64, path: &Path) -> Duration {
     took
 }
 
-fn measure(
-    name: &str,
-    count: u64,
-    disk: &dyn Fn() -> Arc<dyn Disk>,
-    hashing: Duration,
-    limit: Duration,
-) {
+fn measure(name: &str, count: u64, disk: &dyn Fn() -> Arc<dyn Disk>, hashing: Took, limit: Took) {
     let keys: Vec<[u8; 32]> = (0..count).map(key).collect();
     let mut database = Any::open(disk(), options()).unwrap();
     let mut root = database.root();
-    let begun = Instant::now();
+    let begun = Watch::start();
     for chunk in keys.chunks(COMMIT as usize) {
         for key in chunk {
             database.update(key, key).unwrap();
@@ -157,7 +216,7 @@ fn measure(
     gets(name, &database, &keys);
 
     let before = database.leaves().0;
-    let begun = Instant::now();
+    let begun = Watch::start();
     let mut at = 1u64;
     let overwrites = count / 2;
     for _ in 0..overwrites / COMMIT {
@@ -175,7 +234,7 @@ fn measure(
         &format!("{name}: random overwrites"),
         overwrites,
         took,
-        Some(limit / 2),
+        Some(limit.scaled(0.5)),
     );
     let operations = database.leaves().0 - before;
     row(
@@ -187,7 +246,7 @@ fn measure(
 
     // Much dead history in few keys.
     let few = &keys[..1000];
-    let begun = Instant::now();
+    let begun = Watch::start();
     let rounds = count / 1000;
     for round in 0..rounds {
         for key in few {
@@ -211,7 +270,7 @@ fn measure(
         disk,
         root,
     );
-    let begun = Instant::now();
+    let begun = Watch::start();
     database.prune(database.floor()).unwrap();
     row(&format!("{name}: prune"), 1, begun.elapsed(), None);
     reopen(
@@ -229,7 +288,7 @@ fn reopen(
     disk: &dyn Fn() -> Arc<dyn Disk>,
     root: eidetica_mmr::Digest,
 ) {
-    let mut best = Duration::MAX;
+    let mut best: Option<Took> = None;
     let spare: Arc<dyn Disk> = Arc::new(MemoryDisk::new());
     for _ in 0..3 {
         // A directory is locked until its database is dropped.
@@ -237,24 +296,25 @@ fn reopen(
             database,
             Any::open(spare.clone(), options()).unwrap(),
         ));
-        let begun = Instant::now();
+        let begun = Watch::start();
         *database = Any::open(disk(), options()).unwrap();
-        best = best.min(begun.elapsed());
+        let took = begun.elapsed();
+        best = best.filter(|best| best.wall < took.wall).or(Some(took));
         assert_eq!(database.root(), root);
     }
-    row(what, 1, best, None);
+    row(what, 1, best.unwrap(), None);
 }
 
-fn proofs(name: &str, database: &Any, hashing: Duration) {
+fn proofs(name: &str, database: &Any, hashing: Took) {
     let end = database.leaves().0;
     for size in RANGES {
         let starts: Vec<u64> = (0..end.saturating_sub(size))
             .step_by(size as usize)
             .collect();
         let proven = starts.len() as u64 * size;
-        let limit = hashing.mul_f64(proven as f64 / end as f64);
+        let limit = hashing.scaled(proven as f64 / end as f64);
         let mut shown = Vec::new();
-        let begun = Instant::now();
+        let begun = Watch::start();
         for start in &starts {
             let range = Location(*start)..Location(start + size);
             shown.push(
@@ -275,7 +335,7 @@ fn proofs(name: &str, database: &Any, hashing: Duration) {
             .iter()
             .map(|s| s.operations.as_bytes().len() + s.proof.digests.len() * 32)
             .sum();
-        let begun = Instant::now();
+        let begun = Watch::start();
         for range in &shown {
             let operations: Vec<&[u8]> = range.operations.iter().collect();
             verify_range(&root, &range.proof, range.start, &operations).unwrap();
@@ -293,7 +353,7 @@ fn proofs(name: &str, database: &Any, hashing: Duration) {
 
 fn gets(name: &str, database: &Any, keys: &[[u8; 32]]) {
     let reads = keys.len() as u64 / 10;
-    let begun = Instant::now();
+    let begun = Watch::start();
     for read in 0..reads {
         let key = &keys[(read * 7919 % keys.len() as u64) as usize];
         assert!(database.get(key).unwrap().is_some());

@@ -1,14 +1,14 @@
 //! Keys with their latest value.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
 use eidetica_mmr::{Consistency, Digest, Frontier, Leaves, Location};
 
 use crate::log::Log;
-use crate::op::{check_key, check_metadata, check_value};
+use crate::op::check_metadata;
 use crate::run::{Slot, Tag};
+use crate::staged::Staged;
 use crate::write::Prepared;
 use crate::{
     Disk, Error, Kind, Operation, Operations, Options, ProvenRange, ProvenSeveral, limits,
@@ -16,10 +16,7 @@ use crate::{
 
 /// Changes of keys that go together. The last one of a key counts; their order does not matter otherwise.
 #[derive(Debug, Clone, Default)]
-pub struct Changes {
-    changes: BTreeMap<Box<[u8]>, Option<Box<[u8]>>>,
-    bytes: usize,
-}
+pub struct Changes(Staged);
 
 impl Changes {
     /// None.
@@ -33,8 +30,7 @@ impl Changes {
     /// # Errors
     /// [`Error::Key`], [`Error::Value`], [`Error::BatchTooLarge`].
     pub fn update(&mut self, key: &[u8], value: &[u8]) -> Result<(), Error> {
-        check_value(value)?;
-        self.insert(key, Some(value))
+        self.0.insert(key, Some(value))
     }
 
     /// Takes the value of a key. Nothing happens if it has none.
@@ -42,30 +38,19 @@ impl Changes {
     /// # Errors
     /// [`Error::Key`], [`Error::BatchTooLarge`].
     pub fn delete(&mut self, key: &[u8]) -> Result<(), Error> {
-        self.insert(key, None)
+        self.0.insert(key, None)
     }
 
     /// How many keys are changed.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.changes.len()
+        self.0.len()
     }
 
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.changes.is_empty()
-    }
-
-    fn insert(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<(), Error> {
-        check_key(key)?;
-        let bytes = self.bytes + key.len() + value.map_or(0, <[u8]>::len);
-        if self.changes.len() >= limits::BATCH_CHANGES || bytes > limits::BATCH_BYTES {
-            return Err(Error::BatchTooLarge);
-        }
-        self.bytes = bytes;
-        self.changes.insert(key.into(), value.map(Box::from));
-        Ok(())
+        self.0.is_empty()
     }
 }
 
@@ -264,8 +249,8 @@ impl Any {
     /// # Errors
     /// [`Error::Key`]; [`Error::Corrupt`], [`Error::Io`].
     pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
-        match self.staged.changes.get(key) {
-            Some(staged) => Ok(staged.as_deref().map(<[u8]>::to_vec)),
+        match self.staged.0.get(key) {
+            Some(staged) => Ok(staged.map(<[u8]>::to_vec)),
             None => self.log.value(key),
         }
     }
@@ -307,7 +292,7 @@ impl Any {
             log: &self.log,
             changes,
             state: self.log.state,
-            operations: Operations::new(),
+            operations: Operations::with_capacity(changes.len()),
             slots: Vec::with_capacity(changes.len()),
         };
         draft.write_changes()?;
@@ -334,7 +319,7 @@ impl Any {
         if !self.staged.is_empty() || metadata.is_some() {
             let prepared = self.prepare(&self.staged, metadata)?;
             self.apply(prepared)?;
-            self.staged = Changes::new();
+            self.staged.0.clear();
         }
         self.log.commit()
     }
@@ -345,7 +330,7 @@ impl Any {
     /// [`Error::Poisoned`].
     pub fn rewind(&mut self) -> Result<(), Error> {
         self.log.rewind()?;
-        self.staged = Changes::new();
+        self.staged.0.clear();
         Ok(())
     }
 
@@ -375,7 +360,7 @@ impl Draft<'_> {
     }
 
     fn write_changes(&mut self) -> Result<(), Error> {
-        for (key, value) in &self.changes.changes {
+        for (key, value) in self.changes.0.sorted() {
             let tag = self.log.tag(key);
             let was = self.log.find(tag)?.is_some();
             match value {
@@ -426,7 +411,7 @@ impl Draft<'_> {
         };
         let tag = self.log.tag(key);
         let counts = self.log.find(tag)? == Some(Location(at));
-        if counts && !self.changes.changes.contains_key(key) {
+        if counts && self.changes.0.get(key).is_none() {
             self.write(tag, key, value);
         }
         Ok(())

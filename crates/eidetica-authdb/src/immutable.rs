@@ -1,6 +1,5 @@
 //! Keys that are set once.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -8,19 +7,15 @@ use eidetica_mmr::{Consistency, Digest, Frontier, Leaves, Location};
 
 use crate::any::read_the_log;
 use crate::log::Log;
-use crate::op::{check_key, check_metadata, check_value};
+use crate::op::{check_key, check_metadata};
 use crate::run::Slot;
+use crate::staged::Staged;
 use crate::write::Prepared;
-use crate::{
-    Disk, Error, Kind, Operation, Operations, Options, ProvenRange, ProvenSeveral, limits,
-};
+use crate::{Disk, Error, Kind, Operation, Operations, Options, ProvenRange, ProvenSeveral};
 
 /// Keys to set that go together. Their order does not matter.
 #[derive(Debug, Clone, Default)]
-pub struct Sets {
-    sets: BTreeMap<Box<[u8]>, Box<[u8]>>,
-    bytes: usize,
-}
+pub struct Sets(Staged);
 
 impl Sets {
     /// None.
@@ -38,30 +33,22 @@ impl Sets {
     }
 
     fn set_at(&mut self, key: &[u8], value: &[u8], at: Location) -> Result<(), Error> {
-        check_key(key)?;
-        check_value(value)?;
-        if self.sets.contains_key(key) {
+        if self.0.get(key).is_some() {
             return Err(Error::AlreadySet { at });
         }
-        let bytes = self.bytes + key.len() + value.len();
-        if self.sets.len() >= limits::BATCH_CHANGES || bytes > limits::BATCH_BYTES {
-            return Err(Error::BatchTooLarge);
-        }
-        self.bytes = bytes;
-        self.sets.insert(key.into(), value.into());
-        Ok(())
+        self.0.insert(key, Some(value))
     }
 
     /// How many.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.sets.len()
+        self.0.len()
     }
 
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.sets.is_empty()
+        self.0.is_empty()
     }
 }
 
@@ -126,8 +113,8 @@ impl Immutable {
     /// [`Error::Pruned`] if it was set before the boundary; [`Error::Key`]; [`Error::Corrupt`],
     /// [`Error::Io`].
     pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
-        match self.staged.sets.get(key) {
-            Some(value) => Ok(Some(value.to_vec())),
+        match self.staged.0.get(key) {
+            Some(staged) => Ok(staged.map(<[u8]>::to_vec)),
             None => self.log.value(key),
         }
     }
@@ -151,15 +138,16 @@ impl Immutable {
     /// [`Error::AlreadySet`], [`Error::Metadata`]; [`Error::Corrupt`], [`Error::Io`].
     pub fn prepare(&self, sets: &Sets, metadata: Option<&[u8]>) -> Result<PreparedSets, Error> {
         check_metadata(metadata)?;
-        let mut operations = Operations::new();
+        let mut operations = Operations::with_capacity(sets.len());
         let mut changes = Vec::with_capacity(sets.len());
-        for (key, value) in &sets.sets {
+        for (key, value) in sets.0.sorted() {
             let tag = self.log.tag(key);
             if let Some(at) = self.log.find(tag)? {
                 return Err(Error::AlreadySet { at });
             }
             let at = self.log.leaves().0 + operations.len() as u64;
             changes.push((tag, Slot::live(at)));
+            let value = value.unwrap_or_default();
             operations.push(&Operation::Set { key, value });
         }
         let mut state = self.log.state;
@@ -200,7 +188,7 @@ impl Immutable {
         if !self.staged.is_empty() || metadata.is_some() {
             let prepared = self.prepare(&self.staged, metadata)?;
             self.apply(prepared)?;
-            self.staged = Sets::new();
+            self.staged.0.clear();
         }
         self.log.commit()
     }
@@ -211,7 +199,7 @@ impl Immutable {
     /// [`Error::Poisoned`].
     pub fn rewind(&mut self) -> Result<(), Error> {
         self.log.rewind()?;
-        self.staged = Sets::new();
+        self.staged.0.clear();
         Ok(())
     }
 

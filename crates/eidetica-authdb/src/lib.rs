@@ -45,6 +45,7 @@ mod options;
 mod recover;
 mod replica;
 mod run;
+mod staged;
 mod write;
 
 pub use any::{Any, Changes, PreparedChanges};

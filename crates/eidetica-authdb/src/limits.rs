@@ -10,8 +10,10 @@ pub const METADATA_BYTES: usize = 64 << 10;
 pub const OPERATION_BYTES: usize = KEY_BYTES + VALUE_BYTES + 16;
 /// Changes in one batch. All that is applied and not committed yet is in memory.
 pub const BATCH_CHANGES: usize = 1 << 20;
-/// Bytes of keys and values in one batch.
+/// Bytes of keys and values in one batch, replaced values included.
 pub const BATCH_BYTES: usize = 256 << 20;
+/// Bytes of memory that a database keeps for its next batch.
+pub const BATCH_KEPT_BYTES: usize = 4 << 20;
 
 /// Operations in one proven range.
 pub const RANGE_OPERATIONS: usize = 1 << 16;

@@ -18,6 +18,14 @@ impl Operations {
         Self::default()
     }
 
+    /// None, with memory for so many of usual size.
+    pub(crate) fn with_capacity(count: usize) -> Self {
+        Self {
+            bytes: Vec::with_capacity(count.saturating_mul(72)),
+            ends: Vec::with_capacity(count + 1),
+        }
+    }
+
     /// Splits bytes into at most `most` operations, of which the first stands at `start`.
     ///
     /// # Errors

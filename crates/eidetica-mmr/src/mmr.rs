@@ -93,8 +93,8 @@ impl Mmr {
         Ok(())
     }
 
-    /// Forgets all nodes before a leaf except those that later proofs need. Costs a copy of what remains.
-    /// Does nothing if that much is pruned already.
+    /// Forgets all nodes before a leaf except those that later proofs need. Costs a copy of what remains; the
+    /// memory is kept for later nodes. Does nothing if that much is pruned already.
     ///
     /// # Errors
     /// [`MmrError::OutOfBounds`] beyond the size.
@@ -106,7 +106,6 @@ impl Mmr {
         let kept = boundary.position().0 - self.boundary().position().0;
         let kept = usize::try_from(kept).unwrap_or(usize::MAX);
         self.nodes.drain(..kept.min(self.nodes.len()));
-        self.nodes.shrink_to_fit();
         self.base = base;
         Ok(())
     }
