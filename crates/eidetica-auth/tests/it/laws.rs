@@ -133,7 +133,7 @@ fn attempt(
             }
             vec![AuthRecord::Delegate(Delegation {
                 database: other.id(),
-                bound: (step.pick.0 % 5 > 0).then_some(right),
+                bound: (!step.pick.0.is_multiple_of(5)).then_some(right),
                 floor: other.tips(),
                 name: Default::default(),
             })]
