@@ -18,7 +18,7 @@ use eidetica_storage::log::{Difference, LogReader};
 
 use crate::core::Core;
 use crate::databases::{Cursor, Part};
-use crate::error::{Error, Result};
+use crate::error::{Error, Reject, Result};
 use crate::ingest::{IngestReport, IngestRequest};
 use crate::shared::CREATION;
 use crate::{Database, Databases, limits};
@@ -83,7 +83,11 @@ impl Databases {
                 ..*request
             };
             let mut taken = match foreign {
-                Some(delegated) => self.ingest_closure(delegated, &request)?,
+                Some(delegated) => match self.ingest_closure(delegated, &request) {
+                    // They are of no use to this database, and no reason to leave the others out.
+                    Err(Error::NoDatabase(_)) => foreign_packs(run.len()),
+                    taken => taken?,
+                },
                 None => self.ingest_own(&request)?,
             };
             for (at, _) in &mut taken.bad_packs {
@@ -308,5 +312,13 @@ fn add_pins_of(entry: &Entry, pins: &mut Pins) {
             let pinned = pins.entry(delegation.database).or_default();
             pinned.extend(delegation.floor.iter());
         }
+    }
+}
+
+fn foreign_packs(count: usize) -> IngestReport {
+    let foreign = |at| (at, Reject::Foreign.to_string());
+    IngestReport {
+        bad_packs: (0..count).map(foreign).collect(),
+        ..IngestReport::default()
     }
 }
