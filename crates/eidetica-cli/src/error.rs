@@ -150,6 +150,8 @@ impl From<eidetica::Error> for Error {
                 Blame::Unavailable if matches!(error, E::Sync(_)) => Self::new(Code::Unavailable, message)
                     .hint("is `eidetica serve` running there, and is the address right?"),
                 Blame::Unavailable => Self::new(Code::Unavailable, message),
+                Blame::Peer => Self::new(Code::Failed, message)
+                    .hint("that peer is not the one you mean, or not sound; nothing wrong was taken from it"),
                 _ => Self::new(Code::Failed, message),
             },
         }

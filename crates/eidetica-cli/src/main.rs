@@ -21,15 +21,24 @@ use clap::Parser;
 
 use cli::Cli;
 use context::Context;
+use error::{Code, Error};
 
 fn main() -> ExitCode {
     keep_files_private();
+    // Engines may panic when they meet damaged files; that becomes an error that is shown, and this is for -v.
+    std::panic::set_hook(Box::new(|info| tracing::error!("{info}")));
     let cli = Cli::parse();
     let json = cli.global.json;
     if cli.global.verbose > 0 {
         start_log(cli.global.verbose);
     }
-    match commands::run(cli.command, &Context::new(cli.global)) {
+    let context = Context::new(cli.global);
+    let run = std::panic::AssertUnwindSafe(|| commands::run(cli.command, &context));
+    let panicked = |_| {
+        Err(Error::new(Code::Failed, "a bug: the program gave up")
+            .hint("run it again with -v and report what it says"))
+    };
+    match std::panic::catch_unwind(run).unwrap_or_else(panicked) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             error.print(json);

@@ -13,6 +13,7 @@ mod demo;
 mod documents;
 mod escapes;
 mod home;
+mod hostile;
 mod import;
 mod places;
 mod readme;

@@ -54,6 +54,11 @@ impl Server {
         writeln!(self.input, "{line}").unwrap();
     }
 
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn quit(mut self) {
         self.type_line("quit");
         assert!(self.child.wait().unwrap().success());
