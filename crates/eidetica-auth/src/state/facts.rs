@@ -25,7 +25,7 @@ pub(crate) struct Place {
 /// A source that names a key. Ordered strongest first, then newest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Source {
-    /// What it gives; a rotation at most this.
+    /// What it gives. A rotation gives what its author turns out to have, so at most this.
     right: Reverse<Right>,
     place: Reverse<Place>,
     pub(crate) rotation: bool,
@@ -191,7 +191,7 @@ impl AuthState {
             }
             AuthRecord::Rotate { to, .. } => {
                 self.rights.key(&control.key).renounced.insert(place);
-                let source = source(control.strength, true);
+                let source = source(Right::Recovery, true);
                 self.rights.key(to).sources.insert(source);
             }
             AuthRecord::Adopt { entries } => {

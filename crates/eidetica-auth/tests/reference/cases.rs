@@ -267,3 +267,15 @@ fn a_floor_that_rises_takes_what_was_done_below_it_meanwhile() {
         "floors go forward"
     );
 }
+
+/// A right may turn out stronger than on the own past, where what had lowered it is void.
+#[test]
+fn a_rotation_hands_on_what_its_author_has_after_all() {
+    let mut case = database(vec![]);
+    says(&mut case, 1, 1, vec![lower(2, Permission::Write(1))]);
+    says(&mut case, 2, 0b10, vec![Say::Rotate(4)]);
+    says(&mut case, 0, 1, vec![revoke(1)]);
+    data(&mut case, 4, 0b1100);
+    let risen = effective(admin(1));
+    check(&case, &[VOID, risen, effective(payload::RECOVERY), risen]);
+}
