@@ -1,5 +1,7 @@
 //! Looking at authority: what is void and why, and who was allowed what, when, by whom.
 
+use std::collections::HashMap;
+
 use eidetica_auth::{AuthRecord, AuthState, KeyName, SettingsPayload, Standing, VoidReason};
 use eidetica_entry::dag::{self, Budget};
 use eidetica_entry::{Entry, Id, Ids, PublicKey, Stamp, StoreName};
@@ -43,7 +45,7 @@ pub struct AuditEntry {
     pub stamp: Stamp,
     /// Who signed it.
     pub author: PublicKey,
-    /// What the settings call the author now; may be empty.
+    /// What the settings call the author; may be empty.
     pub author_name: KeyName,
     /// When it was made, by its author's word, in milliseconds since 1970.
     pub timestamp_ms: Option<u64>,
@@ -163,6 +165,7 @@ impl Database {
         let frontier = reader.state()?.settings;
         let settings: Ids = frontier.iter().copied().collect();
         let state = self.core().authority.at(&settings, &known)?;
+        let names = names(&state);
         let mut stamps: Vec<Stamp> = Vec::new();
         let dag = known.settings();
         for stamp in dag::ancestors(&dag, &frontier, Budget::unlimited()).map_err(LogError::from)? {
@@ -175,7 +178,7 @@ impl Database {
         let mut last = None;
         for stamp in rest.by_ref() {
             let entry = reader.get(&stamp.id)?.ok_or(Error::NoEntry(stamp.id))?;
-            entries.extend(audit_entry(&entry, &state)?);
+            entries.extend(audit_entry(&entry, &state, &names)?);
             last = Some(*stamp);
             if entries.len() == limit {
                 break;
@@ -201,8 +204,19 @@ fn void_entry(entry: &Entry, reason: VoidReason) -> VoidEntry {
     }
 }
 
+/// What the settings call keys, those that have no right any more too.
+fn names(state: &AuthState) -> HashMap<PublicKey, KeyName> {
+    let gone = state.revoked_keys().map(|(key, entry)| (*key, entry.name));
+    let held = state.keys().map(|(key, entry)| (*key, entry.name.clone()));
+    gone.chain(held).collect()
+}
+
 /// `None` for an entry that says nothing about authority.
-fn audit_entry(entry: &Entry, state: &AuthState) -> Result<Option<AuditEntry>> {
+fn audit_entry(
+    entry: &Entry,
+    state: &AuthState,
+    names: &HashMap<PublicKey, KeyName>,
+) -> Result<Option<AuditEntry>> {
     let (id, header) = (entry.id(), entry.header());
     let corrupt = || Error::Corrupt(format!("settings entry {id} has no settings"));
     let payload = entry.payload(&StoreName::settings()).ok_or_else(corrupt)?;
@@ -211,8 +225,6 @@ fn audit_entry(entry: &Entry, state: &AuthState) -> Result<Option<AuditEntry>> {
         return Ok(None);
     }
     let author = header.author.key;
-    let names = state.keys().find(|(key, _)| **key == author);
-    let author_name = names.map(|(_, entry)| entry.name.clone());
     let record = |record: &AuthRecord| AuditRecord {
         until: state.ended_by(&id, record),
         record: record.clone(),
@@ -220,7 +232,7 @@ fn audit_entry(entry: &Entry, state: &AuthState) -> Result<Option<AuditEntry>> {
     Ok(Some(AuditEntry {
         stamp: entry.stamp(),
         author,
-        author_name: author_name.unwrap_or_default(),
+        author_name: names.get(&author).cloned().unwrap_or_default(),
         timestamp_ms: header.timestamp_ms,
         standing: state.settings_standing(&id).ok_or_else(corrupt)?,
         records: payload.records().iter().map(record).collect(),
