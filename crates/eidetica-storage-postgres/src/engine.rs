@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::str::FromStr as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use eidetica_storage::{
@@ -22,6 +22,8 @@ use crate::pool::{Connection, Dialer, Failure, Io, Pool};
 use crate::schema::{ABOVE_KEYS, FORMAT, PAGE_ROWS, Schema, Statement};
 
 const NAME: &str = "postgres";
+/// A connection that nobody uses is asked after this long, so that a lost one is noticed before it is used.
+const KEEPALIVE: Duration = Duration::from_secs(30);
 /// How often a batch is tried that the server undid because of others.
 const CLASHES: usize = 100;
 
@@ -139,6 +141,9 @@ fn parse(url: &str, options: &PostgresOptions) -> Result<(Config, Schema), Engin
     }
     if config.get_tcp_user_timeout().is_none() {
         config.tcp_user_timeout(options.statement_timeout);
+    }
+    if config.get_keepalives_idle() > KEEPALIVE {
+        config.keepalives_idle(KEEPALIVE);
     }
     if config.get_application_name().is_none() {
         config.application_name("eidetica");

@@ -344,7 +344,12 @@ impl Pool {
     }
 
     fn begin(&self) -> Result<Connection, Failure> {
-        while let Some(connection) = self.shared.lock().idle.pop_back() {
+        // Not `while let`, which would hold the lock meanwhile.
+        loop {
+            let idle = self.shared.lock().idle.pop_back();
+            let Some(connection) = idle else {
+                break;
+            };
             // One that was lost meanwhile may only be noticed now.
             match connection.execute(BEGIN) {
                 Ok(()) => return Ok(connection),
