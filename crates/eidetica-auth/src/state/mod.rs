@@ -131,8 +131,12 @@ impl AuthState {
         keys.filter(|(_, facts)| facts.top().is_none())
             .filter_map(|(key, facts)| {
                 let source = facts.sources.get_min()?;
-                let name = self.controls.get(&source.id())?.name_for(key);
-                let right = source.right();
+                let control = self.controls.get(&source.id())?;
+                let name = control.name_for(key);
+                let right = match source.rotation {
+                    true => control.strength,
+                    false => source.right(),
+                };
                 Some((key, KeyEntry { right, name }))
             })
     }
