@@ -129,7 +129,7 @@ impl Database {
         )?;
         let mut known = Known::new(self.shared(), core.id, &reader);
         if commission.walks_history(sequencer.writer.state()) {
-            known.add(draft.id(), New::Draft(draft.clone()));
+            known.add(draft.id(), New::Draft(Box::new(draft.clone())));
         }
         let flips = core.judge_draft(&draft, settings_payload.as_deref(), &known, &sequencer)?;
         let prepared = Prepared {

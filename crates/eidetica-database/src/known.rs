@@ -20,7 +20,7 @@ use crate::{Databases, limits};
 pub(crate) enum New {
     Entry(Entry),
     /// Still to be signed.
-    Draft(Draft),
+    Draft(Box<Draft>),
 }
 
 impl New {

@@ -75,7 +75,7 @@ impl Database {
         let present: Ids = reader.state()?.settings.iter().copied().collect();
         let before = authority.at(&present, &known)?;
         let next = advance(&present, draft.id(), draft.header());
-        known.add(draft.id(), New::Draft(draft));
+        known.add(draft.id(), New::Draft(Box::new(draft)));
         let state = before.join(&after);
         let changes = state.changes_since(&before);
         let standings = Standings::under(authority, &known, next, state);

@@ -348,6 +348,9 @@ fn space_number(space: RowSpace) -> u8 {
     }
 }
 
+/// The key of a row and what it was changed to; `None` if it was deleted.
+type Change = (Bytes, Option<Bytes>);
+
 /// Rows with those over them that an import has changed.
 struct SpooledRows<'a> {
     base: Box<DynRows<'a>>,
@@ -367,7 +370,7 @@ impl SpooledRows<'_> {
         range: KeyRange<'_>,
         reverse: bool,
         limit: usize,
-    ) -> Result<(Vec<(Bytes, Option<Bytes>)>, bool), EngineError> {
+    ) -> Result<(Vec<Change>, bool), EngineError> {
         let keys = Keys::new(self.key(space, range.start), self.key(space, range.end));
         let direction = match reverse {
             true => Direction::Reverse,

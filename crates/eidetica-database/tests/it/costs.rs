@@ -5,7 +5,10 @@ use std::sync::Arc;
 use eidetica_storage::{MemoryEngine, Space};
 use eidetica_testkit::{RecordingEngine, Tally};
 
-use crate::world::{all_packs, database, ingest, instance_on, key, on};
+use eidetica_auth::{AuthRecord, Permission, Revocation};
+use eidetica_entry::Id;
+
+use crate::world::{all_packs, database, ingest, instance_on, key, on, rights};
 
 fn recording() -> (Arc<RecordingEngine>, eidetica_database::Databases) {
     let engine = Arc::new(RecordingEngine::new(Arc::new(MemoryEngine::new())));
@@ -114,4 +117,45 @@ fn known_entries_cost_one_lookup_each() {
     );
     let db = b.get(&db.id()).unwrap().with_key(key(1));
     db.transact(|tx| tx.doc("d")?.set("k0", 1)).unwrap();
+}
+
+/// What a revocation costs in a chain of so many entries, with one entry beside it that becomes void.
+fn revocation(entries: i64) -> (Tally, Tally) {
+    let (engine, databases) = recording();
+    let member = key(2);
+    let new = rights(&key(1), &[(&member, Permission::Write(1))]);
+    let db = databases.create(new, key(1)).unwrap();
+    for n in 0..entries {
+        db.transact(|tx| tx.doc("d")?.set(&format!("k{}", n % 50), n))
+            .unwrap();
+    }
+    while db.entry_count().unwrap() % 256 != 200 {
+        db.transact(|tx| tx.doc("d")?.set("k", 0)).unwrap();
+    }
+    let tips: Vec<Id> = db.tips().unwrap().iter().map(|tip| tip.id).collect();
+    let beside = db
+        .with_key(member.clone())
+        .new_transaction_at(&tips)
+        .unwrap();
+    beside.doc("d").unwrap().set("beside", 1).unwrap();
+    let beside = beside.commit().unwrap().unwrap();
+    let admin = db.new_transaction_at(&tips).unwrap();
+    let record = AuthRecord::Revoke(Revocation::of(member.public()));
+    admin.settings().record(record);
+    let _ = engine.take();
+    admin.commit().unwrap();
+    let revoked = engine.take();
+    assert_eq!(db.is_effective(&beside.id()).unwrap(), Some(false));
+    let _ = engine.take();
+    db.transact(|tx| tx.doc("d")?.set("after", 1)).unwrap();
+    (revoked, engine.take())
+}
+
+#[test]
+fn a_revocation_costs_what_is_concurrent_with_it() {
+    let ((few, few_after), (many, many_after)) = (revocation(100), revocation(5_000));
+    assert_eq!(few.reads(), many.reads());
+    assert_eq!(few.puts(), many.puts());
+    assert_eq!(few_after.reads(), many_after.reads());
+    assert_eq!(few_after.puts(), 4, "as if nobody had been revoked");
 }

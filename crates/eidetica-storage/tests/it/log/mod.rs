@@ -2,6 +2,7 @@
 
 mod crash;
 mod damage;
+mod marks;
 mod read;
 mod support;
 mod write;
