@@ -61,8 +61,8 @@ pub mod auth {
 
 pub use database::{Database, Member};
 pub use eidetica_database::{
-    Act, AuditEntry, AuditPage, AuditRecord, NotAllowed, PreviewEntry, RevocationPreview, VoidEntry,
-    VoidPage,
+    Act, AuditEntry, AuditPage, AuditRecord, NotAllowed, PreviewEntry, RevocationPreview,
+    VoidEntry, VoidPage,
 };
 pub use eidetica_database::{CallbackId, Error as DatabaseError, Import, VerifyReport, Version};
 pub use eidetica_database::{
