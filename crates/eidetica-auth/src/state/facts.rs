@@ -137,10 +137,10 @@ impl Rights {
         database: &Id,
         right: Option<Right>,
     ) -> Option<Right> {
-        let here = self.delegations.get(database)?.tops.lower(right?)?;
+        let tops = &self.delegations.get(database)?.tops;
         match self.keys.get(key) {
-            Some(facts) => facts.stairs.lower(here),
-            None => Some(here),
+            Some(facts) => tops.lower(right?, &facts.stairs),
+            None => tops.lower(right?, &Stairs::default()),
         }
     }
 }

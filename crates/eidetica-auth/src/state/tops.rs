@@ -104,14 +104,14 @@ struct DelegationTop {
 }
 
 impl DelegationTops {
-    /// What is left of what a key has in the other database.
-    pub(crate) fn lower(&self, right: Right) -> Option<Right> {
-        let by_top = |top: &DelegationTop| top.clamps.lower(right.min(top.bound.into()));
+    /// What is left of what a key has in the other database, with these revocations of the key.
+    pub(crate) fn lower(&self, right: Right, revoked: &Stairs) -> Option<Right> {
+        let by_top = |top: &DelegationTop| top.lower(right, revoked);
         self.tops.iter().filter_map(by_top).max()
     }
 
     pub(crate) fn gives(&self) -> bool {
-        self.lower(Right::Recovery).is_some()
+        self.lower(Right::Recovery, &Stairs::default()).is_some()
     }
 
     pub(crate) fn floors(&self) -> &[Id] {
@@ -140,6 +140,19 @@ impl DelegationTops {
 }
 
 impl DelegationTop {
+    /// What a revocation leaves may be weak enough for a setting to take, and the other way round: each
+    /// in turn, until neither takes anything.
+    fn lower(&self, right: Right, revoked: &Stairs) -> Option<Right> {
+        let mut left = right.min(self.bound.into());
+        loop {
+            let next = revoked.lower(self.clamps.lower(left)?)?;
+            if next == left {
+                return Some(left);
+            }
+            left = next;
+        }
+    }
+
     /// Whether an older setting below this one gives nobody more than this one: it holds for less and
     /// is taken by at least as much.
     fn outdoes(&self, older: &Self) -> bool {

@@ -279,3 +279,39 @@ fn a_rotation_hands_on_what_its_author_has_after_all() {
     let risen = effective(admin(1));
     check(&case, &[VOID, risen, effective(payload::RECOVERY), risen]);
 }
+
+/// What a revocation leaves of a delegated right may be weak enough for an earlier taking.
+#[test]
+fn takings_of_one_right_are_applied_until_none_applies() {
+    let team = |bound| {
+        let (world, floor) = worlds::pin(worlds::TEAM, 0);
+        Say::Delegate {
+            world,
+            bound,
+            floor,
+        }
+    };
+    let mut case = database(vec![
+        grant(5, Permission::Admin(7)),
+        team(Some(Permission::Admin(7))),
+    ]);
+    says(&mut case, 5, 1, vec![team(None)]);
+    let member = |says: Vec<Say>, parents| {
+        Spec::says(7, parents, says).via(vec![worlds::pin(worlds::TEAM, 1)])
+    };
+    assert!(
+        case.push(member(vec![grant(8, Permission::Read)], 0b10)),
+        "as strong as the taking"
+    );
+    says(&mut case, 1, 0b100, vec![lower(7, Permission::Write(0))]);
+    let data = Spec::data(7, 0b1000).via(vec![worlds::pin(worlds::TEAM, 1)]);
+    assert!(!case.push(data), "{case:?}");
+    check(
+        &case,
+        &[
+            effective(admin(7)),
+            effective(admin(7)),
+            effective(admin(0)),
+        ],
+    );
+}

@@ -44,8 +44,8 @@ impl Worlds {
             .min(self.member(&entry.via, entry.key).unwrap_or(0))
     }
 
-    /// What a delegation leaves of what others give: its bound, and the right at its floor where the
-    /// pins do not cover that.
+    /// The most that a delegation gives, and leaves of what others give: its bound, and the right at
+    /// its floor where the pins do not cover that.
     pub fn left(&self, entry: &Entry, of: &Delegation) -> Right {
         let mut via = entry.via.clone();
         if self.covers(&of.database, &via[0].tips, &of.floor) == Some(true) {
