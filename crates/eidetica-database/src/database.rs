@@ -12,6 +12,7 @@ use crate::core::{Core, Sequencer, Written};
 use crate::edits::NoRows;
 use crate::error::Result;
 use crate::events::{CallbackError, CallbackId, Origin, WriteEvent};
+use crate::hash::is_empty;
 use crate::known::Known;
 use crate::overlay::View;
 use crate::query::DynRows;
@@ -122,17 +123,20 @@ impl Database {
         Ok(self.core.log.reader(&*snapshot).get(id)?)
     }
 
-    /// All stores that anything was written to, `_settings` among them.
+    /// All stores that an effective entry has written to, `_settings` among them. O(stores).
     ///
     /// # Errors
     /// The engine's.
     pub fn stores(&self) -> Result<Vec<(StoreName, StoreKind)>> {
-        self.catch_up()?;
+        let snapshot = self.state_snapshot()?;
         let all = self.core.registry.read().all();
-        Ok(all
-            .into_iter()
-            .map(|(name, kind, _)| (name, kind))
-            .collect())
+        let mut stores = Vec::with_capacity(all.len());
+        for (name, kind, slot) in all {
+            if !is_empty(&*snapshot, slot)? {
+                stores.push((name, kind));
+            }
+        }
+        Ok(stores)
     }
 
     /// Begins a transaction on the present state.

@@ -356,7 +356,7 @@ fn many_changes_are_settled_in_steps_and_never_seen_half() {
         let db = replica.get(&story.id()).unwrap();
         db.catch_up().unwrap();
         assert_eq!(db.doc("d").unwrap().get_all().unwrap().len(), 97);
-        ingest_entries(&replica, story.id(), &[revocation.clone()]);
+        ingest_entries(&replica, story.id(), std::slice::from_ref(&revocation));
         assert_eq!(db.is_settling(), count > limits::SETTLE_AT_ONCE);
         assert!(db.doc("d").unwrap().get_all().unwrap().is_empty());
         assert!(!db.is_settling());
@@ -446,7 +446,7 @@ fn void_entries_that_nobody_needs_are_bounded() {
     story.deliver(&[revocation], &replica);
     ingest_entries(&replica, story.id(), within);
     assert_eq!(
-        ingest_entries(&replica, story.id(), &[honest.clone()]).pending,
+        ingest_entries(&replica, story.id(), std::slice::from_ref(&honest)).pending,
         1
     );
     assert_eq!(ingest_entries(&replica, story.id(), above).new, 2);
