@@ -1,5 +1,6 @@
 //! The project's own tasks, run as `cargo xtask TASK`. One file per task; none of them is needed to use the crates.
 
+mod authority;
 mod bench;
 mod ci;
 mod fuzz;
@@ -33,6 +34,8 @@ enum Task {
     Tidy,
     /// Run the measurements in `benches/`
     Bench(bench::Args),
+    /// Compare the rules of authority with the reference resolver, in full
+    Authority(authority::Args),
     /// Fuzz every target for some seconds (needs a nightly toolchain and cargo-fuzz)
     Fuzz(fuzz::Args),
 }
@@ -54,6 +57,7 @@ fn run() -> anyhow::Result<()> {
         Task::Layers => layers::run(),
         Task::Tidy => tidy::run(),
         Task::Bench(args) => bench::run(&args),
+        Task::Authority(args) => authority::run(&args),
         Task::Fuzz(args) => fuzz::run(&args),
     }
 }
