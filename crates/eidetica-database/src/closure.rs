@@ -116,6 +116,8 @@ impl Databases {
         Ok(IngestReport {
             new: 0,
             known: 0,
+            void: 0,
+            refused: 0,
             pending: 0,
             ..report
         })

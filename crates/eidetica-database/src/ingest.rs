@@ -99,6 +99,8 @@ impl IngestReport {
     pub(crate) fn add(&mut self, more: Self) {
         self.new += more.new;
         self.known += more.known;
+        self.void += more.void;
+        self.refused += more.refused;
         self.pending += more.pending;
         self.rejected_count += more.rejected_count;
         let room = limits::REPORTED_REJECTS.saturating_sub(self.rejected.len());

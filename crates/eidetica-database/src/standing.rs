@@ -224,8 +224,8 @@ pub(crate) struct Cuts<'k, 'a> {
     lowest: Option<Stamp>,
     /// Arrival numbers of takings; `None` for new ones.
     arrivals: HashMap<Id, Option<u64>>,
-    /// By taking: bits of the entries in its cut or below.
-    within: HashMap<Id, Vec<u64>>,
+    /// By cut, of which a taking may have several: bits of the entries in it or below.
+    within: HashMap<Ids, Vec<u64>>,
 }
 
 impl<'k, 'a> Cuts<'k, 'a> {
@@ -275,13 +275,13 @@ impl<'k, 'a> Cuts<'k, 'a> {
         let Some(number) = self.numbers.get(id).copied() else {
             return Ok(false);
         };
-        if !self.within.contains_key(&cut.taking) {
+        if !self.within.contains_key(&cut.below) {
             let within = self.walk(&cut.below)?;
-            self.within.insert(cut.taking, within);
+            self.within.insert(cut.below.clone(), within);
         }
         let word = self
             .within
-            .get(&cut.taking)
+            .get(&cut.below)
             .and_then(|within| within.get(number / 64));
         Ok(word.is_some_and(|bits| bits & (1 << (number % 64)) != 0))
     }
