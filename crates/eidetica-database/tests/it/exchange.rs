@@ -1,7 +1,7 @@
 //! Replicas that exchange packs.
 
 use eidetica_auth::Permission;
-use eidetica_database::{Databases, Error, IngestRequest, Reject};
+use eidetica_database::{Database, Databases, Error, IngestRequest, Reject};
 use eidetica_entry::{Entry, Id, pack};
 
 use crate::world::{
@@ -137,15 +137,24 @@ pub(crate) fn resign(header: eidetica_entry::Header, entry: &Entry, author: u8) 
     Entry::new(header, signature, payloads).unwrap()
 }
 
-#[test]
-fn forged_places_are_rejected() {
+/// Two replicas, and an entry that only the first has, two heights above settings that came later than the root.
+fn behind_settings() -> (Databases, Database, Entry) {
     let (a, b) = (instance(1), instance(2));
     let db = database(&a);
+    db.transact(|tx| tx.settings().set_name("renamed")).unwrap();
+    db.transact(|tx| tx.doc("d")?.set("n", 0)).unwrap();
     sync(&a, &b, &db.id());
     let tx = db.new_transaction();
     tx.doc("d").unwrap().set("n", 1).unwrap();
     let honest = tx.commit().unwrap().unwrap();
-    for height in [2, 3, u64::MAX >> 1] {
+    (b, db, honest)
+}
+
+#[test]
+fn forged_places_are_rejected() {
+    let (b, db, honest) = behind_settings();
+    let (height, tips) = (honest.header().height.0, b.tips(&db.id()).unwrap());
+    for height in [1, height - 1, height + 1, height + 2, (1 << 63) - 1] {
         let mut header = honest.header().clone();
         header.height = eidetica_entry::Height(height);
         let report = ingest_entries(&b, db.id(), &[resign(header, &honest, 1)]);
@@ -154,11 +163,51 @@ fn forged_places_are_rejected() {
             "{height}"
         );
     }
-    let mut header = honest.header().clone();
-    header.settings = Id::new([9; 32]).into();
-    let report = ingest_entries(&b, db.id(), &[resign(header, &honest, 1)]);
-    assert!(matches!(report.rejected[..], [(_, Reject::Settings)]));
+    // A root's height with parents, one above the limit, and no settings: that is no entry at all.
+    let mut none = honest.header().clone();
+    none.settings = [].into_iter().collect();
+    let at = |height| eidetica_entry::Header {
+        height: eidetica_entry::Height(height),
+        ..honest.header().clone()
+    };
+    for header in [none, at(0), at(1 << 63), at(u64::MAX)] {
+        assert!(Entry::new(header, *honest.signature(), Default::default()).is_err());
+    }
+    let data = honest.header().parents[0];
+    let newest = honest.header().settings[0];
+    let foreign = database(&instance(3));
+    let pins: [&[Id]; 5] = [
+        &[db.id()],
+        &[db.id(), newest],
+        &[data],
+        &[foreign.id()],
+        &[Id::new([9; 32])],
+    ];
+    for pins in pins {
+        let mut header = honest.header().clone();
+        header.settings = pins.iter().copied().collect();
+        let report = ingest_entries(&b, db.id(), &[resign(header, &honest, 1)]);
+        assert!(
+            matches!(report.rejected[..], [(_, Reject::Settings)]),
+            "{pins:?}"
+        );
+    }
+    assert_eq!(b.tips(&db.id()).unwrap(), tips);
     assert_eq!(ingest_entries(&b, db.id(), &[honest]).new, 1);
+}
+
+#[test]
+fn a_timestamp_is_shown_and_never_judged() {
+    let (b, db, honest) = behind_settings();
+    for timestamp in [None, Some(0), Some(u64::MAX)] {
+        let mut header = honest.header().clone();
+        header.timestamp_ms = timestamp;
+        let entry = resign(header, &honest, 1);
+        let report = ingest_entries(&b, db.id(), std::slice::from_ref(&entry));
+        assert_eq!((report.new, report.rejected_count), (1, 0), "{timestamp:?}");
+        let stored = b.get(&db.id()).unwrap().get(&entry.id()).unwrap().unwrap();
+        assert_eq!(stored.header().timestamp_ms, timestamp);
+    }
 }
 
 #[test]
@@ -182,6 +231,12 @@ fn an_entry_of_another_database_is_rejected() {
     let entries = pack::decode(&packs[0], &pack::Limits::default()).unwrap();
     let mut header = entries[0].header().clone();
     header.database = two.id();
+    let report = ingest_entries(&b, two.id(), &[resign(header, &entries[0], 1)]);
+    assert_eq!((report.new, report.pending), (0, 1));
+    // A parent of its own beside one of the other database: the foreign one never comes, so it waits for ever.
+    let mut header = entries[0].header().clone();
+    header.database = two.id();
+    header.parents = [one.id(), two.id()].into_iter().collect();
     let report = ingest_entries(&b, two.id(), &[resign(header, &entries[0], 1)]);
     assert_eq!((report.new, report.pending), (0, 1));
     assert_eq!(b.get(&two.id()).unwrap().entry_count().unwrap(), 1);
