@@ -18,7 +18,7 @@ use fjall::{
 };
 
 use crate::options::MIN_JOURNAL_BYTES;
-use crate::{FjallOptions, journal};
+use crate::{FjallOptions, journal, manifest};
 
 const NAME: &str = "fjall";
 /// Of the directory and the use of keyspaces; fjall has a format version of its own.
@@ -62,7 +62,10 @@ impl FjallEngine {
     /// Those of [`FjallEngine::open`].
     pub fn open_with(dir: impl AsRef<Path>, options: FjallOptions) -> Result<Self, EngineError> {
         let mut dir = DataDir::claim(dir.as_ref(), NAME, FORMAT)?;
-        let (database, spaces) = dir.open(|path| shield(|| open_database(path, options)))?;
+        let (database, spaces) = dir.open(|path| {
+            manifest::check(path).map_err(|error| missing_or_io("opening", error))?;
+            shield(|| open_database(path, options))
+        })?;
         let store = Store {
             spaces,
             database,

@@ -21,11 +21,7 @@ pub(crate) fn empty(dir: &Path) -> Result<(), EngineError> {
 }
 
 fn remove_all(dir: &Path) -> io::Result<()> {
-    let mut journals = Vec::new();
-    for entry in fs::read_dir(dir)? {
-        journals.extend(numbered(entry?.path()));
-    }
-    journals.sort_unstable();
+    let mut journals = list(dir)?;
     let Some((_, last)) = journals.pop() else {
         return Ok(());
     };
@@ -37,6 +33,16 @@ fn remove_all(dir: &Path) -> io::Result<()> {
     let last: File = OpenOptions::new().write(true).open(last)?;
     last.set_len(0)?;
     last.sync_all()
+}
+
+/// The journals in a directory with their numbers, oldest first.
+pub(crate) fn list(dir: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
+    let mut journals = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        journals.extend(numbered(entry?.path()));
+    }
+    journals.sort_unstable();
+    Ok(journals)
 }
 
 /// A journal with its number.

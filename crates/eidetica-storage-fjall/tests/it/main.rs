@@ -89,3 +89,5 @@ mod trimmed {
         }
     }
 }
+
+mod damage;
