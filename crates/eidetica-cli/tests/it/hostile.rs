@@ -1,4 +1,4 @@
-//! Servers that are not what they should be: a clear error, no panic, and nothing lost.
+//! Servers and data directories that are not what they should be: a clear error, no panic, and nothing lost.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -204,4 +204,80 @@ fn the_umask_is_narrowed() {
     let umask = status.lines().find_map(|line| line.strip_prefix("Umask:"));
     assert_eq!(umask.map(str::trim), Some("0077"));
     server.quit();
+}
+
+/// Every file of a data directory damaged in turn: an error that says so, or the program works. What engines make of
+/// every single byte is tested there.
+#[test]
+fn a_damaged_directory_is_an_error_or_whole() {
+    let home = Home::with_db();
+    let rows: String = (0..300).map(|i| format!("k{i},value {i}\n")).collect();
+    let file = home.file("t.csv", format!("k,v\n{rows}"));
+    home.ok(&["import", &file, "db"]);
+    let sound = home.path().join("sound");
+    std::fs::rename(home.data(), &sound).unwrap();
+    let mut refused = 0;
+    let files = files_below(&sound);
+    for path in &files {
+        let name = path.strip_prefix(&sound).unwrap();
+        let content = std::fs::read(path).unwrap();
+        let flip = |at: usize| {
+            let mut flipped = content.clone();
+            if let Some(byte) = flipped.get_mut(at) {
+                *byte ^= 0x10;
+            }
+            flipped
+        };
+        let (half, third) = (content.len() / 2, content.len() / 3);
+        for damaged in [content[..half].to_vec(), flip(third), flip(8)] {
+            let _ = std::fs::remove_dir_all(home.data());
+            copy(&sound, &home.data());
+            std::fs::write(home.data().join(name), damaged).unwrap();
+            for args in [&["query", "db", "t", "--count"][..], &["verify"]] {
+                let output = home.run(args);
+                let code = output.status.code();
+                if output.status.success() {
+                    continue;
+                }
+                refused += 1;
+                let code = code.unwrap_or_else(|| panic!("{}: {output:?}", name.display()));
+                let errors = failed(output, args, code);
+                let name = name.display();
+                assert!(errors.starts_with("error: "), "{name}: {errors}");
+            }
+        }
+    }
+    assert!(
+        refused > 0,
+        "no damage of {} files was noticed",
+        files.len()
+    );
+    let _ = std::fs::remove_dir_all(home.data());
+    copy(&sound, &home.data());
+    assert_eq!(home.rows("t"), 300);
+}
+
+fn files_below(dir: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let (mut found, mut open) = (Vec::new(), vec![dir.to_path_buf()]);
+    while let Some(dir) = open.pop() {
+        for item in dir.read_dir().unwrap() {
+            let path = item.unwrap().path();
+            let list = if path.is_dir() { &mut open } else { &mut found };
+            list.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+fn copy(from: &std::path::Path, to: &std::path::Path) {
+    std::fs::create_dir(to).unwrap();
+    for item in from.read_dir().unwrap() {
+        let path = item.unwrap().path();
+        let target = to.join(path.file_name().unwrap());
+        match path.is_dir() {
+            true => copy(&path, &target),
+            false => drop(std::fs::copy(&path, &target).unwrap()),
+        }
+    }
 }
