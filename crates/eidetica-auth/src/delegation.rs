@@ -21,6 +21,8 @@ pub struct Pinned {
     right: Option<Right>,
     /// The second hop, where there is one.
     next: Option<Hop>,
+    /// How many floors and pins it follows from, one through the other.
+    pub(crate) nesting: usize,
 }
 
 /// A hop, and what the key has by it and those after it.
@@ -89,7 +91,9 @@ impl Pinned {
             };
             let (database, covered) = (via.database, state.ids().clone());
             if place == 0 {
+                let hops = states.iter().skip(1);
                 return Some(Self {
+                    nesting: hops.map(AuthState::nesting_above).max().unwrap_or(0),
                     database,
                     covered,
                     right,

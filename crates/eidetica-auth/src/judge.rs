@@ -12,6 +12,7 @@ use eidetica_entry::{Header, Id, Ids, PublicKey};
 use crate::{
     delegation::{Pinned, Pins},
     key::{KeyError, check_public_key},
+    limits,
     lookup::{Below, Lookup, Missing},
     permission::{Permission, Right},
     record::{AuthRecord, Delegation, Revocation, SettingsError, SettingsPayload},
@@ -150,6 +151,9 @@ pub enum Reject {
     /// A rotation to the key that rotates.
     #[error("a rotation of a key to itself")]
     RotatesToItself,
+    /// Databases follow from each other's floors and pins more than [`limits::DELEGATION_DEPTH`] deep.
+    #[error("more than {} floors follow from each other", limits::DELEGATION_DEPTH)]
+    DelegatesTooDeep,
 }
 
 impl Reject {
@@ -175,6 +179,7 @@ impl Reject {
             Self::DelegatedRenounce => 18,
             Self::NoRightOfItsOwn(_) => 19,
             Self::RotatesToItself => 20,
+            Self::DelegatesTooDeep => 21,
         }
     }
 }
@@ -309,11 +314,15 @@ impl<L: Lookup> Examination<'_, L> {
             records: payload.shared_records(),
             cuts: Vec::new(),
             personal,
+            nesting: pinned.as_ref().map_or(0, |pinned| pinned.nesting),
             pinned: pinned.map(Arc::new),
             floors: Vec::new(),
         };
         for record in payload.records() {
             self.record(record, &mut control)?;
+        }
+        if control.nesting > limits::DELEGATION_DEPTH {
+            return Err(Reject::DelegatesTooDeep.into());
         }
         let after = self.state.extend(control);
         Ok(Sound {
@@ -459,6 +468,7 @@ impl<L: Lookup> Examination<'_, L> {
         if !self.state.rights().floors_lie_in(&database, state.ids()) {
             return Err(Reject::FloorNotForward { database }.into());
         }
+        control.nesting = control.nesting.max(state.nesting_above());
         control.floors.push((database, Arc::new(state.floor())));
         Ok(())
     }

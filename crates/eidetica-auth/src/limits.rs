@@ -20,6 +20,10 @@ pub const LIST_RECORD_BYTES: usize = 2 * 32 * RECORD_IDS + RECORD_BYTES;
 /// Greatest encoded size of a settings payload in bytes: that of an entry.
 pub const SETTINGS_BYTES: usize = 4 << 20;
 
+/// Greatest number of floors and pins that a settings entry may follow from, one through the other, each in
+/// another database than the one before.
+pub const DELEGATION_DEPTH: usize = 32;
+
 /// Greatest number of databases that one device claim may list.
 pub const CLAIM_DATABASES: usize = 1024;
 

@@ -34,6 +34,8 @@ pub(crate) struct Control {
     pub(crate) pinned: Option<Arc<Pinned>>,
     /// Of each delegation setting, in order of the databases.
     pub(crate) floors: Vec<(Id, Arc<Floor>)>,
+    /// How many floors and pins it follows from, one through the other.
+    pub(crate) nesting: usize,
 }
 
 /// Another database at the floor that a delegation setting names.

@@ -154,6 +154,7 @@ impl AuthState {
         }
         self.heads.insert(control.id);
         self.ids.insert(control.id);
+        self.nesting = self.nesting.max(control.nesting);
         self.controls.insert(control.id, control.clone());
         self.authored.entry(control.key).or_default().insert(place);
         if let Some(pinned) = &control.pinned {

@@ -84,6 +84,8 @@ pub struct AuthState {
     authored: OrdMap<PublicKey, OrdSet<Place>>,
     /// Entries that claim a right by way of a database.
     via: OrdMap<Id, OrdSet<Place>>,
+    /// How many floors and pins it follows from, one through the other, at most.
+    nesting: usize,
 }
 
 /// What the settings say about one key.
@@ -214,6 +216,11 @@ impl AuthState {
             rights: self.rights.clone(),
             heads: self.heads(),
         }
+    }
+
+    /// How many floors and pins an entry follows from that pins this state.
+    pub(crate) fn nesting_above(&self) -> usize {
+        self.nesting.saturating_add(1)
     }
 
     pub(crate) fn rights(&self) -> &Rights {
