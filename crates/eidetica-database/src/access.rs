@@ -84,9 +84,12 @@ impl Database {
             {
                 continue;
             }
-            let tips = self
-                .pins_of(&database)?
-                .unwrap_or_else(|| delegation.floor.clone());
+            let floors = last
+                .delegations()
+                .filter(|(_, other)| other.database == database)
+                .flat_map(|(_, other)| other.floor.iter().copied());
+            let tips = self.pins_of(&database, &floors.collect::<Vec<_>>())?;
+            let tips = tips.unwrap_or_else(|| delegation.floor.clone());
             let all = Databases::of(self.shared());
             if let Some(state) = all.authority_at(&database, &tips, 1)? {
                 hops.push((Via { database, tips }, state));
@@ -95,8 +98,9 @@ impl Database {
         Ok(hops)
     }
 
-    /// The settings entries that say all that is known here of a database's authority; `None` where nothing is.
-    fn pins_of(&self, database: &Id) -> Result<Option<Ids>> {
+    /// The settings entries that say all that is known here of a database's authority, what `floors` name among it
+    /// though it be void; `None` where nothing is.
+    fn pins_of(&self, database: &Id, floors: &[Id]) -> Result<Option<Ids>> {
         let all = Databases::of(self.shared());
         let found = all
             .find(database)?
@@ -106,7 +110,9 @@ impl Database {
         };
         let snapshot = database.shared().engine.snapshot()?;
         let reader = database.core().log.reader(&*snapshot);
-        let tips: Vec<Id> = reader.state()?.tips.iter().map(|tip| tip.id).collect();
+        let mut tips: Vec<Id> = reader.state()?.tips.iter().map(|tip| tip.id).collect();
+        let here = floors.iter().zip(reader.contains_many(floors)?);
+        tips.extend(here.filter(|(_, is_here)| *is_here).map(|(id, _)| *id));
         let infos = tips.iter().zip(reader.parent_infos(&tips)?);
         let infos = infos.map(|(tip, info)| info.ok_or(Error::NoEntry(*tip)));
         let infos = infos.collect::<Result<Vec<_>>>()?;

@@ -13,8 +13,8 @@ use eidetica_auth::{AuthRecord, SettingsPayload};
 use eidetica_entry::dag::Budget;
 use eidetica_entry::pack::PackInfo;
 use eidetica_entry::{Entry, Id, Stamp, StoreName};
-use eidetica_storage::Batch;
 use eidetica_storage::log::{Difference, LogReader};
+use eidetica_storage::{Batch, Snapshot};
 
 use crate::core::Core;
 use crate::databases::{Cursor, Part};
@@ -85,7 +85,10 @@ impl Databases {
             let mut taken = match foreign {
                 Some(delegated) => match self.ingest_closure(delegated, &request) {
                     // They are of no use to this database, and no reason to leave the others out.
-                    Err(Error::NoDatabase(_)) => foreign_packs(run.len()),
+                    Err(Error::NoDatabase(_)) => bad_packs(run.len(), &Reject::Foreign),
+                    Err(error @ (Error::Refused(_) | Error::Limit { .. })) => {
+                        bad_packs(run.len(), &error)
+                    }
                     taken => taken?,
                 },
                 None => self.ingest_own(&request)?,
@@ -174,76 +177,122 @@ impl Databases {
         }
     }
 
-    /// Whatever is here of a database with all of these entries in it: the database itself or its closure.
-    fn source_of(&self, id: &Id, pins: &[Id]) -> Result<Option<(Database, Kind)>> {
+    /// Where entries of a database are here: in the database itself, and in its closure if that has others.
+    fn sources_of(
+        &self,
+        id: &Id,
+        pins: &BTreeSet<Id>,
+        snapshot: &dyn Snapshot,
+    ) -> Result<Vec<(Database, Kind, Vec<Id>)>> {
         let found = [
             (self.find(id)?, Kind::Database),
             (self.closure(id)?, Kind::Closure),
         ];
+        let mut rest: Vec<Id> = pins.iter().copied().collect();
+        let mut sources = Vec::new();
         for (database, kind) in found {
             let Some(database) = database else { continue };
-            let snapshot = self.engine().snapshot()?;
-            let known = database.core().log.reader(&*snapshot).contains_many(pins)?;
-            if known.iter().all(|known| *known) {
-                return Ok(Some((database, kind)));
+            let known = database.core().log.reader(snapshot).contains_many(&rest)?;
+            let known: BTreeSet<Id> = rest.iter().zip(known).filter_map(in_it).collect();
+            rest.retain(|pin| !known.contains(pin));
+            if !known.is_empty() {
+                sources.push((database, kind, known.into_iter().collect()));
             }
         }
-        Ok(None)
+        match rest.is_empty() {
+            true => Ok(sources),
+            // What was judged here was judged by it: only a damaged store comes here.
+            false => Err(Error::Corrupt(format!("the closure of {id} is not here"))),
+        }
     }
 
     /// What of other databases must come before the entries of `difference`: parts in the order in which they are to
-    /// be sent. `held` is what the receiver has of them. O(difference) where the database delegates, else nothing.
+    /// be sent. `not` and `held` are what the receiver has of the database and of others. O(difference) where the
+    /// database delegates, times how deep floors follow from each other; else nothing.
     pub(crate) fn closures_for(
         &self,
         database: &Database,
         difference: &Difference,
+        not: &[Id],
         held: &[(Id, &[Id])],
     ) -> Result<Vec<Part>> {
         if database.authority()?.delegated_databases().next().is_none() {
             return Ok(Vec::new());
         }
-        let mut pins = Pins::new();
         let snapshot = self.engine().snapshot()?;
+        let mut pins = Pins::new();
         add_pins(
             &database.core().log.reader(&*snapshot),
             difference,
             &mut pins,
         )?;
-        // A part is made anew when a later one pins more of its database; the last to be found is sent first.
-        let mut parts: Vec<Part> = Vec::new();
-        let mut open: Vec<Id> = pins.keys().copied().collect();
-        while let Some(id) = open.pop() {
-            let above: Vec<Id> = pins.get(&id).into_iter().flatten().copied().collect();
-            let held = held.iter().find(|(held, _)| *held == id);
-            let not = held.map(|(_, tips)| *tips).unwrap_or_default();
-            let Some((source, kind)) = self.source_of(&id, &above)? else {
-                // What was judged here was judged by it: only a damaged store comes here.
-                return Err(Error::Corrupt(format!("the closure of {id} is not here")));
-            };
-            let reader = source.core().log.reader(&*snapshot);
-            let difference = reader.difference(&above, not, &mut Budget::unlimited())?;
-            let before = count(&pins);
-            add_pins(&reader, &difference, &mut pins)?;
-            if count(&pins) > before {
-                open = pins.keys().copied().collect();
+        let first: Vec<Id> = pins.keys().copied().collect();
+        let mut parts: BTreeMap<Id, Vec<Part>> = BTreeMap::new();
+        let mut needs: BTreeMap<Id, Vec<Id>> = BTreeMap::new();
+        // A part is made anew when others pin more of its database: in rounds, one for each floor above another.
+        let mut open: BTreeSet<Id> = first.iter().copied().collect();
+        while !open.is_empty() {
+            let mut more = Pins::new();
+            for id in std::mem::take(&mut open) {
+                let held = held.iter().find(|(held, _)| *held == id);
+                let not = match id == database.id() {
+                    true => not,
+                    false => held.map(|(_, tips)| *tips).unwrap_or_default(),
+                };
+                let mut pinned = Pins::new();
+                let mut own = Vec::new();
+                let above = pins.get(&id).cloned().unwrap_or_default();
+                for (source, kind, above) in self.sources_of(&id, &above, &*snapshot)? {
+                    let reader = source.core().log.reader(&*snapshot);
+                    let difference = reader.difference(&above, not, &mut Budget::unlimited())?;
+                    add_pins(&reader, &difference, &mut pinned)?;
+                    own.push(Part {
+                        database: id,
+                        kind,
+                        difference,
+                    });
+                }
+                // Of the database itself there is more to come, with its data.
+                own.retain(|part| id != database.id() || part.kind == Kind::Database);
+                parts.insert(id, own);
+                needs.insert(id, pinned.keys().copied().collect());
+                for (id, tips) in pinned {
+                    more.entry(id).or_default().extend(tips);
+                }
             }
-            parts.retain(|part| part.database != id);
-            if parts.len() >= limits::CLOSURES {
-                return Err(Error::Limit {
-                    what: "delegated databases of one database",
-                    limit: limits::CLOSURES,
-                });
+            for (id, tips) in more {
+                let known = pins.entry(id).or_default();
+                let before = known.len();
+                known.extend(tips);
+                if known.len() > before {
+                    open.insert(id);
+                }
             }
-            parts.push(Part {
-                database: id,
-                kind,
-                difference,
-            });
         }
-        parts.retain(|part| !part.difference.is_empty());
-        parts.reverse();
-        Ok(parts)
+        let order = deepest_first(first, &needs);
+        let parts = order.iter().filter_map(|id| parts.remove(id)).flatten();
+        Ok(parts.filter(|part| !part.difference.is_empty()).collect())
     }
+}
+
+fn in_it((id, is_in): (&Id, bool)) -> Option<Id> {
+    is_in.then_some(*id)
+}
+
+/// The databases that some need, each after those that it needs itself, as far as that is possible.
+fn deepest_first(first: Vec<Id>, needs: &BTreeMap<Id, Vec<Id>>) -> Vec<Id> {
+    let (mut seen, mut order) = (BTreeSet::new(), Vec::new());
+    let mut open: Vec<(Id, bool)> = first.into_iter().map(|id| (id, false)).collect();
+    while let Some((id, is_done)) = open.pop() {
+        if is_done {
+            order.push(id);
+        } else if seen.insert(id) {
+            open.push((id, true));
+            let below = needs.get(&id).into_iter().flatten();
+            open.extend(below.map(|id| (*id, false)));
+        }
+    }
+    order
 }
 
 /// Where packs come from.
@@ -262,10 +311,6 @@ impl Cursor {
                 .ok_or(Error::NoDatabase(part.database)),
         }
     }
-}
-
-fn count(pins: &Pins) -> usize {
-    pins.values().map(BTreeSet::len).sum()
 }
 
 /// The database that a pack claims to be of.
@@ -317,10 +362,10 @@ fn add_pins_of(entry: &Entry, pins: &mut Pins) {
     }
 }
 
-fn foreign_packs(count: usize) -> IngestReport {
-    let foreign = |at| (at, Reject::Foreign.to_string());
+fn bad_packs(count: usize, why: &impl ToString) -> IngestReport {
+    let bad = |at| (at, why.to_string());
     IngestReport {
-        bad_packs: (0..count).map(foreign).collect(),
+        bad_packs: (0..count).map(bad).collect(),
         ..IngestReport::default()
     }
 }

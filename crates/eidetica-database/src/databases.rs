@@ -407,6 +407,34 @@ impl Databases {
         Ok(Some(leaves))
     }
 
+    /// One page of packs of what is in the past of these entries, and neither in that of the tips nor in that of `not`:
+    /// void entries for somebody who may want to adopt them. Ids that are not here count for nothing.
+    ///
+    /// # Errors
+    /// [`Error::NoDatabase`], the engine's.
+    pub fn void_packs(
+        &self,
+        database: &Id,
+        of: &[Id],
+        not: &[Id],
+        budget_bytes: usize,
+    ) -> Result<Vec<Bytes>> {
+        let database = self.get(database)?;
+        let snapshot = self.0.engine.snapshot()?;
+        let reader = database.core().log.reader(&*snapshot);
+        let here = of.iter().zip(reader.contains_many(of)?);
+        let of: Vec<Id> = here.filter(|(_, here)| *here).map(|(id, _)| *id).collect();
+        let tips = reader.state()?.tips;
+        let not: Vec<Id> = tips
+            .iter()
+            .map(|tip| tip.id)
+            .chain(not.iter().copied())
+            .collect();
+        let difference = reader.difference(&of, &not, &mut Budget::unlimited())?;
+        let budget = budget_bytes.min(limits::DIFFERENCE_BYTES);
+        Ok(reader.packs(&difference, 0, budget)?.packs)
+    }
+
     /// Which of these entries are here, effective or void. One batched lookup.
     ///
     /// # Errors
@@ -478,7 +506,7 @@ impl Databases {
     /// their data, come first, as far as they are above `held`: the receiver's [`closures`](Self::closures).
     ///
     /// # Errors
-    /// [`Error::NoDatabase`], more than [`limits::CLOSURES`], the engine's.
+    /// [`Error::NoDatabase`], the engine's.
     pub fn difference_above(
         &self,
         database: &Id,
@@ -530,7 +558,7 @@ impl Databases {
             kind: Kind::Database,
             difference: difference.clone(),
         }];
-        let closures = self.closures_for(&database, &difference, held)?;
+        let closures = self.closures_for(&database, &difference, not, held)?;
         parts.extend(closures.into_iter().rev());
         Ok(Cursor {
             parts,
@@ -565,7 +593,11 @@ impl Databases {
         let database = match self.find(&request.database)? {
             Some(database) => database,
             None if request.create => {
-                let database = self.handle(self.begin(&self.root_in(request)?)?);
+                let root = self.root_in(request)?;
+                if !root.is_complete() {
+                    return Err(Error::NoDatabase(request.database));
+                }
+                let database = self.handle(self.begin(&root)?);
                 report.new = 1;
                 // The root itself is met again as known.
                 let mut report = database.ingest_packs(request, report)?;

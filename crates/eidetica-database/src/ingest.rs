@@ -81,7 +81,7 @@ pub struct IngestReport {
     /// Void entries that were turned away, since there are enough of their author or in all: see
     /// [`limits::VOID_PER_AUTHOR`] and [`limits::VOID_ENTRIES`].
     pub refused: u64,
-    /// Entries that wait for an ancestor, a settings payload or another database.
+    /// Entries that wait for an ancestor, a payload or another database.
     pub pending: u64,
     /// Entries that can never be part of the database, with the reason; at most
     /// [`limits::REPORTED_REJECTS`] are named.
@@ -381,6 +381,10 @@ impl Judging<'_, '_> {
         let authority = &self.database.core().authority;
         let verdict = authority.judge(entry.id(), header, payload, &*self.known)?;
         Ok(match verdict {
+            // Stored without its data it would never be asked for again.
+            Verdict::Sound(_) if !entry.is_complete() && !self.database.core().is_closure => {
+                Judged::Pending(HashSet::new())
+            }
             Verdict::Sound(_) => Judged::Sound,
             Verdict::Reject(reason) => Judged::Reject(Reject::Authority(reason)),
             Verdict::Pending(Missing::Delegated { database, .. }) => Judged::Delegated(database, 0),

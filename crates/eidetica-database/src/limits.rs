@@ -21,10 +21,10 @@ pub const DEFERRED_ENTRIES: usize = 131_072;
 pub const DEFERRED_BYTES: usize = 64 * 1024 * 1024;
 /// Packs that one ingest call may carry.
 pub const INGEST_PACKS: usize = 4_096;
-/// Delegated databases, direct or by way of others, whose authority one database may follow from.
+/// Delegated databases, direct or by way of others, that a peer is told of as those that are here.
 pub const CLOSURES: usize = 64;
 /// Closures that may be here before any settings name their databases.
-pub const UNNAMED_CLOSURES: usize = 16;
+pub const UNNAMED_CLOSURES: usize = 256;
 /// Rejected ids that one ingest report names; the rest is only counted.
 pub const REPORTED_REJECTS: usize = 1_024;
 /// Authority states kept per database, one per settings frontier or settings entry.
@@ -76,9 +76,8 @@ pub const REGION_PAGE: usize = 4_096;
 pub const VOID_PER_AUTHOR: u64 = 1_024;
 /// Void entries of one database that are taken in with no effective entry above them.
 pub const VOID_ENTRIES: u64 = 16_384;
-/// Databases that may ask each other, one through the other, who may do what. What is nested deeper is
-/// taken for missing.
-pub const DELEGATION_NESTING: usize = 32;
+/// Databases that may ask each other, one through the other, who may do what. No sound entry needs more.
+pub const DELEGATION_NESTING: usize = eidetica_auth::limits::DELEGATION_DEPTH + 1;
 /// Entries that a transaction may name to be built upon besides the tips.
 pub const ALSO_ABOVE: usize = 32;
 /// Databases that others are told to wait for. Entries that wait for more of them are judged again when their

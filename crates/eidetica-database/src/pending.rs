@@ -1,4 +1,4 @@
-//! Entries that cannot be judged yet: an ancestor, a settings payload or another database is missing.
+//! Entries that cannot be taken in yet: an ancestor, a payload or another database is missing.
 //!
 //! The pool is bounded in entries, bytes and entries per source; when it is full, the oldest entry
 //! of the source with the most entries gives way. It is memory only: what is lost is fetched again.
@@ -54,12 +54,19 @@ impl Pool {
         self.bytes
     }
 
-    /// Adds an entry, or replaces the copy that waits already (it may have brought a payload). Whoever sent it
-    /// first answers for it, so that a peer cannot make another's entries its own and then flood them away.
+    /// Adds an entry, or replaces the copy that waits already (it may have brought a payload), unless that has all
+    /// payloads. Whoever sent it first answers for it, so that a peer cannot make another's entries its own and then
+    /// flood them away.
     pub(crate) fn add(&mut self, entry: &Entry, source: Source, missing: HashSet<Id>) {
         let id = entry.id();
+        let mut entry = entry.clone();
         let (source, order) = match self.take(&id) {
-            Some(waiting) => (waiting.source, waiting.order),
+            Some(waiting) => {
+                if waiting.entry.is_complete() {
+                    entry = waiting.entry;
+                }
+                (waiting.source, waiting.order)
+            }
             None => {
                 self.next += 1;
                 (source, self.next)
@@ -74,7 +81,7 @@ impl Pool {
         self.entries.insert(
             id,
             Waiting {
-                entry: entry.clone(),
+                entry,
                 source,
                 order,
                 bytes,

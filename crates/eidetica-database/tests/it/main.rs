@@ -7,6 +7,7 @@
     missing_docs
 )]
 
+mod attacks;
 mod authority;
 mod closures;
 mod commits;
