@@ -5,8 +5,8 @@ use eidetica_auth::SignedRequest;
 use eidetica_engine::{Facts, GrantOutcome, Record};
 use eidetica_entry::{Id, PublicKey};
 use eidetica_protocol::{
-    Closure, Cursor, DatabaseInfo, Frontier, HeaderSummary, IngestBatch, IngestError, IngestReport, PackPage,
-    Unavailable,
+    Closure, Cursor, DatabaseInfo, Frontier, HeaderSummary, IngestBatch, IngestError, IngestReport,
+    PackPage, Unavailable,
 };
 
 /// The databases, the settings and the keys of an instance, as the driver needs them.
@@ -46,6 +46,20 @@ pub trait Backend: Send + Sync + 'static {
         not: &[Id],
         closures: &[Closure],
         cursor: Option<&Cursor>,
+        budget_bytes: usize,
+    ) -> Result<PackPage, Unavailable>;
+
+    /// The void entries that are nobody's parents, the highest
+    /// [`VOID_LEAVES`](eidetica_protocol::limits::VOID_LEAVES).
+    fn void(&self, database: &Id) -> Result<Vec<Id>, Unavailable>;
+
+    /// One page of packs of what is in the past of these void leaves, and neither in that of the tips nor in that of
+    /// `not`.
+    fn void_packs(
+        &self,
+        database: &Id,
+        of: &[Id],
+        not: &[Id],
         budget_bytes: usize,
     ) -> Result<PackPage, Unavailable>;
 

@@ -109,7 +109,35 @@ impl Backend for DatabasesBackend {
         Ok(Some(Frontier {
             tips,
             closures: closures.map(closure).collect(),
+            void: self.void(database)?,
         }))
+    }
+
+    fn void(&self, database: &Id) -> Result<Vec<Id>, Unavailable> {
+        let leaves = self
+            .databases
+            .void_tips(database, protocol_limits::VOID_LEAVES)
+            .map_err(unavailable)?;
+        let leaves = leaves.unwrap_or_default();
+        Ok(leaves.iter().map(|leaf| leaf.id).collect())
+    }
+
+    fn void_packs(
+        &self,
+        database: &Id,
+        of: &[Id],
+        not: &[Id],
+        budget_bytes: usize,
+    ) -> Result<PackPage, Unavailable> {
+        let packs = self
+            .databases
+            .void_packs(database, of, not, budget_bytes)
+            .map_err(unavailable)?;
+        Ok(PackPage {
+            packs,
+            next: None,
+            tips: Vec::new(),
+        })
     }
 
     fn known(&self, database: &Id, ids: &[Id]) -> Result<Vec<bool>, Unavailable> {

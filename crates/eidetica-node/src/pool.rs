@@ -203,6 +203,13 @@ fn answer(backend: &dyn Backend, query: Query) -> Result<Answer, Unavailable> {
             cursor.as_ref(),
             budget_bytes,
         )?),
+        Query::Void { database } => Answer::Void(backend.void(&database)?),
+        Query::VoidPacks {
+            database,
+            of,
+            not,
+            budget_bytes,
+        } => Answer::Packs(backend.void_packs(&database, &of, &not, budget_bytes)?),
         Query::Discover { keys } => Answer::Databases(backend.discover(&keys)?),
         // These are the engine's to answer, with the facts of the databases: `session::Services`.
         Query::Bootstrap { .. } | Query::Status { .. } | Query::Cancel { .. } => {

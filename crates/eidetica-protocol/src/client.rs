@@ -7,7 +7,7 @@ use eidetica_entry::{Id, Stamp};
 
 use crate::{
     Answer, Closure, Failure, Frame, Frontier, HeaderPage, IngestTotals, Input, Output, PeerFault,
-    PeerIdentity, Progress, ProvenKeys, Query, QueryId, Reply, Request, TipList, limits,
+    PeerIdentity, Progress, ProvenKeys, Query, QueryId, Reply, Request, TipList, VoidHash, limits,
     receive::Intake,
     send::{Flow, Outflow},
     walk::{Step, Walk},
@@ -120,6 +120,10 @@ pub struct SyncClient {
     theirs: Vec<Stamp>,
     /// Entries that both have, for a push in case theirs did not all arrive.
     base: Vec<Id>,
+    /// What the peer says of its void entries.
+    their_void: Option<VoidHash>,
+    /// What both have, once it is only void entries that may be missing.
+    both: Vec<Stamp>,
     relation: Relation,
     complete: bool,
     push: PushOutcome,
@@ -153,6 +157,15 @@ enum State {
         flow: Outflow,
         opened: bool,
     },
+    /// Which of our entries are void by now.
+    OurVoid,
+    /// Packs of theirs come in, then which of ours they lack; with our leaves.
+    TheirVoid(Vec<Id>, Option<Vec<Id>>),
+    /// The packs are being ingested; then what they lack is to be sent.
+    SettlingVoid(Vec<Id>),
+    /// Whether they may read what they lack.
+    VoidAccess(Vec<Id>),
+    VoidPacks,
     /// The rest is being ingested, then this is the end.
     Failing(Failure),
     Finished,
@@ -163,6 +176,7 @@ enum Expect {
     Comparison,
     Headers(Walk),
     Pushed(Outflow),
+    VoidPushed,
 }
 
 impl SyncClient {
@@ -181,6 +195,8 @@ impl SyncClient {
             their_closures: Vec::new(),
             theirs: Vec::new(),
             base: Vec::new(),
+            their_void: None,
+            both: Vec::new(),
             relation: Relation::Equal,
             complete: true,
             push: PushOutcome::Nothing,
@@ -196,7 +212,7 @@ impl SyncClient {
     pub fn wants_frame(&self) -> bool {
         match &self.state {
             State::Reply(..) => true,
-            State::Packs { .. } => self.intake.has_room(),
+            State::Packs { .. } | State::TheirVoid(..) => self.intake.has_room(),
             // The peer may refuse before it has everything.
             State::Sending { opened, .. } => *opened,
             _ => false,
@@ -256,8 +272,10 @@ impl SyncClient {
 
     fn wait_limit_ms(&self) -> Option<u64> {
         match &self.state {
-            State::Reply(Expect::Headers(_), _) | State::Packs { .. } => Some(limits::IDLE_MS),
-            State::Reply(Expect::Comparison | Expect::Pushed(_), _) => Some(limits::ANSWER_MS),
+            State::Reply(Expect::Headers(_), _) | State::Packs { .. } | State::TheirVoid(..) => {
+                Some(limits::IDLE_MS)
+            }
+            State::Reply(..) => Some(limits::ANSWER_MS),
             _ => None,
         }
     }
@@ -292,6 +310,7 @@ impl SyncClient {
                 });
                 self.state = State::Arrived;
             }
+            State::SettlingVoid(unknown) if idle => self.check_void_access(unknown, now_ms),
             State::Sending { flow, opened } => return self.advance_push(flow, opened, now_ms),
             State::Failing(failure) if idle => self.outputs.push_back(Output::Done(Err(failure))),
             state => self.state = state,
@@ -306,10 +325,23 @@ impl SyncClient {
         }
         let frame = Frame::decode(bytes).map_err(PeerFault::from)?;
         if let Frame::Reply(Reply::Refused(refusal)) = frame {
-            return Err(Failure::Refused(refusal));
+            return match self.state {
+                // The rest is in sync, and what came may have taken our right to more.
+                State::TheirVoid(..) | State::Reply(Expect::VoidPushed, _) => {
+                    self.state = State::SettlingVoid(Vec::new());
+                    Ok(())
+                }
+                _ => Err(Failure::Refused(refusal)),
+            };
         }
         match (&mut self.state, frame) {
-            (State::Packs { ended: false }, Frame::Pack(pack)) => self.intake.push(pack),
+            (State::Packs { ended: false } | State::TheirVoid(_, None), Frame::Pack(pack)) => {
+                self.intake.push(pack);
+            }
+            (State::TheirVoid(ours, theirs @ None), Frame::Reply(Reply::Void { mut unknown })) => {
+                unknown.retain(|id| ours.contains(id));
+                *theirs = Some(unknown);
+            }
             (State::Packs { ended }, Frame::Reply(Reply::End { tips })) if !*ended => {
                 *ended = true;
                 self.theirs = tips.stamps().to_vec();
@@ -324,6 +356,7 @@ impl SyncClient {
             ) => {
                 self.see_claims(&claims)?;
                 self.their_closures = closures;
+                self.their_void = tips.void();
                 self.theirs = tips.stamps().to_vec();
                 if self.relation != Relation::Absent {
                     self.relation = Relation::Behind;
@@ -343,7 +376,14 @@ impl SyncClient {
         match std::mem::replace(&mut self.state, State::Settling) {
             State::Packs { ended: true } => Ok(()),
             State::Reply(expect, Some(reply)) => self.handle_reply(expect, reply),
-            state @ (State::Reply(..) | State::Packs { .. } | State::Sending { .. }) => {
+            State::TheirVoid(_, Some(unknown)) => {
+                self.state = State::SettlingVoid(unknown);
+                Ok(())
+            }
+            state @ (State::Reply(..)
+            | State::Packs { .. }
+            | State::TheirVoid(..)
+            | State::Sending { .. }) => {
                 self.state = state;
                 Err(PeerFault::Truncated.into())
             }
@@ -363,8 +403,8 @@ impl SyncClient {
                     .as_ref()
                     .map(|tips| tips.stamps().to_vec())
                     .unwrap_or_default();
-                let tips = self.theirs.clone();
-                self.finish(&tips);
+                self.both.clone_from(&self.theirs);
+                self.finish();
             }
             (
                 Expect::Comparison,
@@ -377,6 +417,7 @@ impl SyncClient {
             ) => {
                 self.see_claims(&claims)?;
                 self.their_closures = closures;
+                self.their_void = tips.void();
                 self.theirs = tips.stamps().to_vec();
                 self.ask(Query::Known {
                     database: self.config.database,
@@ -395,9 +436,10 @@ impl SyncClient {
                     known,
                     pending,
                     rejected,
-                    ..
+                    tips,
                 },
             ) => {
+                self.their_void = tips.void();
                 if self.push == PushOutcome::Nothing {
                     self.push = PushOutcome::Done {
                         new,
@@ -411,8 +453,9 @@ impl SyncClient {
                 } else {
                     self.theirs.clone()
                 };
-                self.finish(&both);
+                self.conclude(both);
             }
+            (Expect::VoidPushed, Reply::Pushed { .. }) => self.finish(),
             _ => return Err(PeerFault::Unexpected("another answer").into()),
         }
         Ok(())
@@ -450,6 +493,22 @@ impl SyncClient {
                 self.state = State::Sending { flow, opened };
                 Ok(())
             }
+            (State::OurVoid, Answer::Void(leaves)) => self.compare_void(leaves),
+            (State::VoidAccess(unknown), Answer::Access(true)) => {
+                self.ask(Query::VoidPacks {
+                    database: self.config.database,
+                    of: unknown,
+                    not: Vec::new(),
+                    budget_bytes: limits::PAGE_BYTES,
+                });
+                self.state = State::VoidPacks;
+                Ok(())
+            }
+            (State::VoidAccess(_), Answer::Access(false)) => {
+                self.finish();
+                Ok(())
+            }
+            (State::VoidPacks, Answer::Packs(page)) => self.push_void(page.packs),
             (state @ State::Failing(_), _) => {
                 self.state = state;
                 Ok(())
@@ -466,8 +525,12 @@ impl SyncClient {
         if frontier.is_none() {
             self.relation = Relation::Absent;
         }
-        let Frontier { tips, closures } = frontier.unwrap_or_default();
-        let tips = TipList::new(tips);
+        let Frontier {
+            tips,
+            closures,
+            void,
+        } = frontier.unwrap_or_default();
+        let tips = TipList::new(tips).with_void(&void);
         self.closures = closures;
         let common = self
             .config
@@ -615,7 +678,7 @@ impl SyncClient {
                     } else {
                         flow.tips
                     };
-                    self.finish(&both);
+                    self.conclude(both);
                 }
                 return Ok(());
             }
@@ -624,9 +687,63 @@ impl SyncClient {
         Ok(())
     }
 
-    /// Ends well. Both sides have what is in the past of `both`.
-    fn finish(&mut self, both: &[Stamp]) {
-        let mut both = both.to_vec();
+    /// Both sides have what is in the past of `both`, so that only void entries are left to be exchanged: what came may
+    /// have made some of ours void.
+    fn conclude(&mut self, both: Vec<Stamp>) {
+        self.both = both;
+        self.ask(Query::Void {
+            database: self.config.database,
+        });
+        self.state = State::OurVoid;
+    }
+
+    fn compare_void(&mut self, leaves: Vec<Id>) -> Result<(), Failure> {
+        if VoidHash::of(&leaves) == self.their_void {
+            self.finish();
+            return Ok(());
+        }
+        self.request(&Request::Void {
+            database: self.config.database,
+            leaves: leaves.clone(),
+        })?;
+        self.state = State::TheirVoid(leaves, None);
+        Ok(())
+    }
+
+    fn check_void_access(&mut self, unknown: Vec<Id>, now_ms: u64) {
+        if unknown.is_empty() {
+            return self.finish();
+        }
+        let database = self.config.database;
+        self.ask(Query::CanRead {
+            database,
+            keys: self.peer.keys_for(&database, now_ms),
+        });
+        self.state = State::VoidAccess(unknown);
+    }
+
+    fn push_void(&mut self, packs: Vec<Bytes>) -> Result<(), Failure> {
+        if packs.is_empty() {
+            self.finish();
+            return Ok(());
+        }
+        self.requests += 1;
+        self.outputs.push_back(Output::OpenRequest);
+        self.send(&Frame::Request(Request::Push {
+            database: self.config.database,
+        }))?;
+        for pack in packs {
+            self.packs_sent += 1;
+            self.send(&Frame::Pack(pack))?;
+        }
+        self.outputs.push_back(Output::End);
+        self.state = State::Reply(Expect::VoidPushed, None);
+        Ok(())
+    }
+
+    /// Ends well.
+    fn finish(&mut self) {
+        let mut both = std::mem::take(&mut self.both);
         both.sort_unstable_by(|a, b| b.cmp(a));
         let outcome = Outcome {
             relation: self.relation,

@@ -45,7 +45,7 @@ pub use machine::{
 };
 pub use message::{
     BootstrapState, Closure, Frame, HeaderPage, MessageError, Refusal, Reply, Request, RequestRef,
-    TipList,
+    TipList, VoidHash,
 };
 pub use receive::IngestTotals;
 pub use responder::{RequestKind, Responder, ResponderConfig, Served};

@@ -49,6 +49,8 @@ pub const REJECTED_NAMED: usize = 16;
 pub const CLOSURES: usize = 16;
 /// Tips of one of those. More are not sent; that costs bytes, never entries.
 pub const CLOSURE_TIPS: usize = 64;
+/// Void leaves that one message names. More are not sent: void entries are exchanged as well as may be.
+pub const VOID_LEAVES: usize = 1024;
 /// Bytes of packs asked for at once when sending: access is checked again for every such page.
 pub const PAGE_BYTES: usize = 1 << 20;
 /// Databases in one answer to a discovery.

@@ -109,6 +109,23 @@ pub enum Query {
         /// Bytes of packs at most, or one pack.
         budget_bytes: usize,
     },
+    /// The void leaves that are here, at most [`limits::VOID_LEAVES`] of the highest. -> [`Answer::Void`]
+    Void {
+        /// The database.
+        database: Id,
+    },
+    /// Packs of what is in the past of these void leaves and in no tip's, as much as fits. Ids that are not here
+    /// count for nothing. -> [`Answer::Packs`]
+    VoidPacks {
+        /// The database.
+        database: Id,
+        /// Whose past.
+        of: Vec<Id>,
+        /// What the peer has.
+        not: Vec<Id>,
+        /// Bytes of packs at most, or one pack.
+        budget_bytes: usize,
+    },
     /// The databases that one of the keys may read and that this node shows. -> [`Answer::Databases`]
     Discover {
         /// The keys.
@@ -146,7 +163,9 @@ pub enum Answer {
     Known(Vec<bool>),
     /// To [`Query::Ancestors`].
     Headers(Vec<HeaderSummary>),
-    /// To [`Query::Difference`].
+    /// To [`Query::Void`].
+    Void(Vec<Id>),
+    /// To [`Query::Difference`] and [`Query::VoidPacks`].
     Packs(PackPage),
     /// To [`Query::Discover`].
     Databases(Vec<DatabaseInfo>),
@@ -163,14 +182,17 @@ pub struct Frontier {
     pub tips: Vec<Stamp>,
     /// What is here of the databases that it delegates to.
     pub closures: Vec<Closure>,
+    /// Its void leaves, as [`Query::Void`] gives them.
+    pub void: Vec<Id>,
 }
 
 impl From<Vec<Stamp>> for Frontier {
-    /// Of a database that delegates to none.
+    /// Of a database that delegates to none and has no void entries.
     fn from(tips: Vec<Stamp>) -> Self {
         Self {
             tips,
             closures: Vec::new(),
+            void: Vec::new(),
         }
     }
 }

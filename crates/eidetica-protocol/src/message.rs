@@ -80,6 +80,13 @@ pub enum Request {
     Status(RequestRef),
     /// Withdraws a bootstrap request of a proven key. Answered by [`Reply::Cancelled`], done or never there.
     Cancel(RequestRef),
+    /// Compare void entries that are in no effective entry's past. Answered by packs and [`Reply::Void`].
+    Void {
+        /// The database.
+        database: Id,
+        /// Those of the client that are nobody's parents, at most [`limits::VOID_LEAVES`].
+        leaves: Vec<Id>,
+    },
 }
 
 /// How much one side has of a database that another delegates to: its headers and settings, up to these tips. Packs
@@ -162,6 +169,11 @@ pub enum Reply {
     Bootstrap(BootstrapState),
     /// The bootstrap request is gone.
     Cancelled,
+    /// The last frame after packs of void entries.
+    Void {
+        /// Which of the client's the server does not have.
+        unknown: Vec<Id>,
+    },
 }
 
 /// What became of a bootstrap request. A denial is [`Refusal::ABSENT`].
@@ -217,12 +229,32 @@ impl fmt::Debug for Refusal {
     }
 }
 
-/// The tips of a history, on the wire: a hash over all of them, and the highest ones.
+/// The tips of a history, on the wire: a hash over all of them, the highest ones, and a hash over the void leaves, if
+/// there are any.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TipList {
     hash: [u8; 32],
     tips: Vec<Stamp>,
     more: bool,
+    void: Option<VoidHash>,
+}
+
+/// A hash over the void entries of a history that are nobody's parents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VoidHash([u8; 32]);
+
+impl VoidHash {
+    /// The hash of these, in any order; none of none.
+    pub fn of(leaves: &[Id]) -> Option<Self> {
+        let mut leaves = leaves.to_vec();
+        leaves.sort_unstable();
+        leaves.dedup();
+        let mut hasher = blake3::Hasher::new_derive_key("eidetica void leaves v1");
+        for leaf in &leaves {
+            hasher.update(leaf.as_bytes());
+        }
+        (!leaves.is_empty()).then(|| Self(*hasher.finalize().as_bytes()))
+    }
 }
 
 impl TipList {
@@ -241,7 +273,20 @@ impl TipList {
             hash: *hasher.finalize().as_bytes(),
             tips,
             more,
+            void: None,
         }
+    }
+
+    /// With void leaves, in any order.
+    #[must_use]
+    pub fn with_void(mut self, leaves: &[Id]) -> Self {
+        self.void = VoidHash::of(leaves);
+        self
+    }
+
+    /// The hash of the void leaves, if there are any.
+    pub fn void(&self) -> Option<VoidHash> {
+        self.void
     }
 
     /// The tips, the highest first.
@@ -259,9 +304,9 @@ impl TipList {
         self.more
     }
 
-    /// Whether both lists are of the same tips, also where they are cut.
-    pub fn same_tips(&self, other: &Self) -> bool {
-        self.hash == other.hash
+    /// Whether both lists are of the same tips and void leaves, also where they are cut.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.hash == other.hash && self.void == other.void
     }
 
     fn check(&self) -> Result<(), MessageError> {
@@ -417,6 +462,9 @@ impl Request {
                 tips.check()
             }
             Self::Headers { of, .. } => check_count("ids", of.len(), limits::WALK_OF),
+            Self::Void { leaves, .. } => {
+                check_count("void leaves", leaves.len(), limits::VOID_LEAVES)
+            }
             Self::Fetch { not, closures, .. } => {
                 check_closures(closures)?;
                 check_count("ids", not.len(), limits::NOT)
@@ -456,6 +504,9 @@ impl Reply {
             }
             Self::Headers(page) => page.headers().map(drop),
             Self::End { tips } | Self::Pushed { tips, .. } => tips.check(),
+            Self::Void { unknown } => {
+                check_count("void leaves", unknown.len(), limits::VOID_LEAVES)
+            }
             Self::Databases { databases, .. } => {
                 check_count("databases", databases.len(), limits::DATABASES)?;
                 databases.iter().try_for_each(DatabaseInfo::check)

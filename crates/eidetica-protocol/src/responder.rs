@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use eidetica_auth::{DeviceClaim, SignedRequest};
-use eidetica_entry::{Id, PublicKey, Stamp};
+use eidetica_entry::{Id, PublicKey};
 
 use crate::{
     Answer, Closure, DatabaseInfo, Failure, Frame, Frontier, HeaderPage, IngestTotals, Input,
@@ -36,6 +36,8 @@ pub enum RequestKind {
     Headers,
     /// [`Request::Fetch`].
     Fetch,
+    /// [`Request::Void`].
+    Void,
     /// [`Request::Push`].
     Push,
     /// [`Request::Discover`].
@@ -94,6 +96,11 @@ enum State {
     FirstHeaders(TipList, Vec<Closure>),
     Headers,
     FetchKnown(Vec<Id>, Vec<Closure>),
+    /// Which of the peer's void leaves are known here.
+    VoidKnown(Vec<Id>),
+    /// Our void leaves, with all of the peer's and those not known here.
+    OurVoid(Vec<Id>, Vec<Id>),
+    VoidPacks(Vec<Id>),
     Sending(Outflow),
     Receiving {
         ended: bool,
@@ -375,6 +382,34 @@ impl Responder {
                 self.start_sending(not, closures);
                 Ok(())
             }
+            (State::VoidKnown(theirs), Answer::Known(known)) => {
+                let unknown = theirs.iter().zip(known).filter(|(_, known)| !*known);
+                let unknown = unknown.map(|(id, _)| *id).collect();
+                self.ask(Query::Void {
+                    database: self.database,
+                });
+                self.state = State::OurVoid(theirs, unknown);
+                Ok(())
+            }
+            (State::OurVoid(theirs, unknown), Answer::Void(ours)) => {
+                self.ask(Query::VoidPacks {
+                    database: self.database,
+                    of: ours,
+                    not: theirs,
+                    budget_bytes: limits::PAGE_BYTES,
+                });
+                self.state = State::VoidPacks(unknown);
+                Ok(())
+            }
+            (State::VoidPacks(unknown), Answer::Packs(page)) => {
+                if let Some(served) = &mut self.served {
+                    served.packs_sent += page.packs.len() as u64;
+                }
+                for pack in page.packs {
+                    self.send(&Frame::Pack(pack))?;
+                }
+                self.reply_last(Reply::Void { unknown })
+            }
             (State::Sending(mut flow), answer) => {
                 flow.answer(answer)?;
                 self.state = State::Sending(flow);
@@ -387,7 +422,7 @@ impl Responder {
                 self.state = State::PushedTips;
                 Ok(())
             }
-            (State::PushedTips, Answer::Tips(Some(frontier))) => self.answer_push(frontier.tips),
+            (State::PushedTips, Answer::Tips(Some(frontier))) => self.answer_push(frontier),
             (State::Discovering(discovery), Answer::Databases(found)) => {
                 self.go_on_discovering(discovery, found)
             }
@@ -452,6 +487,13 @@ impl Responder {
                 });
                 self.state = State::FetchKnown(not, closures);
             }
+            Request::Void { leaves, .. } => {
+                self.ask(Query::Known {
+                    database,
+                    ids: leaves.clone(),
+                });
+                self.state = State::VoidKnown(leaves);
+            }
             Request::Push { .. } => {
                 self.intake = Some(Intake::new(database));
                 self.state = State::Receiving { ended: false };
@@ -462,7 +504,8 @@ impl Responder {
     }
 
     fn compare(&mut self, comparison: Comparison, frontier: Frontier) -> Result<(), Failure> {
-        if TipList::new(frontier.tips.clone()).same_tips(&comparison.tips) {
+        let ours = TipList::new(frontier.tips.clone()).with_void(&frontier.void);
+        if ours.is_same(&comparison.tips) {
             return self.reply_last(Reply::Equal);
         }
         self.ask(Query::Known {
@@ -481,8 +524,12 @@ impl Responder {
         now_ms: u64,
     ) -> Result<(), Failure> {
         let theirs = comparison.tips.ids();
-        let Frontier { tips, closures } = frontier;
-        let ours = TipList::new(tips);
+        let Frontier {
+            tips,
+            closures,
+            void,
+        } = frontier;
+        let ours = TipList::new(tips).with_void(&void);
         let both: Vec<Id> = theirs
             .into_iter()
             .zip(known)
@@ -537,7 +584,7 @@ impl Responder {
         Ok(())
     }
 
-    fn answer_push(&mut self, tips: Vec<Stamp>) -> Result<(), Failure> {
+    fn answer_push(&mut self, frontier: Frontier) -> Result<(), Failure> {
         let totals = self
             .intake
             .as_ref()
@@ -551,7 +598,7 @@ impl Responder {
             ..
         } = totals;
         self.reply_last(Reply::Pushed {
-            tips: TipList::new(tips),
+            tips: TipList::new(frontier.tips).with_void(&frontier.void),
             new,
             known,
             pending,
@@ -669,6 +716,7 @@ fn about(request: &Request) -> (RequestKind, Option<Id>) {
         Request::Compare { database, .. } => (RequestKind::Compare, Some(*database)),
         Request::Headers { database, .. } => (RequestKind::Headers, Some(*database)),
         Request::Fetch { database, .. } => (RequestKind::Fetch, Some(*database)),
+        Request::Void { database, .. } => (RequestKind::Void, Some(*database)),
         Request::Push { database } => (RequestKind::Push, Some(*database)),
         Request::Discover => (RequestKind::Discover, None),
         Request::Bootstrap { .. } => (RequestKind::Bootstrap, None),

@@ -77,6 +77,7 @@ fn denied_and_absent_are_the_same_bytes() {
                     database,
                     tips,
                     common: vec![tip],
+                    closures: Vec::new(),
                 },
                 Request::Headers {
                     database,
@@ -87,6 +88,7 @@ fn denied_and_absent_are_the_same_bytes() {
                 Request::Fetch {
                     database,
                     not: vec![],
+                    closures: Vec::new(),
                 },
                 Request::Push { database },
             ]
@@ -116,6 +118,7 @@ fn requests_before_the_handshake_are_not_answered() {
         let request = Frame::Request(Request::Fetch {
             database: id,
             not: vec![],
+            closures: Vec::new(),
         })
         .encode()
         .unwrap();
@@ -200,6 +203,7 @@ fn stalled_requests_do_not_stop_an_honest_peer() {
             let fetch = Frame::Request(Request::Fetch {
                 database: id,
                 not: vec![],
+                closures: Vec::new(),
             })
             .encode()
             .unwrap();

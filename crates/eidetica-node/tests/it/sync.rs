@@ -1,6 +1,6 @@
 //! Syncing: first, again, both ways, diverged, in the background.
 
-use eidetica_auth::Permission;
+use eidetica_auth::{Permission, Revocation};
 use eidetica_engine::{EngineError, Selection, Target};
 use eidetica_node::NodeError;
 use eidetica_protocol::{Failure, Refusal, Relation};
@@ -17,6 +17,7 @@ on_selected!(
     a_database_that_nobody_has_is_absent,
     nobody_stores_what_nobody_there_asked_for,
     a_database_that_is_not_to_be_created_is_not,
+    void_entries_find_their_way_to_an_admin,
 );
 
 fn a_database_arrives_and_changes_travel_both_ways(net: &Net) {
@@ -216,4 +217,60 @@ fn a_database_that_is_not_to_be_created_is_not(net: &Net) {
         .unwrap();
     assert!(report.check().is_err());
     assert!(!bob.has(id));
+}
+
+fn void_entries_find_their_way_to_an_admin(net: &Net) {
+    let (alice, bob, carol) = (
+        Peer::new(net, "alice"),
+        Peer::new(net, "bob"),
+        Peer::new(net, "carol"),
+    );
+    let others = [
+        (bob.key.public(), Permission::Write(10)),
+        (carol.key.public(), Permission::Admin(1)),
+    ];
+    let database = alice.create(&others, None);
+    let id = database.id();
+    let address = alice.serve();
+    for peer in [&bob, &carol] {
+        peer.sync(&address, id).wait().unwrap();
+    }
+    // Bob works offline and does not hear that he may only read from now on.
+    for n in 0..3 {
+        bob.write(id, &format!("offline {n}"), "from bob");
+    }
+    let revocation = Revocation {
+        to: Some(Permission::Read),
+        ..Revocation::of(bob.key.public())
+    };
+    database
+        .transact(|transaction| transaction.settings().revoke(revocation.clone()))
+        .unwrap();
+    bob.sync(&address, id).wait().unwrap();
+    assert_eq!(bob.tips(id), alice.tips(id));
+    assert_eq!(alice.read(id, "offline 0"), None);
+    assert_eq!(alice.database(id).void_count().unwrap(), 3);
+    // Carol has all that counts already, and gets what does not.
+    carol.sync(&address, id).wait().unwrap();
+    let report = carol.sync(&address, id).wait().unwrap();
+    assert_eq!(carol.database(id).void_count().unwrap(), 3);
+    let outcome = report.databases[0].1.as_ref().unwrap();
+    assert_eq!((outcome.relation, outcome.requests), (Relation::Equal, 1));
+    // So she can take it over, though she never met Bob.
+    let page = carol.database(id).void_entries(0, 10).unwrap();
+    let void: Vec<_> = page.entries.iter().map(|void| void.stamp.id).collect();
+    let adopted = carol
+        .database(id)
+        .transact(|transaction| transaction.settings().adopt(void.iter().copied()));
+    // The revoker is stronger than she is.
+    assert!(adopted.is_err());
+    alice
+        .database(id)
+        .transact(|transaction| transaction.settings().adopt(void.iter().copied()))
+        .unwrap();
+    for peer in [&bob, &carol] {
+        peer.sync(&address, id).wait().unwrap();
+        assert_eq!(peer.read(id, "offline 2").as_deref(), Some("from bob"));
+        assert_eq!(peer.database(id).void_count().unwrap(), 0);
+    }
 }

@@ -79,6 +79,7 @@ fn request() -> impl Strategy<Value = Request> {
             not,
             closures,
         }),
+        (id(), vec(id(), 0..4)).prop_map(|(database, leaves)| Request::Void { database, leaves }),
         id().prop_map(|database| Request::Push { database }),
         Just(Request::Discover),
         vec(any::<u8>(), 0..100).prop_map(|bytes| Request::Bootstrap {
@@ -108,6 +109,7 @@ fn reply() -> impl Strategy<Value = Reply> {
         }),
         page().prop_map(Reply::Headers),
         tips().prop_map(|tips| Reply::End { tips }),
+        vec(id(), 0..4).prop_map(|unknown| Reply::Void { unknown }),
         (tips(), any::<[u64; 4]>()).prop_map(|(tips, [new, known, pending, rejected])| {
             Reply::Pushed {
                 tips,
@@ -303,6 +305,17 @@ fn limits_hold_at_the_limit_and_one_above() {
     };
     check(|n| closures(n, 1), limits::CLOSURES);
     check(|n| closures(1, n), limits::CLOSURE_TIPS);
+    check(
+        |n| {
+            Frame::Request(Request::Void {
+                database,
+                leaves: ids(n),
+            })
+        },
+        limits::VOID_LEAVES,
+    );
+    let void = |n| Frame::Reply(Reply::Void { unknown: ids(n) });
+    check(void, limits::VOID_LEAVES);
     let info = || DatabaseInfo::new(database, &"x".repeat(300), 1);
     assert_eq!(info().name().len(), limits::NAME_BYTES);
     check(
@@ -341,7 +354,7 @@ fn long_lists_of_tips_are_cut_to_the_highest() {
     assert!(!at.is_cut() && over.is_cut());
     assert_eq!(over.stamps().len(), limits::TIPS);
     assert_eq!(over.stamps()[0].height, Height(limits::TIPS as u64));
-    assert!(over.same_tips(&TipList::new(stamps(limits::TIPS + 1))) && !over.same_tips(&at));
+    assert!(over.is_same(&TipList::new(stamps(limits::TIPS + 1))) && !over.is_same(&at));
     for tips in [at, over] {
         let frame = Frame::Reply(Reply::End { tips });
         assert_eq!(Frame::decode(&frame.encode().unwrap()).unwrap(), frame);
