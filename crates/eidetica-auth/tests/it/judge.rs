@@ -1,8 +1,8 @@
 use std::collections::BTreeMap;
 
 use eidetica_auth::{
-    AuthRecord, AuthState, KeyError, Missing, NothingBelow, Permission, Reject, Right,
-    SettingsError, SettingsPayload, Verdict, judge,
+    AuthRecord, AuthState, Below, Delegation, KeyError, Lookup, Missing, NothingBelow, Permission,
+    Reject, Revocation, Right, SettingsError, SettingsPayload, Verdict, judge,
 };
 use eidetica_entry::{Author, Draft, Height, Id, ParentInfo, PublicKey, StoreName, Via};
 
@@ -320,6 +320,53 @@ fn settings_that_are_not_at_hand_make_no_verdict() {
             ),
             Ok(Verdict::Pending(Missing::Settings))
         ));
+    }
+}
+
+/// Nothing can be read.
+struct Unreadable;
+
+impl Lookup for Unreadable {
+    type Error = &'static str;
+
+    fn below(&self, _: &[Id], _: &[Id]) -> Result<Vec<Option<Below>>, Self::Error> {
+        Err("below")
+    }
+
+    fn delegated(&self, _: &Id, _: &[Id]) -> Result<Option<AuthState>, Self::Error> {
+        Err("delegated")
+    }
+}
+
+#[test]
+fn what_cannot_be_read_makes_no_verdict() {
+    let adopt = AuthRecord::Adopt {
+        entries: id(2).into(),
+    };
+    let cut = AuthRecord::Revoke(Revocation {
+        cut: Some(id(2).into()),
+        ..Revocation::of(secret(9).public())
+    });
+    let delegate = AuthRecord::Delegate(Delegation {
+        database: id(3),
+        bound: None,
+        floor: id(4).into(),
+        name: name(""),
+    });
+    for (record, unread) in [(adopt, "below"), (cut, "below"), (delegate, "delegated")] {
+        let payload = settings(vec![record]);
+        let parent = ParentInfo {
+            id: id(1),
+            height: Height(0),
+            writes_settings: true,
+            settings: Default::default(),
+        };
+        let stores = stores(&[("_settings", &payload)]);
+        let author = secret(1).public();
+        let draft = Draft::child(id(1), &[parent], vec![id(1)], stores, author, None).unwrap();
+        let (header, state) = (draft.header(), all_rights());
+        let verdict = judge(header, draft.id(), Some(&payload), &state, &Unreadable);
+        assert_eq!(verdict.unwrap_err(), unread);
     }
 }
 
