@@ -23,7 +23,7 @@ use crate::error::{Error, Result};
 use crate::events::{Callbacks, Events};
 use crate::overlay::Overlay;
 use crate::past::Pasts;
-use crate::pending::Pool;
+use crate::pending::{Pool, Surplus};
 use crate::registry::Registry;
 use crate::rows::StoreSlot;
 use crate::shared::Shared;
@@ -39,6 +39,7 @@ pub(crate) struct Core {
     pub(crate) authority: Authority,
     pub(crate) pasts: Pasts,
     pub(crate) pool: Mutex<Pool>,
+    pub(crate) surplus: Mutex<Surplus>,
     pub(crate) events: Events,
     /// Whether it is kept for its authority alone, without data.
     pub(crate) is_closure: bool,
@@ -102,6 +103,7 @@ impl Core {
             authority: Authority::default(),
             pasts: Pasts::default(),
             pool: Mutex::default(),
+            surplus: Mutex::default(),
             events: Events::new(callbacks),
             is_closure,
             sequencer: Mutex::new(None),

@@ -227,6 +227,17 @@ impl Wave {
         }
     }
 
+    /// Puts entries first that were turned away before. They may have come again since and been stored.
+    fn begin_with(&mut self, entries: Vec<Entry>, report: &mut IngestReport) {
+        if entries.is_empty() {
+            return;
+        }
+        report.refused = report.refused.saturating_sub(entries.len() as u64);
+        self.version = u64::MAX;
+        let whole = None;
+        self.packs.insert(0, WavePack { whole, entries });
+    }
+
     pub(crate) fn root(&self, database: Id) -> Option<&Entry> {
         self.packs
             .iter()
@@ -426,6 +437,8 @@ struct Accepted {
     void: HashSet<Id>,
     /// Stored entries that change sides.
     flips: Vec<Flip>,
+    /// Void entries that are turned away.
+    refused: Vec<Entry>,
 }
 
 impl Database {
@@ -486,6 +499,8 @@ impl Database {
         for (id, reason) in std::mem::take(&mut wave.bad) {
             report.reject(id, reason);
         }
+        let turned_away = self.core().surplus.lock().take_below(wave.entries());
+        wave.begin_with(turned_away, report);
         let waiting = self.take_awaited();
         if wave.entries().next().is_none() && waiting.is_empty() {
             return Ok(false);
@@ -506,7 +521,9 @@ impl Database {
                 source,
             };
             let packs = judge_wave(&mut wave, waiting, judging)?;
-            let accepted = self.judge_standing(packs, &mut known, &sequencer, report)?;
+            let mut accepted = self.judge_standing(packs, &mut known, &sequencer, report)?;
+            let refused = std::mem::take(&mut accepted.refused);
+            self.core().surplus.lock().add(refused);
             self.write_wave(&accepted, &known, &*snapshot, &mut sequencer)?
         };
         if let Some(written) = &written {
@@ -755,6 +772,9 @@ impl Accepted {
         }
         self.new.retain(|id| !refused.contains(id));
         for pack in &mut self.packs {
+            let turned_away = pack.entries.iter();
+            let turned_away = turned_away.filter(|entry| refused.contains(&entry.id()));
+            self.refused.extend(turned_away.cloned());
             report.refused += pack.retain(|entry| !refused.contains(&entry.id()));
         }
         self.packs.retain(|pack| !pack.entries.is_empty());

@@ -76,6 +76,9 @@ pub const REGION_PAGE: usize = 4_096;
 pub const VOID_PER_AUTHOR: u64 = 1_024;
 /// Void entries of one database that are taken in with no effective entry above them.
 pub const VOID_ENTRIES: u64 = 16_384;
+/// Void entries of one database that were turned away and are kept in memory for a while: something effective above
+/// them may come.
+pub const VOID_SURPLUS: usize = 16_384;
 /// Databases that may ask each other, one through the other, who may do what. No sound entry needs more.
 pub const DELEGATION_NESTING: usize = eidetica_auth::limits::DELEGATION_DEPTH + 1;
 /// Entries that a transaction may name to be built upon besides the tips.

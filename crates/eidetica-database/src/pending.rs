@@ -4,7 +4,7 @@
 //! of the source with the most entries gives way. It is memory only: what is lost is fetched again.
 //! Pending entries are invisible: no read, tip or peer ever meets one.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use eidetica_entry::{Entry, Id, PublicKey};
 
@@ -224,6 +224,49 @@ impl Pool {
             }
         }
         Some(waiting)
+    }
+}
+
+/// Void entries that were turned away a while ago: nothing that is stored knows them, but something effective above
+/// them may come with a later pack. Bounded and memory only; the oldest give way.
+#[derive(Default)]
+pub(crate) struct Surplus {
+    entries: VecDeque<Entry>,
+    ids: HashSet<Id>,
+    bytes: usize,
+}
+
+impl Surplus {
+    /// Adds entries, parents first.
+    pub(crate) fn add(&mut self, entries: Vec<Entry>) {
+        for entry in entries {
+            if self.ids.insert(entry.id()) {
+                self.bytes += entry.encoded_len();
+                self.entries.push_back(entry.compact());
+            }
+        }
+        while self.entries.len() > limits::VOID_SURPLUS || self.bytes > limits::PENDING_BYTES {
+            let Some(oldest) = self.entries.pop_front() else {
+                return;
+            };
+            self.ids.remove(&oldest.id());
+            self.bytes -= oldest.encoded_len();
+        }
+    }
+
+    /// Takes out all of them if any of `entries` builds on one.
+    pub(crate) fn take_below<'e>(
+        &mut self,
+        mut entries: impl Iterator<Item = &'e Entry>,
+    ) -> Vec<Entry> {
+        let builds_on = |entry: &Entry| {
+            let mut parents = entry.header().parents.iter();
+            parents.any(|parent| self.ids.contains(parent))
+        };
+        match !self.ids.is_empty() && entries.any(builds_on) {
+            true => std::mem::take(self).entries.into(),
+            false => Vec::new(),
+        }
     }
 }
 
