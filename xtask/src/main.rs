@@ -5,6 +5,7 @@ mod bench;
 mod ci;
 mod fuzz;
 mod layers;
+mod mutants;
 mod source;
 mod test;
 mod tidy;
@@ -36,6 +37,8 @@ enum Task {
     Bench(bench::Args),
     /// Compare the rules of authority with the reference resolver, in full
     Authority(authority::Args),
+    /// Break the rules of authority on purpose, in a scratch copy, and see that the tests notice
+    Mutants(mutants::Args),
     /// Fuzz every target for some seconds (needs a nightly toolchain and cargo-fuzz)
     Fuzz(fuzz::Args),
 }
@@ -58,6 +61,7 @@ fn run() -> anyhow::Result<()> {
         Task::Tidy => tidy::run(),
         Task::Bench(args) => bench::run(&args),
         Task::Authority(args) => authority::run(&args),
+        Task::Mutants(args) => mutants::run(&args),
         Task::Fuzz(args) => fuzz::run(&args),
     }
 }
