@@ -268,6 +268,36 @@ fn a_floor_that_rises_takes_what_was_done_below_it_meanwhile() {
     );
 }
 
+/// A setting that was void below an entry, and counts again, gives no more there than at its floor either. Gave it what the pins
+/// say, the floor would take from all settings but the one that raised it.
+#[test]
+fn a_floor_that_counts_again_binds_what_its_own_setting_gives() {
+    let team = |version| {
+        let (world, floor) = worlds::pin(worlds::TEAM, version);
+        Say::Delegate {
+            world,
+            bound: Some(Permission::Admin(2)),
+            floor,
+        }
+    };
+    let mut case = database(vec![team(0)]);
+    says(&mut case, 2, 1, vec![team(3)]);
+    let cut = Say::Revoke {
+        key: 2,
+        to: None,
+        cut: Some(0),
+        replaces: 0,
+    };
+    says(&mut case, 1, 0b10, vec![cut]);
+    let member = Spec::data(7, 0b100).via(vec![worlds::pin(worlds::TEAM, 1)]);
+    assert!(case.push(member), "{case:?}");
+    let void_floor = [VOID, effective(admin(0)), effective(admin(2))];
+    check(&case, &void_floor);
+    says(&mut case, 1, 0b1000, vec![replace(2, 0b100, 0b10)]);
+    let strong = effective(admin(0));
+    check(&case, &[effective(admin(1)), strong, VOID, strong]);
+}
+
 /// A right may turn out stronger than on the own past, where what had lowered it is void.
 #[test]
 fn a_rotation_hands_on_what_its_author_has_after_all() {

@@ -40,8 +40,8 @@ impl Worlds {
 
     /// What a delegation gives to an author that pinned the databases.
     pub fn pinned(&self, entry: &Entry, to: &Delegation) -> Right {
-        to.bound
-            .min(self.member(&entry.via, entry.key).unwrap_or(0))
+        let member = self.member(&entry.via, entry.key).unwrap_or(0);
+        member.min(self.left(entry, to))
     }
 
     /// The most that a delegation gives, and leaves of what others give: its bound, and the right at
