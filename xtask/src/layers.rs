@@ -69,7 +69,11 @@ const CRATES: &[Place] = &[
     with_io(
         "eidetica-authdb-dir",
         4,
-        &["eidetica-authdb", "eidetica-storage", "eidetica-storage-dir"],
+        &[
+            "eidetica-authdb",
+            "eidetica-storage",
+            "eidetica-storage-dir",
+        ],
     ),
     with_io(
         "eidetica-storage-fjall",

@@ -153,7 +153,7 @@ impl Database {
     /// entries, and it reads and edits the state as of them. It never conflicts.
     ///
     /// # Errors
-    /// [`Error::NoEntry`] for an entry that is not here.
+    /// [`Error::NoEntry`](crate::Error::NoEntry) for an entry that is not here.
     pub fn new_transaction_at(&self, frontier: &[Id]) -> Result<Transaction> {
         Ok(Transaction::new(
             self,
@@ -211,7 +211,7 @@ impl Database {
     /// The database as of a frontier: the past of these entries.
     ///
     /// # Errors
-    /// [`Error::NoEntry`] for an entry that is not here.
+    /// [`Error::NoEntry`](crate::Error::NoEntry) for an entry that is not here.
     pub fn as_of(&self, frontier: &[Id]) -> Result<AsOf> {
         AsOf::new(self, frontier)
     }
