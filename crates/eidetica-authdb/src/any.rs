@@ -170,11 +170,11 @@ macro_rules! read_the_log {
         }
 
         /// The operations of a range and their proof against the present root: as many from the start as
-        /// fit `most_bytes` and [`limits::RANGE_BYTES`], at least one.
+        /// fit `most_bytes` and [`limits::RANGE_BYTES`](crate::limits::RANGE_BYTES), at least one.
         ///
         /// # Errors
         /// [`Error::Request`] if the range is empty, beyond the size, or longer than
-        /// [`limits::RANGE_OPERATIONS`]; [`Error::OutOfBounds`], [`Error::Pruned`]; [`Error::Corrupt`],
+        /// [`limits::RANGE_OPERATIONS`](crate::limits::RANGE_OPERATIONS); [`Error::OutOfBounds`], [`Error::Pruned`]; [`Error::Corrupt`],
         /// [`Error::Io`].
         pub fn proof(
             &self,
