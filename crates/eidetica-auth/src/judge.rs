@@ -5,7 +5,7 @@
 //! It judges on the entry's own past alone. What entries outside that past take away later makes an
 //! entry void, never rejected: see [`AuthState::standing`].
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use eidetica_entry::{Header, Id, Ids, PublicKey};
 
@@ -318,8 +318,9 @@ impl<L: Lookup> Examination<'_, L> {
             pinned: pinned.map(Arc::new),
             floors: Vec::new(),
         };
+        let named = self.named(payload.records())?;
         for record in payload.records() {
-            self.record(record, &mut control)?;
+            self.record(record, &named, &mut control)?;
         }
         if control.nesting > limits::DELEGATION_DEPTH {
             return Err(Reject::DelegatesTooDeep.into());
@@ -365,7 +366,12 @@ impl<L: Lookup> Examination<'_, L> {
     }
 
     /// Checks a record, and notes what it means.
-    fn record(&self, record: &AuthRecord, control: &mut Control) -> Result<(), Stop<L::Error>> {
+    fn record(
+        &self,
+        record: &AuthRecord,
+        named: &Named,
+        control: &mut Control,
+    ) -> Result<(), Stop<L::Error>> {
         let author = control.strength;
         let root = self.header.is_root();
         match record {
@@ -380,7 +386,7 @@ impl<L: Lookup> Examination<'_, L> {
             AuthRecord::Wildcard(_) => Ok(()),
             AuthRecord::Delegate(delegation) => self.delegation(delegation, control),
             _ if root => Err(Reject::RecordInRoot.into()),
-            AuthRecord::Revoke(revocation) => self.revocation(revocation, control),
+            AuthRecord::Revoke(revocation) => self.revocation(revocation, named, control),
             AuthRecord::Renounce | AuthRecord::Rotate { .. }
                 if !self.header.author.via.is_empty() =>
             {
@@ -395,22 +401,28 @@ impl<L: Lookup> Examination<'_, L> {
                 Err(Reject::RotatesToItself.into())
             }
             AuthRecord::Renounce | AuthRecord::Rotate { .. } => Ok(()),
-            AuthRecord::Adopt { entries } => self.adoption(entries),
+            AuthRecord::Adopt { entries } => Ok(adoption(entries, named)?),
         }
     }
 
     fn revocation(
         &self,
         revocation: &Revocation,
+        named: &Named,
         control: &mut Control,
     ) -> Result<(), Stop<L::Error>> {
         if let Some(cut) = &revocation.cut {
-            let heads = self.below(cut)?.into_iter().flat_map(|(id, below)| {
-                let own = below.writes_settings.then_some(id);
-                let settings = below.settings.to_vec();
-                own.map_or(settings, |own| vec![own])
-            });
-            control.cuts.push((revocation.key, heads.collect()));
+            let mut heads = Vec::new();
+            for id in cut {
+                let below = below(id, named)?;
+                match below.writes_settings {
+                    true => heads.push(*id),
+                    false => heads.extend(below.settings.iter()),
+                }
+            }
+            control
+                .cuts
+                .push((revocation.key, Ids::from(heads.as_slice())));
         }
         for id in &revocation.replaces {
             let replaced = self.state.control(id);
@@ -423,23 +435,25 @@ impl<L: Lookup> Examination<'_, L> {
         Ok(())
     }
 
-    fn adoption(&self, entries: &Ids) -> Result<(), Stop<L::Error>> {
-        let below = self.below(entries)?;
-        match below.iter().find(|(_, below)| below.writes_settings) {
-            Some((id, _)) => Err(Reject::AdoptsSettings { id: *id }.into()),
-            None => Ok(()),
+    /// What is in the entry's past of all that its records name, looked up at once.
+    fn named(&self, records: &[AuthRecord]) -> Result<Named, Stop<L::Error>> {
+        let mut ids: Vec<Id> = Vec::new();
+        for record in records {
+            match record {
+                AuthRecord::Revoke(revocation) => ids.extend(revocation.cut.iter().flatten()),
+                AuthRecord::Adopt { entries } => ids.extend(entries),
+                _ => {}
+            }
         }
-    }
-
-    fn below(&self, ids: &Ids) -> Result<Vec<(Id, Below)>, Stop<L::Error>> {
-        let found = self.lookup.below(&self.header.parents, ids);
-        let found = found.map_err(Stop::Lookup)?;
-        let mut found = found.into_iter();
-        let pairs = ids.iter().map(|id| match found.next().flatten() {
-            Some(below) => Ok((*id, below)),
-            None => Err(Reject::NotBelow { id: *id }.into()),
-        });
-        pairs.collect()
+        if ids.is_empty() || self.header.is_root() {
+            return Ok(Named::new());
+        }
+        ids.sort_unstable();
+        ids.dedup();
+        let found = self.lookup.below(&self.header.parents, &ids);
+        let found = found.map_err(Stop::Lookup)?.into_iter();
+        let found = ids.into_iter().zip(found);
+        Ok(found.filter_map(|(id, below)| Some((id, below?))).collect())
     }
 
     fn delegation(
@@ -472,4 +486,20 @@ impl<L: Lookup> Examination<'_, L> {
         control.floors.push((database, Arc::new(state.floor())));
         Ok(())
     }
+}
+
+/// What is below an entry of all that it names.
+type Named = BTreeMap<Id, Below>;
+
+fn below<'n>(id: &Id, named: &'n Named) -> Result<&'n Below, Reject> {
+    named.get(id).ok_or(Reject::NotBelow { id: *id })
+}
+
+fn adoption(entries: &Ids, named: &Named) -> Result<(), Reject> {
+    for id in entries {
+        if below(id, named)?.writes_settings {
+            return Err(Reject::AdoptsSettings { id: *id });
+        }
+    }
+    Ok(())
 }
