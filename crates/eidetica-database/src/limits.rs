@@ -72,6 +72,8 @@ pub const SETTLE_STEP: usize = 1_024;
 pub const SETTLE_BYTES: usize = 8 * 1024 * 1024;
 /// Entries that are read at once where settings entries have changed how others stand.
 pub const REGION_PAGE: usize = 4_096;
+/// Cuts from which on what lies outside of them is looked for in everything, and not one by one.
+pub const CUTS_APART: usize = 32;
 /// Void entries of one author that are taken in with no effective entry above them.
 pub const VOID_PER_AUTHOR: u64 = 1_024;
 /// Void entries of one database that are taken in with no effective entry above them.

@@ -186,7 +186,12 @@ impl<'k, 'a> Standings<'k, 'a> {
     fn region(&self, heads: &[Id], changes: &Changes) -> Result<BTreeMap<u64, Stamp>> {
         let named = changes.adopted.iter().chain(&changes.settings);
         let mut region: HashSet<Id> = named.copied().collect();
-        let cuts: HashSet<&Ids> = changes.cuts.iter().map(|cut| &cut.below).collect();
+        let none = Ids::default();
+        let mut cuts: HashSet<&Ids> = changes.cuts.iter().map(|cut| &cut.below).collect();
+        // A walk for each of many would cost more than to look at everything once.
+        if cuts.len() > limits::CUTS_APART {
+            cuts = HashSet::from([&none]);
+        }
         for below in cuts {
             let outside = self.known.difference(heads, below)?;
             region.extend(outside.iter().map(|stamp| stamp.id));
