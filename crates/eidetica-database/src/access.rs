@@ -102,13 +102,21 @@ impl Database {
     /// though it be void; `None` where nothing is.
     fn pins_of(&self, database: &Id, floors: &[Id]) -> Result<Option<Ids>> {
         let all = Databases::of(self.shared());
-        let found = all
-            .find(database)?
-            .map_or_else(|| all.closure(database), |found| Ok(Some(found)))?;
-        let Some(database) = found else {
+        let snapshot = self.shared().engine.snapshot()?;
+        // The database itself may be behind what its closure has.
+        let mut source = None;
+        for found in [all.find(database)?, all.closure(database)?] {
+            let Some(found) = found else { continue };
+            let here = found.core().log.reader(&*snapshot).contains_many(floors)?;
+            if here.iter().all(|here| *here) {
+                source = Some(found);
+                break;
+            }
+            source.get_or_insert(found);
+        }
+        let Some(database) = source else {
             return Ok(None);
         };
-        let snapshot = database.shared().engine.snapshot()?;
         let reader = database.core().log.reader(&*snapshot);
         let mut tips: Vec<Id> = reader.state()?.tips.iter().map(|tip| tip.id).collect();
         let here = floors.iter().zip(reader.contains_many(floors)?);

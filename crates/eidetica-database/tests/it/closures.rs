@@ -228,3 +228,15 @@ fn few_databases_that_no_settings_name_are_kept() {
     };
     (0..=eidetica_database::limits::UNNAMED_CLOSURES).for_each(send);
 }
+
+#[test]
+fn a_database_that_is_behind_its_closure_takes_no_right_from_members() {
+    let (a, b) = (instance(1), instance(2));
+    let team = team(&a);
+    ingest(&b, team.id(), &all_packs(&a, &team.id()));
+    note(&team, "later", "than b knows");
+    let project = project(&a, &team, Permission::Write(5));
+    ingest(&b, project.id(), &all_above(&a, &b, &project.id()));
+    assert!(b.can_read(&project.id(), &[member().public()]).unwrap());
+    note_as_member(&b, &project.id(), "m1");
+}
