@@ -13,11 +13,14 @@ use crate::{
     resolver::{Database, Entry, Kind, Source},
 };
 
+/// What a key has by each chain of pins that was asked for.
+type Found = HashMap<PublicKey, HashMap<Vec<Via>, Option<Right>>>;
+
 /// The databases that another one may delegate to, and what was found in them.
 #[derive(Default)]
 pub struct Worlds {
     pub databases: BTreeMap<Id, Arc<Database>>,
-    found: RwLock<HashMap<PublicKey, HashMap<Vec<Via>, Option<Right>>>>,
+    found: RwLock<Found>,
 }
 
 impl Worlds {
