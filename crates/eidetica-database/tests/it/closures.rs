@@ -6,8 +6,10 @@ use bytes::Bytes;
 use eidetica_auth::{Permission, SecretKey};
 use eidetica_database::{Database, Databases, IngestRequest};
 use eidetica_entry::{Id, pack};
+use eidetica_storage::{Direction, Engine, EngineError, KeyRange, Space};
+use eidetica_testkit::Rng;
 
-use crate::world::{all_packs, ingest, instance, key, rights};
+use crate::world::{all_packs, engine, ingest, instance, instance_on, key, rights};
 
 /// A team that the member belongs to, with some data that is nobody else's business.
 fn team(on: &Databases) -> Database {
@@ -239,4 +241,42 @@ fn a_database_that_is_behind_its_closure_takes_no_right_from_members() {
     ingest(&b, project.id(), &all_above(&a, &b, &project.id()));
     assert!(b.can_read(&project.id(), &[member().public()]).unwrap());
     note_as_member(&b, &project.id(), "m1");
+}
+
+fn bytes_in(engine: &dyn Engine) -> usize {
+    let snapshot = engine.snapshot().unwrap();
+    let mut bytes = 0;
+    for space in Space::ALL {
+        let all = KeyRange::prefix(Vec::new());
+        let _ = snapshot.for_each::<(), EngineError>(space, &all, Direction::Forward, |row| {
+            bytes += row.key.len() + row.value.len();
+            Ok(std::ops::ControlFlow::Continue(()))
+        });
+    }
+    bytes
+}
+
+/// A peer may send more of a team than was asked for.
+#[test]
+fn data_that_come_with_a_closure_are_not_kept() {
+    let (a, engine) = (instance(1), engine());
+    let b = instance_on(engine.clone(), 2);
+    let team = team(&a);
+    let project = project(&a, &team, Permission::Write(5));
+    ingest(&b, project.id(), &all_packs(&a, &project.id()));
+    let before = bytes_in(&*engine);
+    let size = 100_000;
+    let text: Vec<char> = Rng::new(1)
+        .bytes(size)
+        .into_iter()
+        .map(char::from)
+        .collect();
+    note(&team, "large", &String::from_iter(text));
+    let packs = all_packs(&a, &team.id());
+    assert!(packs.iter().map(Bytes::len).sum::<usize>() > size);
+    let taken = b.ingest(IngestRequest::new(project.id(), &packs)).unwrap();
+    assert_eq!((taken.rejected_count, taken.bad_packs.len()), (0, 0));
+    let here = b.closures(&project.id()).unwrap();
+    assert_eq!(here, [(team.id(), team.tips().unwrap())]);
+    assert!(bytes_in(&*engine) < before + 2_000);
 }
