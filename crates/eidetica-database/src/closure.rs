@@ -207,13 +207,13 @@ impl Databases {
     }
 
     /// What of other databases must come before the entries of `difference`: parts in the order in which they are to
-    /// be sent. `not` and `held` are what the receiver has of the database and of others. O(difference) where the
+    /// be sent. `not_own` and `held` are what the receiver has of the database and of others. O(difference) where the
     /// database delegates, times how deep floors follow from each other; else nothing.
     pub(crate) fn closures_for(
         &self,
         database: &Database,
         difference: &Difference,
-        not: &[Id],
+        not_own: &[Id],
         held: &[(Id, &[Id])],
     ) -> Result<Vec<Part>> {
         if database.authority()?.delegated_databases().next().is_none() {
@@ -229,50 +229,67 @@ impl Databases {
         let first: Vec<Id> = pins.keys().copied().collect();
         let mut parts: BTreeMap<Id, Vec<Part>> = BTreeMap::new();
         let mut needs: BTreeMap<Id, Vec<Id>> = BTreeMap::new();
-        // A part is made anew when others pin more of its database: in rounds, one for each floor above another.
+        // Parts are made anew when others pin more of their database: in rounds, one for each floor above another.
         let mut open: BTreeSet<Id> = first.iter().copied().collect();
         while !open.is_empty() {
             let mut more = Pins::new();
             for id in std::mem::take(&mut open) {
-                let held = held.iter().find(|(held, _)| *held == id);
-                let not = match id == database.id() {
-                    true => not,
-                    false => held.map(|(_, tips)| *tips).unwrap_or_default(),
-                };
-                let mut pinned = Pins::new();
-                let mut own = Vec::new();
                 let above = pins.get(&id).cloned().unwrap_or_default();
-                for (source, kind, above) in self.sources_of(&id, &above, &*snapshot)? {
-                    let reader = source.core().log.reader(&*snapshot);
-                    let difference = reader.difference(&above, not, &mut Budget::unlimited())?;
-                    add_pins(&reader, &difference, &mut pinned)?;
-                    own.push(Part {
-                        database: id,
-                        kind,
-                        difference,
-                    });
-                }
+                let held = held.iter().find(|(held, _)| *held == id);
+                let is_own = id == database.id();
+                let not = held.map(|(_, tips)| *tips).unwrap_or_default();
+                let not = if is_own { not_own } else { not };
+                let mut pinned = Pins::new();
+                let mut made = self.parts_of(&id, &above, not, &*snapshot, &mut pinned)?;
                 // Of the database itself there is more to come, with its data.
-                own.retain(|part| id != database.id() || part.kind == Kind::Database);
-                parts.insert(id, own);
+                made.retain(|part| !is_own || part.kind == Kind::Database);
+                parts.insert(id, made);
                 needs.insert(id, pinned.keys().copied().collect());
-                for (id, tips) in pinned {
-                    more.entry(id).or_default().extend(tips);
-                }
+                merge(&mut more, pinned);
             }
-            for (id, tips) in more {
-                let known = pins.entry(id).or_default();
-                let before = known.len();
-                known.extend(tips);
-                if known.len() > before {
-                    open.insert(id);
-                }
-            }
+            open = merge(&mut pins, more);
         }
         let order = deepest_first(first, &needs);
         let parts = order.iter().filter_map(|id| parts.remove(id)).flatten();
         Ok(parts.filter(|part| !part.difference.is_empty()).collect())
     }
+
+    /// What is to be sent of one database, and what it pins of others.
+    fn parts_of(
+        &self,
+        id: &Id,
+        above: &BTreeSet<Id>,
+        not: &[Id],
+        snapshot: &dyn Snapshot,
+        pinned: &mut Pins,
+    ) -> Result<Vec<Part>> {
+        let mut parts = Vec::new();
+        for (source, kind, above) in self.sources_of(id, above, snapshot)? {
+            let reader = source.core().log.reader(snapshot);
+            let difference = reader.difference(&above, not, &mut Budget::unlimited())?;
+            add_pins(&reader, &difference, pinned)?;
+            parts.push(Part {
+                database: *id,
+                kind,
+                difference,
+            });
+        }
+        Ok(parts)
+    }
+}
+
+/// Adds pins to others; says of which databases there are more than before.
+fn merge(pins: &mut Pins, more: Pins) -> BTreeSet<Id> {
+    let mut grown = BTreeSet::new();
+    for (id, tips) in more {
+        let known = pins.entry(id).or_default();
+        let before = known.len();
+        known.extend(tips);
+        if known.len() > before {
+            grown.insert(id);
+        }
+    }
+    grown
 }
 
 fn in_it((id, is_in): (&Id, bool)) -> Option<Id> {
