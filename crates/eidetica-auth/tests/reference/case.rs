@@ -2,7 +2,7 @@
 
 use std::{
     convert::Infallible,
-    fmt,
+    fmt, iter,
     sync::{Arc, LazyLock},
 };
 
@@ -84,8 +84,12 @@ impl Spec {
 }
 
 /// The positions in a set.
-pub fn members(set: Set) -> impl Iterator<Item = usize> + Clone {
-    (0..128).filter(move |at| set >> at & 1 == 1)
+pub fn members(mut set: Set) -> impl Iterator<Item = usize> + Clone {
+    iter::from_fn(move || {
+        let at = set.trailing_zeros() as usize;
+        set &= set.checked_sub(1)?;
+        Some(at)
+    })
 }
 
 pub fn set(members: impl IntoIterator<Item = usize>) -> Set {
@@ -169,10 +173,7 @@ impl std::ops::AddAssign for Counts {
 impl Case {
     /// An empty database. `salt` decides the ids, which must not matter.
     pub fn new(salt: u64, worlds: &Arc<Worlds>) -> Self {
-        let reference = Database {
-            worlds: Arc::clone(&worlds.references),
-            ..Database::default()
-        };
+        let reference = Database::of(Arc::clone(&worlds.references));
         Self {
             salt,
             entries: Vec::new(),
@@ -244,7 +245,7 @@ impl Case {
     /// Forgets the newest entry.
     pub fn pop(&mut self) {
         self.entries.pop();
-        self.reference_mut().entries.pop();
+        self.reference_mut().pop();
         self.control &= set(0..self.len());
     }
 
@@ -304,6 +305,7 @@ impl Case {
     fn arrive_watched(&self, order: &[usize], counts: &mut Counts) -> AuthState {
         let mut state = AuthState::default();
         let mut here: Set = 0;
+        let mut stood: Vec<Option<bool>> = vec![None; self.len()];
         for at in order {
             let newer = state.join(&self.entries[*at].after);
             let changes = newer.changes_since(&state);
@@ -311,9 +313,10 @@ impl Case {
             let stored =
                 |x: &usize| stored(x) && (self.control >> x & 1 == 0 || here >> x & 1 == 1);
             for x in (0..self.len()).filter(stored).filter(|_| here != 0) {
-                if self.standing(x, &state).is_effective()
-                    == self.standing(x, &newer).is_effective()
-                {
+                let before = stood[x].unwrap_or_else(|| self.standing(x, &state).is_effective());
+                let after = self.standing(x, &newer).is_effective();
+                stood[x] = Some(after);
+                if before == after {
                     continue;
                 }
                 counts.flips += 1;

@@ -75,7 +75,11 @@ fn check(case: &Case, expected: &[Verdict]) {
         .map(|id| case.reference.verdict(id, &resolved))
         .collect();
     assert_eq!(found[1..], *expected, "{case:?}");
-    assert_eq!(solutions(&case.reference, 2), [resolved], "{case:?}");
+    assert_eq!(
+        solutions(&case.reference, 2),
+        [resolved.to_vec()],
+        "{case:?}"
+    );
 }
 
 fn effective(strength: payload::Right) -> Verdict {

@@ -3,11 +3,15 @@
 //!
 //! A right is a number, 0 is none. A set of entries is 128 bits. Nothing is incremental.
 
-use std::sync::Arc;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+};
 
 use eidetica_entry::{Header, Id, PublicKey, Via};
 
 use crate::{
+    case::members,
     delegation::Worlds,
     payload::{READ, Record, Right, admin, parse, write},
 };
@@ -57,9 +61,26 @@ pub struct Database {
     /// Every right that is named anywhere.
     pub levels: Vec<Right>,
     pub worlds: Arc<Worlds>,
+    /// What sets were resolved to: many entries are tried above the same.
+    resolved: Mutex<HashMap<Set, Arc<[Right]>>>,
 }
 
 impl Database {
+    pub fn of(worlds: Arc<Worlds>) -> Self {
+        Self {
+            worlds,
+            ..Self::default()
+        }
+    }
+
+    /// Forgets the newest entry.
+    pub fn pop(&mut self) {
+        self.entries.pop();
+        let left = self.all();
+        let resolved = self.resolved.get_mut().unwrap();
+        resolved.retain(|set, _| set & !left == 0);
+    }
+
     /// R6: judges an entry whose parents are here on its own past, and keeps it if it is sound.
     pub fn insert(&mut self, id: Id, header: &Header, settings: Option<&[u8]>) -> Verdict {
         let parents = self.set(&header.parents).expect("parents come first");
@@ -106,12 +127,22 @@ impl Database {
     }
 
     pub fn all(&self) -> Set {
-        (0..self.entries.len()).fold(0, |set, at| set | 1 << at)
+        (1 << self.entries.len()) - 1
     }
 
-    /// R8: the root, then strongest first, in causal order within one strength. 0 is void.
-    pub fn resolve(&self, set: Set) -> Vec<Right> {
-        let mut resolved = vec![0; self.entries.len()];
+    pub fn resolve(&self, set: Set) -> Arc<[Right]> {
+        let known = self.resolved.lock().unwrap().get(&set).cloned();
+        known.unwrap_or_else(|| {
+            let resolved: Arc<[Right]> = self.resolve_anew(set).into();
+            let mut known = self.resolved.lock().unwrap();
+            known.insert(set, Arc::clone(&resolved));
+            resolved
+        })
+    }
+
+    /// R8: the root, then strongest first, in causal order within one strength. 0 is void, or not in the set.
+    fn resolve_anew(&self, set: Set) -> Vec<Right> {
+        let mut resolved = vec![0; 128 - set.leading_zeros() as usize];
         for root in self.list(set & 1) {
             resolved[root.at] = self.strength(root, &resolved);
         }
@@ -130,7 +161,9 @@ impl Database {
     }
 
     pub fn effective<'a>(&'a self, resolved: &'a [Right]) -> impl Iterator<Item = &'a Entry> {
-        self.entries.iter().filter(|entry| resolved[entry.at] > 0)
+        let entries = self.entries.iter().zip(resolved);
+        let effective = entries.filter(|(_, strength)| **strength > 0);
+        effective.map(|(entry, _)| entry)
     }
 
     /// R5: what an entry amounts to where the control entries amount to `resolved`; 0 if its author
@@ -204,32 +237,33 @@ impl Database {
     }
 
     /// R3, R4: what `taker` takes of that right: everything between two others.
-    fn takings(
-        &self,
-        entry: &Entry,
+    fn takings<'a>(
+        &'a self,
+        entry: &'a Entry,
         source: &Source,
-        taker: &Entry,
-        resolved: &[Right],
-    ) -> Vec<(Right, Right)> {
+        taker: &'a Entry,
+        resolved: &'a [Right],
+    ) -> impl Iterator<Item = (Right, Right)> + 'a {
         let strength = resolved[taker.at];
         let known = has(self.entries[source.at].past, taker.at);
         let lifted = known && resolved[source.at] >= strength;
-        let named = source.kind == Kind::Named;
+        let kind = source.kind;
+        let named = kind == Kind::Named;
         let other = source.at != taker.at && !lifted;
         // The parents and all below them are the past.
-        let cut = |cut: Option<Set>| cut.map_or(taker.past, |cut| self.closure(cut));
-        let outside = |explicit| !has(cut(explicit), entry.at);
-        let take = |record: &Record| match record {
+        let cut = move |cut: Option<Set>| cut.map_or(taker.past, |cut| self.closure(cut));
+        let outside = move |explicit| !has(cut(explicit), entry.at);
+        let take = move |record: &Record| match record {
             Record::Revoke { key, to, cut, .. } => {
                 let holds = *key == entry.key && outside(*cut) && !(named && lifted);
                 (holds && !self.replaced(taker, *key, resolved)).then_some((*to, strength))
             }
             Record::Wildcard(to) => {
-                let holds = source.kind == Kind::Wildcard && other && outside(None);
+                let holds = kind == Kind::Wildcard && other && outside(None);
                 holds.then_some((*to, strength))
             }
             Record::Delegate(of) if Some(of.database) == entry.via() => {
-                let holds = source.kind == Kind::Delegated && other && outside(None);
+                let holds = kind == Kind::Delegated && other && outside(None);
                 holds.then(|| (self.worlds.left(entry, of), strength))
             }
             Record::Renounce | Record::Rotate(_) => {
@@ -238,7 +272,7 @@ impl Database {
             }
             _ => None,
         };
-        taker.records().filter_map(take).collect()
+        taker.records().filter_map(take)
     }
 
     /// Whether another revocation stands for this one.
@@ -270,7 +304,7 @@ impl Database {
     }
 
     fn list(&self, set: Set) -> impl Iterator<Item = &Entry> {
-        self.entries.iter().filter(move |entry| has(set, entry.at))
+        members(set).map(|at| &self.entries[at])
     }
 
     pub fn set(&self, ids: &[Id]) -> Option<Set> {
