@@ -113,20 +113,39 @@ fn larger_databases_by_chance() {
             None => (0, 400),
         },
     };
-    let next = AtomicU64::new(first);
-    let counts = run("random databases", threads(), |_, _| {
-        let mut counts = Counts::default();
-        loop {
-            let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= first + count {
-                return counts;
-            }
-            let failed = Replay(seed);
-            counts += random::one(seed);
-            std::mem::forget(failed);
-        }
-    });
+    let start = Instant::now();
+    let mut counts = Counts::default();
+    for block in (first..first + count).step_by(BLOCK as usize) {
+        let end = (first + count).min(block + BLOCK);
+        let next = AtomicU64::new(block);
+        counts += run(
+            &format!("random databases from {block}"),
+            threads(),
+            |_, _| random_databases(&next, end),
+        );
+    }
+    println!(
+        "random databases: {counts:?} in {:.1} s",
+        start.elapsed().as_secs_f64()
+    );
     assert_eq!(counts.cases, count);
+}
+
+/// Random databases of these seeds are told apart, so that a long run shows how far it is.
+const BLOCK: u64 = 100_000;
+
+/// Takes seeds until the end.
+fn random_databases(next: &AtomicU64, end: u64) -> Counts {
+    let mut counts = Counts::default();
+    loop {
+        let seed = next.fetch_add(1, Ordering::Relaxed);
+        if seed >= end {
+            return counts;
+        }
+        let failed = Replay(seed);
+        counts += random::one(seed);
+        std::mem::forget(failed);
+    }
 }
 
 /// Tells how to see a failure again.
