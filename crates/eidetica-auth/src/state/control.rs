@@ -43,6 +43,15 @@ pub(crate) struct Floor {
     pub(crate) rights: Rights,
     /// Its maximal settings entries.
     pub(crate) heads: Ids,
+    /// All of them.
+    pub(crate) ids: OrdSet<Id>,
+}
+
+impl Floor {
+    /// Whether it lies at or above the other one.
+    pub(crate) fn covers(&self, other: &Self) -> bool {
+        other.heads.iter().all(|id| self.ids.contains(id))
+    }
 }
 
 impl Control {

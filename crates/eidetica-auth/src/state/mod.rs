@@ -215,6 +215,7 @@ impl AuthState {
         Floor {
             rights: self.rights.clone(),
             heads: self.heads(),
+            ids: self.ids.clone(),
         }
     }
 

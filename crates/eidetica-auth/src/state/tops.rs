@@ -285,7 +285,16 @@ impl AuthState {
         let mut highest: Vec<&Control> = Vec::new();
         for (_, control, strength, bound) in &settings {
             stairs.add(*strength, *bound);
-            if !highest.iter().any(|high| high.past.contains(&control.id)) {
+            // A setting need not cover the floor of one below it that was void in its own past and counts by now.
+            let floor = control.floor(database);
+            let is_covered = |high: &&Control| {
+                high.past.contains(&control.id)
+                    && high
+                        .floor(database)
+                        .zip(floor)
+                        .is_some_and(|(high, floor)| high.covers(floor))
+            };
+            if !highest.iter().any(is_covered) {
                 highest.push(control);
             }
             let Some(bound) = *bound else { continue };
