@@ -302,6 +302,34 @@ fn a_floor_that_counts_again_binds_what_its_own_setting_gives() {
     check(&case, &[effective(admin(1)), strong, VOID, strong]);
 }
 
+/// A floor that is void where a later one is set need not be covered by that one, and binds all the same once it
+/// counts again.
+#[test]
+fn a_floor_that_counts_again_binds_above_a_later_one() {
+    let team = |version| {
+        let (world, floor) = worlds::pin(worlds::TEAM, version);
+        Say::Delegate {
+            world,
+            bound: Some(Permission::Admin(2)),
+            floor,
+        }
+    };
+    let mut case = database(vec![team(0)]);
+    says(&mut case, 2, 1, vec![team(3)]);
+    let cut = Say::Revoke {
+        key: 2,
+        to: None,
+        cut: Some(0),
+        replaces: 0,
+    };
+    says(&mut case, 1, 0b10, vec![cut]);
+    says(&mut case, 1, 0b100, vec![team(1)]);
+    let member = |parents| Spec::data(7, parents).via(vec![worlds::pin(worlds::TEAM, 1)]);
+    assert!(case.push(member(0b1000)), "{case:?}");
+    says(&mut case, 1, 0b1000, vec![replace(2, 0b100, 0b10)]);
+    assert!(!case.push(member(0b10_0000)), "{case:?}");
+}
+
 /// A right may turn out stronger than on the own past, where what had lowered it is void.
 #[test]
 fn a_rotation_hands_on_what_its_author_has_after_all() {
