@@ -21,16 +21,11 @@ use std::time::Duration;
 
 use eidetica_authdb::{Any, Disk, MemoryDisk, Operation, Options};
 use eidetica_authdb_dir::DirDisk;
+use eidetica_benches::{Chosen, number};
 use eidetica_mmr::{Frontier, Leaves, Location, leaf_hash, verify_range};
 
 const COMMIT: u64 = 10_000;
 const RANGES: [u64; 3] = [50, 1_000, 10_000];
-
-fn number(name: &str, default: u64) -> u64 {
-    std::env::var(name)
-        .ok()
-        .map_or(default, |text| text.parse().unwrap())
-}
 
 fn options() -> Options {
     Options {
@@ -40,11 +35,8 @@ fn options() -> Options {
 }
 
 fn main() {
-    let chosen: Vec<String> = std::env::args()
-        .skip(1)
-        .filter(|arg| !arg.starts_with('-'))
-        .collect();
-    let wanted = |name: &str| chosen.is_empty() || chosen.iter().any(|arg| arg == name);
+    let chosen = Chosen::read();
+    let wanted = |name: &str| chosen.wants(name);
     let count = number("OPERATIONS", 1_000_000);
     println!(
         "{count} operations of 66 bytes, {COMMIT} per commit, {} threads\n",

@@ -29,20 +29,11 @@ const PARTS: [(&str, fn()); 3] = [
 ];
 
 fn main() {
-    let chosen: Vec<String> = std::env::args()
-        .skip(1)
-        .filter(|arg| !arg.starts_with('-'))
-        .collect();
-    for (name, part) in PARTS {
-        if chosen.is_empty() || chosen.iter().any(|other| other == name) {
-            println!("\n# {name}");
-            part();
-        }
-    }
+    eidetica_benches::run(&PARTS);
 }
 
 fn number(name: &str, default: usize) -> usize {
-    std::env::var(name).map_or(default, |text| text.parse().unwrap())
+    eidetica_benches::number(name, default as u64) as usize
 }
 
 fn secret(n: usize) -> SecretKey {

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use eidetica_auth::{AuthRecord, KeyName, Permission, SecretKey};
-use eidetica_benches::{Shape, commit_leaves, rate, write_history};
+use eidetica_benches::{Shape, commit_leaves, number, rate, run, write_history};
 use eidetica_crdt::Doc;
 use eidetica_database::{Config, Database, Databases, IngestRequest, NewDatabase};
 use eidetica_storage::{Durability, Engine, MemoryEngine, Space};
@@ -38,20 +38,11 @@ const PARTS: [(&str, fn()); 8] = [
 ];
 
 fn main() {
-    let chosen: Vec<String> = std::env::args()
-        .skip(1)
-        .filter(|arg| !arg.starts_with('-'))
-        .collect();
-    for (name, part) in PARTS {
-        if chosen.is_empty() || chosen.iter().any(|other| other == name) {
-            println!("\n# {name}");
-            part();
-        }
-    }
+    run(&PARTS);
 }
 
 fn longest() -> u64 {
-    std::env::var("COMMITS").map_or(1_000_000, |text| text.parse().unwrap())
+    number("COMMITS", 1_000_000)
 }
 
 fn key() -> Arc<SecretKey> {

@@ -18,6 +18,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use eidetica_benches::{Chosen, number};
 use eidetica_storage::{
     Batch, Direction, Durability, Engine, EngineError, KeyRange, MemoryEngine, ScanLimit, Space,
 };
@@ -39,12 +40,9 @@ fn main() {
     if let Ok(name) = std::env::var(CHILD) {
         return measure(&name);
     }
-    let chosen: Vec<String> = std::env::args()
-        .skip(1)
-        .filter(|arg| !arg.starts_with('-'))
-        .collect();
+    let chosen = Chosen::read();
     for name in ENGINES {
-        if !chosen.is_empty() && !chosen.iter().any(|engine| engine == name) {
+        if !chosen.wants(name) {
             continue;
         }
         let status = Command::new(std::env::current_exe().unwrap())
@@ -130,10 +128,7 @@ fn commit(batch: &mut Batch, version: &mut u64, rng: &mut Xorshift) {
 
 /// Bulk ingest, then everything one does with the result.
 fn bulk(name: &str, temp: &Path) {
-    let entries: usize = std::env::var("ENTRIES")
-        .ok()
-        .and_then(|n| n.parse().ok())
-        .unwrap_or(500_000);
+    let entries = number("ENTRIES", 500_000) as usize;
     let batches = entries / BATCH_ENTRIES;
     let dir = temp.join("bulk");
     let engine = open(name, &dir).unwrap();

@@ -15,6 +15,44 @@ use eidetica_auth::SecretKey;
 use eidetica_database::Database;
 use eidetica_entry::Id;
 
+/// The parts of a program that its command line names; none stand for all.
+pub struct Chosen(Vec<String>);
+
+impl Chosen {
+    /// Reads the command line. What begins with `-` is for the harness.
+    pub fn read() -> Self {
+        let args = std::env::args().skip(1);
+        Self(args.filter(|arg| !arg.starts_with('-')).collect())
+    }
+
+    /// Whether this part is to be run.
+    pub fn wants(&self, part: &str) -> bool {
+        self.0.is_empty() || self.names(part)
+    }
+
+    /// Whether the command line names it.
+    pub fn names(&self, part: &str) -> bool {
+        self.0.iter().any(|name| name == part)
+    }
+}
+
+/// Runs those of a program's parts that were chosen.
+pub fn run(parts: &[(&str, fn())]) {
+    let chosen = Chosen::read();
+    for (name, part) in parts.iter().filter(|(name, _)| chosen.wants(name)) {
+        println!("\n# {name}");
+        part();
+    }
+}
+
+/// A number from the environment.
+pub fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |text| {
+        let number = text.parse();
+        number.unwrap_or_else(|_| panic!("{name} is {text:?}, not a number"))
+    })
+}
+
 /// How many a second.
 pub fn rate(count: u64, elapsed: Duration) -> f64 {
     count as f64 / elapsed.as_secs_f64()

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
 
+use eidetica_benches::{Chosen, number};
 use eidetica_storage::commit::{GroupCommit, Lane};
 use eidetica_storage::{
     Batch, Direction, Durability, Engine, KeyRange, MemoryEngine, ScanLimit, Space,
@@ -36,13 +37,10 @@ const BULK_ROWS: usize = 10_000;
 const READS: usize = 20_000;
 
 fn main() {
-    let chosen: Vec<String> = std::env::args()
-        .skip(1)
-        .filter(|arg| !arg.starts_with('-'))
-        .collect();
+    let chosen = Chosen::read();
     println!("| engine | what | per second | syncs alone, per second |\n|---|---|---:|---:|");
     for name in ENGINES {
-        if chosen.is_empty() || chosen.iter().any(|engine| engine == name) {
+        if chosen.wants(name) {
             measure(name);
         }
     }
@@ -50,8 +48,7 @@ fn main() {
 
 /// The work to do, less of it where `SCALE` says so.
 fn scaled(work: usize) -> usize {
-    let scale = std::env::var("SCALE").ok().and_then(|n| n.parse().ok());
-    work / scale.unwrap_or(1)
+    work / (number("SCALE", 1) as usize).max(1)
 }
 
 fn open(name: &str, dir: &Path, server: Option<&PostgresServer>) -> Arc<dyn Engine> {

@@ -20,7 +20,7 @@ use std::time::Instant;
 use eidetica::crdt::Doc;
 use eidetica::user::User;
 use eidetica::{Database, Id, Instance};
-use eidetica_benches::{Shape, commit_leaves, rate, write_history};
+use eidetica_benches::{Chosen, Shape, commit_leaves, number, rate, write_history};
 use futures::executor::block_on;
 
 /// Tells a child to serve: the shape, the engine and the directory.
@@ -30,13 +30,9 @@ fn main() {
     if let Ok(orders) = std::env::var(SERVE) {
         return serve(&orders);
     }
-    let chosen: Vec<String> = std::env::args()
-        .skip(1)
-        .filter(|arg| !arg.starts_with('-'))
-        .collect();
+    let chosen = Chosen::read();
     let wanted = |name: &str, names: [&str; 2]| {
-        !chosen.iter().any(|arg| names.contains(&arg.as_str()))
-            || chosen.iter().any(|arg| arg == name)
+        !names.iter().any(|other| chosen.names(other)) || chosen.names(name)
     };
     for shape in ["chain", "dag"]
         .into_iter()
@@ -52,7 +48,7 @@ fn main() {
 }
 
 fn entries() -> usize {
-    std::env::var("ENTRIES").map_or(100_000, |text| text.parse().unwrap())
+    number("ENTRIES", 100_000) as usize
 }
 
 fn open(backend: &str) -> (Instance, User) {
