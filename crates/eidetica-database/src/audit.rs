@@ -81,7 +81,7 @@ impl Database {
     /// history between the cuts and these entries.
     ///
     /// # Errors
-    /// The engine's.
+    /// The engine's, marks that are not right.
     pub fn void_entries(&self, from: u64, limit: usize) -> Result<VoidPage> {
         let limit = limit.clamp(1, limits::PAGE_ROWS);
         let snapshot = self.shared().engine.snapshot()?;
@@ -96,11 +96,14 @@ impl Database {
             .collect::<Result<_>>()?;
         let standings = self.standings_of(&entries, &reader)?;
         let entries = entries.iter().zip(standings);
-        let entries = entries.filter_map(|(entry, standing)| match standing {
-            Standing::Void(reason) => Some(void_entry(entry, reason)),
-            Standing::Effective(_) => None,
+        let entries = entries.map(|(entry, standing)| match standing {
+            Standing::Void(reason) => Ok(void_entry(entry, reason)),
+            Standing::Effective(_) => Err(Error::Corrupt(format!(
+                "entry {} is marked void and counts",
+                entry.id()
+            ))),
         });
-        let entries = entries.collect();
+        let entries = entries.collect::<Result<_>>()?;
         Ok(VoidPage { entries, next })
     }
 

@@ -132,14 +132,16 @@ impl AuthState {
         let keys = self.rights.keys.iter();
         keys.filter(|(_, facts)| facts.top().is_none())
             .filter_map(|(key, facts)| {
-                let source = facts.sources.get_min()?;
-                let control = self.controls.get(&source.id())?;
-                let name = control.name_for(key);
-                let right = match source.rotation {
-                    true => control.strength,
-                    false => source.right(),
-                };
-                Some((key, KeyEntry { right, name }))
+                let given = facts.sources.iter().filter_map(|source| {
+                    let control = self.controls.get(&source.id())?;
+                    let right = match source.rotation {
+                        true => control.strength,
+                        false => source.right(),
+                    };
+                    let name = control.name_for(key);
+                    Some(KeyEntry { right, name })
+                });
+                Some((key, given.max_by_key(|entry| entry.right)?))
             })
     }
 

@@ -1,5 +1,5 @@
 use eidetica_auth::{
-    AuthRecord, AuthState, FormError, Permission, Revocation, Right, SettingsPayload,
+    AuthRecord, AuthState, FormError, KeyName, Permission, Revocation, Right, SettingsPayload,
     records_from_json, section_to_json,
 };
 use serde_json::{Value, json};
@@ -126,4 +126,26 @@ fn a_key_of_which_nothing_is_left_is_shown_as_revoked() {
         records_from_json(&section).is_err(),
         "a status that cannot be given"
     );
+}
+
+#[test]
+fn of_a_revoked_key_the_strongest_right_is_shown() {
+    let mut world = World::new(&[
+        Permission::Admin(0),
+        Permission::Admin(1),
+        Permission::Write(3),
+    ]);
+    let root = world.id();
+    let to = secret(2).public();
+    let rotation = AuthRecord::Rotate {
+        to,
+        name: KeyName::default(),
+    };
+    let rotated = world.says(3, &[root], vec![rotation]).unwrap();
+    let down = AuthRecord::Revoke(Revocation::of(to));
+    let revoked = world.says(1, &[rotated], vec![down]).unwrap();
+    let section = section_to_json(&world.state_at(&[revoked]));
+    let shown = &section[&to.to_string()];
+    assert_eq!(shown["status"], "Revoked");
+    assert_eq!(shown["permissions"], json!({"Admin": 1}));
 }
