@@ -300,7 +300,7 @@ impl Core {
         self.fit(&mut sequencer.writer.tips().to_vec(), &[], reader)
     }
 
-    fn fit(
+    pub(crate) fn fit(
         &self,
         parents: &mut Vec<ParentInfo>,
         above: &[ParentInfo],
@@ -367,7 +367,7 @@ impl Core {
 }
 
 /// What of `above` is in the past of none of `parents`.
-fn not_below(
+pub(crate) fn not_below(
     parents: &[ParentInfo],
     above: Vec<ParentInfo>,
     reader: &LogReader<'_>,

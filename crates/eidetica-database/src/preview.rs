@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use eidetica_auth::{AuthRecord, Revocation, SettingsPayload, SettingsWrite, Sound, Verdict};
+use eidetica_auth::{AuthRecord, Revocation, SettingsPayload, SettingsWrite};
 use eidetica_entry::{Draft, Id, Ids, PublicKey, Stamp, StoreName};
 use eidetica_storage::log::{LogReader, Mark};
 
+use crate::commit::{admitted, not_below};
 use crate::error::{Error, Reject, Result};
 use crate::known::{Known, New};
 use crate::standing::{Standings, advance};
@@ -64,14 +65,8 @@ impl Database {
         let authority = &self.core().authority;
         let verdict =
             authority.judge(draft.id(), draft.header(), Some(&payload.encode()), &known)?;
-        let after = match verdict {
-            Verdict::Sound(Sound {
-                settings: Some(SettingsWrite { after, .. }),
-                ..
-            }) => after,
-            Verdict::Reject(reason) => return Err(Error::Refused(Reject::Authority(reason))),
-            _ => return Err(Error::Refused(Reject::Settings)),
-        };
+        let settings = admitted(verdict)?.settings;
+        let SettingsWrite { after, .. } = settings.ok_or(Error::Refused(Reject::Settings))?;
         let present: Ids = reader.state()?.settings.iter().copied().collect();
         let before = authority.at(&present, &known)?;
         let next = advance(&present, draft.id(), draft.header());
@@ -108,14 +103,19 @@ impl Database {
         author: PublicKey,
         known: &Known<'_>,
     ) -> Result<Draft> {
+        let infos = |ids: &[Id]| {
+            ids.iter()
+                .map(|id| known.info(id))
+                .collect::<Result<Vec<_>>>()
+        };
         let tips = known.reader.state()?.tips;
+        let tips: Vec<Id> = tips.iter().map(|tip| tip.id).collect();
         let named = revocation.cut.iter().flat_map(|cut| cut.iter());
-        let named = named.chain(revocation.replaces.iter());
-        let ends = tips.iter().map(|tip| tip.id).chain(named.copied());
-        let parents = known.maximal(&ends.collect::<Vec<Id>>())?;
-        let parents = parents.iter().map(|id| known.info(id));
-        let parents = parents.collect::<Result<Vec<_>>>()?;
-        let settings = self.core().derive_settings(&parents, known.reader)?;
+        let named: Ids = named.chain(revocation.replaces.iter()).copied().collect();
+        let named = infos(&named)?;
+        let mut parents = infos(&tips)?;
+        let above = not_below(&parents, named, known.reader)?;
+        let (parents, settings) = self.core().fit(&mut parents, &above, known.reader)?;
         let record = AuthRecord::Revoke(revocation.clone());
         let payload = SettingsPayload::new(vec![record], Bytes::new())?;
         let payloads = BTreeMap::from([(StoreName::settings(), payload.encode())]);

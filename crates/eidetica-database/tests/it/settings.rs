@@ -205,6 +205,26 @@ fn shown(db: &Database) -> (Vec<String>, u64) {
 }
 
 #[test]
+fn a_preview_foretells_what_comes_above_more_tips_than_parents() {
+    let db = database();
+    let trusted = write(&db, 3, "a").unwrap();
+    for n in 0..70 {
+        let tx = db.with_key(key(3)).new_transaction_at(&[trusted]).unwrap();
+        tx.doc("d").unwrap().set("fork", n).unwrap();
+        tx.commit().unwrap();
+    }
+    let owner = db.with_key(key(1));
+    for revocation in [of(3), cut_at(3, &[trusted])] {
+        let preview = owner.preview_revocation(&revocation, 100).unwrap();
+        let before = db.void_count().unwrap();
+        by(&db, 1, |settings| settings.revoke(revocation.clone())).unwrap();
+        let after = db.void_count().unwrap();
+        assert_eq!(before + preview.voided - preview.restored, after);
+    }
+    assert_eq!(db.void_count().unwrap(), 70);
+}
+
+#[test]
 fn a_preview_says_what_happens_and_does_nothing() {
     let db = database();
     let trusted = write(&db, 3, "a").unwrap();
