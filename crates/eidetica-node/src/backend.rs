@@ -77,11 +77,16 @@ pub trait Backend: Send + Sync + 'static {
     fn facts(&self, database: &Id, key: &PublicKey) -> Result<Facts, Unavailable>;
 
     /// Commits a grant of what `request` asks for, by an administrator's key that is unlocked, only if the asking key
-    /// has no explicit right.
+    /// has no explicit right. The grant says that it was made at `now_ms`.
     ///
     /// # Errors
     /// Why there is no grant, as a fragment after "the grant was not made: ".
-    fn grant(&self, request: &SignedRequest, by: &PublicKey) -> Result<GrantOutcome, String>;
+    fn grant(
+        &self,
+        request: &SignedRequest,
+        by: &PublicKey,
+        now_ms: u64,
+    ) -> Result<GrantOutcome, String>;
 
     /// All records of the engine.
     fn load(&self) -> Result<Vec<(String, Bytes)>, Unavailable>;

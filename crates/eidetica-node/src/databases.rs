@@ -16,7 +16,7 @@ use eidetica_protocol::{
     PackPage, Unavailable, ancestors_page, limits as protocol_limits,
 };
 
-use crate::{Backend, driver::now_ms};
+use crate::Backend;
 
 /// The name of the local database that holds the engine's records.
 pub const SYNC_DATABASE: &str = "_sync";
@@ -227,7 +227,12 @@ impl Backend for DatabasesBackend {
         })
     }
 
-    fn grant(&self, request: &SignedRequest, by: &PublicKey) -> Result<GrantOutcome, String> {
+    fn grant(
+        &self,
+        request: &SignedRequest,
+        by: &PublicKey,
+        now_ms: u64,
+    ) -> Result<GrantOutcome, String> {
         let asked = request.request();
         let secret = self
             .policy
@@ -240,7 +245,7 @@ impl Backend for DatabasesBackend {
             .with_key(secret);
         let mut attempts = 0;
         loop {
-            let granted = grant_once(&database, asked);
+            let granted = grant_once(&database, asked, now_ms);
             attempts += 1;
             match granted {
                 Err(error) if error.is_conflict() && attempts < limits::TRANSACT_ATTEMPTS => {}
@@ -279,8 +284,12 @@ impl Backend for DatabasesBackend {
 }
 
 /// Commits the grant that is asked for, as of now, unless the key has a right of its own.
-fn grant_once(database: &Database, asked: &AccessRequest) -> Result<GrantOutcome, Error> {
-    let transaction = database.new_transaction().with_timestamp_ms(now_ms());
+fn grant_once(
+    database: &Database,
+    asked: &AccessRequest,
+    now_ms: u64,
+) -> Result<GrantOutcome, Error> {
+    let transaction = database.new_transaction().with_timestamp_ms(now_ms);
     let authority = database.authority()?;
     if authority.explicit_right_of(&asked.key).is_some() {
         return Ok(GrantOutcome::Held);

@@ -32,3 +32,4 @@ pub use error::NodeError;
 pub use handle::{Bootstrap, Discovery, NodeHandle, Pending, SyncReport};
 pub use limits::NodeLimits;
 pub use node::{Node, NodeConfig};
+pub use pool::answer;

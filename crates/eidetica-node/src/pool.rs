@@ -12,7 +12,7 @@ use eidetica_protocol::{Answer, IngestBatch, IngestError, IngestReport, Query, U
 use parking_lot::Mutex;
 use tokio::sync::{Mutex as Queue, Semaphore, SemaphorePermit};
 
-use crate::{Backend, limits};
+use crate::{Backend, driver::now_ms, limits};
 
 /// The backend, as tasks call it.
 pub(crate) struct Pool {
@@ -53,7 +53,7 @@ impl Pool {
         by: PublicKey,
     ) -> Result<GrantOutcome, String> {
         let granted = self
-            .call(move |backend| Ok(backend.grant(&request, &by)))
+            .call(move |backend| Ok(backend.grant(&request, &by, now_ms())))
             .await;
         granted.unwrap_or_else(|error| Err(error.to_string()))
     }
@@ -178,7 +178,11 @@ async fn run<T: Send + 'static>(
         .map_err(|error| Unavailable(format!("a call failed: {error}")))
 }
 
-fn answer(backend: &dyn Backend, query: Query) -> Result<Answer, Unavailable> {
+/// Answers a question of a session that needs only the databases. May block.
+///
+/// # Errors
+/// The backend's; a question for the engine.
+pub fn answer(backend: &dyn Backend, query: Query) -> Result<Answer, Unavailable> {
     Ok(match query {
         Query::CanRead { database, keys } => Answer::Access(backend.can_read(&database, &keys)?),
         Query::Tips { database } => Answer::Tips(backend.tips(&database)?),
