@@ -8,7 +8,9 @@ use eidetica_auth::SignedRequest;
 use eidetica_engine::{Facts, GrantOutcome, Record};
 use eidetica_entry::pack::PackInfo;
 use eidetica_entry::{Id, PublicKey};
-use eidetica_protocol::{Answer, IngestBatch, IngestError, IngestReport, Query, Unavailable};
+use eidetica_protocol::{
+    Answer, Digest, IngestBatch, IngestError, IngestReport, ProvenKeys, Query, TipList, Unavailable,
+};
 use parking_lot::Mutex;
 use tokio::sync::{Mutex as Queue, Semaphore, SemaphorePermit};
 
@@ -214,12 +216,35 @@ pub fn answer(backend: &dyn Backend, query: Query) -> Result<Answer, Unavailable
             not,
             budget_bytes,
         } => Answer::Packs(backend.void_packs(&database, &of, &not, budget_bytes)?),
+        Query::Digests { databases, peer } => Answer::Digests(
+            databases
+                .iter()
+                .map(|database| digest(backend, database, peer.as_ref()))
+                .collect::<Result<_, _>>()?,
+        ),
         Query::Discover { keys } => Answer::Databases(backend.discover(&keys)?),
         // These are the engine's to answer, with the facts of the databases: `session::Services`.
         Query::Bootstrap { .. } | Query::Status { .. } | Query::Cancel { .. } => {
             return Err(Unavailable("a question for the engine".to_owned()));
         }
     })
+}
+
+/// How a database stands, as far as the peer may know.
+fn digest(
+    backend: &dyn Backend,
+    database: &Id,
+    peer: Option<&ProvenKeys>,
+) -> Result<Digest, Unavailable> {
+    if let Some(peer) = peer
+        && !backend.can_read(database, &peer.keys_for(database, now_ms()))?
+    {
+        return Ok(Digest::NONE);
+    }
+    let frontier = backend.tips(database)?;
+    Ok(frontier.map_or(Digest::NONE, |frontier| {
+        TipList::new(frontier.tips).digest()
+    }))
 }
 
 #[cfg(test)]

@@ -368,6 +368,7 @@ impl SyncClient {
             (_, Frame::Pack(_)) => return Err(PeerFault::Unexpected("a pack").into()),
             (_, Frame::Request(_)) => return Err(PeerFault::Unexpected("a request").into()),
             (_, Frame::Reply(_)) => return Err(PeerFault::Unexpected("a reply").into()),
+            (_, Frame::Live(_)) => return Err(PeerFault::Unexpected("live news").into()),
         }
         Ok(())
     }

@@ -84,6 +84,9 @@ pub enum PeerFault {
     /// Packs and packs, and nothing new in them.
     #[error("sent {0} packs in a row without anything new")]
     Useless(u64),
+    /// A subscription to more databases than one stream may have.
+    #[error("subscribes to {0} databases, {limit} may be", limit = limits::LIVE_DATABASES)]
+    TooManyDatabases(usize),
     /// More headers than asked for.
     #[error("sent {count} headers, {limit} were asked for")]
     TooManyHeaders {

@@ -9,7 +9,8 @@
 //! - [`ProvenKeys`]: what a peer may read with, the device key and the keys that made a claim for it.
 //! - [`SyncClient`]: brings one database up to date in both directions.
 //! - [`Call`]: asks one short question (discovery, bootstrap, its status).
-//! - [`Responder`]: answers one request, whatever it is.
+//! - [`Responder`]: answers one request, whatever it is, but for a live stream.
+//! - [`Live`]: keeps two peers up to date of each other's databases, both ends.
 //!
 //! The unit of exchange is a *request*: a stream of frames one way and a stream of frames back, on a channel that
 //! a transport keeps secret and authentic. Nothing is kept between requests on the answering side.
@@ -26,6 +27,7 @@ mod error;
 pub mod handshake;
 mod headers;
 pub mod limits;
+mod live;
 mod machine;
 mod message;
 mod receive;
@@ -39,6 +41,9 @@ pub use client::{Outcome, PushOutcome, Relation, SyncClient, SyncConfig};
 pub use error::{Blame, Failure, PeerFault};
 pub use handshake::PeerIdentity;
 pub use headers::{HeaderSummary, ancestors_page};
+pub use live::{
+    Digest, Event as LiveEvent, Live, LiveConfig, LiveMessage, LiveOpen, Notice, set_hash,
+};
 pub use machine::{
     Answer, BootstrapAnswer, CloseReason, Cursor, DatabaseInfo, Frontier, IngestBatch, IngestError,
     IngestId, IngestReport, Input, Output, PackPage, Progress, Query, QueryId, Unavailable,

@@ -61,5 +61,18 @@ pub const NAME_BYTES: usize = 255;
 pub const IDLE_MS: u64 = 30_000;
 /// Milliseconds that a peer may take to answer what makes it work: the end of a push, a comparison.
 pub const ANSWER_MS: u64 = 120_000;
+/// Databases that one live stream is about.
+pub const LIVE_DATABASES: usize = 16_384;
+/// Bytes of packs that go along with news on a live stream; what is more is left to a sync.
+pub const LIVE_BYTES: usize = 64 << 10;
+/// Packs that go along with news on a live stream.
+pub const LIVE_PACKS: usize = 16;
+/// Messages of a live stream that wait to be sent, apart from those about one database; no frame is read while so
+/// many wait.
+pub const LIVE_WAITING: usize = 16;
+/// Milliseconds that the acceptor of a live stream may take to answer a check.
+pub const LIVE_ANSWER_MS: u64 = 30_000;
+/// Milliseconds that the dialler of a live stream may be silent. It checks every minute.
+pub const LIVE_SILENCE_MS: u64 = 180_000;
 /// Milliseconds for a whole handshake, kept by whoever drives it.
 pub const HANDSHAKE_MS: u64 = 5_000;

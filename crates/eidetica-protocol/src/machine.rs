@@ -7,7 +7,10 @@ use eidetica_auth::{RequestId, SignedRequest};
 use eidetica_entry::{Id, PublicKey, Stamp};
 use serde::{Deserialize, Serialize};
 
-use crate::{Closure, Failure, HeaderSummary, IngestTotals, MessageError, RequestRef, limits};
+use crate::{
+    Closure, Digest, Failure, HeaderSummary, IngestTotals, MessageError, ProvenKeys, RequestRef,
+    limits,
+};
 
 /// What goes into a machine.
 #[derive(Debug)]
@@ -28,9 +31,9 @@ pub enum Input {
     Tick,
 }
 
-/// What comes out of a machine. `T` is what it is all for.
+/// What comes out of a machine. `T` is what it is all for, `E` what it shows meanwhile.
 #[derive(Debug)]
-pub enum Output<T> {
+pub enum Output<T, E = Progress> {
     /// Open a new request; frames to come belong to it. Only from the asking side.
     OpenRequest,
     /// Send a frame. Do not poll on before it is taken by the transport: this is the back-pressure.
@@ -42,7 +45,7 @@ pub enum Output<T> {
     /// Judge and apply packs, in order. One at a time; the next comes after [`Input::Ingested`].
     Ingest(IngestId, IngestBatch),
     /// Something to show.
-    Event(Progress),
+    Event(E),
     /// Nothing more to do before the next input, or this time (ms), whichever comes first.
     Timeout(Option<u64>),
     /// The end. After it the machine only says so again: `Timeout(None)`.
@@ -126,6 +129,14 @@ pub enum Query {
         /// Bytes of packs at most, or one pack.
         budget_bytes: usize,
     },
+    /// The digest of the tips of each of these: [`TipList::digest`](crate::TipList::digest), or [`Digest::NONE`] where
+    /// the database is not here or the peer, if there is one, may not read it. -> [`Answer::Digests`]
+    Digests {
+        /// The databases.
+        databases: Vec<Id>,
+        /// For whom; for this node itself if there is nobody.
+        peer: Option<ProvenKeys>,
+    },
     /// The databases that one of the keys may read and that this node shows. -> [`Answer::Databases`]
     Discover {
         /// The keys.
@@ -167,6 +178,8 @@ pub enum Answer {
     Void(Vec<Id>),
     /// To [`Query::Difference`] and [`Query::VoidPacks`].
     Packs(PackPage),
+    /// To [`Query::Digests`], one per database.
+    Digests(Vec<Digest>),
     /// To [`Query::Discover`].
     Databases(Vec<DatabaseInfo>),
     /// To [`Query::Bootstrap`] and [`Query::Status`].

@@ -11,11 +11,12 @@ use eidetica_auth::RequestId;
 use eidetica_entry::{Id, PublicKey, Stamp};
 use serde::{Deserialize, Serialize};
 
-use crate::{DatabaseInfo, HeaderSummary, codec, headers, limits};
+use crate::{DatabaseInfo, Digest, HeaderSummary, LiveMessage, LiveOpen, codec, headers, limits};
 
 const REQUEST: u8 = 0x01;
 const REPLY: u8 = 0x02;
 const PACK: u8 = 0x03;
+const LIVE: u8 = 0x04;
 
 /// One frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +27,8 @@ pub enum Frame {
     Reply(Reply),
     /// A pack of entries, in either direction.
     Pack(Bytes),
+    /// A message of a live stream, in either direction.
+    Live(LiveMessage),
 }
 
 /// What a client asks, always the first frame of a request.
@@ -87,6 +90,8 @@ pub enum Request {
         /// Those of the client that are nobody's parents, at most [`limits::VOID_LEAVES`].
         leaves: Vec<Id>,
     },
+    /// Begins a live stream, which has no end of its own. See [`Live`](crate::Live).
+    Live(LiveOpen),
 }
 
 /// How much one side has of a database that another delegates to: its headers and settings, up to these tips. Packs
@@ -299,6 +304,11 @@ impl TipList {
         self.tips.iter().map(|tip| tip.id).collect()
     }
 
+    /// The state of a database with these tips, also where the list is cut; its void leaves are no part of it.
+    pub fn digest(&self) -> Digest {
+        Digest::of_hash(&self.hash)
+    }
+
     /// Whether there are tips that are not listed.
     pub fn is_cut(&self) -> bool {
         self.more
@@ -309,7 +319,7 @@ impl TipList {
         self.hash == other.hash && self.void == other.void
     }
 
-    fn check(&self) -> Result<(), MessageError> {
+    pub(crate) fn check(&self) -> Result<(), MessageError> {
         check_count("tips", self.tips.len(), limits::TIPS)?;
         if !self.tips.is_sorted_by(|a, b| a > b) || (self.more && self.tips.len() < limits::TIPS) {
             return Err(MessageError::NotCanonical);
@@ -403,6 +413,10 @@ impl Frame {
                 reply.check()?;
                 encode_control(REPLY, reply)
             }
+            Self::Live(message) => {
+                message.check()?;
+                encode_control(LIVE, message)
+            }
             Self::Pack(pack) => {
                 check_frame_len(1 + pack.len())?;
                 let mut out = Vec::with_capacity(1 + pack.len());
@@ -426,6 +440,8 @@ impl Frame {
             REPLY => codec::decode(body)
                 .and_then(|reply: Reply| reply.check().map(|()| Self::Reply(reply))),
             PACK => Ok(Self::Pack(bytes.slice(1..))),
+            LIVE => codec::decode(body)
+                .and_then(|message: LiveMessage| message.check().map(|()| Self::Live(message))),
             _ => Err(MessageError::Kind),
         }
     }
@@ -474,7 +490,11 @@ impl Request {
                 request.len(),
                 eidetica_auth::limits::REQUEST_BYTES,
             ),
-            Self::Push { .. } | Self::Discover | Self::Status(_) | Self::Cancel(_) => Ok(()),
+            Self::Push { .. }
+            | Self::Discover
+            | Self::Status(_)
+            | Self::Cancel(_)
+            | Self::Live(_) => Ok(()),
         }
     }
 }

@@ -136,7 +136,7 @@ impl Intake {
     }
 }
 
-fn failure(error: IngestError) -> Failure {
+pub(crate) fn failure(error: IngestError) -> Failure {
     match error {
         IngestError::Malformed(text) => PeerFault::BadPack(text).into(),
         IngestError::Unavailable(text) => Failure::Local(text),

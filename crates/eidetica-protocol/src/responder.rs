@@ -48,6 +48,8 @@ pub enum RequestKind {
     Status,
     /// [`Request::Cancel`].
     Cancel,
+    /// [`Request::Live`]: not answered here but by [`Live`](crate::Live).
+    Live,
 }
 
 /// What an answered request did.
@@ -281,6 +283,7 @@ impl Responder {
                 Ok(())
             }
             Request::Bootstrap { request } => self.start_bootstrap(&request),
+            Request::Live(_) => self.refuse(Refusal::UNAVAILABLE),
             Request::Status(request) => {
                 let device = self.config.peer.device_key();
                 self.start_of_request(request, now_ms, |request| Query::Status { request, device })
@@ -722,5 +725,6 @@ fn about(request: &Request) -> (RequestKind, Option<Id>) {
         Request::Bootstrap { .. } => (RequestKind::Bootstrap, None),
         Request::Status(request) => (RequestKind::Status, Some(request.database)),
         Request::Cancel(request) => (RequestKind::Cancel, Some(request.database)),
+        Request::Live(_) => (RequestKind::Live, None),
     }
 }
