@@ -31,10 +31,7 @@ impl AuthState {
             }
         }
         for item in older.changed.diff(&self.changed) {
-            let id = match item {
-                DiffItem::Add(id, _) | DiffItem::Remove(id, _) => id,
-                DiffItem::Update { old: (id, _), .. } => id,
-            };
+            let id = changed_id(&item);
             if let Some(control) = self.control(id).filter(|_| older.contains(id)) {
                 found.settings.insert(*id);
                 self.find_takings(control, &mut found);
@@ -84,5 +81,13 @@ impl AuthState {
             }
             found.cuts.insert(control.cut(None));
         }
+    }
+}
+
+/// The entry whose strength is another one on both sides of a comparison.
+pub(super) fn changed_id<'a, V>(item: &DiffItem<'a, 'a, Id, V>) -> &'a Id {
+    match item {
+        DiffItem::Add(id, _) | DiffItem::Remove(id, _) => id,
+        DiffItem::Update { old: (id, _), .. } => id,
     }
 }

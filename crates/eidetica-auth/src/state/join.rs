@@ -19,7 +19,8 @@ impl AuthState {
             false => (other, self),
         };
         let mut next = large.clone();
-        next.take_in(&small.beyond(large));
+        let concerned = next.take_in(&small.beyond(large));
+        next.merge_tops(&concerned, large, small);
         next
     }
 

@@ -35,8 +35,10 @@
 //! - [`join`](AuthState::join): O(difference x log n), the difference being what the smaller side has more, and what
 //!   stands differently by it.
 //! - Weighing one entry of a key that is named by s live-looking sources and revoked t times: O(log n) where nothing was taken,
-//!   O(t log n) usually, O(s t log n) at worst. It is paid where sides join that name the key, once per join, so that a
-//!   key with many revocations in a bushy history costs their product. Only admins can make it so.
+//!   O(t log n) usually, O(s t log n) at worst. Where sides join that name the key, what it may do on top of both follows
+//!   from what it may on top of each ([`merge`]): the revocations are looked at that one side lacks, and no source. A key
+//!   is weighed anew only where entries about it stand differently than on a side, or where a revocation that one side
+//!   lacks replaces others or leaves something of its right.
 //! - Memory of a chain: O(k + log n) per entry, shared.
 
 mod changes;
@@ -45,10 +47,14 @@ mod control;
 mod ended;
 mod facts;
 mod join;
+mod merge;
 mod resolve;
 mod standing;
 mod tops;
 mod weigh;
+
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

@@ -12,6 +12,14 @@ use eidetica_entry::{Id, PublicKey};
 use super::{AuthState, Control, facts::Place};
 use crate::{permission::Right, record::AuthRecord, standing::VoidReason};
 
+/// What changes of entries bear on.
+#[derive(Default)]
+pub(super) struct Concerned {
+    pub(super) keys: BTreeSet<PublicKey>,
+    pub(super) delegations: BTreeSet<Id>,
+    pub(super) wildcard: bool,
+}
+
 /// The entries to look at again, and what a change of theirs concerns.
 #[derive(Default)]
 struct Unsettled {
@@ -19,9 +27,7 @@ struct Unsettled {
     entries: BinaryHeap<(Option<Right>, Reverse<Place>)>,
     /// The bound that counts for each.
     bounds: BTreeMap<Place, Option<Right>>,
-    keys: BTreeSet<PublicKey>,
-    delegations: BTreeSet<Id>,
-    wildcard: bool,
+    concerned: Concerned,
 }
 
 impl Unsettled {
@@ -71,12 +77,14 @@ impl AuthState {
         let mut controls: Vec<_> = self.controls.values().cloned().collect();
         controls.sort_unstable_by_key(|control| control.place());
         let mut state = Self::default();
-        state.take_in(&controls);
+        let concerned = state.take_in(&controls);
+        state.retop(&concerned);
         state
     }
 
-    /// Takes in entries, in causal order, all below which is here or among them.
-    pub(super) fn take_in(&mut self, controls: &[Arc<Control>]) {
+    /// Takes in entries, in causal order, all below which is here or among them. Says what is to be weighed for new
+    /// entries on top.
+    pub(super) fn take_in(&mut self, controls: &[Arc<Control>]) -> Concerned {
         let mut unsettled = Unsettled::default();
         for control in controls {
             self.index(control);
@@ -85,7 +93,7 @@ impl AuthState {
         for control in controls {
             unsettled.push(control.place(), self.weigh_control(control, &mut None));
         }
-        self.settle(unsettled);
+        self.settle(unsettled)
     }
 
     /// After an entry above all others with takings that hold for some that are below it.
@@ -101,13 +109,14 @@ impl AuthState {
             if let AuthRecord::Revoke(revocation) = record
                 && !revocation.replaces.is_empty()
             {
-                unsettled.keys.insert(revocation.key);
+                unsettled.concerned.keys.insert(revocation.key);
             }
         }
-        self.settle(unsettled);
+        let concerned = self.settle(unsettled);
+        self.retop(&concerned);
     }
 
-    fn settle(&mut self, mut unsettled: Unsettled) {
+    fn settle(&mut self, mut unsettled: Unsettled) -> Concerned {
         while let Some((level, place)) = unsettled.pop() {
             let Some(control) = self.control(&place.id).cloned() else {
                 continue;
@@ -140,13 +149,17 @@ impl AuthState {
                 self.unsettle_dependents(&mut unsettled, change);
             }
         }
-        for key in &unsettled.keys {
+        unsettled.concerned
+    }
+
+    fn retop(&mut self, concerned: &Concerned) {
+        for key in &concerned.keys {
             self.retop_key(key);
         }
-        for database in &unsettled.delegations {
+        for database in &concerned.delegations {
             self.retop_delegation(database);
         }
-        if unsettled.wildcard {
+        if concerned.wildcard {
             self.retop_wildcard();
         }
     }
@@ -205,7 +218,7 @@ impl AuthState {
                 }
                 AuthRecord::Revoke(revocation) => {
                     let key = &revocation.key;
-                    unsettled.keys.insert(*key);
+                    unsettled.concerned.keys.insert(*key);
                     self.unsettle_revoked(unsettled, change, control, key);
                     for replaced in &revocation.replaces {
                         if let Some(replaced) = self.control(replaced) {
@@ -222,7 +235,7 @@ impl AuthState {
                     self.unsettle_delegated(unsettled, change, &delegation.database);
                 }
                 // Settings need more than it gives.
-                AuthRecord::Wildcard(_) => unsettled.wildcard = true,
+                AuthRecord::Wildcard(_) => unsettled.concerned.wildcard = true,
                 AuthRecord::Adopt { .. } => {}
             }
         }
@@ -236,7 +249,7 @@ impl AuthState {
         key: &PublicKey,
         right: Option<Right>,
     ) {
-        unsettled.keys.insert(*key);
+        unsettled.concerned.keys.insert(*key);
         let Some(authored) = self.authored.get(key) else {
             return;
         };
@@ -292,7 +305,7 @@ impl AuthState {
 
     /// Entries that claim a right by way of `database`, outside the cut of the setting.
     fn unsettle_delegated(&self, unsettled: &mut Unsettled, change: Change<'_>, database: &Id) {
-        unsettled.delegations.insert(*database);
+        unsettled.concerned.delegations.insert(*database);
         let Some(entries) = self.via.get(database) else {
             return;
         };

@@ -54,6 +54,15 @@ impl Stairs {
         self.0.insert(at, (strength, to));
     }
 
+    /// Those of both.
+    pub(super) fn with(&self, other: &Self) -> Self {
+        let mut all = self.clone();
+        for (strength, to) in &other.0 {
+            all.add(*strength, *to);
+        }
+        all
+    }
+
     fn above(&self, strength: Right) -> Self {
         Self(
             self.0
@@ -75,6 +84,14 @@ pub(crate) struct WildcardTop {
 impl WildcardTop {
     pub(crate) fn permission(&self) -> Option<Permission> {
         self.permission
+    }
+
+    /// This permission, with the settings of both.
+    pub(super) fn with(&self, permission: Option<Permission>, other: &Self) -> Self {
+        Self {
+            permission,
+            stairs: self.stairs.with(&other.stairs),
+        }
     }
 
     fn raise(&mut self, strength: Right, permission: Option<Permission>) {

@@ -202,6 +202,8 @@ impl AuthState {
             {
                 break;
             }
+            #[cfg(test)]
+            super::tests::WEIGHED.set(super::tests::WEIGHED.get() + 1);
             if !view.reaches(&source.id()) {
                 continue;
             }
@@ -327,6 +329,8 @@ impl AuthState {
         let mut clamps: Option<Vec<Clamp>> = None;
         let mut best: Option<Right> = None;
         for place in settings.iter().rev() {
+            #[cfg(test)]
+            super::tests::WEIGHED.set(super::tests::WEIGHED.get() + 1);
             let Some(control) = self.control(&place.id).filter(|_| view.reaches(&place.id)) else {
                 continue;
             };
@@ -391,7 +395,7 @@ impl AuthState {
         Ok(Some(right))
     }
 
-    fn clamp(&self, by: Place, kind: Kind, to: Option<Permission>) -> Clamp {
+    pub(super) fn clamp(&self, by: Place, kind: Kind, to: Option<Permission>) -> Clamp {
         Clamp {
             by,
             kind,
@@ -432,7 +436,8 @@ impl AuthState {
     }
 }
 
-fn sorted(mut clamps: Vec<Clamp>) -> Vec<Clamp> {
+/// Strongest first: applied in this order, takings need one pass.
+pub(super) fn sorted(mut clamps: Vec<Clamp>) -> Vec<Clamp> {
     clamps.sort_unstable_by_key(Clamp::order);
     clamps
 }

@@ -1,7 +1,8 @@
 //! The rules of authority against a second, naive reading of them.
 //!
 //! `EIDETICA_AUTHORITY=full` runs everything instead of a sample, on all cores; `cargo xtask authority`
-//! does so in release. `EIDETICA_AUTHORITY=seed:N` runs the one random database of that seed.
+//! does so in release. `EIDETICA_AUTHORITY=seed:N` runs the one random database of that seed, `random:N` the first N,
+//! on all cores.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -59,8 +60,8 @@ fn mode() -> String {
 }
 
 fn threads() -> u64 {
-    match mode().as_str() {
-        "full" => thread::available_parallelism().map_or(1, |n| n.get() as u64),
+    match mode().split(':').next() {
+        Some("full" | "random") => thread::available_parallelism().map_or(1, |n| n.get() as u64),
         _ => 1,
     }
 }
@@ -106,12 +107,12 @@ fn three_control_entries_with_fewer_operations() {
 
 #[test]
 fn larger_databases_by_chance() {
-    let (first, count) = match mode().as_str() {
-        "full" => (0, 1_000_000),
-        mode => match mode.strip_prefix("seed:") {
-            Some(seed) => (seed.parse().expect("a number"), 1),
-            None => (0, 400),
-        },
+    let mode = mode();
+    let (first, count) = match mode.split_once(':') {
+        Some(("seed", seed)) => (seed.parse().expect("a number"), 1),
+        Some(("random", count)) => (0, count.parse().expect("a number")),
+        _ if mode == "full" => (0, 1_000_000),
+        _ => (0, 400),
     };
     let start = Instant::now();
     let mut counts = Counts::default();
