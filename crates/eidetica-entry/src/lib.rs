@@ -25,6 +25,7 @@ mod key;
 pub mod limits;
 mod name;
 pub mod pack;
+pub mod reconcile;
 
 pub use draft::{Draft, ParentInfo, SigningMessage, derive_height, derive_settings};
 pub use entry::Entry;
