@@ -54,6 +54,7 @@ const CRATES: &[Place] = &[
         ],
     ),
     pure("eidetica-authdb", 3, &["eidetica-mmr"]),
+    pure("eidetica-statesync", 3, &["eidetica-mmr"]),
     pure("eidetica-protocol", 3, &["eidetica-entry", "eidetica-auth"]),
     pure(
         "eidetica-engine",
@@ -97,6 +98,11 @@ const CRATES: &[Place] = &[
         &["eidetica-entry", "eidetica-transport"],
     ),
     with_io(
+        "eidetica-transport-iroh",
+        4,
+        &["eidetica-entry", "eidetica-transport"],
+    ),
+    with_io(
         "eidetica-node",
         4,
         &[
@@ -127,6 +133,7 @@ const CRATES: &[Place] = &[
             "eidetica-storage-redb",
             "eidetica-storage-sqlite",
             "eidetica-transport-http",
+            "eidetica-transport-iroh",
             "eidetica-node",
         ],
     ),

@@ -113,6 +113,13 @@ impl<'a> Operation<'a> {
         Ok((operation, rest))
     }
 
+    /// How many bytes the operation has that the bytes begin with, `None` if they do not begin with one.
+    #[must_use]
+    pub fn length(bytes: &[u8]) -> Option<usize> {
+        let (_, rest) = Operation::read(bytes).ok()?;
+        bytes.len().checked_sub(rest.len())
+    }
+
     /// Reads an operation that takes all of the bytes.
     ///
     /// # Errors

@@ -64,6 +64,12 @@ impl Operations {
         &self.bytes
     }
 
+    /// All of their bytes, without a copy.
+    #[must_use]
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
     /// The bytes of one, counted from the first.
     #[must_use]
     pub fn get(&self, index: usize) -> Option<&[u8]> {

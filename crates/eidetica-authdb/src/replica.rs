@@ -88,6 +88,12 @@ impl Replica {
         self.log.root()
     }
 
+    /// The size and the peaks of what is appended.
+    #[must_use]
+    pub fn frontier(&self) -> &Frontier {
+        self.log.mmr.frontier()
+    }
+
     /// The root at an earlier size, not before the boundary.
     ///
     /// # Errors

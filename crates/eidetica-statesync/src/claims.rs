@@ -1,0 +1,247 @@
+//! Which target holds, and which of those that are shown may replace it. Pure bookkeeping: proofs are checked by the
+//! engine.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use crate::message::RequestId;
+use crate::{Claim, Conflict, Evidence, SourceId, Target, limits};
+
+/// The target that is worked towards.
+pub(crate) struct Held {
+    pub(crate) claim: Claim,
+    /// Who showed it first.
+    pub(crate) source: Option<SourceId>,
+    /// Whether somebody vouches for it who is trusted, or it continues a pin. Otherwise it is only as good as its
+    /// source.
+    pub(crate) rooted: bool,
+    pub(crate) complete: bool,
+    /// Whether the database refused it.
+    pub(crate) unfit: bool,
+    /// When something of it was verified last, or when it was adopted.
+    pub(crate) progress_ms: u64,
+}
+
+impl Held {
+    pub(crate) fn new(claim: Claim, source: Option<SourceId>, rooted: bool, now_ms: u64) -> Self {
+        Self {
+            claim,
+            source,
+            rooted,
+            complete: false,
+            unfit: false,
+            progress_ms: now_ms,
+        }
+    }
+
+    /// When it is let go if nothing of it can be had, if ever.
+    pub(crate) fn patience_ms(&self) -> Option<u64> {
+        let doubtful = !self.rooted && !self.complete;
+        doubtful.then(|| self.progress_ms.saturating_add(limits::PATIENCE_MS))
+    }
+}
+
+/// A newer target of which it has to be shown that it continues the held one.
+pub(crate) struct Candidate {
+    pub(crate) claim: Claim,
+    until_ms: u64,
+    /// Who could not show it.
+    refused: BTreeSet<SourceId>,
+    /// Whether somebody tried with a wrong proof.
+    wrong: bool,
+    pub(crate) asked: Option<RequestId>,
+}
+
+impl Candidate {
+    fn new(claim: Claim, now_ms: u64) -> Self {
+        Self {
+            claim,
+            until_ms: now_ms.saturating_add(limits::CANDIDATE_MS),
+            refused: BTreeSet::new(),
+            wrong: false,
+            asked: None,
+        }
+    }
+
+    /// Somebody could not show it.
+    pub(crate) fn refuse(&mut self, source: SourceId, wrong: bool) {
+        self.refused.insert(source);
+        self.wrong |= wrong;
+    }
+}
+
+/// What to do about a candidate.
+pub(crate) enum Look {
+    /// Somebody can be asked for the proof.
+    Ask(SourceId),
+    /// Nobody can be asked at the moment.
+    Wait,
+    /// All have been asked, or the time is over.
+    GiveUp(Option<Conflict>),
+}
+
+/// What a shown target means.
+pub(crate) enum Judgement {
+    /// It says nothing new.
+    Ignore,
+    /// It can be adopted as it is.
+    Adopt,
+    /// It must be shown to continue what is held.
+    Prove,
+    /// It cannot be true together with the other one.
+    Conflict(Conflict, Claim),
+}
+
+/// See the module. Candidates are kept by who showed them, the caller's under `None`: nobody can take another's place.
+pub(crate) struct Claims {
+    pub(crate) pin: Option<Claim>,
+    pub(crate) held: Option<Held>,
+    pub(crate) candidates: BTreeMap<Option<SourceId>, Candidate>,
+    alarms: VecDeque<(Target, Target)>,
+}
+
+impl Claims {
+    pub(crate) fn new(pin: Option<Claim>) -> Self {
+        Self {
+            pin,
+            held: None,
+            candidates: BTreeMap::new(),
+            alarms: VecDeque::new(),
+        }
+    }
+
+    /// What a newer target has to continue.
+    pub(crate) fn anchor(&self) -> Option<&Claim> {
+        let held = self.held.as_ref().map(|held| &held.claim);
+        held.or(self.pin.as_ref())
+    }
+
+    /// Whether [`Claims::anchor`] is more than one source's word.
+    pub(crate) fn is_anchor_rooted(&self) -> bool {
+        self.held.as_ref().map_or(self.pin.is_some(), |held| {
+            held.rooted || held.complete && !held.unfit
+        })
+    }
+
+    pub(crate) fn judge(&self, shown: &Claim) -> Judgement {
+        let target = &shown.target;
+        let held = self.held.as_ref().map(|held| &held.claim);
+        if let Some((conflict, other)) = conflict_with(target, self.pin.iter().chain(held)) {
+            return Judgement::Conflict(conflict, other);
+        }
+        let Some(anchor) = self.anchor() else {
+            return Judgement::Adopt;
+        };
+        let sinks = target.lower() < anchor.target.lower();
+        if target.leaves() == anchor.target.leaves() {
+            // The pin itself, and nothing was adopted yet.
+            if held.is_none() && !sinks {
+                return Judgement::Adopt;
+            }
+            return Judgement::Ignore;
+        }
+        if target.leaves() < anchor.target.leaves() || sinks {
+            return Judgement::Ignore;
+        }
+        Judgement::Prove
+    }
+
+    /// A candidate that cannot be true together with a target.
+    pub(crate) fn rival(&self, shown: &Claim) -> Option<(Conflict, Claim)> {
+        let candidates = self.candidates.values().map(|candidate| &candidate.claim);
+        conflict_with(&shown.target, candidates)
+    }
+
+    /// Keeps a target until it is shown to continue the held one. The caller's replaces an earlier one, a source's
+    /// waits for its turn: it will be shown again.
+    pub(crate) fn consider(&mut self, claim: Claim, source: Option<SourceId>, now_ms: u64) {
+        let same = |candidate: &Candidate| candidate.claim == claim;
+        let present = self.candidates.get(&source);
+        if present.is_none() || source.is_none() && !present.is_some_and(same) {
+            self.candidates
+                .insert(source, Candidate::new(claim, now_ms));
+        }
+    }
+
+    /// Adopts a target, and looks at the candidates anew.
+    pub(crate) fn adopt(&mut self, held: Held, now_ms: u64) {
+        let advances = |claim: &Claim| {
+            claim.target.leaves() > held.claim.target.leaves()
+                && claim.target.lower() >= held.claim.target.lower()
+        };
+        self.candidates
+            .retain(|_, candidate| advances(&candidate.claim));
+        for candidate in self.candidates.values_mut() {
+            *candidate = Candidate::new(candidate.claim.clone(), now_ms);
+        }
+        self.held = Some(held);
+    }
+
+    /// Whom to ask about a candidate: whoever showed it first.
+    pub(crate) fn look(
+        &self,
+        origin: Option<SourceId>,
+        live: impl Iterator<Item = (SourceId, bool)>,
+        now_ms: u64,
+    ) -> Look {
+        let Some(candidate) = self.candidates.get(&origin) else {
+            return Look::Wait;
+        };
+        let live: Vec<_> = live
+            .filter(|(id, _)| !candidate.refused.contains(id))
+            .collect();
+        let all_refused = live.is_empty() && !candidate.refused.is_empty();
+        if all_refused || candidate.until_ms <= now_ms {
+            return Look::GiveUp(conflict_of(candidate));
+        }
+        let ready = live.iter().filter(|(_, ready)| *ready);
+        let ready: Vec<SourceId> = ready.map(|(id, _)| *id).collect();
+        let chosen = ready.iter().find(|id| Some(**id) == origin);
+        match chosen.or(ready.first()) {
+            Some(id) if candidate.asked.is_none() => Look::Ask(*id),
+            _ => Look::Wait,
+        }
+    }
+
+    /// When the next candidate's time is over.
+    pub(crate) fn wake_ms(&self) -> u64 {
+        let times = self.candidates.values().map(|candidate| candidate.until_ms);
+        times.min().unwrap_or(u64::MAX)
+    }
+
+    /// Whether these two have not been told of yet.
+    pub(crate) fn is_news(&mut self, evidence: &Evidence) -> bool {
+        let pair = (evidence.held.target, evidence.shown.target);
+        if self.alarms.contains(&pair) {
+            return false;
+        }
+        if self.alarms.len() == limits::ALARMS {
+            self.alarms.pop_front();
+        }
+        self.alarms.push_back(pair);
+        true
+    }
+}
+
+/// What is wrong with a candidate that nobody showed. Nothing is if nobody refused to.
+fn conflict_of(candidate: &Candidate) -> Option<Conflict> {
+    if candidate.wrong {
+        return Some(Conflict::Inconsistent);
+    }
+    (!candidate.refused.is_empty()).then_some(Conflict::Unshown)
+}
+
+fn conflict_with<'a>(
+    target: &Target,
+    mut others: impl Iterator<Item = &'a Claim>,
+) -> Option<(Conflict, Claim)> {
+    others.find_map(|other| Some((conflict(&other.target, target)?, other.clone())))
+}
+
+/// Why two targets cannot be of one log, as far as their numbers tell.
+fn conflict(one: &Target, other: &Target) -> Option<Conflict> {
+    match (one.leaves() == other.leaves(), one.root() == other.root()) {
+        (true, false) => Some(Conflict::SameSize),
+        (false, true) => Some(Conflict::SameRoot),
+        _ => None,
+    }
+}
