@@ -212,7 +212,8 @@ impl Peers {
         Ok(())
     }
 
-    /// Puts the address first: it is the latest that was given, or that worked.
+    /// Puts the address first: it is the latest that was given, or that worked. It replaces what was known of the same
+    /// Iroh endpoint.
     pub(crate) fn add_address(
         &mut self,
         key: &PublicKey,
@@ -221,7 +222,8 @@ impl Peers {
         let address = address.clone().without_key();
         let peer = self.known(key)?;
         let before = peer.addresses.clone();
-        peer.addresses.retain(|other| *other != address);
+        peer.addresses
+            .retain(|other| *other != address && !other.is_same_endpoint(&address));
         if peer.addresses.len() >= limits::ADDRESSES {
             peer.addresses = before;
             return Err(EngineError::TooMany {
@@ -306,6 +308,27 @@ impl Peers {
             }
         }
         self.dirty_stats.insert(*key);
+    }
+
+    /// The peer has these tips of a database, and they are ours.
+    pub(crate) fn advance(&mut self, key: &PublicKey, database: &Id, tips: &[Stamp], now_ms: u64) {
+        let Some(pair) = self.pairs.get_mut(&(*key, *database)) else {
+            return;
+        };
+        let ids = tips.iter().map(|tip| tip.id);
+        let common: Vec<Id> = ids.take(eidetica_protocol::limits::COMMON).collect();
+        pair.cursor.last_synced_ms = Some(now_ms);
+        pair.cursor.last = tips.iter().max().copied();
+        pair.cursor.common = common;
+        self.dirty_pairs.insert((*key, *database));
+    }
+
+    /// Counts entries that came with news. Written later, with others.
+    pub(crate) fn received(&mut self, key: &PublicKey, new: u64) {
+        if new > 0 && self.peers.contains_key(key) {
+            self.stats.entry(*key).or_default().entries_received += new;
+            self.dirty_stats.insert(*key);
+        }
     }
 
     fn advance_cursor(&mut self, key: &PublicKey, database: &Id, outcome: &Outcome, now_ms: u64) {

@@ -7,7 +7,7 @@ use std::{fmt, str::FromStr, sync::Arc};
 
 use eidetica_entry::PublicKey;
 
-use crate::limits;
+use crate::{EndpointAddress, Relay, limits};
 
 /// The TCP port of an HTTP address that names none.
 pub const DEFAULT_HTTP_PORT: u16 = 4950;
@@ -18,7 +18,7 @@ pub const DEFAULT_HTTP_PORT: u16 = 4950;
 pub enum Scheme {
     /// `http://host:port`.
     Http,
-    /// `iroh://endpoint` or `iroh://endpoint@relay`.
+    /// `iroh://endpoint`, with a relay and sockets behind a `?`.
     Iroh,
     /// `memory://name`, within one process.
     Memory,
@@ -44,7 +44,8 @@ impl fmt::Display for Scheme {
 /// Where a peer can be dialled, and, if pinned, which device key it must prove. Cheap to clone.
 ///
 /// Text: `scheme://[device key@]place`; without a scheme it is HTTP, and without a port it is
-/// [`DEFAULT_HTTP_PORT`]. IPv6 hosts stand in brackets.
+/// [`DEFAULT_HTTP_PORT`]. IPv6 hosts stand in brackets. The place of an Iroh address, an [`EndpointAddress`], names the
+/// device key itself; what begins with a brace is one in JSON.
 ///
 /// ```
 /// use eidetica_transport::Address;
@@ -62,17 +63,9 @@ pub struct Address {
 
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Place {
-    Http {
-        host: Arc<str>,
-        port: u16,
-    },
-    Iroh {
-        endpoint: Arc<str>,
-        relay: Option<Arc<str>>,
-    },
-    Memory {
-        name: Arc<str>,
-    },
+    Http { host: Arc<str>, port: u16 },
+    Iroh(Arc<EndpointAddress>),
+    Memory { name: Arc<str> },
 }
 
 /// Why a text is not an address. Reads as a fragment after "cannot connect: ".
@@ -114,9 +107,27 @@ pub enum AddressError {
     /// The device key before the `@` does not parse.
     #[error("bad device key {0:?} before the @")]
     Key(String),
-    /// The name of an in-memory or Iroh endpoint is empty, too long or has characters a URL would quote.
+    /// The name of an in-memory endpoint is empty, too long or has characters a URL would quote.
     #[error("bad endpoint name {0:?}")]
     Name(String),
+    /// An Iroh endpoint that is not 64 hex digits.
+    #[error("bad Iroh endpoint {0:?}: not 64 hex digits")]
+    Endpoint(String),
+    /// A relay that is no `https://host[:port]`.
+    #[error("bad relay {0:?}: not https://host or https://host:port")]
+    Relay(String),
+    /// A socket that is no `ip:port`, or one where nobody can be.
+    #[error("bad socket {0:?}: not ip:port of one machine")]
+    Direct(String),
+    /// More than [`DIRECT`](limits::DIRECT) sockets.
+    #[error("more than {} sockets", limits::DIRECT)]
+    TooManyDirect,
+    /// Something else than one `relay=` and some `addr=` behind the `?` of an Iroh address.
+    #[error("an Iroh address has one relay= and some addr= behind the ?, not {0:?}")]
+    Query(String),
+    /// JSON of another form than Iroh writes.
+    #[error("not an Iroh address in JSON: {0}")]
+    Json(String),
 }
 
 impl Address {
@@ -128,7 +139,8 @@ impl Address {
         Self::of_scheme(text, Scheme::Http)
     }
 
-    /// An Iroh address: `endpoint` or `endpoint@relay`, with or without `iroh://`.
+    /// An Iroh address: `endpoint`, `endpoint@relay` or `endpoint?relay=url&addr=ip:port`, with or without `iroh://`, or
+    /// JSON as Iroh writes it.
     ///
     /// # Errors
     /// The text is no such address.
@@ -144,14 +156,18 @@ impl Address {
         Self::of_scheme(text, Scheme::Memory)
     }
 
-    /// The same address, where only the device with this key will do.
+    /// The same address, where only the device with this key will do. An Iroh address says so itself: it stays as it
+    /// is.
     #[must_use]
     pub fn with_key(mut self, key: PublicKey) -> Self {
-        self.key = Some(key);
+        self.key = match &self.place {
+            Place::Iroh(_) => None,
+            _ => Some(key),
+        };
         self
     }
 
-    /// The same address without a pinned key: where, not who.
+    /// The same address without a pinned key: where, not who. That of Iroh is part of where.
     #[must_use]
     pub fn without_key(mut self) -> Self {
         self.key = None;
@@ -160,14 +176,17 @@ impl Address {
 
     /// The device key that the peer must prove, if pinned.
     pub fn key(&self) -> Option<&PublicKey> {
-        self.key.as_ref()
+        match &self.place {
+            Place::Iroh(place) => Some(place.endpoint()),
+            _ => self.key.as_ref(),
+        }
     }
 
     /// Its kind.
     pub fn scheme(&self) -> Scheme {
         match &self.place {
             Place::Http { .. } => Scheme::Http,
-            Place::Iroh { .. } => Scheme::Iroh,
+            Place::Iroh(_) => Scheme::Iroh,
             Place::Memory { .. } => Scheme::Memory,
         }
     }
@@ -176,7 +195,7 @@ impl Address {
     pub fn host(&self) -> &str {
         match &self.place {
             Place::Http { host, .. } => host,
-            Place::Iroh { endpoint, .. } => endpoint,
+            Place::Iroh(place) => place.name(),
             Place::Memory { name } => name,
         }
     }
@@ -189,17 +208,36 @@ impl Address {
         }
     }
 
-    /// The relay of an Iroh address.
-    pub fn relay(&self) -> Option<&str> {
+    /// The place of an Iroh address.
+    pub fn endpoint(&self) -> Option<&EndpointAddress> {
         match &self.place {
-            Place::Iroh { relay, .. } => relay.as_deref(),
+            Place::Iroh(place) => Some(place),
             _ => None,
         }
+    }
+
+    /// The relay of an Iroh address.
+    pub fn relay(&self) -> Option<&Relay> {
+        self.endpoint().and_then(EndpointAddress::relay)
+    }
+
+    /// Whether both say how to reach the same endpoint of Iroh: the newer one takes the place of the older.
+    pub fn is_same_endpoint(&self, other: &Self) -> bool {
+        let endpoint = |address: &Self| address.endpoint().map(|place| *place.endpoint());
+        endpoint(self).is_some() && endpoint(self) == endpoint(other)
+    }
+
+    /// An Iroh address as Iroh itself writes it in JSON.
+    pub fn to_json(&self) -> Option<String> {
+        self.endpoint().map(EndpointAddress::to_json)
     }
 
     fn of_scheme(text: &str, wanted: Scheme) -> Result<Self, AddressError> {
         let text = text.trim();
         check_length(text)?;
+        if text.starts_with('{') && wanted == Scheme::Iroh {
+            return EndpointAddress::from_json(text).map(Self::from);
+        }
         match text.split_once("://") {
             None => Self::parse_rest(wanted, text),
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case(wanted.as_str()) => {
@@ -219,7 +257,7 @@ impl Address {
         };
         let place = match scheme {
             Scheme::Http => parse_http(place)?,
-            Scheme::Iroh => parse_iroh(place)?,
+            Scheme::Iroh => Place::Iroh(Arc::new(EndpointAddress::parse(place)?)),
             Scheme::Memory => Place::Memory {
                 name: endpoint_name(place)?,
             },
@@ -248,6 +286,15 @@ fn split_key(text: &str) -> Result<(Option<PublicKey>, &str), AddressError> {
 
 fn parse_http(text: &str) -> Result<Place, AddressError> {
     let text = text.strip_suffix('/').unwrap_or(text);
+    let (host, port) = host_and_port(text)?;
+    Ok(Place::Http {
+        host,
+        port: port.unwrap_or(DEFAULT_HTTP_PORT),
+    })
+}
+
+/// `host`, `host:port`, `[ipv6]` or `[ipv6]:port`; the host without brackets, names in lower case.
+pub(crate) fn host_and_port(text: &str) -> Result<(Arc<str>, Option<u16>), AddressError> {
     if text.is_empty() {
         return Err(AddressError::Empty);
     }
@@ -260,23 +307,20 @@ fn parse_http(text: &str) -> Result<Place, AddressError> {
             .ok_or_else(|| AddressError::Host(text.into()))?;
         let host: Ipv6Addr = host.parse().map_err(|_| AddressError::Host(host.into()))?;
         let port = match port {
-            "" => DEFAULT_HTTP_PORT,
-            port => parse_port(
+            "" => None,
+            port => Some(parse_port(
                 port.strip_prefix(':')
                     .ok_or_else(|| AddressError::Port(port.into()))?,
-            )?,
+            )?),
         };
-        return Ok(Place::Http {
-            host: host.to_string().into(),
-            port,
-        });
+        return Ok((host.to_string().into(), port));
     }
     if text.parse::<Ipv6Addr>().is_ok() {
         return Err(AddressError::NeedsBrackets(text.into()));
     }
     let (host, port) = match text.split_once(':') {
-        None => (text, DEFAULT_HTTP_PORT),
-        Some((host, port)) => (host, parse_port(port)?),
+        None => (text, None),
+        Some((host, port)) => (host, Some(parse_port(port)?)),
     };
     if host.is_empty() {
         return Err(AddressError::Empty);
@@ -284,10 +328,16 @@ fn parse_http(text: &str) -> Result<Place, AddressError> {
     if !is_host_name(host) {
         return Err(AddressError::Host(host.into()));
     }
-    Ok(Place::Http {
-        host: host.to_ascii_lowercase().into(),
-        port,
-    })
+    Ok((host.to_ascii_lowercase().into(), port))
+}
+
+/// A host as it stands in a text: IPv6 in brackets.
+pub(crate) fn write_host(f: &mut fmt::Formatter<'_>, host: &str) -> fmt::Result {
+    if host.contains(':') {
+        write!(f, "[{host}]")
+    } else {
+        f.write_str(host)
+    }
 }
 
 fn parse_port(text: &str) -> Result<u16, AddressError> {
@@ -321,17 +371,6 @@ fn is_host_name(text: &str) -> bool {
         }
 }
 
-fn parse_iroh(text: &str) -> Result<Place, AddressError> {
-    let (endpoint, relay) = match text.split_once('@') {
-        None => (text, None),
-        Some((endpoint, relay)) => (endpoint, Some(endpoint_name(relay)?)),
-    };
-    Ok(Place::Iroh {
-        endpoint: endpoint_name(endpoint)?,
-        relay,
-    })
-}
-
 fn endpoint_name(text: &str) -> Result<Arc<str>, AddressError> {
     let plain =
         |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~');
@@ -342,12 +381,24 @@ fn endpoint_name(text: &str) -> Result<Arc<str>, AddressError> {
     }
 }
 
+impl From<EndpointAddress> for Address {
+    fn from(place: EndpointAddress) -> Self {
+        Self {
+            place: Place::Iroh(Arc::new(place)),
+            key: None,
+        }
+    }
+}
+
 impl FromStr for Address {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
         let text = text.trim();
         check_length(text)?;
+        if text.starts_with('{') {
+            return EndpointAddress::from_json(text).map(Self::from);
+        }
         let Some((scheme, rest)) = text.split_once("://") else {
             return Self::parse_rest(Scheme::Http, text);
         };
@@ -366,16 +417,11 @@ impl fmt::Display for Address {
             write!(f, "{key}@")?;
         }
         match &self.place {
-            Place::Http { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
-            Place::Http { host, port } => write!(f, "{host}:{port}"),
-            Place::Iroh {
-                endpoint,
-                relay: None,
-            } => f.write_str(endpoint),
-            Place::Iroh {
-                endpoint,
-                relay: Some(relay),
-            } => write!(f, "{endpoint}@{relay}"),
+            Place::Http { host, port } => {
+                write_host(f, host)?;
+                write!(f, ":{port}")
+            }
+            Place::Iroh(place) => place.fmt(f),
             Place::Memory { name } => f.write_str(name),
         }
     }

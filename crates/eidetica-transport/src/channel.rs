@@ -47,6 +47,10 @@ pub trait Transport: Send + Sync {
     /// # Errors
     /// [`Bind`](TransportError::Bind) and [`InUse`](TransportError::InUse).
     async fn listen(&self, bind: &str) -> Result<Box<dyn Listener>, TransportError>;
+
+    /// Lets go of what the transport itself holds open, such as a socket that all its channels share, and tells peers.
+    /// Nothing is dialled or listened for afterwards.
+    async fn close(&self) {}
 }
 
 /// The dialling end of a channel. Dropping it closes it.

@@ -43,6 +43,7 @@ mod address;
 mod channel;
 #[cfg(feature = "contract")]
 pub mod contract;
+mod endpoint;
 mod error;
 mod frame;
 pub mod limits;
@@ -50,5 +51,6 @@ pub mod memory;
 
 pub use address::{Address, AddressError, DEFAULT_HTTP_PORT, Scheme};
 pub use channel::{Binding, Channel, Listener, ServerChannel, Transport};
+pub use endpoint::{EndpointAddress, Relay};
 pub use error::{Blame, TransportError};
 pub use frame::{FrameSink, FrameStream, PipeReader, pipe};

@@ -13,6 +13,9 @@ pub const PIPE_FRAMES: usize = 256;
 /// The longest text of an address, in bytes.
 pub const ADDRESS: usize = 1024;
 
+/// How many sockets an Iroh address may name.
+pub const DIRECT: usize = 8;
+
 /// The longest host name, in bytes (DNS).
 pub const HOST: usize = 253;
 

@@ -59,7 +59,7 @@ fn an_unreachable_peer_is_a_typed_error(net: &Net) {
         !error.peer_fault && error.text.contains("unreachable"),
         "{error}"
     );
-    let iroh = Target::Address(Address::iroh("abc").unwrap());
+    let iroh = Target::Address(Address::iroh(&"0a".repeat(32)).unwrap());
     let failed = bob.node.connect(iroh).wait();
     let Err(NodeError::Engine(EngineError::Connect(error))) = failed else {
         panic!("{failed:?}")

@@ -257,6 +257,7 @@ fn manual_peer_management() -> Result<()> {
     let (address, tree_id) = (two.address.clone(), two.tree_id);
     let sync = two.client.sync()?;
     let peer_key = two.server.device_key();
+    let elsewhere = format!("{}@relay", peer_key.to_string().trim_start_matches("ed25519:"));
     block_on(async {
     // guide block 10
 // Register a peer manually
@@ -264,7 +265,7 @@ sync.register_peer(&peer_key, Some("Alice's Device"))?;
 
 // Add multiple addresses for the same peer
 sync.add_peer_address(&peer_key, Address::http(&address)?)?;
-sync.add_peer_address(&peer_key, Address::iroh("iroh://peer_id@relay")?)?;
+sync.add_peer_address(&peer_key, Address::iroh(&elsewhere)?)?;
 
 // Use low-level sync method with registered peers
 sync.sync_tree_with_peer(&peer_key, &tree_id).await?;

@@ -35,6 +35,7 @@ const REPLACED: &[(usize, &str, &str)] = &[
     (9, r#""peer.example.com:8080""#, "&address"),
     (10, r#""ed25519:abc123...""#, "&peer_key"),
     (10, r#""192.168.1.100:8080""#, "&address"),
+    (10, r#""iroh://peer_id@relay""#, "&elsewhere"),
     (17, r#""peer_address""#, "&address"),
     (21, r#""peer.example.com:8080""#, "&address"),
     (22, r#""abc123...""#, "text.as_str()"),
