@@ -77,6 +77,19 @@ const CRATES: &[Place] = &[
         ],
     ),
     with_io(
+        "eidetica-statesync-net",
+        4,
+        &[
+            "eidetica-entry",
+            "eidetica-auth",
+            "eidetica-mmr",
+            "eidetica-authdb",
+            "eidetica-protocol",
+            "eidetica-statesync",
+            "eidetica-transport",
+        ],
+    ),
+    with_io(
         "eidetica-storage-fjall",
         4,
         &["eidetica-storage", "eidetica-storage-dir"],
@@ -139,6 +152,21 @@ const CRATES: &[Place] = &[
     ),
     with_io("eidetica-cli", 6, &["eidetica"]),
     with_io("eidetica-chat", 6, &["eidetica"]),
+    with_io(
+        "eidetica-sync-example",
+        6,
+        &[
+            "eidetica-entry",
+            "eidetica-auth",
+            "eidetica-mmr",
+            "eidetica-authdb",
+            "eidetica-authdb-dir",
+            "eidetica-statesync",
+            "eidetica-statesync-net",
+            "eidetica-transport",
+            "eidetica-transport-http",
+        ],
+    ),
     with_io("eidetica-todo", 6, &["eidetica"]),
 ];
 

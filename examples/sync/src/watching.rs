@@ -1,0 +1,237 @@
+//! What a client tells about one sync while it runs: log, metrics, bar, and the files that outlive it.
+
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use eidetica_statesync::{Counters, Dropped, Evidence, Feedback, Pin, Progress, Refusal, Target};
+use eidetica_statesync_net::{SourceNews, Watcher};
+use indicatif::ProgressBar;
+use tracing::{debug, error, info, warn};
+
+use crate::metrics::ClientMetrics;
+use crate::options::Interval;
+use crate::output;
+use crate::storage::Memory;
+
+/// What stands in the log lines of every sync.
+#[derive(Debug, Clone)]
+pub struct Names {
+    /// By the number of the source.
+    pub servers: Vec<String>,
+    /// Operations in a request.
+    pub batch_size: u32,
+    /// How often a newer target is asked for.
+    pub target_update_interval: Interval,
+}
+
+/// One sync.
+pub struct Watching {
+    iteration: u64,
+    names: Names,
+    metrics: ClientMetrics,
+    bar: ProgressBar,
+    memory: Memory,
+    seen: Counters,
+    adopted: bool,
+    /// Where it began, once there is a target.
+    from: u64,
+    connected: i64,
+    warned: bool,
+}
+
+/// A target as it is logged.
+struct SyncTarget<'a>(&'a Target);
+
+impl fmt::Debug for SyncTarget<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SyncTarget")
+            .field("root", &format_args!("{}", self.0.root()))
+            .field("lower_bound_ops", &self.0.lower().0)
+            .field("upper_bound_ops", &self.0.last().0)
+            .finish()
+    }
+}
+
+impl Watching {
+    /// A sync that begins.
+    #[must_use]
+    pub fn new(
+        iteration: u64,
+        names: Names,
+        metrics: ClientMetrics,
+        bar: ProgressBar,
+        memory: Memory,
+    ) -> Self {
+        Self {
+            iteration,
+            names,
+            metrics,
+            bar,
+            memory,
+            seen: Counters::default(),
+            adopted: false,
+            from: 0,
+            connected: 0,
+            warned: false,
+        }
+    }
+
+    fn server(&self, source: usize) -> &str {
+        self.names.servers.get(source).map_or("?", String::as_str)
+    }
+
+    fn connections(&mut self, change: i64) {
+        self.connected += change;
+        self.metrics.servers.set(self.connected);
+    }
+
+    /// A server that has less than this copy is not followed, and that is worth a word.
+    fn warn_if_behind(&mut self, counters: &Counters) {
+        if !self.adopted && !self.warned && counters.ignored > 0 {
+            self.warned = true;
+            warn!(
+                sync_iteration = self.iteration,
+                "the servers have an older state than this copy: waiting for a newer one"
+            );
+        }
+    }
+
+    fn feedback(&mut self, source: usize, feedback: &Feedback) {
+        let server = self.server(source).to_owned();
+        match feedback {
+            Feedback::Fault(fault) => {
+                self.metrics.error("fault");
+                warn!(server, %fault, "a server sent something wrong");
+            }
+            Feedback::Late => {
+                self.metrics.error("late");
+                warn!(server, "a server did not answer in time");
+            }
+            Feedback::Refused(refusal @ (Refusal::OtherDatabase | Refusal::NoTarget)) => {
+                self.metrics.error("refused");
+                warn!(server, %refusal, "a server refuses; --db has to be the same on both sides");
+            }
+            Feedback::Refused(refusal) => {
+                self.metrics.error("refused");
+                debug!(server, %refusal, "a server refuses");
+            }
+            Feedback::Dropped(Dropped::Lies) => {
+                warn!(server, "a server is not asked any more in this sync")
+            }
+            feedback => debug!(server, ?feedback, "a server is found wanting"),
+        }
+    }
+}
+
+impl Watcher for Watching {
+    fn persist(&mut self, pin: &Pin) -> io::Result<()> {
+        self.memory.keep_pin(pin)
+    }
+
+    fn alarm(&mut self, source: Option<usize>, evidence: &Evidence) -> io::Result<()> {
+        let server = source.map_or("?", |source| self.server(source)).to_owned();
+        let kept = self.memory.keep_evidence(evidence, &server)?;
+        self.metrics.alarms.inc();
+        error!(
+            server,
+            conflict = ?evidence.kind,
+            held = ?SyncTarget(&evidence.held.target),
+            shown = ?SyncTarget(&evidence.shown.target),
+            evidence = %kept.display(),
+            "ALARM: a server shows a history that cannot be true together with the one held"
+        );
+        Ok(())
+    }
+
+    fn adopted(&mut self, target: &Target) {
+        let target = SyncTarget(target);
+        if std::mem::replace(&mut self.adopted, true) {
+            return info!(
+                sync_iteration = self.iteration,
+                ?target,
+                "sync target updated"
+            );
+        }
+        info!(
+            sync_iteration = self.iteration,
+            ?target,
+            server = %self.names.servers.join(","),
+            batch_size = self.names.batch_size,
+            target_update_interval = %self.names.target_update_interval,
+            "starting sync"
+        );
+    }
+
+    fn progress(&mut self, progress: &Progress, counters: &Counters) {
+        self.warn_if_behind(counters);
+        let Some(target) = progress.target else {
+            return;
+        };
+        let (at, lower, end) = (progress.applied.0, target.lower().0, target.leaves().0);
+        let at = at.clamp(lower, end.max(lower));
+        if self.bar.length() != Some(end) || self.bar.is_finished() {
+            self.from = if self.seen.verified_operations == 0 {
+                at
+            } else {
+                self.from
+            };
+            output::show(&self.bar, at, end);
+        }
+        self.bar.set_position(at);
+        self.metrics
+            .operations_verified
+            .inc_by(counters.verified_operations - self.seen.verified_operations);
+        self.seen = *counters;
+        self.metrics.target_operations.set(end.cast_signed());
+        self.metrics
+            .database_operations
+            .set(progress.applied.0.cast_signed());
+        let whole = (end - self.from.min(end)) as f64;
+        let done = (at - self.from.min(at)) as f64;
+        let part = if progress.complete || whole == 0.0 {
+            1.0
+        } else {
+            done / whole
+        };
+        self.metrics.iteration_progress.set(part);
+    }
+
+    fn asked(&mut self, _: usize, bytes: usize) {
+        self.metrics.requests.inc();
+        self.metrics.sent.inc_by(bytes as u64);
+    }
+
+    fn replied(&mut self, _: usize, bytes: usize, took: Duration) {
+        self.metrics.received.inc_by(bytes as u64);
+        self.metrics.request_duration.observe(took.as_secs_f64());
+    }
+
+    fn source(&mut self, source: usize, news: SourceNews<'_>) {
+        match news {
+            SourceNews::Connected => {
+                self.connections(1);
+                debug!(server = self.server(source), "connected");
+            }
+            SourceNews::Disconnected(reason) => {
+                self.connections(-1);
+                self.metrics.error("disconnected");
+                warn!(server = self.server(source), %reason, "the connection to a server is gone: connecting again");
+            }
+            SourceNews::Unreachable(reason, retry) => {
+                self.metrics.error("unreachable");
+                let retry_in = output::rounded(retry);
+                warn!(server = self.server(source), %reason, ?retry_in, "cannot reach a server");
+            }
+            SourceNews::Feedback(feedback) => self.feedback(source, feedback),
+            _ => {}
+        }
+    }
+}
+
+impl Drop for Watching {
+    /// The connections end with the sync.
+    fn drop(&mut self) {
+        self.metrics.servers.set(0);
+    }
+}
