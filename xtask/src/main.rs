@@ -6,6 +6,7 @@ mod ci;
 mod fuzz;
 mod layers;
 mod mutants;
+mod sim;
 mod source;
 mod test;
 mod tidy;
@@ -39,6 +40,8 @@ enum Task {
     Authority(authority::Args),
     /// Break the rules of authority on purpose, in a scratch copy, and see that the tests notice
     Mutants(mutants::Args),
+    /// Simulate many nodes on a virtual clock, network and disk, from seeds
+    Sim(sim::Args),
     /// Fuzz every target for some seconds (needs a nightly toolchain and cargo-fuzz)
     Fuzz(fuzz::Args),
 }
@@ -62,6 +65,7 @@ fn run() -> anyhow::Result<()> {
         Task::Bench(args) => bench::run(&args),
         Task::Authority(args) => authority::run(&args),
         Task::Mutants(args) => mutants::run(&args),
+        Task::Sim(args) => sim::run(&args),
         Task::Fuzz(args) => fuzz::run(&args),
     }
 }

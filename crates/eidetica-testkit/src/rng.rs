@@ -8,6 +8,8 @@ use rand::{RngExt, SeedableRng};
 pub struct Rng {
     seed: u64,
     inner: StdRng,
+    /// Whether it is to say how to replay the test.
+    speaks: bool,
 }
 
 impl Rng {
@@ -18,15 +20,39 @@ impl Rng {
             .ok()
             .and_then(|s| s.parse().ok())
             .unwrap_or(seed);
+        let mut rng = Self::exact(seed);
+        rng.speaks = true;
+        rng
+    }
+
+    /// The generator of this seed, whatever the environment says, for those who say themselves how to replay.
+    #[must_use]
+    pub fn exact(seed: u64) -> Self {
         Self {
             seed,
             inner: StdRng::seed_from_u64(seed),
+            speaks: false,
         }
+    }
+
+    /// The generator of one part of what this one is for: what it draws does not depend on what others draw.
+    #[must_use]
+    pub fn part(&self, name: &str, number: u64) -> Self {
+        let mut seed = self.seed;
+        for word in name.bytes().map(u64::from).chain([u64::MAX, number]) {
+            seed = mix(seed ^ word);
+        }
+        Self::exact(seed)
     }
 
     /// A number below `end`, which is above 0.
     pub fn below(&mut self, end: usize) -> usize {
         self.inner.random_range(0..end)
+    }
+
+    /// A number from `low` to `high`, both included.
+    pub fn between(&mut self, low: u64, high: u64) -> u64 {
+        self.inner.random_range(low..=high)
     }
 
     /// True about once in `n` times.
@@ -45,11 +71,26 @@ impl Rng {
         self.inner.fill(bytes.as_mut_slice());
         bytes
     }
+
+    /// As many random bytes as the array has.
+    pub fn array<const N: usize>(&mut self) -> [u8; N] {
+        let mut bytes = [0; N];
+        self.inner.fill(bytes.as_mut_slice());
+        bytes
+    }
+}
+
+/// The finalizer of splitmix64.
+fn mix(seed: u64) -> u64 {
+    let mut z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
 }
 
 impl Drop for Rng {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if self.speaks && std::thread::panicking() {
             eprintln!("replay with EIDETICA_SEED={}", self.seed);
         }
     }

@@ -1,0 +1,318 @@
+//! What is simulated: everything that a seed decides before the clock starts.
+
+use std::sync::Arc;
+
+use eidetica_auth::{AuthRecord, KeyName, Permission, SecretKey};
+use eidetica_crdt::Doc;
+use eidetica_database::NewDatabase;
+use eidetica_entry::PublicKey;
+use eidetica_protocol::handshake::VERSIONS;
+use eidetica_testkit::Rng;
+
+use crate::{
+    act::Act,
+    env::{Env, Event},
+    net::NodeId,
+    node::Home,
+    rogue::{Behaviour, Rogue},
+    world::{Seat, Shared, World},
+};
+
+/// After the last fault, before everybody syncs.
+const QUIET_MS: u64 = 60_000;
+/// Between two rounds of that.
+const ROUND_MS: u64 = 60_000;
+
+/// What to simulate.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// What everything is drawn from.
+    pub seed: u64,
+    /// How many nodes, from 2; drawn from 2 to 8 if none.
+    pub peers: Option<usize>,
+    /// For how long things happen, before all faults are healed.
+    pub minutes: u64,
+    /// Whether to print the events in words.
+    pub readable: bool,
+}
+
+impl Plan {
+    /// Ten minutes of this seed.
+    pub fn of(seed: u64) -> Self {
+        Self {
+            seed,
+            peers: None,
+            minutes: 10,
+            readable: false,
+        }
+    }
+
+    fn heal_ms(&self) -> u64 {
+        self.minutes * 60_000
+    }
+
+    fn rounds(&self) -> u64 {
+        8
+    }
+
+    /// When the simulation is over.
+    pub(crate) fn end_ms(&self) -> u64 {
+        self.heal_ms() + QUIET_MS + ROUND_MS * self.rounds()
+    }
+}
+
+impl World {
+    /// Everything at its place, and what is going to happen to it.
+    pub(crate) fn new(plan: &Plan) -> Self {
+        let rng = Rng::exact(plan.seed);
+        let mut draw = rng.part("world", 0);
+        let nodes = plan.peers.unwrap_or_else(|| 2 + draw.below(7)).max(2);
+        let rogues = draw.below((nodes - 1).min(4));
+        let mut world = Self {
+            plan: plan.clone(),
+            env: Env::new(nodes, &rng, plan.readable),
+            seats: (0..nodes)
+                .map(|at| seat(at, at >= nodes - rogues, &mut draw, &rng))
+                .collect(),
+            databases: Vec::new(),
+            rng,
+        };
+        (0..nodes).for_each(|at| world.start(at));
+        world.share(&mut draw);
+        world.shape_network(&mut draw);
+        world.write_script(&mut draw);
+        world
+    }
+
+    /// Makes the databases, and says who is to have them.
+    fn share(&mut self, draw: &mut Rng) {
+        for _ in 0..1 + draw.below(3) {
+            let honest = self.honest();
+            let owner = *draw.pick(&honest);
+            let mut members = vec![owner];
+            let mut records = vec![grant(&self.home(owner).users[0], Permission::Admin(0))];
+            let mut askers = Vec::new();
+            for at in 0..self.seats.len() {
+                if at == owner {
+                    continue;
+                }
+                match (&self.seats[at], draw.below(4)) {
+                    (Seat::Honest(home, _), 0 | 1) => {
+                        let permission = *draw.pick(&[
+                            Permission::Write(10),
+                            Permission::Admin(5),
+                            Permission::Read,
+                            Permission::Write(0),
+                        ]);
+                        records.push(grant(&home.users[0], permission));
+                        members.push(at);
+                    }
+                    (Seat::Honest(..), 2) => askers.push(at),
+                    (Seat::Honest(..), _) => {}
+                    (Seat::Rogue(rogue), 0 | 1) => {
+                        records.push(grant(&rogue.key, Permission::Write(10)));
+                        records.push(grant(&rogue.reader, Permission::Read));
+                    }
+                    (Seat::Rogue(_), _) => {}
+                }
+            }
+            self.create(owner, members, askers, records, draw);
+        }
+    }
+
+    fn create(
+        &mut self,
+        owner: NodeId,
+        mut members: Vec<NodeId>,
+        askers: Vec<NodeId>,
+        records: Vec<AuthRecord>,
+        draw: &mut Rng,
+    ) {
+        let key = Arc::clone(&self.home(owner).users[0]);
+        let Some((node, env)) = self.up(owner) else {
+            return;
+        };
+        let mut settings = Doc::new();
+        settings.set_string("name", "shared");
+        let keys: Vec<PublicKey> = records.iter().filter_map(granted).collect();
+        let new = NewDatabase {
+            records,
+            settings,
+            timestamp_ms: None,
+        };
+        let id = node.databases.create(new, key).unwrap().id();
+        keys.into_iter().for_each(|key| env.oracle.let_in(id, key));
+        for at in &askers {
+            let when = draw.between(1_000, 120_000);
+            env.after(when, Event::Act(Act::Ask(*at, id)));
+        }
+        let mut pairs = Vec::new();
+        for (place, at) in members.iter().enumerate().skip(1) {
+            pairs.push((*at, members[draw.below(place)]));
+            if draw.one_in(3) {
+                pairs.push((*at, owner));
+            }
+        }
+        pairs.extend(askers.iter().map(|at| (*at, owner)));
+        members.extend(askers);
+        for (at, peer) in &pairs {
+            let when = draw.between(1_000, 60_000);
+            env.after(when, Event::Act(Act::Join(*at, id, *peer)));
+            let when = draw.between(60_000, 120_000);
+            env.after(when, Event::Act(Act::Befriend(*peer, id, *at)));
+        }
+        self.databases.push(Shared {
+            id,
+            owner,
+            members,
+            pairs,
+        });
+    }
+
+    /// Slow, lossy and fast links.
+    fn shape_network(&mut self, draw: &mut Rng) {
+        let (loss, twice) = (*draw.pick(&[0, 0, 20, 200, 1_000]), *draw.pick(&[0, 0, 20, 200]));
+        for link in self.env.net.links() {
+            link.delay_ms = draw.between(1, 60);
+            link.jitter_ms = *draw.pick(&[0, 5, 50, 400]);
+            link.rate = draw.one_in(6).then(|| draw.between(1, 100));
+            (link.loss, link.twice) = (loss, twice);
+        }
+    }
+
+    fn write_script(&mut self, draw: &mut Rng) {
+        let end_ms = self.plan.heal_ms();
+        let honest = self.honest();
+        for _ in 0..draw.between(10, 60) {
+            let act = Act::Commit(*draw.pick(&honest));
+            self.env.after(draw.between(0, end_ms), Event::Act(act));
+        }
+        for at in &honest {
+            for minute in 1..=self.plan.minutes + 4 {
+                self.env.after(minute * 60_000, Event::Act(Act::Decide(*at)));
+            }
+        }
+        self.write_rights(draw, end_ms);
+        self.write_faults(draw, &honest, end_ms);
+        for at in 0..self.seats.len() {
+            if let Seat::Rogue(_) = self.seats[at] {
+                self.env.after(draw.between(0, 60_000), Event::Act(Act::Turn(at)));
+                let database = draw.pick(&self.databases);
+                let act = Act::Befriend(database.owner, database.id, at);
+                self.env.after(draw.between(0, end_ms / 2), Event::Act(act));
+            }
+        }
+        self.env.after(end_ms, Event::Act(Act::Heal));
+        for round in 0..self.plan.rounds() {
+            let at_ms = end_ms + QUIET_MS + round * ROUND_MS;
+            self.env.after(at_ms, Event::Act(Act::Settle));
+        }
+    }
+
+    /// Keys that are let in and taken out.
+    fn write_rights(&mut self, draw: &mut Rng, end_ms: u64) {
+        let mut acts = Vec::new();
+        for shared in &self.databases {
+            for at in 0..self.seats.len() {
+                let is_leaf = !shared.pairs.iter().any(|(_, via)| *via == at);
+                let act = match &self.seats[at] {
+                    Seat::Rogue(rogue) if draw.one_in(2) => {
+                        Act::Revoke(shared.id, rogue.key.public())
+                    }
+                    Seat::Honest(home, _) if is_leaf && at != shared.owner && draw.one_in(5) => {
+                        Act::Revoke(shared.id, home.users[0].public())
+                    }
+                    Seat::Honest(home, _) if home.users.len() > 1 && shared.members.contains(&at) => {
+                        Act::Grant(shared.id, home.users[1].public())
+                    }
+                    _ => continue,
+                };
+                acts.push(act);
+            }
+        }
+        for act in acts {
+            self.env.after(draw.between(60_000, end_ms), Event::Act(act));
+        }
+    }
+
+    /// Crashes, partitions, wrong clocks.
+    fn write_faults(&mut self, draw: &mut Rng, honest: &[NodeId], end_ms: u64) {
+        for _ in 0..draw.below(6) {
+            let (at, when) = (*draw.pick(honest), draw.between(0, end_ms));
+            self.env.after(when, Event::Act(Act::Crash(at)));
+            let again = when + draw.between(100, 60_000);
+            self.env.after(again, Event::Act(Act::Start(at)));
+        }
+        for _ in 0..draw.below(5) {
+            let (begin, length) = (draw.between(0, end_ms), draw.between(1_000, 180_000));
+            for (from, to) in self.torn(draw) {
+                self.env.after(begin, Event::Act(Act::Way(from, to, false)));
+                self.env.after(begin + length, Event::Act(Act::Way(from, to, true)));
+            }
+        }
+        for at in honest {
+            if draw.one_in(4) {
+                let skew_ms = draw.between(0, 7_200_000) as i64 - 3_600_000;
+                self.env.after(draw.between(0, end_ms), Event::Act(Act::Clock(*at, skew_ms)));
+            }
+        }
+    }
+
+    /// The ways that one partition closes: between two halves, of one node, or one way only.
+    fn torn(&self, draw: &mut Rng) -> Vec<(NodeId, NodeId)> {
+        let nodes = self.seats.len();
+        let all = (0..nodes).flat_map(|a| (0..nodes).map(move |b| (a, b)));
+        let (kind, pivot) = (draw.below(4), draw.below(nodes));
+        let side: Vec<bool> = (0..nodes).map(|_| draw.one_in(2)).collect();
+        let is_torn = |(a, b): &(NodeId, NodeId)| match kind {
+            0 => side[*a] != side[*b],
+            1 => side[*a] && !side[*b],
+            2 => *a == pivot || *b == pivot,
+            _ => *a == pivot,
+        };
+        all.filter(|(a, b)| a != b).filter(is_torn).collect()
+    }
+
+    /// No more faults: all ways are open, all nodes run, on disks that hold.
+    pub(crate) fn heal(&mut self) {
+        for link in self.env.net.links() {
+            link.up = true;
+            (link.loss, link.twice) = (0, 0);
+        }
+        for at in self.honest() {
+            if let Seat::Honest(home, _) = &mut self.seats[at]
+                && home.disk_faults > 0
+            {
+                home.disk_faults = 0;
+                self.crash(at, "a new disk");
+            }
+            self.start(at);
+        }
+    }
+}
+
+fn seat(at: NodeId, is_rogue: bool, draw: &mut Rng, rng: &Rng) -> Seat {
+    if is_rogue {
+        let behaviour = *draw.pick(&Behaviour::ALL);
+        return Seat::Rogue(Box::new(Rogue::new(at, behaviour, rng)));
+    }
+    let mut home = Home::new(at, 1 + draw.below(2), rng);
+    home.disk_ms = *draw.pick(&[0, 3, 3, 50, 500]);
+    home.skew_ms = draw.between(0, 4_000) as i64 - 2_000;
+    // Some speak newer versions too.
+    home.versions = if draw.one_in(3) { &[2, 1] } else { VERSIONS };
+    home.disk_faults = *draw.pick(&[0, 0, 0, 3]);
+    Seat::Honest(Box::new(home), None)
+}
+
+fn grant(key: &SecretKey, permission: Permission) -> AuthRecord {
+    AuthRecord::grant(key.public(), permission, KeyName::new("member").unwrap())
+}
+
+fn granted(record: &AuthRecord) -> Option<PublicKey> {
+    match record {
+        AuthRecord::Grant { key, .. } => Some(*key),
+        _ => None,
+    }
+}
+

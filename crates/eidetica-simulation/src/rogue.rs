@@ -1,0 +1,649 @@
+//! Peers that break the rules. Each does one thing, over and over, as a client and as a server; most prove their device
+//! key first, and some were let into a database.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use eidetica_auth::{DeviceClaim, Scope, SecretKey};
+use eidetica_entry::{
+    Draft, Entry, Height, Id, Ids, ParentInfo, PublicKey, Stamp, StoreName,
+    pack::{self, PackInfo},
+};
+use eidetica_protocol::{
+    Frame, HeaderPage, HeaderSummary, Refusal, Reply, Request, TipList,
+    handshake::{Acceptor, Initiator, Proving, Side as Part, VERSIONS},
+    limits,
+};
+use eidetica_testkit::Rng;
+
+use crate::{
+    channel::binding,
+    env::{EPOCH_MS, Env},
+    net::{Body, CONTROL, CREDIT, ConnId, NodeId, Side, StreamId},
+};
+
+/// What a rogue does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Behaviour {
+    /// Begins requests and does not go on; takes requests and does not answer; reads nothing.
+    Stalls,
+    /// Connects and says nothing, many times at once.
+    Crowds,
+    /// Sends noise, and good frames with a flipped bit.
+    Garbles,
+    /// Claims tips that nobody has.
+    InventsTips,
+    /// Answers every question for headers with more of them.
+    EndlessHeaders,
+    /// Says that it has more, and sends nothing.
+    Withholds,
+    /// Sends packs that were changed.
+    BadPacks,
+    /// Sends entries whose parents do not exist.
+    Orphans,
+    /// Writes on, on old parents, with a right that it had once or never.
+    Backdates,
+    /// Asks for what it may not read, in every way there is.
+    Spies,
+    /// Speaks a version that nobody knows.
+    Foreign,
+    /// Hangs up in the middle.
+    HangsUp,
+}
+
+impl Behaviour {
+    /// All of them.
+    pub const ALL: [Self; 12] = [
+        Self::Stalls,
+        Self::Crowds,
+        Self::Garbles,
+        Self::InventsTips,
+        Self::EndlessHeaders,
+        Self::Withholds,
+        Self::BadPacks,
+        Self::Orphans,
+        Self::Backdates,
+        Self::Spies,
+        Self::Foreign,
+        Self::HangsUp,
+    ];
+}
+
+enum Shake {
+    Silent,
+    Greeting(Initiator),
+    Proving(Proving),
+    Accepting,
+    Answered(Acceptor),
+    Open,
+}
+
+/// A database as a rogue knows it.
+#[derive(Debug, Clone)]
+pub(crate) struct Prey {
+    pub(crate) database: Id,
+    /// What it may have of it: nothing if it may not read.
+    pub(crate) packs: Vec<Bytes>,
+    pub(crate) tips: Vec<Stamp>,
+}
+
+pub(crate) struct Rogue {
+    me: NodeId,
+    pub(crate) behaviour: Behaviour,
+    pub(crate) device: Arc<SecretKey>,
+    /// A user's key: that of a member, of a former one, or of nobody.
+    pub(crate) key: Arc<SecretKey>,
+    /// Another one, by which it reads when the first was revoked.
+    pub(crate) reader: Arc<SecretKey>,
+    pub(crate) prey: Vec<Prey>,
+    ends: BTreeMap<ConnId, (Side, Shake)>,
+    /// Heights that it has made up.
+    heights: BTreeMap<Id, u64>,
+    /// Databases of which it was sent packs.
+    pub(crate) seen: BTreeSet<Id>,
+    taken: u32,
+    rng: Rng,
+}
+
+impl Rogue {
+    pub(crate) fn new(me: NodeId, behaviour: Behaviour, rng: &Rng) -> Self {
+        let mut rng = rng.part("rogue", me as u64);
+        let mut key = || Arc::new(SecretKey::from_bytes(&rng.array()));
+        Self {
+            me,
+            behaviour,
+            device: key(),
+            key: key(),
+            reader: key(),
+            prey: Vec::new(),
+            ends: BTreeMap::new(),
+            heights: BTreeMap::new(),
+            seen: BTreeSet::new(),
+            taken: 0,
+            rng,
+        }
+    }
+
+    pub(crate) fn keys(&self) -> Vec<PublicKey> {
+        [&self.device, &self.key, &self.reader]
+            .iter()
+            .map(|key| key.public())
+            .collect()
+    }
+
+    /// Does what it does to a node.
+    pub(crate) fn turn(&mut self, target: NodeId, env: &mut Env) {
+        env.counts.lies += 1;
+        env.note(self.me, "turn", &[], || format!("{:?} at {target}", self.behaviour));
+        let dials = if self.behaviour == Behaviour::Crowds { 20 } else { 1 };
+        for _ in 0..dials {
+            let conn = env.net.connect(self.me, target);
+            self.ends.insert(conn, (Side::Dialler, Shake::Silent));
+            env.send(conn, Side::Dialler, CONTROL, Body::Dial);
+        }
+    }
+
+    pub(crate) fn lose(&mut self, conn: ConnId) {
+        self.ends.remove(&conn);
+    }
+
+    pub(crate) fn receive(
+        &mut self,
+        conn: ConnId,
+        side: Side,
+        stream: StreamId,
+        body: Body,
+        env: &mut Env,
+    ) {
+        match body {
+            Body::Dial if self.behaviour == Behaviour::Crowds => {}
+            Body::Dial => {
+                self.ends.insert(conn, (side, Shake::Accepting));
+                env.send(conn, side, CONTROL, Body::Accepted);
+            }
+            Body::Accepted if self.behaviour == Behaviour::Crowds => {}
+            Body::Accepted | Body::Hand(_) => self.shake(conn, side, body.bytes(), env),
+            Body::Closed | Body::Refused => self.lose(conn),
+            Body::Frame(frame) => self.read(conn, side, stream, &frame, env),
+            Body::Open | Body::End | Body::Reset | Body::Credit(_) => {}
+        }
+    }
+
+    fn versions(&self) -> &'static [u16] {
+        match self.behaviour {
+            Behaviour::Foreign => &[0x7777, 0x7776],
+            _ => VERSIONS,
+        }
+    }
+
+    fn claims(&self) -> Vec<DeviceClaim> {
+        let device = self.device.public();
+        let until = |ms: u64| EPOCH_MS + ms;
+        let make = |key, scope, ms| DeviceClaim::make(key, device, scope, until(ms)).unwrap();
+        let nothing = Scope::Databases(vec![]);
+        match self.behaviour {
+            // Ended long ago, or about something else.
+            Behaviour::Spies => vec![
+                make(&self.key, Scope::All, 0),
+                make(&self.reader, nothing, 1 << 30),
+            ],
+            _ => vec![
+                make(&self.key, Scope::All, 1 << 31),
+                make(&self.reader, Scope::All, 1 << 31),
+            ],
+        }
+    }
+
+    fn shake(&mut self, conn: ConnId, side: Side, frame: &[u8], env: &mut Env) {
+        let Some((_, shake)) = self.ends.remove(&conn) else {
+            return;
+        };
+        let device = Arc::clone(&self.device);
+        let part = Part {
+            device: &device,
+            binding: binding(conn),
+            nonce: self.rng.array(),
+            versions: self.versions(),
+        };
+        let frame = Bytes::copy_from_slice(frame);
+        let next = match shake {
+            Shake::Silent => {
+                Initiator::start(&part, None).map(|(next, out)| (Shake::Greeting(next), Some(out)))
+            }
+            Shake::Greeting(greeting) => greeting
+                .answered(&frame, &device, &self.claims())
+                .map(|(next, out)| (Shake::Proving(next), Some(out))),
+            Shake::Proving(proving) => proving.welcomed(&frame).map(|_| (Shake::Open, None)),
+            Shake::Accepting => Acceptor::hello(&part, &frame)
+                .map(|(next, out)| (Shake::Answered(next), Some(out))),
+            Shake::Answered(acceptor) => acceptor
+                .proof(&frame)
+                .map(|(_, out)| (Shake::Open, Some(out))),
+            Shake::Open => Ok((Shake::Open, None)),
+        };
+        let Ok((next, out)) = next else {
+            return env.send(conn, side, CONTROL, Body::Closed);
+        };
+        if let Some(out) = out {
+            env.send(conn, side, CONTROL, Body::Hand(out));
+        }
+        let attacks = matches!(next, Shake::Open) && side == Side::Dialler;
+        self.ends.insert(conn, (side, next));
+        if attacks {
+            self.attack(conn, env);
+        }
+    }
+
+    /// Reads a frame, and answers it where it was asked something.
+    fn read(
+        &mut self,
+        conn: ConnId,
+        side: Side,
+        stream: StreamId,
+        frame: &Bytes,
+        env: &mut Env,
+    ) {
+        let Ok(frame) = Frame::decode(frame) else {
+            return;
+        };
+        if self.behaviour != Behaviour::Stalls {
+            self.taken += 1;
+            if self.taken.is_multiple_of(CREDIT) {
+                env.send(conn, side, stream, Body::Credit(CREDIT));
+            }
+        }
+        match frame {
+            Frame::Pack(pack) => {
+                let database = PackInfo::read(&pack).map(|info| info.database);
+                self.seen.extend(database);
+            }
+            Frame::Request(request) if side == Side::Acceptor => {
+                env.counts.lies += 1;
+                self.respond(conn, stream, &request, env);
+            }
+            _ => {}
+        }
+    }
+
+    // As a server.
+
+    fn respond(&mut self, conn: ConnId, stream: StreamId, request: &Request, env: &mut Env) {
+        let replies = match self.behaviour {
+            Behaviour::Stalls => return,
+            Behaviour::HangsUp => {
+                let body = match self.rng.one_in(2) {
+                    true => Body::Reset,
+                    false => Body::Closed,
+                };
+                return env.send(conn, Side::Acceptor, stream, body);
+            }
+            Behaviour::Garbles => vec![self.noise()],
+            Behaviour::InventsTips => self.invented(request),
+            Behaviour::EndlessHeaders => self.headers(request),
+            Behaviour::Withholds => self.nothing(request, Vec::new()),
+            Behaviour::BadPacks => {
+                let packs = self.bad_packs();
+                self.nothing(request, packs)
+            }
+            Behaviour::Orphans => {
+                let packs = self.orphans(20);
+                self.nothing(request, packs)
+            }
+            Behaviour::Backdates => {
+                let packs = self.backdated(5);
+                self.nothing(request, packs)
+            }
+            Behaviour::Crowds | Behaviour::Spies | Behaviour::Foreign => {
+                vec![reply(Reply::Refused(Refusal::ABSENT))]
+            }
+        };
+        for frame in replies {
+            env.send(conn, Side::Acceptor, stream, Body::Frame(frame));
+        }
+        env.send(conn, Side::Acceptor, stream, Body::End);
+    }
+
+    /// Says that it has more, sends these packs, and that that was all.
+    fn nothing(&mut self, request: &Request, packs: Vec<Bytes>) -> Vec<Bytes> {
+        let tips = TipList::new(self.tips());
+        let (claims, closures) = (Vec::new(), Vec::new());
+        let packs = packs.into_iter().map(|pack| Frame::Pack(pack).encode().unwrap());
+        let end = reply(Reply::End { tips: tips.clone() });
+        let begin = reply(Reply::Behind {
+            tips,
+            claims,
+            closures,
+        });
+        match request {
+            Request::Compare { .. } => [begin].into_iter().chain(packs).chain([end]).collect(),
+            Request::Fetch { .. } => packs.chain([end]).collect(),
+            _ => vec![reply(Reply::Refused(Refusal::ABSENT))],
+        }
+    }
+
+    fn invented(&mut self, request: &Request) -> Vec<Bytes> {
+        let tips = self.tips();
+        let header = |stamp: &Stamp| HeaderSummary {
+            stamp: *stamp,
+            parents: vec![Id::new([7; 32])],
+        };
+        let headers = HeaderPage::new(tips.iter().map(header).collect());
+        let tips = TipList::new(tips);
+        vec![reply(match request {
+            Request::Compare { .. } => Reply::Diverged {
+                tips,
+                claims: Vec::new(),
+                headers,
+                closures: Vec::new(),
+            },
+            Request::Headers { .. } => Reply::Headers(headers),
+            Request::Fetch { .. } => Reply::End { tips },
+            Request::Push { .. } => Reply::Pushed {
+                tips,
+                new: 1 << 40,
+                known: 0,
+                pending: 0,
+                rejected: 0,
+            },
+            _ => Reply::Refused(Refusal::ABSENT),
+        })]
+    }
+
+    fn headers(&mut self, request: &Request) -> Vec<Bytes> {
+        let (of, reply_with): (Vec<Stamp>, fn(TipList, HeaderPage) -> Reply) = match request {
+            Request::Compare { .. } => (self.tips(), |tips, headers| Reply::Diverged {
+                tips,
+                claims: Vec::new(),
+                headers,
+                closures: Vec::new(),
+            }),
+            Request::Headers { of, .. } => {
+                let known = of.iter().filter_map(|id| {
+                    let height = self.heights.get(id)?;
+                    Some(Stamp::new(Height(*height), *id))
+                });
+                (known.collect(), |_, headers| Reply::Headers(headers))
+            }
+            _ => return vec![reply(Reply::Refused(Refusal::ABSENT))],
+        };
+        let Some(tip) = of.first() else {
+            return vec![reply(Reply::Refused(Refusal::ABSENT))];
+        };
+        let page = self.chain(*tip, 50);
+        vec![reply(reply_with(TipList::new(vec![*tip]), page))]
+    }
+
+    /// Headers that go down from a tip and do not end.
+    fn chain(&mut self, tip: Stamp, count: usize) -> HeaderPage {
+        let mut headers = Vec::with_capacity(count);
+        let mut stamp = tip;
+        for _ in 0..count {
+            let parent = Stamp::new(Height(stamp.height.0.saturating_sub(1)), self.id());
+            headers.push(HeaderSummary {
+                stamp,
+                parents: vec![parent.id],
+            });
+            self.heights.insert(parent.id, parent.height.0);
+            stamp = parent;
+        }
+        HeaderPage::new(headers)
+    }
+
+    // As a client.
+
+    fn attack(&mut self, conn: ConnId, env: &mut Env) {
+        match self.behaviour {
+            Behaviour::Stalls => {
+                for _ in 0..6 {
+                    let frame = self.compare();
+                    let stream = self.open(conn, env);
+                    env.send(conn, Side::Dialler, stream, Body::Frame(frame));
+                }
+            }
+            Behaviour::HangsUp => {
+                let frame = self.compare();
+                let stream = self.open(conn, env);
+                env.send(conn, Side::Dialler, stream, Body::Frame(frame));
+                env.send(conn, Side::Dialler, CONTROL, Body::Closed);
+            }
+            Behaviour::Garbles => {
+                let frame = self.noise();
+                self.ask(conn, [frame], env);
+            }
+            Behaviour::InventsTips | Behaviour::EndlessHeaders | Behaviour::Withholds => {
+                let frame = self.compare();
+                self.ask(conn, [frame], env);
+                let frame = self.deep();
+                self.ask(conn, [frame], env);
+            }
+            Behaviour::BadPacks => {
+                let packs = self.bad_packs();
+                self.push(conn, packs, env);
+            }
+            Behaviour::Orphans => {
+                let packs = self.orphans(100);
+                self.push(conn, packs, env);
+            }
+            Behaviour::Backdates => {
+                let packs = self.backdated(20);
+                self.push(conn, packs, env);
+            }
+            Behaviour::Spies => self.spy(conn, env),
+            Behaviour::Crowds | Behaviour::Foreign => {}
+        }
+    }
+
+    fn open(&mut self, conn: ConnId, env: &mut Env) -> StreamId {
+        let stream = env.net.stream();
+        env.send(conn, Side::Dialler, stream, Body::Open);
+        stream
+    }
+
+    fn ask(&mut self, conn: ConnId, frames: impl IntoIterator<Item = Bytes>, env: &mut Env) {
+        let stream = self.open(conn, env);
+        for frame in frames {
+            env.send(conn, Side::Dialler, stream, Body::Frame(frame));
+        }
+        env.send(conn, Side::Dialler, stream, Body::End);
+    }
+
+    fn push(&mut self, conn: ConnId, packs: Vec<Bytes>, env: &mut Env) {
+        let Some(database) = self.some_prey().map(|prey| prey.database) else {
+            return;
+        };
+        let packs = packs.into_iter().map(|pack| Frame::Pack(pack).encode().unwrap());
+        let begin = request(Request::Push { database });
+        self.ask(conn, [begin].into_iter().chain(packs), env);
+    }
+
+    fn spy(&mut self, conn: ConnId, env: &mut Env) {
+        self.ask(conn, [request(Request::Discover)], env);
+        let ids: Vec<Id> = self.prey.iter().map(|prey| prey.database).collect();
+        for database in ids {
+            let questions = [
+                Request::Compare {
+                    database,
+                    tips: TipList::new(Vec::new()),
+                    common: Vec::new(),
+                    closures: Vec::new(),
+                },
+                Request::Fetch {
+                    database,
+                    not: Vec::new(),
+                    closures: Vec::new(),
+                },
+                Request::Void {
+                    database,
+                    leaves: Vec::new(),
+                },
+            ];
+            for question in questions {
+                self.ask(conn, [request(question)], env);
+            }
+        }
+    }
+
+    // What it sends.
+
+    fn id(&mut self) -> Id {
+        Id::new(self.rng.array())
+    }
+
+    fn tips(&mut self) -> Vec<Stamp> {
+        let count = 1 + self.rng.below(3);
+        let mut tip = || {
+            let (height, id) = (self.rng.between(1 << 20, 1 << 40), Id::new(self.rng.array()));
+            self.heights.insert(id, height);
+            Stamp::new(Height(height), id)
+        };
+        (0..count).map(|_| tip()).collect()
+    }
+
+    fn some_prey(&mut self) -> Option<&Prey> {
+        match self.prey.len() {
+            0 => None,
+            len => self.prey.get(self.rng.below(len)),
+        }
+    }
+
+    fn compare(&mut self) -> Bytes {
+        let tips = TipList::new(self.tips());
+        let common = vec![self.id()];
+        let database = self.some_prey().map(|prey| prey.database);
+        request(Request::Compare {
+            database: database.unwrap_or(Id::new([1; 32])),
+            tips,
+            common,
+            closures: Vec::new(),
+        })
+    }
+
+    /// A question for all headers there are.
+    fn deep(&mut self) -> Bytes {
+        let prey = self.some_prey().cloned();
+        let database = prey.as_ref().map_or(Id::new([1; 32]), |prey| prey.database);
+        let mut of: Vec<Id> = prey
+            .map(|prey| prey.tips.iter().map(|tip| tip.id).collect())
+            .unwrap_or_default();
+        of.extend((0..20).map(|_| self.id()));
+        request(Request::Headers {
+            database,
+            of,
+            generations: u32::MAX,
+            limit: limits::HEADERS as u32,
+        })
+    }
+
+    fn noise(&mut self) -> Bytes {
+        match self.rng.below(3) {
+            0 => {
+                let len = self.rng.below(300);
+                self.rng.bytes(len).into()
+            }
+            1 => self.flipped(self.some_frame()),
+            _ => {
+                let frame = self.compare();
+                self.flipped(frame)
+            }
+        }
+    }
+
+    fn some_frame(&self) -> Bytes {
+        let pack = self.prey.iter().find_map(|prey| prey.packs.first());
+        match pack {
+            Some(pack) => Frame::Pack(pack.clone()).encode().unwrap(),
+            None => request(Request::Discover),
+        }
+    }
+
+    fn flipped(&mut self, bytes: Bytes) -> Bytes {
+        let mut bytes = bytes.to_vec();
+        if !bytes.is_empty() {
+            let (at, bit) = (self.rng.below(bytes.len()), self.rng.below(8));
+            bytes[at] ^= 1 << bit;
+        }
+        bytes.into()
+    }
+
+    /// Packs with a flipped bit, and of another database.
+    fn bad_packs(&mut self) -> Vec<Bytes> {
+        let packs: Vec<Bytes> = self
+            .prey
+            .iter()
+            .flat_map(|prey| prey.packs.iter().take(2).cloned())
+            .collect();
+        packs.into_iter().map(|pack| self.flipped(pack)).collect()
+    }
+
+    /// Entries on parents that nobody has.
+    fn orphans(&mut self, count: usize) -> Vec<Bytes> {
+        let Some(database) = self.some_prey().map(|prey| prey.database) else {
+            return Vec::new();
+        };
+        let entries: Vec<Entry> = (0..count)
+            .map(|_| {
+                let parent = ParentInfo {
+                    id: self.id(),
+                    height: Height(self.rng.between(1, 1000)),
+                    writes_settings: false,
+                    settings: Ids::from(database),
+                };
+                self.entry(database, parent)
+            })
+            .collect();
+        packed(&entries)
+    }
+
+    /// Entries on the root, each on the one before.
+    fn backdated(&mut self, count: usize) -> Vec<Bytes> {
+        let Some(database) = self.some_prey().map(|prey| prey.database) else {
+            return Vec::new();
+        };
+        let mut parent = ParentInfo {
+            id: database,
+            height: Height::ROOT,
+            writes_settings: true,
+            settings: Ids::new(),
+        };
+        let mut entries = Vec::with_capacity(count);
+        for _ in 0..count {
+            let entry = self.entry(database, parent);
+            parent = ParentInfo::of(entry.id(), entry.header());
+            entries.push(entry);
+        }
+        packed(&entries)
+    }
+
+    fn entry(&mut self, database: Id, parent: ParentInfo) -> Entry {
+        let store = StoreName::new("junk").unwrap();
+        let payload = (store, Bytes::from(self.rng.bytes(8)));
+        let draft = Draft::child(
+            database,
+            &[parent],
+            Ids::from(database),
+            [payload].into(),
+            self.key.public(),
+            None,
+        )
+        .unwrap();
+        let signature = self.key.sign(&draft.signing_message());
+        draft.sign(signature)
+    }
+}
+
+fn packed(entries: &[Entry]) -> Vec<Bytes> {
+    pack::chunks(entries, 64)
+        .map(|chunk| pack::encode(chunk).unwrap())
+        .collect()
+}
+
+fn request(request: Request) -> Bytes {
+    Frame::Request(request).encode().unwrap()
+}
+
+fn reply(reply: Reply) -> Bytes {
+    Frame::Reply(reply).encode().unwrap()
+}
