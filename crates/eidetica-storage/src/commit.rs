@@ -6,6 +6,7 @@
 //! others. Batches of one lane are written in the order of their tickets, and a batch never goes before
 //! one with an earlier ticket.
 
+use std::cell::Cell;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,6 +19,11 @@ use crate::{Batch, Durability, Engine, EngineError, limits};
 /// What must keep its order: the number of a database, or whatever the caller numbers likewise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Lane(pub u64);
+
+thread_local! {
+    /// The group commit that this thread is writing for; its address.
+    static WRITING: Cell<usize> = const { Cell::new(0) };
+}
 
 /// Writes batches for many threads at once. Cheap to clone.
 #[derive(Clone)]
@@ -76,6 +82,16 @@ impl GroupCommit {
     #[must_use]
     pub fn engine(&self) -> &Arc<dyn Engine> {
         &self.shared.engine
+    }
+
+    /// Whether this thread is in a write of this group commit: what an engine's hints say then is no news.
+    #[must_use]
+    pub fn is_writing_here(&self) -> bool {
+        WRITING.get() == self.address()
+    }
+
+    fn address(&self) -> usize {
+        Arc::as_ptr(&self.shared).addr()
     }
 
     /// Takes the next place in `lane`. Call it under the lock under which the batch is staged.
@@ -184,8 +200,11 @@ impl GroupCommit {
             Some(error) => outcomes(&group, &Err(error), Durability::Relaxed),
             None => {
                 let write = AssertUnwindSafe(|| write_group(&*self.shared.engine, &group));
+                let before = WRITING.replace(self.address());
+                let written = catch_unwind(write);
+                WRITING.set(before);
                 // A panic must not leave the others waiting for a leader that is gone.
-                catch_unwind(write).unwrap_or_else(|_| {
+                written.unwrap_or_else(|_| {
                     let first = "the engine panicked while writing".into();
                     outcomes(
                         &group,

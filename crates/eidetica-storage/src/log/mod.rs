@@ -154,6 +154,19 @@ impl EntryLog {
         self.find_in(Directory::Closures, &*snapshot, id)
     }
 
+    /// The states of several databases, in their order. One lookup for all.
+    ///
+    /// # Errors
+    /// The engine's errors, a damaged row.
+    pub fn states(
+        &self,
+        snapshot: &dyn Snapshot,
+        databases: &[&DatabaseLog],
+    ) -> Result<Vec<LogState>, LogError> {
+        let numbers: Vec<DbNo> = databases.iter().map(|log| log.no).collect();
+        rows::read_states(&numbers, snapshot)
+    }
+
     fn find_in(
         &self,
         directory: Directory,

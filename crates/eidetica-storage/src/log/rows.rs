@@ -234,6 +234,20 @@ pub(super) fn read_state(no: DbNo, snapshot: &dyn Snapshot) -> Result<(LogState,
     Ok((decode_state(no, &value)?, value))
 }
 
+pub(super) fn read_states(
+    numbers: &[DbNo],
+    snapshot: &dyn Snapshot,
+) -> Result<Vec<LogState>, LogError> {
+    let keys: Vec<_> = numbers.iter().map(|no| version_key(*no)).collect();
+    let keys: Vec<&[u8]> = keys.iter().map(AsRef::as_ref).collect();
+    let values = snapshot.multi_get(Space::Meta, &keys)?;
+    let states = numbers.iter().zip(values).map(|(no, value)| {
+        let value = value.ok_or_else(|| LogError::corrupt(version_row(*no), "missing"))?;
+        decode_state(*no, &value)
+    });
+    states.collect()
+}
+
 // ---- log rows -----------------------------------------------------------------------------------
 
 pub(super) fn log_key(no: DbNo, first: u64) -> [u8; 12] {
