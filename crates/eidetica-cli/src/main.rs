@@ -6,7 +6,6 @@ mod cli;
 mod commands;
 mod context;
 mod error;
-mod escape;
 mod limits;
 mod output;
 mod password;
@@ -18,6 +17,7 @@ mod values;
 use std::process::ExitCode;
 
 use clap::Parser;
+use eidetica::text as escape;
 
 use cli::Cli;
 use context::Context;

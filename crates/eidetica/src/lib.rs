@@ -44,6 +44,7 @@ pub mod limits;
 mod readme;
 mod secret;
 pub mod sync;
+pub mod text;
 pub mod user;
 
 /// What a database's data look like.
@@ -69,7 +70,7 @@ pub use eidetica_database::{
     DocStore, DocView, SettingsStore, SettingsView, Table, TableView, Transaction,
     Transaction as Operation,
 };
-pub use eidetica_entry::{Entry, Height, Id, PublicKey};
+pub use eidetica_entry::{Entry, Height, Id, PublicKey, Stamp};
 pub use error::{Blame, Error, Result};
 pub use instance::Instance;
 pub use key_id::{AsDatabaseId, AsKey, KeyId, KeyRef};

@@ -1,12 +1,14 @@
-//! Text of strangers, made safe to look at: names and values may hold terminal escapes, line breaks or characters that
-//! reorder what is seen. They are shown as `\u{..}` and never reach a terminal.
+//! Text of strangers, made safe to look at.
+//!
+//! Names and values may hold terminal escapes, line breaks or characters that reorder what is seen. A program that
+//! shows them to a person spells those out, as `\u{..}`, so that they never reach a terminal.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
 /// Whether a character does something instead of showing something: controls, line and paragraph separators,
 /// bidirectional and invisible formatting, tags, noncharacters.
-pub(crate) fn is_unsafe(c: char) -> bool {
+pub fn is_unsafe(c: char) -> bool {
     c.is_control()
         || matches!(c,
             '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
@@ -14,7 +16,7 @@ pub(crate) fn is_unsafe(c: char) -> bool {
 }
 
 /// The text with every unsafe character spelled out; line breaks and tabs as `\n`, `\r`, `\t`.
-pub(crate) fn escape(text: &str) -> Cow<'_, str> {
+pub fn escape(text: &str) -> Cow<'_, str> {
     if !text.contains(is_unsafe) {
         return Cow::Borrowed(text);
     }
