@@ -1,20 +1,33 @@
 //! The client: dials, and makes one POST of each request.
+//!
+//! It speaks plain HTTP/1.1 to exactly the place it is told: no proxy, no redirect, no TLS.
 
 use std::{
     error::Error,
+    io,
     pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
     task::{Context, Poll},
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use eidetica_transport::{Address, Binding, Channel, FrameStream, Scheme, TransportError};
 use futures::{Stream, StreamExt};
-use reqwest::{StatusCode, header::CONTENT_TYPE};
+use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
+use hyper::{
+    Request, Response, StatusCode,
+    body::{Frame, Incoming},
+    header::CONTENT_TYPE,
+};
+use hyper_util::{
+    client::legacy::{self, connect::HttpConnector},
+    rt::{TokioExecutor, TokioTimer},
+};
 use tokio::sync::oneshot;
 
 use crate::{
@@ -25,32 +38,33 @@ use crate::{
     server::{CLOSE, MEDIA_TYPE, OPEN, REQUEST},
 };
 
+/// The body of a request.
+type Body = UnsyncBoxBody<Bytes, io::Error>;
+
 /// What the channels of a client share.
 #[derive(Clone)]
 pub(crate) struct Client {
-    pub(crate) http: reqwest::Client,
+    http: legacy::Client<HttpConnector, Body>,
     pub(crate) limits: HttpLimits,
     pub(crate) budget: Arc<Budget>,
 }
 
 impl Client {
-    pub(crate) fn new(limits: HttpLimits) -> Result<Self, reqwest::Error> {
-        let http = reqwest::Client::builder()
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .referer(false)
-            .tcp_nodelay(true)
-            .http1_only()
-            .connect_timeout(limits.handshake)
+    pub(crate) fn new(limits: HttpLimits) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        connector.set_connect_timeout(Some(limits.handshake));
+        let http = legacy::Client::builder(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .pool_timer(TokioTimer::new())
             // Well below the server's patience, or a request would meet a connection that is being closed.
             .pool_idle_timeout(limits.head / 3)
-            .build()?;
-        Ok(Self {
+            .build(connector);
+        Self {
             http,
             limits,
             budget: Budget::new(limits.reassembly_bytes),
-        })
+        }
     }
 
     pub(crate) async fn connect(&self, address: &Address) -> Result<HttpChannel, TransportError> {
@@ -69,11 +83,11 @@ impl Client {
             detail: "a bad handshake",
         };
         let (initiator, message) = Initiator::start().map_err(broken)?;
-        let post = self.post(&base, OPEN).body(message.to_vec()).send();
+        let post = self.post(&base, OPEN, whole(Bytes::copy_from_slice(&message)));
         let answer = async {
             let response = post.await.map_err(|error| unreachable(address, &error))?;
             check(response.status())?;
-            let mut arrivals = Arrivals::new(response.bytes_stream(), self.limits.handshake);
+            let mut arrivals = arrivals(response, self.limits.handshake);
             let answer = arrivals.exactly::<{ noise::SECOND }>().await?;
             // The connection can be used again once the body has ended.
             arrivals.linger().await;
@@ -94,15 +108,22 @@ impl Client {
         })
     }
 
-    fn post(&self, base: &str, path: &str) -> reqwest::RequestBuilder {
-        self.http
-            .post(format!("{base}{path}"))
+    fn post(
+        &self,
+        base: &str,
+        path: &str,
+        body: Body,
+    ) -> impl Future<Output = Result<Response<Incoming>, PostError>> + Send + use<> {
+        let request = Request::post(format!("{base}{path}"))
             .header(CONTENT_TYPE, MEDIA_TYPE)
+            .body(body);
+        let http = self.http.clone();
+        async move { Ok(http.request(request?).await?) }
     }
 
     async fn within<T>(
         &self,
-        limit: std::time::Duration,
+        limit: Duration,
         what: &'static str,
         future: impl Future<Output = Result<T, TransportError>>,
     ) -> Result<T, TransportError> {
@@ -116,9 +137,28 @@ impl Client {
     }
 }
 
+type PostError = Box<dyn Error + Send + Sync>;
+
+fn whole(bytes: Bytes) -> Body {
+    Full::new(bytes)
+        .map_err(|never| match never {})
+        .boxed_unsync()
+}
+
+fn streamed<S>(pieces: Sealed<S>) -> Body
+where
+    S: Stream<Item = Result<Bytes, TransportError>> + Unpin + Send + 'static,
+{
+    StreamBody::new(pieces.map(|piece| piece.map(Frame::data))).boxed_unsync()
+}
+
+fn arrivals(response: Response<Incoming>, idle: Duration) -> Arrivals {
+    Arrivals::new(response.into_body().into_data_stream(), idle)
+}
+
 /// What the innermost cause says: the outer ones say that a request to a URL failed.
-fn unreachable(address: &Address, error: &reqwest::Error) -> TransportError {
-    let mut cause: &dyn Error = error;
+fn unreachable(address: &Address, error: &PostError) -> TransportError {
+    let mut cause: &dyn Error = &**error;
     while let Some(source) = cause.source() {
         cause = source;
     }
@@ -169,7 +209,7 @@ impl HttpChannel {
     }
 
     /// The request that closes the channel.
-    fn farewell(&self) -> Option<reqwest::RequestBuilder> {
+    fn farewell(&self) -> Option<impl Future<Output = ()> + Send + use<>> {
         let number = self.number().ok()?;
         let sealer = Sealer::new(Arc::clone(&self.keys), number);
         let body = Sealed::new(
@@ -179,11 +219,10 @@ impl HttpChannel {
             self.client.limits.keep_alive,
         )
         .ok()?;
-        let post = self
-            .client
-            .post(&self.base, CLOSE)
-            .timeout(self.client.limits.handshake);
-        Some(post.body(reqwest::Body::wrap_stream(body)))
+        let post = self.client.post(&self.base, CLOSE, streamed(body));
+        let limit = self.client.limits.handshake;
+        // A server that does not hear it forgets the channel by itself.
+        Some(async move { drop(tokio::time::timeout(limit, post).await) })
     }
 }
 
@@ -212,11 +251,7 @@ impl Channel for HttpChannel {
             self.head(number),
             self.client.limits.keep_alive,
         )?;
-        let post = self
-            .client
-            .post(&self.base, REQUEST)
-            .body(reqwest::Body::wrap_stream(body))
-            .send();
+        let post = self.client.post(&self.base, REQUEST, streamed(body));
         let head = async {
             let response = post.await.map_err(|_| TransportError::PeerGone)?;
             check(response.status())?;
@@ -228,7 +263,7 @@ impl Channel for HttpChannel {
             .await?;
         // Nobody waits when the body has ended already.
         let _ = accept.send(());
-        let arrivals = Arrivals::new(response.bytes_stream(), self.client.limits.idle);
+        let arrivals = arrivals(response, self.client.limits.idle);
         let opener = Opener::new(Arc::clone(&self.keys), number);
         let limit = Box::new(|| eidetica_transport::limits::FRAME);
         Ok(FrameStream::new(Opened::new(
@@ -244,8 +279,7 @@ impl Channel for HttpChannel {
             return;
         }
         if let Some(farewell) = self.farewell() {
-            // A server that does not hear it forgets the channel by itself.
-            let _ = farewell.send().await;
+            farewell.await;
         }
     }
 }
@@ -256,7 +290,7 @@ impl Drop for HttpChannel {
             return;
         }
         if let Some(farewell) = self.farewell() {
-            self.runtime.spawn(farewell.send());
+            self.runtime.spawn(farewell);
         }
     }
 }

@@ -19,7 +19,7 @@ impl HttpTransport {
     /// A transport with the default limits.
     ///
     /// # Errors
-    /// The HTTP client cannot be set up on this system.
+    /// None today.
     pub fn new() -> Result<Self, TransportError> {
         Self::with_limits(HttpLimits::default())
     }
@@ -27,14 +27,10 @@ impl HttpTransport {
     /// A transport with limits of an operator.
     ///
     /// # Errors
-    /// The HTTP client cannot be set up on this system.
+    /// None today.
     pub fn with_limits(limits: HttpLimits) -> Result<Self, TransportError> {
-        let refused = |error: reqwest::Error| TransportError::Bind {
-            bind: String::new(),
-            detail: error.to_string(),
-        };
         Ok(Self {
-            client: Client::new(limits).map_err(refused)?,
+            client: Client::new(limits),
         })
     }
 }
