@@ -46,6 +46,9 @@ pub(crate) struct Candidate {
     until_ms: u64,
     /// Who could not show it.
     refused: BTreeSet<SourceId>,
+    /// Who did not answer, or could not yet: they are asked again later.
+    lagging: BTreeSet<SourceId>,
+    again_ms: u64,
     /// Whether somebody tried with a wrong proof.
     wrong: bool,
     pub(crate) asked: Option<RequestId>,
@@ -57,6 +60,8 @@ impl Candidate {
             claim,
             until_ms: now_ms.saturating_add(limits::CANDIDATE_MS),
             refused: BTreeSet::new(),
+            lagging: BTreeSet::new(),
+            again_ms: 0,
             wrong: false,
             asked: None,
         }
@@ -66,6 +71,14 @@ impl Candidate {
     pub(crate) fn refuse(&mut self, source: SourceId, wrong: bool) {
         self.refused.insert(source);
         self.wrong |= wrong;
+    }
+
+    /// Somebody did not show it, but may later.
+    pub(crate) fn lags(&mut self, source: SourceId, now_ms: u64) {
+        if self.lagging.is_empty() {
+            self.again_ms = now_ms.saturating_add(limits::LAG_MS);
+        }
+        self.lagging.insert(source);
     }
 }
 
@@ -178,14 +191,17 @@ impl Claims {
 
     /// Whom to ask about a candidate: whoever showed it first.
     pub(crate) fn look(
-        &self,
+        &mut self,
         origin: Option<SourceId>,
         live: impl Iterator<Item = (SourceId, bool)>,
         now_ms: u64,
     ) -> Look {
-        let Some(candidate) = self.candidates.get(&origin) else {
+        let Some(candidate) = self.candidates.get_mut(&origin) else {
             return Look::Wait;
         };
+        if candidate.again_ms <= now_ms {
+            candidate.lagging.clear();
+        }
         let live: Vec<_> = live
             .filter(|(id, _)| !candidate.refused.contains(id))
             .collect();
@@ -193,19 +209,22 @@ impl Claims {
         if all_refused || candidate.until_ms <= now_ms {
             return Look::GiveUp(conflict_of(candidate));
         }
-        let ready = live.iter().filter(|(_, ready)| *ready);
-        let ready: Vec<SourceId> = ready.map(|(id, _)| *id).collect();
-        let chosen = ready.iter().find(|id| Some(**id) == origin);
-        match chosen.or(ready.first()) {
-            Some(id) if candidate.asked.is_none() => Look::Ask(*id),
+        let asked = |(id, ready): &&(SourceId, bool)| *ready && !candidate.lagging.contains(id);
+        let mut asked = live.iter().filter(asked).map(|(id, _)| *id);
+        let first = asked.clone().find(|id| Some(*id) == origin);
+        match first.or(asked.next()) {
+            Some(id) if candidate.asked.is_none() => Look::Ask(id),
             _ => Look::Wait,
         }
     }
 
-    /// When the next candidate's time is over.
-    pub(crate) fn wake_ms(&self) -> u64 {
-        let times = self.candidates.values().map(|candidate| candidate.until_ms);
-        times.min().unwrap_or(u64::MAX)
+    /// When the next candidate is to be looked at again.
+    pub(crate) fn wake_ms(&self, now_ms: u64) -> u64 {
+        let times = self.candidates.values().flat_map(|candidate| {
+            let again = (candidate.again_ms > now_ms).then_some(candidate.again_ms);
+            [Some(candidate.until_ms), again]
+        });
+        times.flatten().min().unwrap_or(u64::MAX)
     }
 
     /// Whether these two have not been told of yet.

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use eidetica_mmr::{
-    Consistency, Frontier, Location, Proof, leaf_hash, verify_consistency, verify_range_pinned,
+    Consistency, Digest, Frontier, Location, Proof, leaf_hash, verify_consistency,
+    verify_range_pinned,
 };
 
 use crate::claims::{Claims, Held, Judgement, Look};
@@ -246,6 +247,7 @@ impl Engine {
 
     fn late(&mut self, id: RequestId, pending: &Pending, now_ms: u64) {
         self.counters.late += 1;
+        self.lags(pending.source, &pending.asked, now_ms);
         let Some(source) = self.sources.get(pending.source) else {
             return;
         };
@@ -350,9 +352,11 @@ impl Engine {
         if range.round != self.fetch.round() {
             return;
         }
-        let checked = check_operations(self.config.split, range, proof, &bytes);
-        let (count, pinned) = match checked {
-            Ok(checked) => checked,
+        let leaves = split_operations(self.config.split, range.count, &bytes);
+        let count = leaves.as_ref().map_or(0, Vec::len);
+        self.counters.fetched_operations += count as u64;
+        let pinned = match leaves.and_then(|leaves| verify_operations(range, proof, &leaves)) {
+            Ok(pinned) => pinned,
             Err(fault) => return self.disproved(source, fault, now_ms),
         };
         self.counters.replies += 1;
@@ -417,6 +421,14 @@ impl Engine {
         }
     }
 
+    fn lags(&mut self, source: SourceId, asked: &Asked, now_ms: u64) {
+        if let Asked::Consistency(step) = asked
+            && let Some(candidate) = self.claims.candidates.get_mut(&step.origin)
+        {
+            candidate.lags(source, now_ms);
+        }
+    }
+
     /// A proof is wrong. If the target is only another source's word, it may be that one who lies.
     fn disproved(&mut self, id: SourceId, fault: Fault, now_ms: u64) {
         let held = self.claims.held.as_ref();
@@ -432,14 +444,18 @@ impl Engine {
         self.counters.refused += 1;
         self.feedback(id, Feedback::Refused(refusal));
         match (refusal, asked) {
-            (Refusal::Busy { retry_ms }, _) => self.rests(id, retry_ms, now_ms),
+            (Refusal::Busy { retry_ms }, asked) => {
+                self.lags(id, asked, now_ms);
+                self.rests(id, retry_ms, now_ms);
+            }
             (Refusal::NoTarget, Asked::Target) => {}
             (Refusal::NotYet { .. }, Asked::Consistency(step))
                 if step.origin == Some(id) && !self.is_signed() =>
             {
                 self.not_continued(id, step, false);
             }
-            (Refusal::NotYet { .. }, Asked::Operations(_) | Asked::Consistency(_)) => {
+            (Refusal::NotYet { .. }, asked @ Asked::Consistency(_)) => self.lags(id, asked, now_ms),
+            (Refusal::NotYet { .. }, Asked::Operations(_)) => {
                 self.rests(id, limits::LAG_MS, now_ms);
             }
             (Refusal::Pruned { boundary }, Asked::Operations(range))
@@ -462,21 +478,8 @@ impl Engine {
     }
 }
 
-/// Splits, counts and verifies operations; says how many they are and what is before them.
-fn check_operations(
-    split: Split,
-    range: &AskedRange,
-    proof: &Proof,
-    bytes: &[u8],
-) -> Result<(usize, Frontier), Fault> {
-    let asked = range.count;
-    let (wanted, found) = (range.target.leaves(), proof.leaves);
-    if found != wanted {
-        return Err(Fault::OtherSize {
-            asked: wanted,
-            found,
-        });
-    }
+/// The hashes of 1 to `asked` operations.
+fn split_operations(split: Split, asked: usize, bytes: &[u8]) -> Result<Vec<Digest>, Fault> {
     let mut leaves = Vec::with_capacity(asked);
     let mut rest = bytes;
     while !rest.is_empty() {
@@ -490,12 +493,24 @@ fn check_operations(
         leaves.push(leaf_hash(operation));
         rest = after;
     }
-    if leaves.is_empty() {
-        return Err(Fault::Count { asked, found: 0 });
+    match leaves.len() {
+        0 => Err(Fault::Count { asked, found: 0 }),
+        _ => Ok(leaves),
     }
-    let start = Location(range.start);
-    let pinned = verify_range_pinned(&range.target.root(), proof, start, &leaves)?;
-    Ok((leaves.len(), pinned))
+}
+
+/// Verifies operations by their hashes, and says what is before them.
+fn verify_operations(
+    range: &AskedRange,
+    proof: &Proof,
+    leaves: &[Digest],
+) -> Result<Frontier, Fault> {
+    let (asked, found) = (range.target.leaves(), proof.leaves);
+    if found != asked {
+        return Err(Fault::OtherSize { asked, found });
+    }
+    let (root, start) = (range.target.root(), Location(range.start));
+    Ok(verify_range_pinned(&root, proof, start, leaves)?)
 }
 
 /// Targets.
@@ -761,7 +776,7 @@ impl Engine {
         let asks = !matches!(self.config.trust, Trust::Caller);
         let held = self.claims.held.as_ref().and_then(Held::patience_ms);
         let others = [
-            self.claims.wake_ms(),
+            self.claims.wake_ms(now_ms),
             self.sources.wake_ms(asks, now_ms),
             held.unwrap_or(u64::MAX),
         ];

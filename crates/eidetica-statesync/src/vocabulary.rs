@@ -310,6 +310,8 @@ pub struct Counters {
     pub requests: u64,
     /// Replies that were of use.
     pub replies: u64,
+    /// Operations received, verified or not.
+    pub fetched_operations: u64,
     /// Operations verified.
     pub verified_operations: u64,
     /// Their bytes.
