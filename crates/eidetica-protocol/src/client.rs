@@ -3,14 +3,16 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use eidetica_entry::{Id, Stamp};
+use eidetica_entry::{Id, Stamp, reconcile::Detail};
 
 use crate::{
-    Answer, Closure, Failure, Frame, Frontier, HeaderPage, IngestTotals, Input, Output, PeerFault,
-    PeerIdentity, Progress, ProvenKeys, Query, QueryId, Reply, Request, TipList, VoidHash, limits,
+    Answer, Closure, Failure, Frame, Frontier, IdPrefix, IngestTotals, Input, Output, PeerFault,
+    PeerIdentity, Progress, ProvenKeys, Query, QueryId, Reply, Request, Sketch, Spans, TipList,
+    VoidHash,
+    differ::{Differences, Exchange, Step},
+    limits,
     receive::Intake,
-    send::{Flow, Outflow},
-    walk::{Step, Walk},
+    send::{Flow, Outflow, Wanted},
 };
 
 /// What to sync, with whom.
@@ -61,6 +63,45 @@ pub enum PushOutcome {
     },
 }
 
+impl PushOutcome {
+    fn and(self, new: u64, known: u64, pending: u64, rejected: u64) -> Self {
+        let (n, k, p, r) = match self {
+            Self::Withheld => return self,
+            Self::Nothing => (0, 0, 0, 0),
+            Self::Done {
+                new,
+                known,
+                pending,
+                rejected,
+            } => (new, known, pending, rejected),
+        };
+        Self::Done {
+            new: n.saturating_add(new),
+            known: k.saturating_add(known),
+            pending: p.saturating_add(pending),
+            rejected: r.saturating_add(rejected),
+        }
+    }
+
+    fn new_entries(self) -> u64 {
+        match self {
+            Self::Done { new, .. } => new,
+            Self::Nothing | Self::Withheld => 0,
+        }
+    }
+
+    /// Whether the peer has all that it was to have.
+    fn is_whole(self) -> bool {
+        match self {
+            Self::Nothing => true,
+            Self::Withheld => false,
+            Self::Done {
+                pending, rejected, ..
+            } => pending == 0 && rejected == 0,
+        }
+    }
+}
+
 /// What a finished sync did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
@@ -74,8 +115,8 @@ pub struct Outcome {
     pub push: PushOutcome,
     /// Packs sent.
     pub packs_sent: u64,
-    /// Headers compared.
-    pub headers: u64,
+    /// Spans of the history and ids that were not the same when they were compared.
+    pub compared: u64,
     /// Requests made.
     pub requests: u64,
     /// Bytes of frames, both ways.
@@ -86,8 +127,7 @@ pub struct Outcome {
     pub last: Option<Stamp>,
 }
 
-/// Syncs one database with one peer: compares tips, finds the exact difference, ingests what is missing here, then
-/// pushes what is missing there.
+/// Syncs one database with one peer: compares tips, finds the exact difference, and exchanges it.
 ///
 /// # Contract
 ///
@@ -118,6 +158,8 @@ pub struct SyncClient {
     /// What the peer has of them.
     their_closures: Vec<Closure>,
     theirs: Vec<Stamp>,
+    /// What both had after the last sync, as far as it is here.
+    common: Vec<Id>,
     /// Entries that both have, for a push in case theirs did not all arrive.
     base: Vec<Id>,
     /// What the peer says of its void entries.
@@ -128,9 +170,11 @@ pub struct SyncClient {
     complete: bool,
     push: PushOutcome,
     packs_sent: u64,
-    headers: u64,
+    compared: u64,
     requests: u64,
     frame_bytes: u64,
+    /// New entries on either side when the difference was last begun with.
+    moved: u64,
     /// When the peer's answer became due.
     waiting_since: Option<u64>,
 }
@@ -139,23 +183,32 @@ pub struct SyncClient {
 enum State {
     New,
     OurTips,
+    /// Which of the entries that both had are here.
+    OurCommon(Option<Frontier>),
     /// A request with one frame for an answer, which may be here already while its end is not.
     Reply(Expect, Option<Reply>),
-    /// Which of their tips are known here; with the first headers.
-    TheirTips(HeaderPage),
-    /// Which of the walk's ids are known here.
-    Headers(Walk, Vec<Id>),
+    /// Which of their tips are known here; with what they say of their entries.
+    TheirTips(Sketch),
+    /// How that differs from what is here.
+    Contrast(Differences),
     /// Packs come in.
     Packs {
         ended: bool,
     },
     /// The response is over; the rest is being ingested.
-    Settling,
+    Settling(Next),
     /// Whether their tips are known here by now.
-    Arrived,
+    Arrived(Next),
     Sending {
         flow: Outflow,
         opened: bool,
+        exchange: Option<Wants>,
+    },
+    /// Our packs are sent. Theirs come in, if any are wanted, then what became of ours.
+    Exchanging {
+        flow: Outflow,
+        exchange: Option<Wants>,
+        pushed: bool,
     },
     /// Which of our entries are void by now.
     OurVoid,
@@ -174,9 +227,27 @@ enum State {
 #[derive(Debug)]
 enum Expect {
     Comparison,
-    Headers(Walk),
-    Pushed(Outflow),
+    Sketch(Differences),
     VoidPushed,
+}
+
+/// What is asked for along with a push.
+#[derive(Debug, Clone)]
+struct Wants {
+    ids: Vec<IdPrefix>,
+    /// Whether this, with what is pushed, is the whole difference.
+    is_whole: bool,
+}
+
+/// What to do when their entries are here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// Push what they lack.
+    Push,
+    /// Only void entries are left.
+    Conclude,
+    /// Begin anew: there was more than goes at once.
+    Again,
 }
 
 impl SyncClient {
@@ -194,6 +265,7 @@ impl SyncClient {
             closures: Vec::new(),
             their_closures: Vec::new(),
             theirs: Vec::new(),
+            common: Vec::new(),
             base: Vec::new(),
             their_void: None,
             both: Vec::new(),
@@ -201,9 +273,10 @@ impl SyncClient {
             complete: true,
             push: PushOutcome::Nothing,
             packs_sent: 0,
-            headers: 0,
+            compared: 0,
             requests: 0,
             frame_bytes: 0,
+            moved: 0,
             waiting_since: None,
         }
     }
@@ -212,7 +285,9 @@ impl SyncClient {
     pub fn wants_frame(&self) -> bool {
         match &self.state {
             State::Reply(..) => true,
-            State::Packs { .. } | State::TheirVoid(..) => self.intake.has_room(),
+            State::Packs { .. } | State::TheirVoid(..) | State::Exchanging { .. } => {
+                self.intake.has_room()
+            }
             // The peer may refuse before it has everything.
             State::Sending { opened, .. } => *opened,
             _ => false,
@@ -272,10 +347,10 @@ impl SyncClient {
 
     fn wait_limit_ms(&self) -> Option<u64> {
         match &self.state {
-            State::Reply(Expect::Headers(_), _) | State::Packs { .. } | State::TheirVoid(..) => {
+            State::Reply(Expect::Sketch(_), _) | State::Packs { .. } | State::TheirVoid(..) => {
                 Some(limits::IDLE_MS)
             }
-            State::Reply(..) => Some(limits::ANSWER_MS),
+            State::Reply(..) | State::Exchanging { .. } => Some(limits::ANSWER_MS),
             _ => None,
         }
     }
@@ -302,16 +377,20 @@ impl SyncClient {
                 });
                 self.state = State::OurTips;
             }
-            State::Settling if idle => {
+            State::Settling(next) if idle => {
                 let ids = self.theirs.iter().map(|tip| tip.id).collect();
                 self.ask(Query::Known {
                     database: self.config.database,
                     ids,
                 });
-                self.state = State::Arrived;
+                self.state = State::Arrived(next);
             }
             State::SettlingVoid(unknown) if idle => self.check_void_access(unknown, now_ms),
-            State::Sending { flow, opened } => return self.advance_push(flow, opened, now_ms),
+            State::Sending {
+                flow,
+                opened,
+                exchange,
+            } => return self.advance_push(flow, opened, exchange, now_ms),
             State::Failing(failure) if idle => self.outputs.push_back(Output::Done(Err(failure))),
             state => self.state = state,
         }
@@ -338,6 +417,34 @@ impl SyncClient {
             (State::Packs { ended: false } | State::TheirVoid(_, None), Frame::Pack(pack)) => {
                 self.intake.push(pack);
             }
+            (
+                State::Exchanging {
+                    exchange: Some(wants),
+                    pushed: false,
+                    ..
+                },
+                Frame::Pack(pack),
+            ) if !wants.ids.is_empty() => self.intake.push(pack),
+            (
+                State::Exchanging {
+                    flow,
+                    pushed: pushed @ false,
+                    ..
+                },
+                Frame::Reply(Reply::Pushed {
+                    new,
+                    known,
+                    pending,
+                    rejected,
+                    tips,
+                }),
+            ) => {
+                *pushed = true;
+                self.their_void = tips.void();
+                if flow.packs > 0 {
+                    self.push = self.push.and(new, known, pending, rejected);
+                }
+            }
             (State::TheirVoid(ours, theirs @ None), Frame::Reply(Reply::Void { mut unknown })) => {
                 unknown.retain(|id| ours.contains(id));
                 *theirs = Some(unknown);
@@ -358,7 +465,7 @@ impl SyncClient {
                 self.their_closures = closures;
                 self.their_void = tips.void();
                 self.theirs = tips.stamps().to_vec();
-                if self.relation != Relation::Absent {
+                if self.relation == Relation::Equal {
                     self.relation = Relation::Behind;
                 }
                 self.base = self.ours.as_ref().map(TipList::ids).unwrap_or_default();
@@ -374,8 +481,19 @@ impl SyncClient {
     }
 
     fn handle_end(&mut self) -> Result<(), Failure> {
-        match std::mem::replace(&mut self.state, State::Settling) {
-            State::Packs { ended: true } => Ok(()),
+        match std::mem::replace(&mut self.state, State::Finished) {
+            State::Packs { ended: true } => {
+                self.state = State::Settling(Next::Push);
+                Ok(())
+            }
+            State::Exchanging {
+                flow,
+                exchange,
+                pushed: true,
+            } => {
+                self.end_exchange(flow, exchange);
+                Ok(())
+            }
             State::Reply(expect, Some(reply)) => self.handle_reply(expect, reply),
             State::TheirVoid(_, Some(unknown)) => {
                 self.state = State::SettlingVoid(unknown);
@@ -384,6 +502,7 @@ impl SyncClient {
             state @ (State::Reply(..)
             | State::Packs { .. }
             | State::TheirVoid(..)
+            | State::Exchanging { .. }
             | State::Sending { .. }) => {
                 self.state = state;
                 Err(PeerFault::Truncated.into())
@@ -412,7 +531,7 @@ impl SyncClient {
                 Reply::Diverged {
                     tips,
                     claims,
-                    headers,
+                    sketch,
                     closures,
                 },
             ) => {
@@ -424,37 +543,12 @@ impl SyncClient {
                     database: self.config.database,
                     ids: tips.ids(),
                 });
-                self.state = State::TheirTips(headers);
+                self.state = State::TheirTips(sketch);
             }
-            (Expect::Headers(mut walk), Reply::Headers(page)) => {
-                let ids = walk.take_reply(page.headers().map_err(PeerFault::from)?)?;
-                self.ask_headers_known(walk, ids);
-            }
-            (
-                Expect::Pushed(flow),
-                Reply::Pushed {
-                    new,
-                    known,
-                    pending,
-                    rejected,
-                    tips,
-                },
-            ) => {
-                self.their_void = tips.void();
-                if self.push == PushOutcome::Nothing {
-                    self.push = PushOutcome::Done {
-                        new,
-                        known,
-                        pending,
-                        rejected,
-                    };
-                }
-                let both = if pending == 0 && rejected == 0 {
-                    flow.tips
-                } else {
-                    self.theirs.clone()
-                };
-                self.conclude(both);
+            (Expect::Sketch(differences), Reply::Sketch(parts)) => {
+                let read = parts.parts().map_err(PeerFault::from)?;
+                differences.check_reply(&read)?;
+                self.ask_contrast(Sketch::Parts(parts), differences);
             }
             (Expect::VoidPushed, Reply::Pushed { .. }) => self.finish(),
             _ => return Err(PeerFault::Unexpected("another answer").into()),
@@ -475,23 +569,49 @@ impl SyncClient {
             };
         }
         let answer = answer?;
-        match (std::mem::replace(&mut self.state, State::Settling), answer) {
-            (State::OurTips, Answer::Tips(frontier)) => self.compare(frontier),
-            (State::TheirTips(page), Answer::Known(known)) if known.len() == self.theirs.len() => {
-                self.start_walk(&page, &known)
+        match (std::mem::replace(&mut self.state, State::Finished), answer) {
+            (State::OurTips, Answer::Tips(frontier)) => self.take_tips(frontier),
+            (State::OurCommon(frontier), Answer::Known(known)) => {
+                self.common.retain({
+                    let mut known = known.into_iter();
+                    move |_| known.next().unwrap_or(false)
+                });
+                self.compare(frontier)
             }
-            (State::Headers(mut walk, ids), Answer::Known(known)) if known.len() == ids.len() => {
-                walk.classify(&ids, &known);
-                self.headers = walk.headers as u64;
-                self.show_progress();
-                self.step_walk(walk)
+            (State::TheirTips(sketch), Answer::Known(known))
+                if known.len() == self.theirs.len() =>
+            {
+                self.start_differing(sketch, &known);
+                Ok(())
             }
-            (State::Arrived, Answer::Known(known)) if known.len() == self.theirs.len() => {
-                self.check_arrived(&known)
+            (State::Contrast(mut differences), Answer::Contrast(contrast)) => match contrast {
+                Some(contrast) => {
+                    differences.take(contrast);
+                    self.step(differences)
+                }
+                // Too much since then to look through.
+                None => {
+                    let spans = differences.ask_all();
+                    self.ask_sketch(&spans, differences)
+                }
+            },
+            (State::Arrived(next), Answer::Known(known)) if known.len() == self.theirs.len() => {
+                self.check_arrived(&known, next)
             }
-            (State::Sending { mut flow, opened }, answer) => {
+            (
+                State::Sending {
+                    mut flow,
+                    opened,
+                    exchange,
+                },
+                answer,
+            ) => {
                 flow.answer(answer)?;
-                self.state = State::Sending { flow, opened };
+                self.state = State::Sending {
+                    flow,
+                    opened,
+                    exchange,
+                };
                 Ok(())
             }
             (State::OurVoid, Answer::Void(leaves)) => self.compare_void(leaves),
@@ -518,6 +638,21 @@ impl SyncClient {
         }
     }
 
+    fn take_tips(&mut self, frontier: Option<Frontier>) -> Result<(), Failure> {
+        let common = self.config.common.iter().take(limits::COMMON);
+        self.common = common.copied().collect();
+        if frontier.is_none() || self.common.is_empty() {
+            self.common.clear();
+            return self.compare(frontier);
+        }
+        self.ask(Query::Known {
+            database: self.config.database,
+            ids: self.common.clone(),
+        });
+        self.state = State::OurCommon(frontier);
+        Ok(())
+    }
+
     fn compare(&mut self, frontier: Option<Frontier>) -> Result<(), Failure> {
         if frontier.is_none() && !self.config.create {
             return Err(Failure::NotHere);
@@ -533,83 +668,87 @@ impl SyncClient {
         } = frontier.unwrap_or_default();
         let tips = TipList::new(tips).with_void(&void);
         self.closures = closures;
-        let common = self
-            .config
-            .common
-            .iter()
-            .take(limits::COMMON)
-            .copied()
-            .collect();
+        // Whoever has nothing since needs no help, and says so in its tips.
+        let is_new = self.common.iter().ne(tips.ids().iter());
         self.ours = Some(tips.clone());
         self.request(&Request::Compare {
             database: self.config.database,
             tips,
-            common,
+            common: match is_new {
+                true => self.common.clone(),
+                false => Vec::new(),
+            },
             closures: self.closures.clone(),
         })?;
         self.state = State::Reply(Expect::Comparison, None);
         Ok(())
     }
 
-    fn start_walk(&mut self, page: &HeaderPage, known: &[bool]) -> Result<(), Failure> {
-        let mut walk = Walk::new(self.config.database, &self.theirs, known);
-        if walk.is_closed() {
-            self.relation = Relation::Ahead;
-            self.base = walk.into_boundary();
-            self.start_push(self.base.clone());
-            return Ok(());
+    fn start_differing(&mut self, sketch: Sketch, known: &[bool]) {
+        let tips = self.theirs.iter().zip(known);
+        self.base = tips
+            .filter(|(_, known)| **known)
+            .map(|(tip, _)| tip.id)
+            .collect();
+        if self.base.len() == self.theirs.len() {
+            if self.relation == Relation::Equal {
+                self.relation = Relation::Ahead;
+            }
+            return self.start_push(self.base.clone());
         }
         self.relation = Relation::Diverged;
-        let ids = walk.take_first(page.headers().map_err(PeerFault::from)?, &self.theirs)?;
-        self.ask_headers_known(walk, ids);
-        Ok(())
+        self.ask_contrast(sketch, Differences::default());
     }
 
-    fn ask_headers_known(&mut self, walk: Walk, ids: Vec<Id>) {
-        self.ask(Query::Known {
+    fn ask_contrast(&mut self, theirs: Sketch, differences: Differences) {
+        self.ask(Query::Contrast {
             database: self.config.database,
-            ids: ids.clone(),
+            common: self.common.clone(),
+            theirs,
+            limit: limits::FOUND_IDS,
         });
-        self.state = State::Headers(walk, ids);
+        self.state = State::Contrast(differences);
     }
 
-    fn step_walk(&mut self, mut walk: Walk) -> Result<(), Failure> {
-        let database = self.config.database;
-        match walk.next() {
-            Step::Ask {
-                of,
-                generations,
-                limit,
-            } => {
-                self.request(&Request::Headers {
-                    database,
-                    of,
-                    generations,
-                    limit,
-                })?;
-                self.state = State::Reply(Expect::Headers(walk), None);
-            }
-            Step::Done { exact } => {
-                self.base = walk.into_boundary();
-                if !exact {
-                    self.base.splice(
-                        0..0,
-                        self.config.common.iter().take(limits::COMMON).copied(),
-                    );
-                }
-                let not = self.base.iter().take(limits::NOT).copied().collect();
-                self.request(&Request::Fetch {
-                    database,
-                    not,
-                    closures: self.closures.clone(),
-                })?;
-                self.state = State::Packs { ended: false };
+    fn step(&mut self, mut differences: Differences) -> Result<(), Failure> {
+        self.compared += std::mem::take(&mut differences.compared);
+        self.show_progress();
+        match differences.next()? {
+            Step::Ask(spans) => self.ask_sketch(&spans, differences),
+            Step::Exchange(exchange) => {
+                self.start_exchange(exchange);
+                Ok(())
             }
         }
+    }
+
+    fn ask_sketch(
+        &mut self,
+        spans: &[(eidetica_entry::reconcile::Span, Detail)],
+        differences: Differences,
+    ) -> Result<(), Failure> {
+        self.request(&Request::Describe {
+            database: self.config.database,
+            spans: Spans::new(spans),
+        })?;
+        self.state = State::Reply(Expect::Sketch(differences), None);
         Ok(())
     }
 
-    fn check_arrived(&mut self, known: &[bool]) -> Result<(), Failure> {
+    /// Sends what the peer lacks along with what is wanted of it.
+    fn start_exchange(&mut self, exchange: Exchange) {
+        let ours = exchange.ours.iter().map(IdPrefix::of).collect();
+        self.state = State::Sending {
+            flow: self.outflow(Wanted::These(ours)),
+            opened: false,
+            exchange: Some(Wants {
+                ids: exchange.wants,
+                is_whole: exchange.is_whole,
+            }),
+        };
+    }
+
+    fn check_arrived(&mut self, known: &[bool], next: Next) -> Result<(), Failure> {
         let missing = self
             .theirs
             .iter()
@@ -618,9 +757,10 @@ impl SyncClient {
             .map(|(tip, _)| tip.id);
         let excused = self.intake.totals.pending > 0 || self.intake.totals.rejected > 0;
         self.complete = missing.is_none() && !excused;
-        match missing {
-            Some(id) if !excused => return Err(PeerFault::TipNotDelivered(id).into()),
-            Some(_) => {
+        match (missing, next) {
+            (_, Next::Again) => self.begin_anew(),
+            (Some(id), _) if !excused => return Err(PeerFault::TipNotDelivered(id).into()),
+            (Some(_), Next::Push) => {
                 let arrived = self
                     .theirs
                     .iter()
@@ -631,36 +771,56 @@ impl SyncClient {
                 self.start_push(not);
             }
             // Their tips cover all that both have.
-            None => self.start_push(self.theirs.iter().map(|tip| tip.id).collect()),
+            (None, Next::Push) => self.start_push(self.theirs.iter().map(|tip| tip.id).collect()),
+            (_, Next::Conclude) => {
+                let ours = self.ours.iter().filter(|_| self.push.is_whole());
+                let ours = ours.flat_map(TipList::stamps);
+                let both = ours.chain(&self.theirs).copied().collect();
+                self.conclude(both);
+            }
         }
         Ok(())
     }
 
+    /// What was found is exchanged, and there is more: begins again, if it was of any use.
+    fn begin_anew(&mut self) {
+        let moved = self.intake.totals.new + self.push.new_entries();
+        self.complete = false;
+        if moved == self.moved {
+            return self.conclude(Vec::new());
+        }
+        self.moved = moved;
+        self.complete = true;
+        self.state = State::New;
+    }
+
     fn start_push(&mut self, not: Vec<Id>) {
-        let flow = Outflow::new(self.config.database, not, self.their_closures.clone());
         self.state = State::Sending {
-            flow,
+            flow: self.outflow(Wanted::Beyond(not)),
             opened: false,
+            exchange: None,
         };
+    }
+
+    fn outflow(&self, wanted: Wanted) -> Outflow {
+        Outflow::new(self.config.database, wanted, self.their_closures.clone())
     }
 
     fn advance_push(
         &mut self,
         mut flow: Outflow,
         mut opened: bool,
+        exchange: Option<Wants>,
         now_ms: u64,
     ) -> Result<(), Failure> {
+        let has_wants = exchange.as_ref().is_some_and(|wants| !wants.ids.is_empty());
         match flow.poll(&self.peer, now_ms) {
             Flow::Query(query) => self.ask(query),
             Flow::Wait => {}
             Flow::Pack(pack) => {
                 if !opened {
                     opened = true;
-                    self.requests += 1;
-                    self.outputs.push_back(Output::OpenRequest);
-                    self.send(&Frame::Request(Request::Push {
-                        database: self.config.database,
-                    }))?;
+                    self.open_push(exchange.as_ref())?;
                 }
                 self.packs_sent += 1;
                 self.send(&Frame::Pack(pack))?;
@@ -670,22 +830,65 @@ impl SyncClient {
                 if denied {
                     self.push = PushOutcome::Withheld;
                 }
+                if !opened && has_wants {
+                    opened = true;
+                    self.open_push(exchange.as_ref())?;
+                }
                 if opened {
                     self.outputs.push_back(Output::End);
-                    self.state = State::Reply(Expect::Pushed(flow), None);
-                } else {
-                    let both = if denied || !self.complete {
-                        self.theirs.clone()
-                    } else {
-                        flow.tips
+                    self.state = State::Exchanging {
+                        flow,
+                        exchange,
+                        pushed: false,
                     };
-                    self.conclude(both);
+                } else {
+                    self.end_exchange(flow, exchange);
                 }
                 return Ok(());
             }
         }
-        self.state = State::Sending { flow, opened };
+        self.state = State::Sending {
+            flow,
+            opened,
+            exchange,
+        };
         Ok(())
+    }
+
+    fn open_push(&mut self, exchange: Option<&Wants>) -> Result<(), Failure> {
+        let wants = exchange.map(|wants| wants.ids.clone()).unwrap_or_default();
+        self.requests += 1;
+        self.outputs.push_back(Output::OpenRequest);
+        self.send(&Frame::Request(Request::Push {
+            database: self.config.database,
+            closures: match wants.is_empty() {
+                true => Vec::new(),
+                false => self.closures.clone(),
+            },
+            wants,
+        }))
+    }
+
+    /// What was to be sent is there.
+    fn end_exchange(&mut self, flow: Outflow, exchange: Option<Wants>) {
+        match exchange {
+            Some(wants) => {
+                let next = if wants.is_whole {
+                    Next::Conclude
+                } else {
+                    Next::Again
+                };
+                self.state = State::Settling(next);
+            }
+            None => {
+                let both = if self.push.is_whole() && self.complete {
+                    flow.tips
+                } else {
+                    self.theirs.clone()
+                };
+                self.conclude(both);
+            }
+        }
     }
 
     /// Both sides have what is in the past of `both`, so that only void entries are left to be exchanged: what came may
@@ -732,6 +935,8 @@ impl SyncClient {
         self.outputs.push_back(Output::OpenRequest);
         self.send(&Frame::Request(Request::Push {
             database: self.config.database,
+            wants: Vec::new(),
+            closures: Vec::new(),
         }))?;
         for pack in packs {
             self.packs_sent += 1;
@@ -752,7 +957,7 @@ impl SyncClient {
             received: self.intake.totals.clone(),
             push: self.push,
             packs_sent: self.packs_sent,
-            headers: self.headers,
+            compared: self.compared,
             requests: self.requests,
             frame_bytes: self.frame_bytes,
             common: if self.complete {
@@ -807,7 +1012,7 @@ impl SyncClient {
 
     fn show_progress(&mut self) {
         self.outputs.push_back(Output::Event(Progress {
-            headers: self.headers,
+            compared: self.compared,
             received: self.intake.totals.clone(),
             packs_sent: self.packs_sent,
             frame_bytes: self.frame_bytes,

@@ -87,26 +87,9 @@ pub enum PeerFault {
     /// A subscription to more databases than one stream may have.
     #[error("subscribes to {0} databases, {limit} may be", limit = limits::LIVE_DATABASES)]
     TooManyDatabases(usize),
-    /// More headers than asked for.
-    #[error("sent {count} headers, {limit} were asked for")]
-    TooManyHeaders {
-        /// Headers sent.
-        count: usize,
-        /// Headers asked for.
-        limit: usize,
-    },
-    /// None of the headers asked for, though it must have them.
-    #[error("withholds the header of {0}")]
-    HeaderWithheld(Id),
-    /// A header that nobody asked for and that is no ancestor of one that was.
-    #[error("sent the unrelated header of {0}")]
-    StrayHeader(Id),
-    /// A height that contradicts others.
-    #[error("claims a wrong height for {0}")]
-    WrongHeight(Id),
-    /// A root that is not the database's.
-    #[error("claims the root {0}, which is not the database")]
-    ForeignRoot(Id),
+    /// Descriptions in ever smaller spans, and nothing in them.
+    #[error("says in {0} replies that it has other entries, and not which")]
+    Endless(u32),
     /// Tips that the peer claims and did not deliver.
     #[error("claims the tip {0} and did not deliver it")]
     TipNotDelivered(Id),

@@ -23,9 +23,9 @@ mod call;
 mod claims;
 mod client;
 mod codec;
+mod differ;
 mod error;
 pub mod handshake;
-mod headers;
 pub mod limits;
 mod live;
 mod machine;
@@ -33,14 +33,14 @@ mod message;
 mod receive;
 mod responder;
 mod send;
-mod walk;
+mod sketch;
 
 pub use call::{Call, CallReply};
 pub use claims::ProvenKeys;
 pub use client::{Outcome, PushOutcome, Relation, SyncClient, SyncConfig};
 pub use error::{Blame, Failure, PeerFault};
 pub use handshake::PeerIdentity;
-pub use headers::{HeaderSummary, ancestors_page};
+pub use sketch::{Parts, Sketch, Spans};
 pub use live::{
     Digest, Event as LiveEvent, Live, LiveConfig, LiveMessage, LiveOpen, Notice, set_hash,
 };
@@ -49,7 +49,7 @@ pub use machine::{
     IngestId, IngestReport, Input, Output, PackPage, Progress, Query, QueryId, Unavailable,
 };
 pub use message::{
-    BootstrapState, Closure, Frame, HeaderPage, MessageError, Refusal, Reply, Request, RequestRef,
+    BootstrapState, Closure, Frame, IdPrefix, MessageError, Refusal, Reply, Request, RequestRef,
     TipList, VoidHash,
 };
 pub use receive::IngestTotals;

@@ -12,28 +12,23 @@ pub const CLAIMS: usize = 64;
 pub const TIPS: usize = 4096;
 /// Ids of a frontier known to be common that a request may name; more are not sent.
 pub const COMMON: usize = 64;
-/// Ids in the `not` of a fetch. More are not sent; that costs bytes, never entries.
-pub const NOT: usize = 4096;
-/// Entries whose ancestors one request may ask for.
-pub const WALK_OF: usize = 1024;
-/// Headers in one reply.
-pub const HEADERS: usize = 8192;
-/// Parents of one header on the wire, as in an entry.
-pub const PARENTS: usize = eidetica_entry::limits::PARENTS;
-/// Bytes of headers in one reply; the page is cut there.
-pub const HEADER_BYTES: usize = 768 << 10;
-/// Generations of headers that come unasked with the answer to a comparison.
-pub const FIRST_GENERATIONS: u32 = 16;
-/// Headers that come unasked with the answer to a comparison.
-pub const FIRST_HEADERS: u32 = 64;
-/// Generations asked for by the first request for headers; doubled by each further one up to [`HEADERS`].
-pub const WALK_GENERATIONS: u32 = 64;
-/// Requests for headers in one sync. A walk that needs more goes on as a coarse fetch.
-pub const WALK_ROUNDS: u32 = 64;
-/// Headers looked at in one sync. A walk that needs more goes on as a coarse fetch.
-pub const WALK_HEADERS: usize = 1 << 18;
-/// Ids that a walk may remember apart from the headers. A walk that needs more goes on as a coarse fetch.
-pub const WALK_IDS: usize = 1 << 17;
+/// Spans that one request may ask about; the lowest first, the others by later requests.
+pub const SKETCH_SPANS: usize = 1024;
+/// Parts of one description.
+pub const SKETCH_PARTS: usize = 4096;
+/// Ids in one description. Where there are more, summaries stand in their place.
+pub const SKETCH_IDS: usize = 16_384;
+/// Entries that a frontier known to be common may leave to be looked through, by either side, before it is compared
+/// without it.
+pub const SINCE_STEPS: u64 = 65_536;
+/// Entries in a span that are listed at once rather than divided on.
+pub const LISTED: u64 = 64;
+/// Requests for descriptions before what was found so far is exchanged.
+pub const SKETCH_ROUNDS: u32 = 64;
+/// Different entries that are looked for before what was found so far is exchanged.
+pub const FOUND_IDS: usize = WANTS - SKETCH_IDS;
+/// Entries that one push may ask for.
+pub const WANTS: usize = 65_536;
 /// Packs received and not yet handed to ingest; no more frames are read while so many wait.
 pub const PACKS_WAITING: usize = 16;
 /// Bytes of packs received and not yet handed to ingest; no more frames are read while so many wait.

@@ -4,12 +4,15 @@ use std::{any::Any, fmt, sync::Arc};
 
 use bytes::Bytes;
 use eidetica_auth::{RequestId, SignedRequest};
-use eidetica_entry::{Id, PublicKey, Stamp};
+use eidetica_entry::{
+    Id, PublicKey, Stamp,
+    reconcile::{Contrast, Detail, Span},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Closure, Digest, Failure, HeaderSummary, IngestTotals, MessageError, ProvenKeys, RequestRef,
-    limits,
+    Closure, Digest, Failure, IdPrefix, IngestTotals, MessageError, ProvenKeys, RequestRef,
+    Sketch, limits,
 };
 
 /// What goes into a machine.
@@ -84,21 +87,30 @@ pub enum Query {
         /// The ids.
         ids: Vec<Id>,
     },
-    /// Headers of ancestors by generations: [`ancestors_page`](crate::ancestors_page). -> [`Answer::Headers`]
-    Ancestors {
+    /// What is in some spans of the entries that are passed on: the effective ones and what they build on. If all of
+    /// `since` are here and few entries are beyond them, those instead. -> [`Answer::Sketch`]
+    Describe {
         /// The database.
         database: Id,
-        /// Where to begin; these are the first generation.
-        of: Vec<Id>,
-        /// What not to show and not to go through.
-        stop: Vec<Id>,
-        /// Generations at most.
-        generations: u32,
-        /// Headers at most.
-        limit: u32,
+        /// Entries that the peer has too; none if it does not say.
+        since: Vec<Id>,
+        /// Which spans, ascending, and in which detail.
+        spans: Vec<(Span, Detail)>,
+    },
+    /// How the entries here that are passed on differ from what the peer says of its own. -> [`Answer::Contrast`]
+    Contrast {
+        /// The database.
+        database: Id,
+        /// What [`Sketch::Since`] is beyond.
+        common: Vec<Id>,
+        /// What the peer says.
+        theirs: Sketch,
+        /// Entries here that are named at most.
+        limit: usize,
     },
     /// Packs of the entries in the past of the tips and not in the past of `not`, parents first. The first page
-    /// fixes the tips. Ids in `not` that are not held count for nothing. -> [`Answer::Packs`]
+    /// fixes the tips. Ids in `not` that are not held count for nothing. On further pages `not` and closures are empty:
+    /// the cursor knows. -> [`Answer::Packs`]
     Difference {
         /// The database.
         database: Id,
@@ -106,6 +118,20 @@ pub enum Query {
         not: Vec<Id>,
         /// What the peer has of the databases that this one delegates to. Packs of what is above that the entries are
         /// judged by come first.
+        closures: Vec<Closure>,
+        /// Where the page before ended; none for the first.
+        cursor: Option<Cursor>,
+        /// Bytes of packs at most, or one pack.
+        budget_bytes: usize,
+    },
+    /// Packs of entries whose ids begin like these, parents first. What is not here counts for nothing. On further
+    /// pages ids and closures are empty: the cursor knows. -> [`Answer::Packs`]
+    Selected {
+        /// The database.
+        database: Id,
+        /// How the ids begin.
+        ids: Vec<IdPrefix>,
+        /// As in [`Query::Difference`].
         closures: Vec<Closure>,
         /// Where the page before ended; none for the first.
         cursor: Option<Cursor>,
@@ -172,11 +198,13 @@ pub enum Answer {
     Tips(Option<Frontier>),
     /// To [`Query::Known`], one per id.
     Known(Vec<bool>),
-    /// To [`Query::Ancestors`].
-    Headers(Vec<HeaderSummary>),
+    /// To [`Query::Describe`].
+    Sketch(Sketch),
+    /// To [`Query::Contrast`]; none where too many entries are beyond what is common.
+    Contrast(Option<Contrast>),
     /// To [`Query::Void`].
     Void(Vec<Id>),
-    /// To [`Query::Difference`] and [`Query::VoidPacks`].
+    /// To [`Query::Difference`], [`Query::Selected`] and [`Query::VoidPacks`].
     Packs(PackPage),
     /// To [`Query::Digests`], one per database.
     Digests(Vec<Digest>),
@@ -367,8 +395,8 @@ pub enum CloseReason {
 /// How far a sync is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// Headers compared.
-    pub headers: u64,
+    /// Spans of the history and ids that were not the same when they were compared.
+    pub compared: u64,
     /// Entries and packs received and ingested.
     pub received: IngestTotals,
     /// Packs sent.

@@ -11,7 +11,10 @@ use eidetica_auth::RequestId;
 use eidetica_entry::{Id, PublicKey, Stamp};
 use serde::{Deserialize, Serialize};
 
-use crate::{DatabaseInfo, Digest, HeaderSummary, LiveMessage, LiveOpen, codec, headers, limits};
+use crate::{
+    DatabaseInfo, Digest, LiveMessage, LiveOpen, Sketch, codec, limits,
+    sketch::{Parts, Spans},
+};
 
 const REQUEST: u8 = 0x01;
 const REPLY: u8 = 0x02;
@@ -47,30 +50,22 @@ pub enum Request {
         /// What the client has of the databases that this one delegates to.
         closures: Vec<Closure>,
     },
-    /// Headers of entries and of their ancestors, by generations. Answered by [`Reply::Headers`].
-    Headers {
+    /// What the server has in some spans of the history. Answered by [`Reply::Sketch`].
+    Describe {
         /// The database.
         database: Id,
-        /// Where to begin, at most [`limits::WALK_OF`].
-        of: Vec<Id>,
-        /// Generations at most, those of `of` being the first.
-        generations: u32,
-        /// Headers at most.
-        limit: u32,
+        /// Which, and in what detail.
+        spans: Spans,
     },
-    /// All entries that are not in the past of `not`. Answered by packs and [`Reply::End`].
-    Fetch {
-        /// The database.
-        database: Id,
-        /// Entries that the client has, at most [`limits::NOT`].
-        not: Vec<Id>,
-        /// What the client has of the databases that this one delegates to.
-        closures: Vec<Closure>,
-    },
-    /// Packs for the server follow. Answered by [`Reply::Pushed`].
+    /// Packs for the server follow, and it is asked for others. Answered by packs, if any are wanted, and
+    /// [`Reply::Pushed`].
     Push {
         /// The database.
         database: Id,
+        /// How the ids of the entries begin that the client wants, at most [`limits::WANTS`].
+        wants: Vec<IdPrefix>,
+        /// What the client has of the databases that this one delegates to, if it wants entries.
+        closures: Vec<Closure>,
     },
     /// Which databases the client may read. Answered by [`Reply::Databases`].
     Discover,
@@ -138,13 +133,13 @@ pub enum Reply {
         tips: TipList,
         /// The server's device claims for this database.
         claims: Vec<Bytes>,
-        /// The newest headers of the server.
-        headers: HeaderPage,
+        /// What the server has beyond what is common, or over all.
+        sketch: Sketch,
         /// What the server has of the databases that this one delegates to.
         closures: Vec<Closure>,
     },
-    /// Headers.
-    Headers(HeaderPage),
+    /// What the server has in the spans that were asked about.
+    Sketch(Parts),
     /// The last frame after packs.
     End {
         /// The tips that the packs lead up to.
@@ -331,22 +326,31 @@ impl TipList {
     }
 }
 
-/// Headers in one reply, unknown ids once each: see [`HeaderPage::headers`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HeaderPage(headers::WirePage);
+/// The first 8 bytes of an id: enough to ask for an entry by. Who makes two ids that begin alike is asked for both.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct IdPrefix([u8; 8]);
 
-impl HeaderPage {
-    /// The page of these headers, taken in their order up to [`limits::HEADERS`] and [`limits::HEADER_BYTES`].
-    pub fn new(headers: Vec<HeaderSummary>) -> Self {
-        Self(headers::WirePage::new(headers))
+impl IdPrefix {
+    /// Of an id.
+    pub fn of(id: &Id) -> Self {
+        let mut prefix = [0; 8];
+        let bytes = prefix.iter_mut().zip(id.as_bytes());
+        bytes.for_each(|(to, from)| *to = *from);
+        Self(prefix)
     }
 
-    /// The headers, the greatest stamp first.
-    ///
-    /// # Errors
-    /// References that lead nowhere, heights that do not fall, counts above the limits.
-    pub fn headers(&self) -> Result<Vec<HeaderSummary>, MessageError> {
-        self.0.unpack()
+}
+
+impl AsRef<[u8]> for IdPrefix {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for IdPrefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}..", u64::from_be_bytes(self.0))
     }
 }
 
@@ -477,21 +481,22 @@ impl Request {
                 check_closures(closures)?;
                 tips.check()
             }
-            Self::Headers { of, .. } => check_count("ids", of.len(), limits::WALK_OF),
+            Self::Describe { spans, .. } => spans.spans().map(drop),
             Self::Void { leaves, .. } => {
                 check_count("void leaves", leaves.len(), limits::VOID_LEAVES)
             }
-            Self::Fetch { not, closures, .. } => {
+            Self::Push {
+                wants, closures, ..
+            } => {
                 check_closures(closures)?;
-                check_count("ids", not.len(), limits::NOT)
+                check_count("ids", wants.len(), limits::WANTS)
             }
             Self::Bootstrap { request } => check_count(
                 "bytes of a request",
                 request.len(),
                 eidetica_auth::limits::REQUEST_BYTES,
             ),
-            Self::Push { .. }
-            | Self::Discover
+            Self::Discover
             | Self::Status(_)
             | Self::Cancel(_)
             | Self::Live(_) => Ok(()),
@@ -514,15 +519,15 @@ impl Reply {
             Self::Diverged {
                 tips,
                 claims,
-                headers,
+                sketch,
                 closures,
             } => {
                 check_claims(claims)?;
                 check_closures(closures)?;
                 tips.check()?;
-                headers.headers().map(drop)
+                sketch.check()
             }
-            Self::Headers(page) => page.headers().map(drop),
+            Self::Sketch(parts) => parts.parts().map(drop),
             Self::End { tips } | Self::Pushed { tips, .. } => tips.check(),
             Self::Void { unknown } => {
                 check_count("void leaves", unknown.len(), limits::VOID_LEAVES)

@@ -4,17 +4,21 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use eidetica_auth::{DeviceClaim, SignedRequest};
-use eidetica_entry::{Id, PublicKey};
+use eidetica_entry::{
+    Id, PublicKey,
+    reconcile::{Detail, Span},
+};
 
 use crate::{
-    Answer, Closure, DatabaseInfo, Failure, Frame, Frontier, HeaderPage, IngestTotals, Input,
+    Answer, Closure, DatabaseInfo, Failure, Frame, Frontier, IdPrefix, IngestTotals, Input,
     Output, PeerFault, ProvenKeys, Query, QueryId, Refusal, Reply, Request, RequestRef, TipList,
     claims::encode_claims,
     limits,
     machine::BootstrapAnswer,
     message::BootstrapState,
     receive::Intake,
-    send::{Flow, Outflow},
+    send::{Flow, Outflow, Wanted},
+    sketch::Sketch,
 };
 
 /// Who asks, and what this node may show.
@@ -32,10 +36,8 @@ pub struct ResponderConfig {
 pub enum RequestKind {
     /// [`Request::Compare`].
     Compare,
-    /// [`Request::Headers`].
-    Headers,
-    /// [`Request::Fetch`].
-    Fetch,
+    /// [`Request::Describe`].
+    Describe,
     /// [`Request::Void`].
     Void,
     /// [`Request::Push`].
@@ -83,6 +85,8 @@ pub struct Responder {
     query: Option<QueryId>,
     served: Option<Served>,
     intake: Option<Intake>,
+    /// What is to be sent after a push.
+    wanted: Option<(Vec<IdPrefix>, Vec<Closure>)>,
     waiting_since: Option<u64>,
 }
 
@@ -95,9 +99,8 @@ enum State {
     AccessAgain,
     Tips(Comparison),
     Known(Comparison, Frontier),
-    FirstHeaders(TipList, Vec<Closure>),
-    Headers,
-    FetchKnown(Vec<Id>, Vec<Closure>),
+    FirstSketch(TipList, Vec<Closure>),
+    Sketch,
     /// Which of the peer's void leaves are known here.
     VoidKnown(Vec<Id>),
     /// Our void leaves, with all of the peer's and those not known here.
@@ -107,6 +110,7 @@ enum State {
     Receiving {
         ended: bool,
     },
+    /// Which tips there are now.
     PushedTips,
     Discovering(Discovery),
     Short,
@@ -144,6 +148,7 @@ impl Responder {
             query: None,
             served: None,
             intake: None,
+            wanted: None,
             waiting_since: None,
         }
     }
@@ -363,27 +368,17 @@ impl Responder {
             (State::Known(comparison, frontier), Answer::Known(known)) => {
                 self.answer_comparison(comparison, frontier, &known, now_ms)
             }
-            (State::FirstHeaders(tips, closures), Answer::Headers(headers)) => {
+            (State::FirstSketch(tips, closures), Answer::Sketch(sketch)) => {
                 let claims = self.own_claims(now_ms)?;
                 self.reply_last(Reply::Diverged {
                     tips,
                     claims,
-                    headers: HeaderPage::new(headers),
+                    sketch,
                     closures,
                 })
             }
-            (State::Headers, Answer::Headers(headers)) => {
-                self.reply_last(Reply::Headers(HeaderPage::new(headers)))
-            }
-            (State::FetchKnown(ids, closures), Answer::Known(known)) => {
-                let not = ids
-                    .into_iter()
-                    .zip(known)
-                    .filter(|(_, known)| *known)
-                    .map(|(id, _)| id)
-                    .collect();
-                self.start_sending(not, closures);
-                Ok(())
+            (State::Sketch, Answer::Sketch(Sketch::Parts(parts))) => {
+                self.reply_last(Reply::Sketch(parts))
             }
             (State::VoidKnown(theirs), Answer::Known(known)) => {
                 let unknown = theirs.iter().zip(known).filter(|(_, known)| !*known);
@@ -419,10 +414,10 @@ impl Responder {
                 Ok(())
             }
             (State::AccessAgain, Answer::Access(true)) => {
-                self.ask(Query::Tips {
-                    database: self.database,
-                });
-                self.state = State::PushedTips;
+                match self.wanted.take() {
+                    Some((ids, closures)) => self.start_sending(Wanted::These(ids), closures),
+                    None => self.ask_pushed_tips(),
+                }
                 Ok(())
             }
             (State::PushedTips, Answer::Tips(Some(frontier))) => self.answer_push(frontier),
@@ -464,31 +459,13 @@ impl Responder {
                     closures,
                 });
             }
-            Request::Headers {
-                of,
-                generations,
-                limit,
-                ..
-            } => {
-                let limit = limit.min(limits::HEADERS as u32);
-                self.ask(Query::Ancestors {
+            Request::Describe { spans, .. } => {
+                self.ask(Query::Describe {
                     database,
-                    of,
-                    stop: Vec::new(),
-                    generations,
-                    limit,
+                    since: Vec::new(),
+                    spans: spans.spans().map_err(PeerFault::from)?,
                 });
-                self.state = State::Headers;
-            }
-            Request::Fetch { not, closures, .. } if not.is_empty() => {
-                self.start_sending(not, closures);
-            }
-            Request::Fetch { not, closures, .. } => {
-                self.ask(Query::Known {
-                    database,
-                    ids: not.clone(),
-                });
-                self.state = State::FetchKnown(not, closures);
+                self.state = State::Sketch;
             }
             Request::Void { leaves, .. } => {
                 self.ask(Query::Known {
@@ -497,8 +474,11 @@ impl Responder {
                 });
                 self.state = State::VoidKnown(leaves);
             }
-            Request::Push { .. } => {
+            Request::Push {
+                wants, closures, ..
+            } => {
                 self.intake = Some(Intake::new(database));
+                self.wanted = (!wants.is_empty()).then_some((wants, closures));
                 self.state = State::Receiving { ended: false };
             }
             _ => return Err(Failure::Driver("lost the request")),
@@ -546,25 +526,27 @@ impl Responder {
                 claims,
                 closures,
             })?;
-            self.start_sending(both, comparison.closures);
+            self.start_sending(Wanted::Beyond(both), comparison.closures);
             return Ok(());
         }
-        let of = ours.ids();
-        let stop = [comparison.common, both].concat();
-        let (generations, limit) = (limits::FIRST_GENERATIONS, limits::FIRST_HEADERS);
-        self.ask(Query::Ancestors {
+        self.ask(Query::Describe {
             database: self.database,
-            of,
-            stop,
-            generations,
-            limit,
+            since: comparison.common,
+            spans: vec![(Span::ALL, Detail::Levels)],
         });
-        self.state = State::FirstHeaders(ours, closures);
+        self.state = State::FirstSketch(ours, closures);
         Ok(())
     }
 
-    fn start_sending(&mut self, not: Vec<Id>, closures: Vec<Closure>) {
-        self.state = State::Sending(Outflow::new(self.database, not, closures));
+    fn start_sending(&mut self, wanted: Wanted, closures: Vec<Closure>) {
+        self.state = State::Sending(Outflow::new(self.database, wanted, closures));
+    }
+
+    fn ask_pushed_tips(&mut self) {
+        self.ask(Query::Tips {
+            database: self.database,
+        });
+        self.state = State::PushedTips;
     }
 
     fn advance_sending(&mut self, mut flow: Outflow, now_ms: u64) -> Result<(), Failure> {
@@ -578,6 +560,10 @@ impl Responder {
                 self.send(&Frame::Pack(pack))?;
             }
             Flow::Ended { denied: true } => return self.refuse(Refusal::ABSENT),
+            Flow::Ended { denied: false } if self.intake.is_some() => {
+                self.ask_pushed_tips();
+                return Ok(());
+            }
             Flow::Ended { denied: false } => {
                 let tips = TipList::new(flow.tips);
                 return self.reply_last(Reply::End { tips });
@@ -717,10 +703,9 @@ impl Responder {
 fn about(request: &Request) -> (RequestKind, Option<Id>) {
     match request {
         Request::Compare { database, .. } => (RequestKind::Compare, Some(*database)),
-        Request::Headers { database, .. } => (RequestKind::Headers, Some(*database)),
-        Request::Fetch { database, .. } => (RequestKind::Fetch, Some(*database)),
+        Request::Describe { database, .. } => (RequestKind::Describe, Some(*database)),
         Request::Void { database, .. } => (RequestKind::Void, Some(*database)),
-        Request::Push { database } => (RequestKind::Push, Some(*database)),
+        Request::Push { database, .. } => (RequestKind::Push, Some(*database)),
         Request::Discover => (RequestKind::Discover, None),
         Request::Bootstrap { .. } => (RequestKind::Bootstrap, None),
         Request::Status(request) => (RequestKind::Status, Some(request.database)),

@@ -5,13 +5,22 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use eidetica_entry::{Id, Stamp};
 
-use crate::{Answer, Closure, Cursor, Failure, PackPage, ProvenKeys, Query, limits};
+use crate::{Answer, Closure, Cursor, Failure, IdPrefix, PackPage, ProvenKeys, Query, limits};
+
+/// Which entries are to be sent.
+#[derive(Debug)]
+pub(crate) enum Wanted {
+    /// All that are not in the past of these.
+    Beyond(Vec<Id>),
+    /// Those whose ids begin like this.
+    These(Vec<IdPrefix>),
+}
 
 /// A difference being sent. Asks for a page, asks whether the peer may still read, hands out the packs, and so on.
 #[derive(Debug)]
 pub(crate) struct Outflow {
     database: Id,
-    not: Vec<Id>,
+    wanted: Wanted,
     closures: Vec<Closure>,
     step: Step,
     /// Those of the difference, once the first page is there.
@@ -38,12 +47,16 @@ pub(crate) enum Flow {
 }
 
 impl Outflow {
-    pub(crate) fn new(database: Id, not: Vec<Id>, closures: Vec<Closure>) -> Self {
+    pub(crate) fn new(database: Id, wanted: Wanted, closures: Vec<Closure>) -> Self {
+        let is_empty = matches!(&wanted, Wanted::These(ids) if ids.is_empty());
         Self {
             database,
-            not,
+            wanted,
             closures,
-            step: Step::Ask(None),
+            step: match is_empty {
+                true => Step::Ended { denied: false },
+                false => Step::Ask(None),
+            },
             tips: Vec::new(),
             packs: 0,
         }
@@ -54,15 +67,7 @@ impl Outflow {
         let database = self.database;
         loop {
             match std::mem::replace(&mut self.step, Step::AwaitPage) {
-                Step::Ask(cursor) => {
-                    return Flow::Query(Query::Difference {
-                        database,
-                        not: self.not.clone(),
-                        closures: self.closures.clone(),
-                        cursor,
-                        budget_bytes: limits::PAGE_BYTES,
-                    });
-                }
+                Step::Ask(cursor) => return Flow::Query(self.query(cursor)),
                 Step::AwaitPage => return Flow::Wait,
                 Step::Check(page) => {
                     self.step = Step::AwaitAccess(page);
@@ -89,6 +94,28 @@ impl Outflow {
                     return Flow::Ended { denied };
                 }
             }
+        }
+    }
+
+    /// What is asked for is said once: then the cursor knows.
+    fn query(&mut self, cursor: Option<Cursor>) -> Query {
+        let (database, budget_bytes) = (self.database, limits::PAGE_BYTES);
+        let closures = std::mem::take(&mut self.closures);
+        match &mut self.wanted {
+            Wanted::Beyond(not) => Query::Difference {
+                database,
+                not: std::mem::take(not),
+                closures,
+                cursor,
+                budget_bytes,
+            },
+            Wanted::These(ids) => Query::Selected {
+                database,
+                ids: std::mem::take(ids),
+                closures,
+                cursor,
+                budget_bytes,
+            },
         }
     }
 

@@ -59,6 +59,15 @@ pub const RECENT_PACKS: usize = 8;
 /// Words of 64 entries that one row of marks speaks of.
 pub const MARK_WORDS: usize = 128;
 
+/// The smallest blocks of heights whose summaries are kept have `16^2` of them.
+pub const SUMMARY_LEVEL: u8 = 2;
+
+/// Heights at the top whose summaries are not kept: entries are still added there.
+pub const FRESH_HEIGHTS: u64 = 1024;
+
+/// Entries whose ids begin with the same bytes that are looked up by them.
+pub const SAME_PREFIX: usize = 16;
+
 /// Most batches that one group commit writes together.
 pub const GROUP_BATCHES: usize = 1_024;
 

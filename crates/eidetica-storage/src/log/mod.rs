@@ -9,6 +9,7 @@
 //! - [`LogReader`] reads one database through one snapshot.
 //! - [`Mark`]s say which entries are void, and what follows from that. Whoever stages decides which they are;
 //!   the log keeps them exact, and costs nothing where there are none.
+//! - [`StampSet`] is what replicas compare: summaries of the entries that are passed on, kept for old ones.
 //!
 //! Entries have *arrival numbers*: 0 for the root, then without gaps in the order of commits. A parent
 //! always arrives before its children. Single commits stand in rows of their own (the *open block*) until
@@ -24,6 +25,7 @@ mod marks;
 mod packs;
 mod reader;
 mod rows;
+mod stamps;
 mod state;
 mod writer;
 
@@ -38,6 +40,7 @@ pub use error::LogError;
 pub use marks::{Mark, Marks};
 pub use packs::{Difference, PackPage};
 pub use reader::{Located, LogReader, SettingsDag};
+pub use stamps::{NewSummaries, StampSet};
 pub use state::LogState;
 pub use writer::{LogWriter, Stage, Unsigned};
 

@@ -36,8 +36,11 @@ impl Difference {
         }
     }
 
-    fn from_arrivals(mut arrivals: Vec<u64>) -> Self {
+    /// The entries with these arrival numbers, in any order.
+    #[must_use]
+    pub fn of(mut arrivals: Vec<u64>) -> Self {
         arrivals.sort_unstable();
+        arrivals.dedup();
         let runs = arrivals.chunk_by(|a, b| a + 1 == *b);
         let ranges = runs.filter_map(|run| Some(*run.first()?..run.last()? + 1));
         Self {
@@ -128,7 +131,7 @@ impl LogReader<'_> {
         for (id, located) in unknown.iter().zip(self.locate(&unknown)?) {
             arrivals.push(located.ok_or(LogError::Missing(*id))?.arrival);
         }
-        Ok(Difference::from_arrivals(arrivals))
+        Ok(Difference::of(arrivals))
     }
 
     /// The packs of `difference` from arrival number `from` on (0 at first), until they hold

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::{ControlFlow, RangeInclusive};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use eidetica_entry::dag::{Dag, Node};
 use eidetica_entry::pack::{self, Limits};
 use eidetica_entry::{Entry, Height, Id, Ids, ParentInfo, PublicKey, Stamp};
@@ -128,7 +129,7 @@ impl<'a> LogReader<'a> {
         Ok(heads.map(|stamp| stamp.id).collect())
     }
 
-    fn each_meta(
+    pub(super) fn each_meta(
         &self,
         range: &KeyRange,
         mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), LogError>,
@@ -140,6 +141,26 @@ impl<'a> LogReader<'a> {
                     Ok::<_, LogError>(ControlFlow::Continue(()))
                 })?;
         Ok(())
+    }
+
+    pub(super) fn read_meta(&self, key: &[u8]) -> Result<Option<Bytes>, LogError> {
+        Ok(self.snapshot.get(Space::Meta, key)?)
+    }
+
+    /// The arrival numbers of entries whose ids begin with these bytes; of more than [`limits::SAME_PREFIX`] only the
+    /// first.
+    ///
+    /// # Errors
+    /// The engine's errors, a damaged row.
+    pub fn with_prefix(&self, prefix: &[u8]) -> Result<Vec<u64>, LogError> {
+        let range = rows::ids_range(self.no(), prefix);
+        let limit = ScanLimit::rows(limits::SAME_PREFIX);
+        let page = self
+            .snapshot
+            .scan(Space::Ids, &range, Direction::Forward, limit)?;
+        let rows = page.rows.iter();
+        rows.map(|row| rows::id_arrival(self.no(), &row.key, &row.value))
+            .collect()
     }
 
     /// Where each of `ids` stands: one row lookup per id, in one call to the engine.

@@ -3,6 +3,7 @@
 use bincode::config::{Configuration, Fixint, LittleEndian, NoLimit};
 use bytes::Bytes;
 use eidetica_entry::pack::PackInfo;
+use eidetica_entry::reconcile::Summary;
 use eidetica_entry::{Entry, Height, Id, PublicKey, Stamp};
 
 use super::marks::Chunk;
@@ -23,6 +24,8 @@ const HEIGHTS: [u8; 2] = [META, b'h'];
 const MARKS: [u8; 2] = [META, b'm'];
 const LEAVES: [u8; 2] = [META, b't'];
 const LOOSE: [u8; 2] = [META, b'w'];
+const SUMMARIES: [u8; 2] = [META, b's'];
+const LATE: [u8; 2] = [META, b'o'];
 
 /// Bytes of the checksum of a row.
 const SUM: usize = 8;
@@ -446,6 +449,54 @@ pub(super) fn decode_loose(
         .ok_or_else(|| meta_damage("loose author", no))
 }
 
+// ---- summaries ----------------------------------------------------------------------------------
+
+pub(super) fn summary_key(no: DbNo, level: u8, number: u64) -> Vec<u8> {
+    let number = number.to_be_bytes();
+    [SUMMARIES.as_slice(), &no.prefix(), &[level], &number].concat()
+}
+
+pub(super) fn put_summary(no: DbNo, level: u8, number: u64, summary: &Summary, batch: &mut Batch) {
+    let key = summary_key(no, level, number);
+    let count = summary.count.to_le_bytes();
+    put::<SUM>(Space::Meta, &key, &[&count, &summary.hash], batch);
+}
+
+pub(super) fn decode_summary(
+    no: DbNo,
+    level: u8,
+    number: u64,
+    value: &[u8],
+) -> Result<Summary, LogError> {
+    let decode = || {
+        let mut rest = checked::<SUM>(&summary_key(no, level, number), value)?;
+        let count = u64::from_le_bytes(take(&mut rest)?);
+        let hash = whole(rest)?;
+        Some(Summary { count, hash })
+    };
+    decode().ok_or_else(|| meta_damage("summary", no))
+}
+
+/// Of the row that changes whenever an old block of heights does.
+pub(super) fn late_key(no: DbNo) -> [u8; 6] {
+    let ([tag, kind], [a, b, c, d]) = (LATE, no.prefix());
+    [tag, kind, a, b, c, d]
+}
+
+/// Drops summaries, for a change by this version.
+pub(super) fn drop_summaries(
+    no: DbNo,
+    version: u64,
+    blocks: impl Iterator<Item = (u8, u64)>,
+    batch: &mut Batch,
+) {
+    for (level, number) in blocks {
+        batch.delete(Space::Meta, &summary_key(no, level, number));
+    }
+    let version = version.to_le_bytes();
+    put::<SUM>(Space::Meta, &late_key(no), &[&version], batch);
+}
+
 // ---- id index -----------------------------------------------------------------------------------
 
 /// What the id index says of one entry.
@@ -476,6 +527,23 @@ pub(super) fn put_id(no: DbNo, id: &Id, row: IdRow, batch: &mut Batch) {
         0
     });
     put::<ID_SUM>(Space::Ids, &id_key(no, id), &[&value], batch);
+}
+
+/// Of the entries whose ids begin with some bytes.
+pub(super) fn ids_range(no: DbNo, prefix: &[u8]) -> KeyRange {
+    KeyRange::prefix([no.prefix().as_slice(), prefix].concat())
+}
+
+/// What the id row with this key says.
+pub(super) fn id_arrival(no: DbNo, key: &[u8], value: &[u8]) -> Result<u64, LogError> {
+    let id = key.strip_prefix(&no.prefix()).and_then(whole).map(Id::new);
+    let id = id.ok_or_else(|| {
+        LogError::corrupt(
+            format_args!("id key of database {no}"),
+            "of a wrong length",
+        )
+    })?;
+    Ok(decode_id(no, &id, value)?.arrival)
 }
 
 pub(super) fn decode_id(no: DbNo, id: &Id, value: &[u8]) -> Result<IdRow, LogError> {

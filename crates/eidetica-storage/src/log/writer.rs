@@ -10,7 +10,7 @@ use eidetica_entry::{
 
 use super::marks::{Chunk, Marks, chunk_of};
 use super::rows::{self, IdRow, PackHeights};
-use super::{DatabaseLog, DbNo, LogError, LogState, Mark};
+use super::{DatabaseLog, DbNo, LogError, LogState, Mark, stamps};
 use crate::{Batch, Snapshot, Space, limits};
 
 /// The place of a single entry that may still be waiting for its signature.
@@ -171,6 +171,7 @@ impl LogWriter {
             sealed: 0,
             open_bytes: self.open_bytes,
             changes: VoidChanges::default(),
+            old: BTreeSet::new(),
             writer: self,
         }
     }
@@ -188,6 +189,8 @@ pub struct Stage<'a> {
     /// What the open entries take after this stage, encoded.
     open_bytes: usize,
     changes: VoidChanges,
+    /// Old blocks of heights in which what is passed on changes.
+    old: BTreeSet<u64>,
 }
 
 impl Stage<'_> {
@@ -248,10 +251,11 @@ impl Stage<'_> {
     }
 
     /// Says whether an entry is void without effective ones above it.
-    pub fn set_loose(&mut self, arrival: u64, author: &PublicKey, on: bool) {
+    pub fn set_loose(&mut self, arrival: u64, height: Height, author: &PublicKey, on: bool) {
         if !self.set_mark(Mark::Loose, arrival, on) {
             return;
         }
+        self.touch(height);
         count(&mut self.state.loose, on);
         let before = self.writer.loose_of(author);
         count(self.changes.loose.entry(*author).or_insert(before), on);
@@ -276,6 +280,12 @@ impl Stage<'_> {
             }
         }
         leaves
+    }
+
+    /// Notes that what is passed on changes at a height.
+    fn touch(&mut self, height: Height) {
+        let before = self.writer.state.max_height;
+        self.old.extend(stamps::old_block(height, before));
     }
 
     fn set_settling(&mut self, mark: Mark, arrival: u64, on: bool) {
@@ -409,6 +419,7 @@ impl Stage<'_> {
             writes_settings: header.writes_settings(),
         };
         rows::put_id(self.writer.log.no, &id, row, batch);
+        self.touch(header.height);
         self.state.next_arrival += 1;
         self.state.max_height = self.state.max_height.max(header.height);
         if header.writes_settings() {
@@ -494,6 +505,7 @@ impl Stage<'_> {
         batch.expect(Space::Meta, &key, self.writer.row.as_deref());
         batch.put(Space::Meta, &key, &row);
         self.put_voids(batch);
+        self.drop_summaries(batch);
 
         let writer = self.writer;
         writer.open.append(&mut self.added);
@@ -507,6 +519,19 @@ impl Stage<'_> {
 }
 
 impl Stage<'_> {
+    /// Drops the summaries of old blocks that change. What was computed before is not kept any more then.
+    fn drop_summaries(&mut self, batch: &mut Batch) {
+        let before = self.writer.state.max_height;
+        let blocks: BTreeSet<(u8, u64)> = std::mem::take(&mut self.old)
+            .into_iter()
+            .flat_map(|block| stamps::old_path(block, before))
+            .collect();
+        if !blocks.is_empty() {
+            let (no, version) = (self.writer.log.no, self.state.version);
+            rows::drop_summaries(no, version, blocks.into_iter(), batch);
+        }
+    }
+
     /// Writes what has changed about void entries.
     fn put_voids(&mut self, batch: &mut Batch) {
         let no = self.writer.log.no;

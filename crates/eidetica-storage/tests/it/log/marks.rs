@@ -51,7 +51,7 @@ fn marks_are_stored_and_loaded() {
         .unwrap();
     let leaf = Entry::stamp(&history.entries[39]);
     stage.set_void(39, true);
-    stage.set_loose(39, &key(4), true);
+    stage.set_loose(39, leaf.height, &key(4), true);
     stage.set_void_leaf(leaf, true);
     stage.set_void(7, true);
     stage.set_absent(7, true);
@@ -83,7 +83,7 @@ fn marks_are_stored_and_loaded() {
     let mut batch = Batch::new();
     let mut stage = writer.stage();
     stage.set_void(39, false);
-    stage.set_loose(39, &key(4), false);
+    stage.set_loose(39, leaf.height, &key(4), false);
     stage.set_void_leaf(leaf, false);
     stage.set_void(7, false);
     stage.set_absent(7, false);
