@@ -189,13 +189,30 @@ pub fn answer(backend: &dyn Backend, query: Query) -> Result<Answer, Unavailable
         Query::CanRead { database, keys } => Answer::Access(backend.can_read(&database, &keys)?),
         Query::Tips { database } => Answer::Tips(backend.tips(&database)?),
         Query::Known { database, ids } => Answer::Known(backend.known(&database, &ids)?),
-        Query::Ancestors {
+        Query::Describe {
             database,
-            of,
-            stop,
-            generations,
+            since,
+            spans,
+        } => Answer::Sketch(backend.describe(&database, &since, &spans)?),
+        Query::Contrast {
+            database,
+            common,
+            theirs,
             limit,
-        } => Answer::Headers(backend.ancestors(&database, &of, &stop, generations, limit)?),
+        } => Answer::Contrast(backend.contrast(&database, &common, &theirs, limit)?),
+        Query::Selected {
+            database,
+            ids,
+            closures,
+            cursor,
+            budget_bytes,
+        } => Answer::Packs(backend.selected(
+            &database,
+            &ids,
+            &closures,
+            cursor.as_ref(),
+            budget_bytes,
+        )?),
         Query::Difference {
             database,
             not,

@@ -11,9 +11,10 @@ use eidetica_auth::{DeviceClaim, Scope, SecretKey};
 use eidetica_entry::{
     Draft, Entry, Height, Id, Ids, ParentInfo, PublicKey, Stamp, StoreName,
     pack::{self, PackInfo},
+    reconcile::{self, Content, Detail, Span, Summary},
 };
 use eidetica_protocol::{
-    Frame, HeaderPage, HeaderSummary, Refusal, Reply, Request, TipList,
+    Frame, IdPrefix, Parts, Refusal, Reply, Request, Sketch, Spans, TipList,
     handshake::{Acceptor, Initiator, Proving, Side as Part, VERSIONS},
     limits,
 };
@@ -36,8 +37,8 @@ pub enum Behaviour {
     Garbles,
     /// Claims tips that nobody has.
     InventsTips,
-    /// Answers every question for headers with more of them.
-    EndlessHeaders,
+    /// Says of every span that it has other entries in it, and never which.
+    EndlessSpans,
     /// Says that it has more, and sends nothing.
     Withholds,
     /// Sends packs that were changed.
@@ -61,7 +62,7 @@ impl Behaviour {
         Self::Crowds,
         Self::Garbles,
         Self::InventsTips,
-        Self::EndlessHeaders,
+        Self::EndlessSpans,
         Self::Withholds,
         Self::BadPacks,
         Self::Orphans,
@@ -100,8 +101,6 @@ pub(crate) struct Rogue {
     pub(crate) reader: Arc<SecretKey>,
     pub(crate) prey: Vec<Prey>,
     ends: BTreeMap<ConnId, (Side, Shake)>,
-    /// Heights that it has made up.
-    heights: BTreeMap<Id, u64>,
     /// Databases of which it was sent packs.
     pub(crate) seen: BTreeSet<Id>,
     taken: u32,
@@ -120,7 +119,6 @@ impl Rogue {
             reader: key(),
             prey: Vec::new(),
             ends: BTreeMap::new(),
-            heights: BTreeMap::new(),
             seen: BTreeSet::new(),
             taken: 0,
             rng,
@@ -282,7 +280,7 @@ impl Rogue {
             }
             Behaviour::Garbles => vec![self.noise()],
             Behaviour::InventsTips => self.invented(request),
-            Behaviour::EndlessHeaders => self.headers(request),
+            Behaviour::EndlessSpans => self.spans(request),
             Behaviour::Withholds => self.nothing(request, Vec::new()),
             Behaviour::BadPacks => {
                 let packs = self.bad_packs();
@@ -319,28 +317,22 @@ impl Rogue {
         });
         match request {
             Request::Compare { .. } => [begin].into_iter().chain(packs).chain([end]).collect(),
-            Request::Fetch { .. } => packs.chain([end]).collect(),
             _ => vec![reply(Reply::Refused(Refusal::ABSENT))],
         }
     }
 
     fn invented(&mut self, request: &Request) -> Vec<Bytes> {
         let tips = self.tips();
-        let header = |stamp: &Stamp| HeaderSummary {
-            stamp: *stamp,
-            parents: vec![Id::new([7; 32])],
-        };
-        let headers = HeaderPage::new(tips.iter().map(header).collect());
+        let ids = tips.iter().map(|tip| tip.id).collect();
         let tips = TipList::new(tips);
         vec![reply(match request {
             Request::Compare { .. } => Reply::Diverged {
                 tips,
                 claims: Vec::new(),
-                headers,
+                sketch: Sketch::Since(ids),
                 closures: Vec::new(),
             },
-            Request::Headers { .. } => Reply::Headers(headers),
-            Request::Fetch { .. } => Reply::End { tips },
+            Request::Describe { .. } => Reply::Sketch(Parts::new(&[])),
             Request::Push { .. } => Reply::Pushed {
                 tips,
                 new: 1 << 40,
@@ -352,44 +344,39 @@ impl Rogue {
         })]
     }
 
-    fn headers(&mut self, request: &Request) -> Vec<Bytes> {
-        let (of, reply_with): (Vec<Stamp>, fn(TipList, HeaderPage) -> Reply) = match request {
-            Request::Compare { .. } => (self.tips(), |tips, headers| Reply::Diverged {
-                tips,
-                claims: Vec::new(),
-                headers,
-                closures: Vec::new(),
+    fn spans(&mut self, request: &Request) -> Vec<Bytes> {
+        let (spans, reply_with): (_, fn(TipList, Parts) -> Reply) = match request {
+            Request::Compare { .. } => (vec![(Span::ALL, Detail::Levels)], |tips, parts| {
+                Reply::Diverged {
+                    tips,
+                    claims: Vec::new(),
+                    sketch: Sketch::Parts(parts),
+                    closures: Vec::new(),
+                }
             }),
-            Request::Headers { of, .. } => {
-                let known = of.iter().filter_map(|id| {
-                    let height = self.heights.get(id)?;
-                    Some(Stamp::new(Height(*height), *id))
-                });
-                (known.collect(), |_, headers| Reply::Headers(headers))
+            Request::Describe { spans, .. } => {
+                (spans.spans().unwrap(), |_, parts| Reply::Sketch(parts))
             }
             _ => return vec![reply(Reply::Refused(Refusal::ABSENT))],
         };
-        let Some(tip) = of.first() else {
-            return vec![reply(Reply::Refused(Refusal::ABSENT))];
-        };
-        let page = self.chain(*tip, 50);
-        vec![reply(reply_with(TipList::new(vec![*tip]), page))]
+        let parts: Vec<reconcile::Part> = spans.into_iter().flat_map(|(span, _)| self.split(span)).collect();
+        vec![reply(reply_with(TipList::new(self.tips()), Parts::new(&parts)))]
     }
 
-    /// Headers that go down from a tip and do not end.
-    fn chain(&mut self, tip: Stamp, count: usize) -> HeaderPage {
-        let mut headers = Vec::with_capacity(count);
-        let mut stamp = tip;
-        for _ in 0..count {
-            let parent = Stamp::new(Height(stamp.height.0.saturating_sub(1)), self.id());
-            headers.push(HeaderSummary {
-                stamp,
-                parents: vec![parent.id],
-            });
-            self.heights.insert(parent.id, parent.height.0);
-            stamp = parent;
+    /// A span in two, with invented summaries.
+    fn split(&mut self, span: Span) -> Vec<reconcile::Part> {
+        let middle = Stamp::new(Height(span.from.height.0.saturating_add(1)), Id::new([0; 32]));
+        let mut part = |from, to| reconcile::Part {
+            span: Span { from, to },
+            content: Content::Summary(Summary {
+                count: self.rng.between(1, 1 << 40),
+                hash: self.rng.array(),
+            }),
+        };
+        match span.to.is_none_or(|to| middle < to) {
+            true => vec![part(span.from, Some(middle)), part(middle, span.to)],
+            false => vec![part(span.from, span.to)],
         }
-        HeaderPage::new(headers)
     }
 
     // As a client.
@@ -413,7 +400,7 @@ impl Rogue {
                 let frame = self.noise();
                 self.ask(conn, [frame], env);
             }
-            Behaviour::InventsTips | Behaviour::EndlessHeaders | Behaviour::Withholds => {
+            Behaviour::InventsTips | Behaviour::EndlessSpans | Behaviour::Withholds => {
                 let frame = self.compare();
                 self.ask(conn, [frame], env);
                 let frame = self.deep();
@@ -455,7 +442,11 @@ impl Rogue {
             return;
         };
         let packs = packs.into_iter().map(|pack| Frame::Pack(pack).encode().unwrap());
-        let begin = request(Request::Push { database });
+        let begin = request(Request::Push {
+            database,
+            wants: Vec::new(),
+            closures: Vec::new(),
+        });
         self.ask(conn, [begin].into_iter().chain(packs), env);
     }
 
@@ -470,9 +461,13 @@ impl Rogue {
                     common: Vec::new(),
                     closures: Vec::new(),
                 },
-                Request::Fetch {
+                Request::Describe {
                     database,
-                    not: Vec::new(),
+                    spans: Spans::new(&[(Span::ALL, Detail::Stamps)]),
+                },
+                Request::Push {
+                    database,
+                    wants: vec![IdPrefix::of(&database)],
                     closures: Vec::new(),
                 },
                 Request::Void {
@@ -496,7 +491,6 @@ impl Rogue {
         let count = 1 + self.rng.below(3);
         let mut tip = || {
             let (height, id) = (self.rng.between(1 << 20, 1 << 40), Id::new(self.rng.array()));
-            self.heights.insert(id, height);
             Stamp::new(Height(height), id)
         };
         (0..count).map(|_| tip()).collect()
@@ -521,19 +515,18 @@ impl Rogue {
         })
     }
 
-    /// A question for all headers there are.
+    /// A question for all that there is.
     fn deep(&mut self) -> Bytes {
-        let prey = self.some_prey().cloned();
-        let database = prey.as_ref().map_or(Id::new([1; 32]), |prey| prey.database);
-        let mut of: Vec<Id> = prey
-            .map(|prey| prey.tips.iter().map(|tip| tip.id).collect())
-            .unwrap_or_default();
-        of.extend((0..20).map(|_| self.id()));
-        request(Request::Headers {
-            database,
-            of,
-            generations: u32::MAX,
-            limit: limits::HEADERS as u32,
+        let database = self.some_prey().map(|prey| prey.database);
+        let block = |n| {
+            let start = |n| Stamp::new(Height(n), Id::new([0; 32]));
+            let (from, to) = (start(n), Some(start(n + 1)));
+            (Span { from, to }, Detail::Stamps)
+        };
+        let spans: Vec<_> = (0..limits::SKETCH_SPANS as u64).map(block).collect();
+        request(Request::Describe {
+            database: database.unwrap_or(Id::new([1; 32])),
+            spans: Spans::new(&spans),
         })
     }
 

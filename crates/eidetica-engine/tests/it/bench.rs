@@ -6,7 +6,7 @@ use bytes::Bytes;
 use eidetica_auth::{AccessRequest, KeyName, Permission, SecretKey, SignedRequest};
 use eidetica_engine::{
     Action, Command, CommandId, ConnectError, Engine, EngineConfig, EngineError, Input, Job,
-    JobResult, LinkId, Response, Selection, Target, TaskId,
+    JobResult, LinkId, Response, Selection, Target, TaskId, Wishes,
 };
 use eidetica_entry::{Height, Id, PublicKey, Stamp};
 use eidetica_protocol::{
@@ -34,10 +34,25 @@ pub(crate) fn address(text: &str) -> Address {
     Address::http(text).unwrap()
 }
 
+/// Databases that are synced by command only.
 pub(crate) fn config() -> EngineConfig {
+    let by_command = Wishes {
+        enabled: true,
+        on_commit: false,
+        interval_s: None,
+    };
+    EngineConfig {
+        wishes: (0..=255).map(|n| (database(n), by_command)).collect(),
+        ..live_config()
+    }
+}
+
+/// Databases that nobody tracks.
+fn live_config() -> EngineConfig {
     EngineConfig {
         device: key(0),
         seed: 7,
+        wishes: Vec::new(),
     }
 }
 
@@ -51,7 +66,7 @@ pub(crate) fn outcome() -> Outcome {
         },
         push: PushOutcome::Nothing,
         packs_sent: 0,
-        headers: 0,
+        compared: 0,
         requests: 1,
         frame_bytes: 500,
         common: vec![database(0xc0)],
@@ -89,14 +104,23 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) fn new() -> Self {
-        Self::of(BTreeMap::new(), START)
+        Self::of(config(), BTreeMap::new(), START)
     }
 
-    fn of(records: BTreeMap<String, Bytes>, now: u64) -> Self {
+    /// With databases that nobody tracks.
+    pub(crate) fn live() -> Self {
+        Self::of(live_config(), BTreeMap::new(), START)
+    }
+
+    pub(crate) fn restart_live(self) -> Self {
+        Self::of(live_config(), self.records, self.now)
+    }
+
+    fn of(config: EngineConfig, records: BTreeMap<String, Bytes>, now: u64) -> Self {
         let all = records
             .iter()
             .map(|(key, value)| (key.as_str(), &value[..]));
-        let engine = Engine::restore(config(), all, now).unwrap();
+        let engine = Engine::restore(config, all, now).unwrap();
         let mut bench = Self {
             engine,
             now,
@@ -112,7 +136,7 @@ impl Bench {
 
     /// The process ends here and begins again with what was written.
     pub(crate) fn restart(self) -> Self {
-        Self::of(self.records, self.now)
+        Self::of(config(), self.records, self.now)
     }
 
     pub(crate) fn drain(&mut self) {
@@ -169,7 +193,7 @@ impl Bench {
         self.now = at;
     }
 
-    fn take<T>(&mut self, pick: impl Fn(&Action) -> Option<T>) -> Option<T> {
+    pub(crate) fn take<T>(&mut self, pick: impl Fn(&Action) -> Option<T>) -> Option<T> {
         let at = self
             .actions
             .iter()

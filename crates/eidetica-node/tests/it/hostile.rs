@@ -6,10 +6,13 @@ use bytes::Bytes;
 use eidetica_auth::{Permission, SecretKey};
 use eidetica_database::limits;
 use eidetica_engine::Target;
-use eidetica_entry::Id;
+use eidetica_entry::{
+    Id,
+    reconcile::{Detail, Span},
+};
 use eidetica_node::{Backend, NodeLimits};
 use eidetica_protocol::{
-    Frame, IngestBatch, Request, TipList,
+    Frame, IdPrefix, IngestBatch, Request, Spans, TipList,
     handshake::{Initiator, Side, VERSIONS},
 };
 use eidetica_transport::{
@@ -79,18 +82,20 @@ fn denied_and_absent_are_the_same_bytes() {
                     common: vec![tip],
                     closures: Vec::new(),
                 },
-                Request::Headers {
+                Request::Describe {
                     database,
-                    of: vec![tip],
-                    generations: 3,
-                    limit: 10,
+                    spans: Spans::new(&[(Span::ALL, Detail::Stamps)]),
                 },
-                Request::Fetch {
+                Request::Push {
                     database,
-                    not: vec![],
+                    wants: vec![IdPrefix::of(&tip)],
                     closures: Vec::new(),
                 },
-                Request::Push { database },
+                Request::Push {
+                    database,
+                    wants: Vec::new(),
+                    closures: Vec::new(),
+                },
             ]
             .map(|request| Frame::Request(request).encode().unwrap())
         };
@@ -115,9 +120,10 @@ fn requests_before_the_handshake_are_not_answered() {
     let address = alice.serve();
     block_on(async {
         let channel = hub(&net).transport().connect(&address).await.unwrap();
-        let request = Frame::Request(Request::Fetch {
+        let request = Frame::Request(Request::Compare {
             database: id,
-            not: vec![],
+            tips: TipList::new(Vec::new()),
+            common: Vec::new(),
             closures: Vec::new(),
         })
         .encode()
@@ -200,9 +206,10 @@ fn stalled_requests_do_not_stop_an_honest_peer() {
             let device = SecretKey::from_bytes(&[100 + number; 32]);
             let channel = introduce(&hub(&net), &address, &device).await.unwrap();
             // Fetches all and reads nothing; pushes and never goes on.
-            let fetch = Frame::Request(Request::Fetch {
+            let fetch = Frame::Request(Request::Compare {
                 database: id,
-                not: vec![],
+                tips: TipList::new(Vec::new()),
+                common: Vec::new(),
                 closures: Vec::new(),
             })
             .encode()
@@ -210,9 +217,13 @@ fn stalled_requests_do_not_stop_an_honest_peer() {
             let fetched = channel.request(FrameStream::of([fetch])).await.unwrap();
             let (mut up, body) = pipe();
             up.send(
-                Frame::Request(Request::Push { database: id })
-                    .encode()
-                    .unwrap(),
+                Frame::Request(Request::Push {
+                    database: id,
+                    wants: Vec::new(),
+                    closures: Vec::new(),
+                })
+                .encode()
+                .unwrap(),
             )
             .await
             .unwrap();
