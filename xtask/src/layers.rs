@@ -66,6 +66,11 @@ const CRATES: &[Place] = &[
             "eidetica-protocol",
         ],
     ),
+    pure(
+        "eidetica-ticket",
+        3,
+        &["eidetica-entry", "eidetica-auth", "eidetica-transport"],
+    ),
     with_io("eidetica-storage-dir", 4, &["eidetica-storage"]),
     with_io(
         "eidetica-authdb-dir",
@@ -146,6 +151,7 @@ const CRATES: &[Place] = &[
             "eidetica-storage-redb",
             "eidetica-storage-sqlite",
             "eidetica-transport-http",
+            "eidetica-ticket",
             "eidetica-transport-iroh",
             "eidetica-node",
         ],

@@ -59,6 +59,7 @@ enum Engine {
 enum Transport {
     Memory,
     Http,
+    Iroh,
     #[default]
     All,
 }
@@ -154,7 +155,8 @@ fn pairs(engine: Engine, transport: Transport) -> Vec<Pair> {
     let transports: &[&'static str] = match transport {
         Transport::Memory => &["memory"],
         Transport::Http => &["http"],
-        Transport::All => &["memory", "http"],
+        Transport::Iroh => &["iroh"],
+        Transport::All => &["memory", "http", "iroh"],
     };
     let first_transport = transports.iter().take(1);
     let mut pairs: Vec<Pair> = first_transport
@@ -222,13 +224,14 @@ mod tests {
                 ("redb", "memory"),
                 ("sqlite", "memory"),
                 ("postgres", "memory"),
-                ("memory", "http")
+                ("memory", "http"),
+                ("memory", "iroh")
             ]
         );
         assert_eq!(pairs(Engine::Redb, Transport::Http), [("redb", "http")]);
         assert_eq!(
             pairs(Engine::Fjall, Transport::All),
-            [("fjall", "memory"), ("fjall", "http")]
+            [("fjall", "memory"), ("fjall", "http"), ("fjall", "iroh")]
         );
     }
 

@@ -6,7 +6,7 @@
 //! - [`Permission`] and [`Right`] say what a key may do; [`AuthRecord`] and [`SettingsPayload`] say
 //!   it in a database's settings; [`AuthState`] is what follows at a frontier; [`judge`] decides
 //!   about one entry.
-//! - [`DeviceClaim`] and [`SignedRequest`] are what peers show and ask each other.
+//! - [`DeviceClaim`], [`SignedRequest`] and [`InviteProof`] are what peers show and ask each other.
 //!
 //! Nothing here does I/O, reads a clock or draws randomness of its own. Everything that decodes
 //! strangers' bytes is bounded by [`limits`] and accepts canonical bytes only.
@@ -15,6 +15,7 @@ mod claim;
 mod codec;
 mod delegation;
 mod form;
+mod invite;
 mod judge;
 mod key;
 pub mod limits;
@@ -32,6 +33,7 @@ pub use claim::{ClaimError, DeviceClaim, Scope};
 pub use codec::CodecError;
 pub use delegation::{Pinned, Pins};
 pub use form::{FormError, records_from_json, section_to_json};
+pub use invite::InviteProof;
 pub use judge::{Reject, SettingsWrite, Sound, Verdict, judge};
 pub use key::{KeyError, SecretKey, check_public_key};
 pub use lookup::{Below, Lookup, Missing, NothingBelow};

@@ -55,7 +55,10 @@ impl EndpointAddress {
     ) -> Result<Self, AddressError> {
         let mut sockets: Vec<SocketAddr> = Vec::new();
         for socket in direct {
-            if socket.port() == 0 || !is_somewhere(socket.ip()) {
+            // A zone is a number of one machine's own.
+            let zoned =
+                matches!(socket, SocketAddr::V6(v6) if v6.scope_id() != 0 || v6.flowinfo() != 0);
+            if zoned || socket.port() == 0 || !is_somewhere(socket.ip()) {
                 return Err(AddressError::Direct(socket.to_string()));
             }
             if !sockets.contains(&socket) {

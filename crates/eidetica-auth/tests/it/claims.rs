@@ -1,5 +1,5 @@
 use eidetica_auth::{
-    AccessRequest, ClaimError, DeviceClaim, KeyError, Permission, RequestError, Scope,
+    AccessRequest, ClaimError, DeviceClaim, InviteProof, KeyError, Permission, RequestError, Scope,
     SignedRequest, limits,
 };
 use eidetica_entry::{Id, PublicKey};
@@ -226,4 +226,22 @@ fn serde_takes_no_claim_or_request_with_a_bad_signature() {
         signed
     );
     assert!(serde_json::from_str::<SignedRequest>(&flip(&text)).is_err());
+}
+
+#[test]
+fn an_invite_is_redeemed_for_one_request_only() {
+    let (invite, signed) = (secret(5), request().sign(&secret(1)).unwrap());
+    let proof = InviteProof::make(&invite, &signed);
+    assert_eq!(proof.invite, invite.public());
+    assert!(proof.is_of(&signed));
+    let mut other = request();
+    other.nonce = [8; 16];
+    assert!(!proof.is_of(&other.sign(&secret(1)).unwrap()));
+    let mut thief = request();
+    thief.key = secret(3).public();
+    assert!(!proof.is_of(&thief.sign(&secret(3)).unwrap()));
+    // Whoever knows the invite's name alone makes no proof of it.
+    let mut forged = InviteProof::make(&secret(6), &signed);
+    forged.invite = invite.public();
+    assert!(!forged.is_of(&signed));
 }

@@ -151,6 +151,7 @@ fn iroh_errors_say_what_is_wrong() {
         "255.255.255.255:1",
         "[::]:1",
         "[ff02::1]:1",
+        "[fe80::1%2]:1",
     ] {
         assert_eq!(
             error(&format!("{id}?addr={bad}")),

@@ -37,10 +37,34 @@ impl Sync {
     /// certificates are needed.
     ///
     /// # Errors
-    /// The HTTP client cannot be set up on this system.
+    /// None today.
     #[cfg(feature = "http")]
     pub fn enable_http_transport(&self) -> Result<()> {
         let transport = eidetica_transport_http::HttpTransport::new().map_err(NodeError::from)?;
+        self.enable_transport(Arc::new(transport))
+    }
+
+    /// Enables synchronization from peer to peer over Iroh, through NAT and with the device key as the
+    /// endpoint's: with public relays, and look-up at public servers and on the local network. See
+    /// [`IrohConfig`](super::IrohConfig) for other ways.
+    ///
+    /// Returns at once; the endpoint is bound when something is first dialled or served.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    #[cfg(feature = "iroh")]
+    pub fn enable_iroh_transport(&self) -> Result<()> {
+        self.enable_iroh_transport_with(super::IrohConfig::default())
+    }
+
+    /// [`enable_iroh_transport`](Self::enable_iroh_transport) with other relays, or none.
+    ///
+    /// # Errors
+    /// As there.
+    #[cfg(feature = "iroh")]
+    pub fn enable_iroh_transport_with(&self, config: super::IrohConfig) -> Result<()> {
+        let device = self.instance()?.device_secret().expose();
+        let transport = eidetica_transport_iroh::IrohTransport::new(&device, config);
         self.enable_transport(Arc::new(transport))
     }
 
@@ -54,7 +78,7 @@ impl Sync {
     }
 
     /// Starts serving peers on every enabled transport; blocks until it listens. For HTTP `address`
-    /// is `host:port`, where port 0 is any free one.
+    /// is `host:port`, where port 0 is any free one; Iroh ignores it.
     ///
     /// # Errors
     /// No transport is enabled, the server runs already, or the address cannot be had.

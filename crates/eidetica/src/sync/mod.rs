@@ -18,7 +18,9 @@ mod types;
 pub use eidetica_auth::RequestId;
 pub use eidetica_engine::{PeerStatus, RequestState};
 pub use eidetica_node::NodeError;
-pub use eidetica_transport::{Address, AddressError, Scheme, Transport};
+pub use eidetica_transport::{Address, AddressError, EndpointAddress, Relay, Scheme, Transport};
+#[cfg(feature = "iroh")]
+pub use eidetica_transport_iroh::{IrohConfig, IrohLimits, Relays};
 
 pub use handle::Sync;
 pub use types::{AsAddress, BootstrapRequest, BootstrapStatus, PeerInfo, SyncReport, TreeInfo};
