@@ -1,0 +1,448 @@
+//! The user's rooms and the peers: opened at the start, then driven by commands on a thread of their own.
+//!
+//! Nothing here knows of a screen: commands go in, news come out.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::{self, JoinHandle};
+
+use eidetica::crdt::Doc;
+use eidetica::sync::{BootstrapRequest, RequestState, Sync, state::SyncStateManager};
+use eidetica::user::types::{DatabasePreferences, SyncSettings};
+use eidetica::{Database, Id, Instance, User};
+
+use crate::address::RoomAddress;
+use crate::args::{Args, Transport};
+use crate::error::{Error, Result};
+use crate::join::{Attempt, Step, join};
+use crate::limits;
+use crate::model::{Command, Joining, News, Peer, Request, RoomView};
+use crate::room::Room;
+
+/// Marks a tracked database as a room, and says where it was joined.
+const JOINED_AT: &str = "chat.joined_at";
+
+/// What the thread of a session is woken by.
+enum Task {
+    Do(Command),
+    /// Something was written in a room, here or elsewhere.
+    Look,
+    Join(RoomAddress, Step),
+    End,
+}
+
+/// A logged-in user with its rooms.
+pub(crate) struct Session {
+    user: User,
+    sync: Arc<Sync>,
+    rooms: BTreeMap<Id, Room>,
+    attempts: BTreeMap<Id, Attempt>,
+    tasks: SyncSender<Task>,
+    queue: Receiver<Task>,
+    tell: Box<dyn Fn(News) + Send>,
+    /// What was told last, so that the same is not told again.
+    requests: Vec<Request>,
+    peers: BTreeMap<Id, Vec<Peer>>,
+}
+
+/// Where commands are given to a running session.
+pub(crate) struct Handle {
+    tasks: SyncSender<Task>,
+    thread: JoinHandle<()>,
+}
+
+impl Handle {
+    /// Gives a command; false if too many wait already.
+    pub(crate) fn command(&self, command: Command) -> bool {
+        self.tasks.try_send(Task::Do(command)).is_ok()
+    }
+
+    /// Ends the session and closes its files.
+    pub(crate) fn close(self) {
+        // An error means that it ended already.
+        let _ = self.tasks.send(Task::End);
+        let _ = self.thread.join();
+    }
+}
+
+/// Opening.
+impl Session {
+    /// Opens the instance, logs in, and starts to serve.
+    pub(crate) fn open(args: &Args, tell: impl Fn(News) + Send + 'static) -> Result<Self> {
+        let instance = open_instance(args.data_dir.as_deref())?;
+        let user = login(&instance, &args.username)?;
+        let sync = instance.enable_sync()?.sync()?;
+        enable(&sync, args.transport)?;
+        serve(&sync, &listen_address(args, &instance))?;
+        let (tasks, queue) = sync_channel(limits::QUEUE);
+        Ok(Self {
+            user,
+            sync,
+            rooms: BTreeMap::new(),
+            attempts: BTreeMap::new(),
+            tasks,
+            queue,
+            tell: Box::new(tell),
+            requests: Vec::new(),
+            peers: BTreeMap::new(),
+        })
+    }
+
+    /// Opens the rooms that the user has, and the one of the command line.
+    fn open_rooms(&mut self, args: &Args) -> Result<()> {
+        for prefs in self.user.list_database_prefs()? {
+            let Some(joined_at) = prefs.sync_settings.properties.get(JOINED_AT) else {
+                continue;
+            };
+            match self.user.open_database(prefs.database_id) {
+                Ok(database) => self.add(database)?,
+                // The request was not decided yet when the chat ended.
+                Err(eidetica::Error::NoDatabase(_) | eidetica::Error::NoAccess(_)) => {
+                    if let Ok(at) = joined_at.parse() {
+                        self.join(at)?;
+                    }
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if let Some(name) = args
+            .room_name
+            .as_deref()
+            .or(args.create_only.then_some("Chat"))
+        {
+            self.create_or_show(name)?;
+        }
+        match args.room() {
+            Some(at) => self.join(at.clone()),
+            None => Ok(()),
+        }
+    }
+
+    /// Goes on on a thread of its own.
+    pub(crate) fn start(mut self, args: &Args) -> Result<Handle> {
+        let (tasks, args) = (self.tasks.clone(), args.clone());
+        let work = move || {
+            self.notice_failure(|session| session.open_rooms(&args));
+            self.run();
+        };
+        let thread = thread::Builder::new()
+            .name("session".to_owned())
+            .spawn(work)?;
+        Ok(Handle { tasks, thread })
+    }
+
+    fn run(&mut self) {
+        loop {
+            self.tell_changes();
+            match self.queue.recv_timeout(limits::STATUS) {
+                Ok(Task::Do(command)) => self.notice_failure(|session| session.carry_out(command)),
+                Ok(Task::Join(at, step)) => {
+                    self.notice_failure(|session| session.went_on(at, step))
+                }
+                Ok(Task::Look) | Err(RecvTimeoutError::Timeout) => {}
+                Ok(Task::End) | Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn notice_failure(&mut self, work: impl FnOnce(&mut Self) -> Result<()>) {
+        if let Err(error) = work(self) {
+            (self.tell)(News::Notice(error.to_string()));
+        }
+    }
+}
+
+/// Commands.
+impl Session {
+    fn carry_out(&mut self, command: Command) -> Result<()> {
+        match command {
+            Command::Send { room, text } => match self.rooms.get(&room) {
+                Some(room) => room.send(&text).map_err(|error| error.context("not sent")),
+                None => Ok(()),
+            },
+            Command::Create { name } => self.create(&name),
+            Command::Join(at) => self.join(at),
+            Command::More(room) => {
+                self.rooms
+                    .get_mut(&room)
+                    .into_iter()
+                    .for_each(Room::want_more);
+                Ok(())
+            }
+            Command::Approve(request) => self.approve(&request),
+            Command::Reject(request) => Ok(self.sync.reject_bootstrap_request(&request)?),
+            Command::GiveUp(room) => self.give_up(room),
+        }
+    }
+
+    fn create_or_show(&mut self, name: &str) -> Result<()> {
+        for room in self.rooms.values() {
+            let key = room.database().default_auth_key().public_key();
+            let right = room.database().settings()?.right_of(&key);
+            if room.name()? == name && right.is_some_and(|right| right.permission().can_admin()) {
+                (self.tell)(News::Show(room.id()));
+                return Ok(());
+            }
+        }
+        self.create(name)
+    }
+
+    fn create(&mut self, name: &str) -> Result<()> {
+        let mut settings = Doc::new();
+        settings.set_string("name", name);
+        let database = self
+            .user
+            .create_database(settings, self.user.get_default_key()?)?;
+        let id = database.root_id();
+        self.track(id, "")?;
+        self.add(database)?;
+        (self.tell)(News::Show(id));
+        Ok(())
+    }
+
+    fn join(&mut self, at: RoomAddress) -> Result<()> {
+        let room = at.room;
+        if !self.rooms.contains_key(&room) {
+            self.track(room, &at.to_string())?;
+            (self.tell)(News::Joining {
+                at: at.clone(),
+                state: Joining::Connecting,
+            });
+        }
+        let (tasks, reported) = (self.tasks.clone(), at.clone());
+        let report = move |step| {
+            // An error means that the session ended.
+            let _ = tasks.send(Task::Join(reported.clone(), step));
+        };
+        let attempt = join(
+            Arc::clone(&self.sync),
+            self.user.get_default_key()?,
+            at,
+            report,
+        )?;
+        self.attempts.insert(room, attempt);
+        (self.tell)(News::Show(room));
+        Ok(())
+    }
+
+    fn went_on(&mut self, at: RoomAddress, step: Step) -> Result<()> {
+        if !self.attempts.contains_key(&at.room) {
+            return Ok(());
+        }
+        match step {
+            Step::Still(state) => {
+                if matches!(state, Joining::Failed(_)) {
+                    self.attempts.remove(&at.room);
+                    self.user.remove_database(at.room)?;
+                }
+                (self.tell)(News::Joining { at, state });
+                Ok(())
+            }
+            Step::Joined => {
+                self.attempts.remove(&at.room);
+                // Again: now that it is here, the key that has a right in it is known.
+                self.track(at.room, &at.to_string())?;
+                match self.rooms.contains_key(&at.room) {
+                    true => Ok(()),
+                    false => self.add(self.user.open_database(at.room)?),
+                }
+            }
+        }
+    }
+
+    fn give_up(&mut self, room: Id) -> Result<()> {
+        self.attempts.remove(&room);
+        Ok(self.user.remove_database(room)?)
+    }
+
+    fn approve(&mut self, request: &eidetica::sync::RequestId) -> Result<()> {
+        let asked = self.requests.iter().find(|asked| asked.id == *request);
+        let Some(room) = asked.and_then(|asked| self.rooms.get(&asked.room)) else {
+            return Ok(());
+        };
+        let key = room.database().default_auth_key();
+        Ok(self.sync.approve_bootstrap_request(request, key)?)
+    }
+
+    /// Keeps the room in step with its peers, today and after a restart.
+    fn track(&self, room: Id, joined_at: &str) -> Result<()> {
+        let properties = BTreeMap::from([(JOINED_AT.to_owned(), joined_at.to_owned())]);
+        let sync_settings = SyncSettings {
+            sync_on_commit: true,
+            properties,
+            ..SyncSettings::default()
+        };
+        let key_id = self.user.get_default_key()?;
+        Ok(self.user.add_database(DatabasePreferences {
+            database_id: room,
+            key_id,
+            sync_settings,
+        })?)
+    }
+
+    fn add(&mut self, database: Database) -> Result<()> {
+        let tasks = self.tasks.clone();
+        // Whatever the session does next, it looks at all rooms first: nothing is lost when the queue is full.
+        let wake = move || drop(tasks.try_send(Task::Look));
+        self.rooms
+            .insert(database.root_id(), Room::open(database, wake)?);
+        Ok(())
+    }
+}
+
+/// News.
+impl Session {
+    fn tell_changes(&mut self) {
+        for id in self.rooms.keys().copied().collect::<Vec<_>>() {
+            self.notice_failure(|session| session.tell_room(id));
+        }
+        self.notice_failure(Self::tell_requests);
+    }
+
+    fn tell_room(&mut self, id: Id) -> Result<()> {
+        let address = self.address_of(id);
+        let Some(room) = self.rooms.get_mut(&id) else {
+            return Ok(());
+        };
+        if room.take_changed() {
+            (self.tell)(News::Room(Box::new(view(room, address)?)));
+        }
+        let peers = peers(&self.sync, room.database())?;
+        if self.peers.get(&id) != Some(&peers) {
+            (self.tell)(News::Peers {
+                room: id,
+                peers: peers.clone(),
+            });
+            self.peers.insert(id, peers);
+        }
+        Ok(())
+    }
+
+    fn tell_requests(&mut self) -> Result<()> {
+        let pending = self.sync.list_bootstrap_requests()?.into_iter();
+        let requests: Vec<Request> = pending
+            .filter(|request| request.state == RequestState::Pending)
+            .map(Request::from)
+            .collect();
+        if requests != self.requests {
+            self.requests = requests;
+            (self.tell)(News::Requests(self.requests.clone()));
+        }
+        Ok(())
+    }
+
+    fn address_of(&self, room: Id) -> Option<RoomAddress> {
+        let at = self.sync.get_server_address().ok()?;
+        Some(RoomAddress { room, at })
+    }
+}
+
+fn view(room: &mut Room, address: Option<RoomAddress>) -> Result<RoomView> {
+    let (messages, has_more) = room.messages()?;
+    let mut members = room.members()?;
+    members.extend(room.former_members(&messages, &members)?);
+    Ok(RoomView {
+        id: room.id(),
+        name: room.name()?,
+        messages,
+        has_more,
+        members,
+        own_key: room.database().default_auth_key().public_key(),
+        address,
+    })
+}
+
+/// The devices that have the room, and up to where. The highest entry that both had after a synchronization is above
+/// everything that had been written here by then, and below everything written since.
+fn peers(sync: &Sync, database: &Database) -> Result<Vec<Peer>> {
+    let op = sync.sync_tree().new_operation()?;
+    let state = SyncStateManager::new(&op);
+    let mut peers = Vec::new();
+    for peer in sync.list_peers()? {
+        let cursor = state.get_sync_cursor(peer.pubkey, database.root_id())?;
+        let Some(last) = cursor.last_synced_entry else {
+            continue;
+        };
+        let holds = database.get(&last)?.map(|entry| entry.stamp().height);
+        peers.push(Peer {
+            device: peer.pubkey.public_key(),
+            holds,
+        });
+    }
+    Ok(peers)
+}
+
+impl From<BootstrapRequest> for Request {
+    fn from(request: BootstrapRequest) -> Self {
+        Self {
+            id: request.id,
+            room: request.database_id,
+            key: request.key.public_key(),
+            name: request.name.to_string(),
+            permission: request.permission,
+        }
+    }
+}
+
+fn open_instance(data_dir: Option<&Path>) -> Result<Instance> {
+    let location = match data_dir {
+        Some(dir) => format!("file:{}", dir.display()),
+        None => "memory:".to_owned(),
+    };
+    Instance::connect(&location).map_err(|error| {
+        let is_locked = error.blame() == eidetica::Blame::Unavailable;
+        let error = Error::from(error).context("cannot open the data directory");
+        if is_locked {
+            return error.hint("one program at a time may have it open");
+        }
+        error
+    })
+}
+
+/// Logs the user in, who is made if there is none of this name.
+fn login(instance: &Instance, name: &str) -> Result<User> {
+    let password = std::env::var("EIDETICA_PASSWORD").ok();
+    if !instance.list_users()?.iter().any(|user| user == name) {
+        instance
+            .create_user(name, password.as_deref())
+            .map_err(|error| Error::from(error).context("--username"))?;
+    }
+    Ok(instance.login_user(name, password.as_deref())?)
+}
+
+fn enable(sync: &Sync, transport: Transport) -> Result<()> {
+    match transport {
+        Transport::Http => Ok(sync.enable_http_transport()?),
+        Transport::Iroh => {
+            Err(Error::new("this build has no Iroh transport").hint("--transport http"))
+        }
+    }
+}
+
+fn serve(sync: &Sync, listen: &str) -> Result<()> {
+    sync.start_server(listen).map_err(|error| {
+        Error::from(error)
+            .context(format!("cannot listen on {listen}"))
+            .hint("--listen 127.0.0.1:0 takes any free port")
+    })
+}
+
+/// Where to listen. With a data directory it is the same place every time, so that others find it again.
+fn listen_address(args: &Args, instance: &Instance) -> String {
+    match (&args.listen, &args.data_dir) {
+        (Some(listen), _) => listen.clone(),
+        (None, None) => "127.0.0.1:0".to_owned(),
+        (None, Some(_)) => {
+            let key = instance.device_key().to_string();
+            let number = key.bytes().fold(0u16, |sum, byte| {
+                sum.wrapping_mul(31).wrapping_add(u16::from(byte))
+            });
+            format!(
+                "127.0.0.1:{}",
+                limits::PORTS.start() + number % (limits::PORTS.end() - limits::PORTS.start())
+            )
+        }
+    }
+}

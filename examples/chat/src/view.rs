@@ -1,0 +1,714 @@
+//! Draws the state on a screen.
+
+use eidetica::auth::Permission;
+use qrcode::{Color as Module, EcLevel, QrCode};
+use ratatui::Frame;
+use ratatui::layout::{Constraint, Layout, Position, Rect};
+use ratatui::style::{Color, Style, Stylize};
+use ratatui::text::{Line, Span};
+use ratatui::widgets::{Block, Borders, Paragraph};
+use unicode_width::UnicodeWidthStr;
+
+use crate::app::{App, Content, Panel, Tab};
+use crate::glyphs::{Glyph, one_line, shorten, wrap};
+use crate::limits;
+use crate::model::{Joining, Request, RoomView};
+use crate::names::Names;
+use crate::slash::HELP;
+use crate::transcript::{Scroll, name_style, spans};
+
+/// Columns of the list of rooms, and of the screen from which on it is shown.
+const SIDE: u16 = 22;
+const WIDE: u16 = 80;
+
+/// Most rows of what is being typed.
+const INPUT_ROWS: usize = 5;
+
+const PROMPT: &str = "> ";
+
+/// Draws everything.
+pub(crate) fn draw(frame: &mut Frame<'_>, app: &mut App) {
+    let area = frame.area();
+    let (columns, rows) = limits::SCREEN;
+    if area.width < columns || area.height < rows {
+        let text = format!("too small: {columns}×{rows} needed, Ctrl-C ends");
+        return frame.render_widget(
+            Paragraph::new(text).wrap(ratatui::widgets::Wrap { trim: true }),
+            area,
+        );
+    }
+    let typed = Typed::new(app, area.width);
+    let input_rows = u16::try_from(typed.lines.len()).unwrap_or(1);
+    let parts = [
+        Constraint::Length(1),
+        Constraint::Fill(1),
+        Constraint::Length(1),
+        Constraint::Length(input_rows),
+        Constraint::Length(1),
+    ];
+    let [title_area, middle, notice_area, input_area, hints_area] =
+        Layout::vertical(parts).areas(area);
+    frame.render_widget(title(app, area.width), title_area);
+    let has_side = area.width >= WIDE && app.tabs.len() > 1;
+    let [side_area, main] = Layout::horizontal([
+        Constraint::Length(if has_side { SIDE } else { 0 }),
+        Constraint::Fill(1),
+    ])
+    .areas(middle);
+    if has_side {
+        side(frame, app, side_area);
+    }
+    body(frame, app, main);
+    frame.render_widget(notice(app, area.width), notice_area);
+    typed.draw(frame, input_area);
+    frame.render_widget(hints(app), hints_area);
+}
+
+fn title(app: &App, width: u16) -> Paragraph<'static> {
+    let width = usize::from(width);
+    let right = title_right(app);
+    let number = match app.tabs.len() {
+        0 | 1 => String::new(),
+        tabs => format!(" ({}/{tabs})", app.current + 1),
+    };
+    let elsewhere: usize = app
+        .tabs
+        .iter()
+        .enumerate()
+        .filter(|(at, _)| *at != app.current)
+        .map(|(_, tab)| tab.unread)
+        .sum();
+    let unread = if elsewhere == 0 {
+        String::new()
+    } else {
+        format!(" {elsewhere} new elsewhere")
+    };
+    let room = width.saturating_sub(right.width() + number.width() + unread.width() + 3);
+    let name = shorten(&app.tab().map_or("Eidetica chat".to_owned(), name_of), room);
+    let left = format!(" {name}{number}");
+    let space = width.saturating_sub(left.width() + unread.width() + right.width() + 1);
+    let line = Line::from(vec![
+        left.bold(),
+        unread.yellow(),
+        " ".repeat(space).into(),
+        right.into(),
+        " ".into(),
+    ]);
+    Paragraph::new(line).style(Style::new().fg(Color::White).bg(Color::DarkGray))
+}
+
+/// Who is here, and whether they have it all.
+fn title_right(app: &App) -> String {
+    let Some(tab) = app.tab() else {
+        return String::new();
+    };
+    let Some(room) = tab.room() else {
+        return "not joined".to_owned();
+    };
+    let people = counted(
+        room.members
+            .iter()
+            .filter(|member| member.permission.is_some())
+            .count(),
+        "member",
+        "members",
+    );
+    match (tab.peers.len(), tab.undelivered()) {
+        (0, _) => format!("{people}, no peers yet"),
+        (_, 0) => people,
+        (_, waiting) => format!("{people}, {waiting} undelivered"),
+    }
+}
+
+fn side(frame: &mut Frame<'_>, app: &App, area: Rect) {
+    let block = Block::new()
+        .borders(Borders::RIGHT)
+        .border_style(Style::new().dim());
+    let inside = block.inner(area);
+    let width = usize::from(inside.width);
+    let lines = app.tabs.iter().enumerate().map(|(at, tab)| {
+        let unread = if tab.unread == 0 {
+            String::new()
+        } else {
+            format!(" {}", tab.unread)
+        };
+        let name = shorten(&name_of(tab), width.saturating_sub(unread.width() + 3));
+        let line = Line::from(vec![
+            format!("{} {name}", at + 1).into(),
+            unread.yellow().bold(),
+        ]);
+        if at == app.current {
+            line.reversed()
+        } else {
+            line
+        }
+    });
+    let lines: Vec<Line<'_>> = lines.collect();
+    frame.render_widget(Paragraph::new(lines).block(block), area);
+}
+
+fn name_of(tab: &Tab) -> String {
+    match &tab.content {
+        Content::Open(room) if !room.name.trim().is_empty() => one_line(&room.name),
+        _ => format!(
+            "room {}",
+            tab.id
+                .to_string()
+                .chars()
+                .take(limits::FINGERPRINT)
+                .collect::<String>()
+        ),
+    }
+}
+
+fn body(frame: &mut Frame<'_>, app: &mut App, area: Rect) {
+    app.rows = usize::from(area.height);
+    if let Some(panel) = app.panel {
+        return panel_lines(frame, app, panel, area);
+    }
+    let scroll = app.tab().map(|tab| tab.scroll).unwrap_or_default();
+    let rows = app.rows;
+    let lines = match app.transcript(area.width) {
+        Some(transcript) => transcript.visible(scroll, rows).to_vec(),
+        None => waiting(app, area.width),
+    };
+    let lines = if lines.is_empty() {
+        wrapped("No messages yet. Say something.", area.width)
+    } else {
+        lines
+    };
+    // The newest line stands right above what is typed.
+    let used = u16::try_from(lines.len())
+        .unwrap_or(area.height)
+        .min(area.height);
+    let [_, bottom] = Layout::vertical([Constraint::Fill(1), Constraint::Length(used)]).areas(area);
+    frame.render_widget(Paragraph::new(lines), bottom);
+}
+
+/// What is said in the place of messages while there are none to show.
+fn waiting(app: &App, width: u16) -> Vec<Line<'static>> {
+    let Some(tab) = app.tab() else {
+        return wrapped(
+            "You are in no room. Make one with /create NAME, or join one with /join ADDRESS.",
+            width,
+        );
+    };
+    let Content::Joining { at, state } = &tab.content else {
+        return Vec::new();
+    };
+    let text = match state {
+        Joining::Connecting => format!("Connecting to {} …", at.at),
+        Joining::Waiting => "Waiting to be let in. An administrator of the room has to approve it; this goes on by itself.".to_owned(),
+        Joining::Unreachable(why) => format!("Cannot reach {}: {why}\n\nIt is tried again, until you /giveup.", at.at),
+        Joining::Failed(why) => format!("Not joined: {why}\n\n/giveup closes this; /join ADDRESS tries again."),
+    };
+    wrapped(&text, width)
+}
+
+fn panel_lines(frame: &mut Frame<'_>, app: &mut App, panel: Panel, area: Rect) {
+    let lines = match (panel, app.room()) {
+        (Panel::Help, _) => help(area.width),
+        (Panel::Requests, _) => requests(app, area.width),
+        (Panel::Invite, Some(room)) => invite(room, area),
+        (Panel::People, Some(room)) => people(room, area.width),
+        (Panel::Invite | Panel::People, None) => wrapped("You are in no room.", area.width),
+    };
+    let most = lines.len().saturating_sub(usize::from(area.height));
+    let first = match panel {
+        Panel::Requests => 0,
+        _ => {
+            app.panel_at = app.panel_at.min(most);
+            app.panel_at
+        }
+    };
+    frame.render_widget(
+        Paragraph::new(lines.into_iter().skip(first).collect::<Vec<_>>()),
+        area,
+    );
+}
+
+fn help(width: u16) -> Vec<Line<'static>> {
+    let column =
+        |text: fn(&(&str, &str, &str)) -> usize| HELP.iter().map(text).max().unwrap_or(0) + 2;
+    let (first, second) = (column(|line| line.0.len()), column(|line| line.1.len()));
+    let is_narrow = first + second + 40 > usize::from(width);
+    let lines = HELP.iter().flat_map(|(typed, keys, what)| {
+        if is_narrow {
+            let name = [*typed, *keys].join(" ").trim().to_owned();
+            vec![Line::from(name.bold()), Line::from(format!("  {what}"))]
+        } else {
+            vec![Line::from(vec![
+                format!("{typed:first$}").bold(),
+                format!("{keys:second$}").cyan(),
+                (*what).into(),
+            ])]
+        }
+    });
+    let marks = [
+        Line::default(),
+        Line::from("Before your own messages:"),
+        Line::from(vec!["·".yellow(), " nobody else has it yet".into()]),
+        Line::from(vec!["+".cyan(), " some who have the room have it".into()]),
+        Line::from(vec!["✓".green(), " all of them have it".into()]),
+    ];
+    lines.chain(marks).collect()
+}
+
+fn requests(app: &App, width: u16) -> Vec<Line<'static>> {
+    if app.requests.is_empty() {
+        return wrapped("Nobody asks to join.", width);
+    }
+    let mut lines = wrapped(
+        "Ctrl-Y lets in, Ctrl-X refuses the one that is marked. The name is what they call themselves: ask them for the beginning of their key.",
+        width,
+    );
+    lines.push(Line::default());
+    for (at, request) in app.requests.iter().enumerate() {
+        let text = format!("{} {}", at + 1, asking(app, request));
+        let line = Line::from(shorten(&text, usize::from(width)));
+        lines.push(if at == app.panel_at {
+            line.reversed()
+        } else {
+            line
+        });
+    }
+    lines
+}
+
+/// Who asks for what.
+pub(crate) fn asking(app: &App, request: &Request) -> String {
+    let tab = app.tabs.iter().find(|tab| tab.id == request.room);
+    let members = tab
+        .and_then(Tab::room)
+        .map(|room| room.members.as_slice())
+        .unwrap_or_default();
+    let name = Names::new(members).newcomer(&request.key, &request.name);
+    let what = match request.permission {
+        Permission::Read => "asks to read",
+        Permission::Write(_) => "asks to join",
+        Permission::Admin(_) => "asks to ADMINISTER",
+    };
+    let room = tab.map_or_else(|| "a room".to_owned(), name_of);
+    format!("{name} {what} {room}")
+}
+
+fn people(room: &RoomView, width: u16) -> Vec<Line<'static>> {
+    let names = Names::new(&room.members);
+    let mut lines = Vec::new();
+    for member in &room.members {
+        let name = names.get(&member.key);
+        let may = match member.permission {
+            Some(Permission::Admin(_)) => "administers",
+            Some(Permission::Write(_)) => "writes",
+            Some(Permission::Read) => "reads",
+            None => "left",
+        };
+        let you = if member.key == room.own_key {
+            ", you"
+        } else {
+            ""
+        };
+        let style = name_style(&name, &member.key);
+        lines.push(Line::from(vec![
+            Span::styled(name.to_string(), style),
+            format!("  {may}{you}").into(),
+        ]));
+        lines.extend(
+            wrapped(&format!("  {}", member.key), width)
+                .into_iter()
+                .map(Stylize::dim),
+        );
+    }
+    lines
+}
+
+/// The address in letters, and as a QR code where that fits.
+fn invite(room: &RoomView, area: Rect) -> Vec<Line<'static>> {
+    let Some(address) = &room.address else {
+        return wrapped("Nobody can dial this device.", area.width);
+    };
+    let text = address.to_string();
+    let mut lines = wrapped(&text, area.width);
+    let code = qr(&text);
+    let fits = |code: &Vec<Line<'_>>| {
+        code.len() + lines.len() <= usize::from(area.height)
+            && code
+                .first()
+                .is_some_and(|line| line.width() <= usize::from(area.width))
+    };
+    match code.filter(fits) {
+        Some(code) => lines.extend(code),
+        None => lines.extend(
+            wrapped("\nOn a larger screen there is a QR code too.", area.width)
+                .into_iter()
+                .map(Stylize::dim),
+        ),
+    }
+    lines
+}
+
+/// A QR code, two modules to a character, dark on light whatever the terminal's colours are.
+fn qr(text: &str) -> Option<Vec<Line<'static>>> {
+    /// Modules of light around it.
+    const MARGIN: usize = 2;
+    let code = QrCode::with_error_correction_level(text, EcLevel::L).ok()?;
+    let (width, colors) = (code.width(), code.to_colors());
+    let is_dark = |x: usize, y: usize| {
+        let inside = |at: usize| at.checked_sub(MARGIN).filter(|at| *at < width);
+        let at = inside(x).zip(inside(y)).map(|(x, y)| y * width + x);
+        at.and_then(|at| colors.get(at)) == Some(&Module::Dark)
+    };
+    let line = |y: usize| {
+        let columns = (0..width + 2 * MARGIN).map(|x| match (is_dark(x, y), is_dark(x, y + 1)) {
+            (true, true) => '█',
+            (true, false) => '▀',
+            (false, true) => '▄',
+            (false, false) => ' ',
+        });
+        Line::styled(
+            columns.collect::<String>(),
+            Style::new().fg(Color::Black).bg(Color::White),
+        )
+    };
+    Some((0..width + 2 * MARGIN).step_by(2).map(line).collect())
+}
+
+/// One line: what went wrong, else who wants something, else what is below the screen.
+fn notice(app: &App, width: u16) -> Line<'static> {
+    let width = usize::from(width).saturating_sub(2);
+    if let Some(notice) = &app.notice {
+        return Line::from(format!(" {}", shorten(notice, width))).yellow();
+    }
+    if let (Some(request), None) = (app.requests.first(), app.panel) {
+        let more = match app.requests.len() {
+            1 => String::new(),
+            all => format!(" and {} more", all - 1),
+        };
+        let text = shorten(
+            &asking(app, request),
+            width.saturating_sub(more.width() + 9),
+        );
+        return Line::from(format!(" {text}{more} (Alt-R)")).green();
+    }
+    match app.tab() {
+        Some(tab) if tab.scroll != Scroll::Bottom => {
+            let new = if tab.unread == 0 {
+                String::new()
+            } else {
+                format!("{} new, ", tab.unread)
+            };
+            Line::from(format!(" ↓ {new}Esc goes to the end")).cyan()
+        }
+        _ => Line::default(),
+    }
+}
+
+fn hints(app: &App) -> Line<'static> {
+    let keys = match app.panel {
+        Some(Panel::Requests) => "Ctrl-Y let in  Ctrl-X refuse  Esc back",
+        Some(_) => "Up Down scroll  Esc back",
+        None => "F1 help  Alt-I invite  Ctrl-C quit",
+    };
+    Line::from(format!(" {keys}   {}", one_line(&app.storage))).dim()
+}
+
+fn wrapped(text: &str, width: u16) -> Vec<Line<'static>> {
+    wrap(text, usize::from(width))
+        .iter()
+        .map(|line| Line::from(spans(line)))
+        .collect()
+}
+
+fn counted(number: usize, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}
+
+/// What is being typed, as far as it is shown.
+struct Typed {
+    lines: Vec<Line<'static>>,
+    cursor: Position,
+}
+
+impl Typed {
+    fn new(app: &App, width: u16) -> Self {
+        let width = usize::from(width).saturating_sub(PROMPT.width() + 1);
+        let rows = wrap(app.input.text(), width);
+        let (row, column) = cursor(&rows, app.input.cursor());
+        let first = (row + 1).saturating_sub(INPUT_ROWS);
+        let shown = rows.iter().enumerate().skip(first).take(INPUT_ROWS);
+        let lines = shown.map(|(at, row)| {
+            let mut line = vec![if at == 0 { PROMPT.bold() } else { "  ".into() }];
+            line.extend(spans(row));
+            Line::from(line)
+        });
+        let column = column.min(width) + PROMPT.width();
+        Self {
+            lines: lines.collect(),
+            cursor: Position::new(
+                u16::try_from(column).unwrap_or(u16::MAX),
+                u16::try_from(row - first).unwrap_or(u16::MAX),
+            ),
+        }
+    }
+
+    fn draw(self, frame: &mut Frame<'_>, area: Rect) {
+        frame.render_widget(Paragraph::new(self.lines), area);
+        frame.set_cursor_position((area.x + self.cursor.x, area.y + self.cursor.y));
+    }
+}
+
+/// Row and column of a byte offset.
+fn cursor(rows: &[Vec<Glyph<'_>>], at: usize) -> (usize, usize) {
+    let mut found = (0, 0);
+    for (number, row) in rows.iter().enumerate() {
+        let starts_before = row.first().is_none_or(|glyph| glyph.source.start <= at);
+        if !starts_before {
+            break;
+        }
+        let before = row.iter().take_while(|glyph| glyph.source.end <= at);
+        found = (number, before.map(|glyph| glyph.width).sum());
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use eidetica::Height;
+    use jiff::tz::TimeZone;
+    use ratatui::Terminal;
+    use ratatui::backend::TestBackend;
+
+    use super::*;
+    use crate::app::Event;
+    use crate::model::{Message, News, Peer};
+    use crate::testing::{id, key, message, room};
+
+    fn app() -> App {
+        App::new("in memory: gone when you leave".to_owned(), TimeZone::UTC)
+    }
+
+    fn in_room(messages: Vec<Message>) -> App {
+        let mut app = app();
+        app.handle(Event::News(News::Room(room(8, "Tea", messages))));
+        app
+    }
+
+    /// The screen's rows, without space at their ends.
+    fn screen(app: &mut App, columns: u16, rows: u16) -> Vec<String> {
+        let mut terminal = Terminal::new(TestBackend::new(columns, rows)).unwrap();
+        terminal.draw(|frame| draw(frame, app)).unwrap();
+        let buffer = terminal.backend().buffer();
+        (0..rows).map(|y| row(buffer, y)).collect()
+    }
+
+    fn row(buffer: &ratatui::buffer::Buffer, y: u16) -> String {
+        let (mut text, mut x) = (String::new(), 0);
+        while x < buffer.area.width {
+            let symbol = buffer[(x, y)].symbol();
+            text.push_str(symbol);
+            x += u16::try_from(symbol.width()).unwrap().max(1);
+        }
+        text.trim_end().to_owned()
+    }
+
+    #[test]
+    fn a_narrow_screen() {
+        let mut app = in_room(vec![
+            message(1, 2, "to be or not to be, that is the question"),
+            message(2, 1, "yes"),
+        ]);
+        app.handle(Event::News(News::Peers {
+            room: id(8),
+            peers: vec![Peer {
+                device: key(5),
+                holds: Some(Height(1)),
+            }],
+        }));
+        app.handle(Event::Paste("typing".into()));
+        assert_eq!(
+            screen(&mut app, 32, 12),
+            [
+                " Tea   2 members, 1 undelivered",
+                "",
+                "",
+                "── Saturday, 21 November 2026 ──",
+                "bob 02020202  12:01",
+                "  to be or not to be, that is",
+                "  the question",
+                "alice 01010101 you  12:02",
+                "· yes",
+                "",
+                "> typing",
+                " F1 help  Alt-I invite  Ctrl-C q",
+            ]
+        );
+    }
+
+    #[test]
+    fn wide_characters_take_two_columns() {
+        let mut app = in_room(vec![message(
+            1,
+            2,
+            "日本語のとても長い文章です。改行は要りません。終わり。",
+        )]);
+        let screen = screen(&mut app, 30, 9);
+        assert_eq!(
+            screen[4..6],
+            [
+                "  日本語のとても長い文章です。",
+                "  改行は要りません。終わり。"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_wide_screen_lists_the_rooms() {
+        let mut app = in_room(vec![message(1, 2, "hello")]);
+        app.handle(Event::News(News::Room(room(
+            9,
+            "Cake \u{1b}[31m and a very long name",
+            vec![],
+        ))));
+        app.handle(Event::News(News::Room(room(
+            9,
+            "Cake \u{1b}[31m and a very long name",
+            vec![message(1, 2, "x")],
+        ))));
+        let screen = screen(&mut app, 80, 10);
+        assert!(
+            screen[0].starts_with(" Tea (1/2) 1 new elsewhere"),
+            "{screen:#?}"
+        );
+        assert!(
+            screen[1].starts_with("1 Tea                │"),
+            "{screen:#?}"
+        );
+        assert!(
+            screen[2].starts_with("2 Cake \\u{1b}[31m… 1 │"),
+            "{screen:#?}"
+        );
+        assert!(screen[6].contains("│  hello"), "{screen:#?}");
+    }
+
+    #[test]
+    fn nothing_of_a_stranger_reaches_the_terminal() {
+        let nasty = "\u{1b}]0;owned\u{7}\u{9b}2J\u{202e}\u{200b}\u{2028}x\u{0}";
+        let mut view = room(8, nasty, vec![message(1, 2, nasty)]);
+        view.members[1].name = nasty.to_owned();
+        let mut app = app();
+        app.handle(Event::News(News::Room(view)));
+        app.handle(Event::News(News::Notice(nasty.to_owned())));
+        app.handle(Event::News(News::Requests(vec![Request {
+            id: "05".repeat(32).parse().unwrap(),
+            room: id(8),
+            key: key(3),
+            name: nasty.to_owned(),
+            permission: Permission::Admin(0),
+        }])));
+        app.handle(Event::Paste(nasty.to_owned()));
+        for panel in [
+            None,
+            Some(Panel::Requests),
+            Some(Panel::People),
+            Some(Panel::Invite),
+            Some(Panel::Help),
+        ] {
+            app.panel = panel;
+            for columns in [30, 80, 200] {
+                let shown = screen(&mut app, columns, 30).concat();
+                assert!(!shown.contains(eidetica::text::is_unsafe), "{shown:?}");
+            }
+        }
+        app.panel = None;
+        assert!(
+            screen(&mut app, 200, 30)
+                .concat()
+                .contains("\\u{1b}]0;owned\\u{7}\\u{9b}2J\\u{202e}")
+        );
+    }
+
+    #[test]
+    fn long_lines_of_the_input_are_wrapped_and_the_cursor_is_in_them() {
+        let mut app = in_room(vec![]);
+        app.handle(Event::Paste("one two three four five six seven".into()));
+        let mut terminal = Terminal::new(TestBackend::new(30, 10)).unwrap();
+        terminal.draw(|frame| draw(frame, &mut app)).unwrap();
+        assert_eq!(terminal.get_cursor_position().unwrap(), Position::new(7, 8));
+        let shown = screen(&mut app, 30, 10);
+        assert_eq!(shown[7..9], ["> one two three four five six", "  seven"]);
+        app.handle(Event::Paste("\n1\n2\n3\n4\n5\n6".into()));
+        let shown = screen(&mut app, 30, 10);
+        assert_eq!(shown[4..9], ["  2", "  3", "  4", "  5", "  6"]);
+    }
+
+    #[test]
+    fn what_is_asked_for_is_said() {
+        let mut app = in_room(vec![]);
+        let request = |permission, name: &str| Request {
+            id: "05".repeat(32).parse().unwrap(),
+            room: id(8),
+            key: key(3),
+            name: name.to_owned(),
+            permission,
+        };
+        let requests = vec![
+            request(Permission::Write(0), "carol"),
+            request(Permission::Admin(0), "Alice"),
+        ];
+        app.handle(Event::News(News::Requests(requests)));
+        assert!(
+            screen(&mut app, 60, 12)[9]
+                .contains("carol 03030303 asks to join Tea and 1 more (Alt-R)")
+        );
+        app.panel = Some(Panel::Requests);
+        let shown = screen(&mut app, 60, 12).join("\n");
+        assert!(
+            shown.contains("2 !Alice 0303030303030303 asks to ADMINISTER Tea"),
+            "{shown}"
+        );
+    }
+
+    #[test]
+    fn an_invitation_is_a_code_where_it_fits() {
+        let mut app = in_room(vec![]);
+        app.panel = Some(Panel::Invite);
+        assert!(screen(&mut app, 80, 30).join("").contains('▀'));
+        let small = screen(&mut app, 40, 12).join("\n");
+        assert!(
+            small.contains("larger screen") && small.contains("127.0.0.1:4950"),
+            "{small}"
+        );
+    }
+
+    #[test]
+    fn a_screen_that_is_too_small_says_so() {
+        let mut app = in_room(vec![message(1, 2, "hello")]);
+        let (columns, rows) = limits::SCREEN;
+        assert!(
+            screen(&mut app, columns - 1, rows)
+                .concat()
+                .contains("too small")
+        );
+        assert!(
+            screen(&mut app, columns, rows - 1)
+                .concat()
+                .contains("too small")
+        );
+        assert!(screen(&mut app, columns, rows).concat().contains("hello"));
+        screen(&mut app, 1, 1);
+    }
+
+    #[test]
+    fn the_help_fits_everywhere() {
+        let mut app = app();
+        app.panel = Some(Panel::Help);
+        for columns in [30, 80] {
+            app.panel_at = usize::MAX;
+            let shown = screen(&mut app, columns, 24).join("\n");
+            assert!(
+                shown.contains("all have it") || shown.contains("✓"),
+                "{shown}"
+            );
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! Rooms that two and three people share.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, Stdio};
+
+use crate::screen::{Chat, PROGRAM, chat, kept};
+
+/// Alice's room, and Bob in it.
+fn two(alice_args: &[&str], bob_args: &[&str]) -> (Chat, Chat, String) {
+    let mut alice = chat(
+        "alice",
+        &[&["--transport", "http", "--room-name", "Demo"], alice_args].concat(),
+    );
+    alice.sees("Demo");
+    let address = alice.invite();
+    let mut bob = chat(
+        "bob",
+        &[&["--transport", "http", "--connect", &address], bob_args].concat(),
+    );
+    bob.sees("Waiting to be let in");
+    let shown = alice.sees("asks to join Demo");
+    assert!(shown.contains("bob "), "{shown}");
+    alice.say("/approve");
+    bob.sees("Demo");
+    bob.sees("2 members");
+    (alice, bob, address)
+}
+
+#[test]
+fn two_talk_both_ways() {
+    let (mut alice, mut bob, _) = two(&[], &[]);
+    alice.say("hello bob");
+    bob.sees("hello bob");
+    bob.say("hello alice, 日本語 👍 \u{e9}");
+    alice.sees("hello alice, 日本語 👍 \u{e9}");
+    let shown = bob.sees("✓ hello alice");
+    assert!(shown.contains("you"), "{shown}");
+    alice.sees("✓ hello bob");
+    alice.leave();
+    bob.leave();
+}
+
+#[test]
+fn a_third_is_refused_and_asks_again() {
+    let (mut alice, bob, address) = two(&[], &[]);
+    let mut carol = chat("carol", &[&address]);
+    carol.sees("Waiting to be let in");
+    alice.sees("carol");
+    alice.say("/reject");
+    carol.sees("Not joined");
+    bob.leave();
+}
+
+#[test]
+fn three_talk_and_the_same_order_is_on_every_screen() {
+    let (mut alice, mut bob, address) = two(&[], &[]);
+    let mut carol = chat("carol", &[&address]);
+    alice.sees("carol");
+    alice.say("/approve");
+    carol.sees("3 members");
+    alice.say("one");
+    carol.sees("one");
+    carol.say("two");
+    bob.sees("two");
+    bob.say("three");
+    for chat in [&mut alice, &mut bob, &mut carol] {
+        chat.sees("three");
+        let shown = chat.sees("two");
+        let at = |text| shown.find(text).unwrap();
+        assert!(at("one") < at("two") && at("two") < at("three"), "{shown}");
+    }
+}
+
+#[test]
+fn who_was_away_reads_everything_afterwards() {
+    let (alices, bobs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (mut alice, mut bob, _) = two(&kept(alices.path()), &kept(bobs.path()));
+    alice.say("before");
+    bob.sees("before");
+    alice.sees("✓ before");
+    bob.leave();
+    alice.say("while you were away");
+    alice.sees("· while you were away");
+    let mut bob = chat("bob", &kept(bobs.path()));
+    bob.sees("while you were away");
+    alice.sees("✓ while you were away");
+    // The other way round: what is written alone is sent when somebody is there.
+    alice.leave();
+    bob.say("to nobody");
+    bob.sees("· to nobody");
+    bob.leave();
+    let mut bob = chat("bob", &kept(bobs.path()));
+    bob.sees("· to nobody");
+    let mut alice = chat("alice", &kept(alices.path()));
+    alice.sees("before");
+    alice.sees("to nobody");
+    bob.sees("✓ to nobody");
+}
+
+#[test]
+fn a_request_survives_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut alice = chat("alice", &["--room-name", "Demo"]);
+    alice.sees("Demo");
+    let address = alice.invite();
+    let mut bob = chat(
+        "bob",
+        &[&kept(dir.path())[..], &["--connect", &address]].concat(),
+    );
+    bob.sees("Waiting");
+    alice.sees("asks to join");
+    bob.leave();
+    alice.say("/approve");
+    alice.sees("2 members");
+    let mut bob = chat("bob", &kept(dir.path()));
+    bob.sees("Demo");
+    bob.say("here I am");
+    alice.sees("here I am");
+}
+
+#[test]
+fn the_guides_two_terminals() {
+    let mut alice = Command::new(PROGRAM)
+        .args([
+            "--username",
+            "alice",
+            "--transport",
+            "http",
+            "--create-only",
+            "--room-name",
+            "Demo",
+        ])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(alice.stdout.take().unwrap())
+        .lines()
+        .map(Result::unwrap);
+    let first = lines.next().unwrap();
+    let address = first.strip_prefix("room Demo: ").unwrap();
+    let mut bob = chat("bob", &["--transport", "http", "--connect", address]);
+    let asks = lines
+        .find(|line| line.contains("asks to join Demo"))
+        .unwrap();
+    assert!(asks.starts_with("bob "), "{asks}");
+    writeln!(alice.stdin.take().unwrap(), "y").unwrap();
+    bob.sees("2 members");
+    bob.say("hello");
+    bob.sees("✓ hello");
+    alice.kill().unwrap();
+    alice.wait().unwrap();
+}
+
+#[test]
+fn two_rooms_at_once() {
+    let (mut alice, mut bob, _) = two(&[], &[]);
+    bob.say("/create Bob's own");
+    bob.sees("Bob's own (2/2)");
+    bob.say("alone here");
+    bob.sees("· alone here");
+    alice.say("in the first room");
+    bob.sees("1 new elsewhere");
+    bob.keys("\u{1b}1");
+    bob.sees("in the first room");
+}
