@@ -174,6 +174,34 @@ impl<'a, D: Dag> Queue<'a, D> {
         self.open = self.open + usize::from(is_open) - usize::from(was_open);
     }
 
+    /// What is below `from`, with that below `not` marked.
+    fn outside(dag: &'a D, from: &[Id], not: &[Id]) -> Result<Self, DagError<D::Error>> {
+        let mut queue = Self::new(dag);
+        queue.push(from, Mark::SEED, None)?;
+        queue.push_known(not, Mark::BELOW)?;
+        Ok(queue)
+    }
+
+    /// The next entry that is not marked below.
+    fn pop_outside(&mut self, budget: &mut Budget) -> Result<Option<Stamp>, DagError<D::Error>> {
+        while self.open > 0 {
+            let Some((stamp, mark, parents)) = self.pop() else {
+                break;
+            };
+            budget.step()?;
+            self.push(&parents, mark, Some(stamp.height))?;
+            if !mark.has(Mark::BELOW) {
+                return Ok(Some(stamp));
+            }
+        }
+        Ok(None)
+    }
+
+    fn end(&mut self) {
+        self.waiting.clear();
+        self.open = 0;
+    }
+
     fn pop(&mut self) -> Option<(Stamp, Mark, Ids)> {
         let (stamp, (mark, parents)) = self.waiting.pop_last()?;
         self.open -= usize::from(!mark.has(Mark::BELOW));
@@ -194,22 +222,45 @@ pub fn difference<D: Dag>(
     not: &[Id],
     budget: &mut Budget,
 ) -> Result<Vec<Stamp>, DagError<D::Error>> {
-    let mut queue = Queue::new(dag);
-    queue.push(from, Mark::SEED, None)?;
-    queue.push_known(not, Mark::BELOW)?;
+    let mut queue = Queue::outside(dag, from, not)?;
     let mut found = Vec::new();
-    while queue.open > 0 {
-        let Some((stamp, mark, parents)) = queue.pop() else {
-            break;
-        };
-        budget.step()?;
-        if !mark.has(Mark::BELOW) {
-            found.push(stamp);
-        }
-        queue.push(&parents, mark, Some(stamp.height))?;
+    while let Some(stamp) = queue.pop_outside(budget)? {
+        found.push(stamp);
     }
     found.reverse();
     Ok(found)
+}
+
+/// What [`difference`] gives, lazily and in descending stamp order. After an error it ends.
+///
+/// # Errors
+/// The source's, or an id in `from` that is not here; later ones come as items.
+pub fn outside<'a, D: Dag>(
+    dag: &'a D,
+    from: &[Id],
+    not: &[Id],
+    budget: Budget,
+) -> Result<Outside<'a, D>, DagError<D::Error>> {
+    let queue = Queue::outside(dag, from, not)?;
+    Ok(Outside { queue, budget })
+}
+
+/// The iterator of [`outside`].
+pub struct Outside<'a, D> {
+    queue: Queue<'a, D>,
+    budget: Budget,
+}
+
+impl<D: Dag> Iterator for Outside<'_, D> {
+    type Item = Result<Stamp, DagError<D::Error>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let next = self.queue.pop_outside(&mut self.budget);
+        if next.is_err() {
+            self.queue.end();
+        }
+        next.transpose()
+    }
 }
 
 /// The elements of `ids` that are in no other's past, ascending.
@@ -302,8 +353,7 @@ impl<D: Dag> Iterator for Ancestors<'_, D> {
             .step()
             .and_then(|()| self.queue.push(&parents, mark, Some(stamp.height)));
         if let Err(error) = pushed {
-            self.queue.waiting.clear();
-            self.queue.open = 0;
+            self.queue.end();
             return Some(Err(error));
         }
         Some(Ok(stamp))

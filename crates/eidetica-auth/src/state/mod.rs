@@ -182,6 +182,17 @@ impl AuthState {
         })
     }
 
+    /// The settings entries, standing or void, that name one of `keys` or let in keys without naming them, in no
+    /// order: whatever these keys wrote that is sound has one of them in its past.
+    pub fn admitting<'a>(&'a self, keys: &'a [PublicKey]) -> impl Iterator<Item = Id> + 'a {
+        let named = keys.iter().filter_map(|key| self.rights.keys.get(key));
+        let named = named.flat_map(|facts| facts.sources.iter().map(|source| source.id()));
+        let delegations = self.rights.delegations.values();
+        let unnamed = delegations.flat_map(|facts| facts.settings.iter());
+        let unnamed = unnamed.chain(self.rights.wildcard.settings.iter());
+        named.chain(unnamed.map(|place| place.id))
+    }
+
     /// How many settings entries the state follows from.
     pub fn controls(&self) -> usize {
         self.ids.len()

@@ -2,7 +2,7 @@
 
 use std::{cell::Cell, sync::Arc};
 
-use eidetica_entry::{Id, Ids, PublicKey};
+use eidetica_entry::{Id, PublicKey};
 
 use super::{AuthState, Control};
 use crate::{

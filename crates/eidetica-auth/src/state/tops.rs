@@ -4,8 +4,8 @@
 use eidetica_entry::{Id, PublicKey};
 
 use super::{
-    AuthState, Control, KeyEntry,
-    facts::{KeyFacts, Place},
+    AuthState, Control, Floor, KeyEntry,
+    facts::KeyFacts,
     weigh::Top,
 };
 use crate::{
@@ -282,66 +282,97 @@ impl AuthState {
         facts.top = WildcardTop { permission, stairs };
     }
 
-    /// Weighs a delegation anew. O(settings x those that are concurrent).
+    /// Weighs a delegation anew. O(settings x those that none above them outdoes).
     pub(super) fn retop_delegation(&mut self, database: &Id) {
-        let Some(facts) = self.rights.delegations.get(database) else {
-            return;
-        };
-        let settings: Vec<(Place, &Control, Right, Option<Permission>)> = facts
-            .settings
-            .iter()
-            .rev()
-            .filter_map(|place| {
-                let control = self.effective(&place.id)?;
-                let bound = control.delegation(database)?.bound;
-                Some((*place, &**control, self.strength_of(&place.id)?, bound))
-            })
-            .collect();
-        let mut tops: Vec<(&Control, DelegationTop)> = Vec::new();
+        let settings = self.delegation_settings(database);
         let mut stairs = Stairs::default();
-        let mut highest: Vec<&Control> = Vec::new();
-        for (_, control, strength, bound) in &settings {
-            stairs.add(*strength, *bound);
-            // A setting need not cover the floor of one below it that was void in its own past and counts by now.
-            let floor = control.floor(database);
-            let is_covered = |high: &&Control| {
-                high.past.contains(&control.id)
-                    && high
-                        .floor(database)
-                        .zip(floor)
-                        .is_some_and(|(high, floor)| high.covers(floor))
-            };
-            if !highest.iter().any(is_covered) {
-                highest.push(control);
-            }
-            let Some(bound) = *bound else { continue };
-            let mut new = DelegationTop {
-                strength: *strength,
-                bound,
-                clamps: Stairs::default(),
-            };
-            let outdone = tops
-                .iter()
-                .any(|(above, top)| above.past.contains(&control.id) && top.outdoes(&new));
-            if outdone {
-                continue;
-            }
-            for (place, _, taking, to) in &settings {
-                let lifted = place.id == control.id
-                    || (*strength >= *taking && control.past.contains(&place.id));
-                if !lifted {
-                    new.clamps.add(*taking, *to);
-                }
-            }
-            tops.push((control, new));
+        for setting in &settings {
+            stairs.add(setting.strength, setting.bound);
         }
-        let floors = highest.iter().filter_map(|control| control.floor(database));
-        let floors = floors.flat_map(|floor| floor.heads.iter().copied());
         let tops = DelegationTops {
-            floors: floors.collect(),
-            tops: tops.into_iter().map(|(_, top)| top).collect(),
+            floors: highest_floors(&settings),
+            tops: delegation_tops(&settings),
             stairs,
         };
         self.rights.delegation(database).tops = tops;
     }
+
+    /// The settings of a delegation that stand, what is above first.
+    fn delegation_settings(&self, database: &Id) -> Vec<Setting<'_>> {
+        let facts = self.rights.delegations.get(database).into_iter();
+        let places = facts.flat_map(|facts| facts.settings.iter().rev());
+        let settings = places.filter_map(|place| {
+            let control = self.effective(&place.id)?;
+            Some(Setting {
+                control,
+                strength: self.strength_of(&place.id)?,
+                bound: control.delegation(database)?.bound,
+                floor: control.floor(database),
+            })
+        });
+        settings.collect()
+    }
+}
+
+/// A delegation setting that stands.
+struct Setting<'a> {
+    control: &'a Control,
+    strength: Right,
+    bound: Option<Permission>,
+    floor: Option<&'a Floor>,
+}
+
+impl Setting<'_> {
+    fn is_above(&self, other: &Self) -> bool {
+        self.control.past.contains(&other.control.id)
+    }
+
+    /// Whether what it gives is exempt from what another one takes.
+    fn lifts(&self, other: &Self) -> bool {
+        self.control.id == other.control.id
+            || (self.strength >= other.strength && self.is_above(other))
+    }
+}
+
+/// What pins must cover, by settings of which those above come first.
+fn highest_floors(settings: &[Setting<'_>]) -> Vec<Id> {
+    let mut highest: Vec<&Setting<'_>> = Vec::new();
+    for setting in settings {
+        // A setting need not cover the floor of one below it that was void in its own past and counts by now.
+        let covers = |high: &&Setting<'_>| {
+            let floors = high.floor.zip(setting.floor);
+            high.is_above(setting) && floors.is_some_and(|(high, floor)| high.covers(floor))
+        };
+        if !highest.iter().any(covers) {
+            highest.push(setting);
+        }
+    }
+    let floors = highest.iter().filter_map(|setting| setting.floor);
+    floors
+        .flat_map(|floor| floor.heads.iter().copied())
+        .collect()
+}
+
+/// What settings give, of which those above come first, without those that give nobody more than one above.
+fn delegation_tops(settings: &[Setting<'_>]) -> Vec<DelegationTop> {
+    let mut tops: Vec<(&Setting<'_>, DelegationTop)> = Vec::new();
+    for setting in settings {
+        let Some(bound) = setting.bound else { continue };
+        let mut new = DelegationTop {
+            strength: setting.strength,
+            bound,
+            clamps: Stairs::default(),
+        };
+        let outdone = tops
+            .iter()
+            .any(|(above, top)| above.is_above(setting) && top.outdoes(&new));
+        if outdone {
+            continue;
+        }
+        for taking in settings.iter().filter(|taking| !setting.lifts(taking)) {
+            new.clamps.add(taking.strength, taking.bound);
+        }
+        tops.push((setting, new));
+    }
+    tops.into_iter().map(|(_, top)| top).collect()
 }

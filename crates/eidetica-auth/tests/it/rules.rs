@@ -236,6 +236,37 @@ fn r3_a_grant_beside_a_revocation_in_one_entry_is_taken_by_it() {
 }
 
 #[test]
+fn r3_the_weakest_admin_turns_off_what_a_stronger_one_lets_in_beside_it() {
+    let mut world = World::new(&ADMINS);
+    let root = world.id();
+    let wildcard = |rank: Option<u32>| vec![AuthRecord::Wildcard(rank.map(Permission::Write))];
+    let on = world.says(1, &[root], wildcard(Some(2))).unwrap();
+    let guest = world.writes(Author::from(key(9)), &[on]).unwrap();
+    let off = world.says(3, &[root], wildcard(None)).unwrap();
+    let both = world.state_at(&[on, off]);
+    // Whatever the wildcard gives is weaker than any admin, and less is let in until somebody knows of both.
+    assert_eq!((both.wildcard(), both.right_of(&key(9))), (None, None));
+    let standing = world.standing_under(&both, &guest);
+    assert_eq!(
+        standing,
+        Standing::Void(VoidReason::WildcardTaken { by: off })
+    );
+    // Whoever is as strong as the one that turned it off lets them in again, for what comes then.
+    let again = world.says(1, &[on, off], wildcard(Some(2))).unwrap();
+    let state = world.state_at(&[again]);
+    assert_eq!(state.wildcard(), Some(Permission::Write(2)));
+    assert!(!world.standing_under(&state, &guest).is_effective());
+    world.writes(Author::from(key(9)), &[again]).unwrap();
+    // And adopts what was done meanwhile.
+    let entries = Ids::from(guest);
+    let adopted = world
+        .says(1, &[again, guest], vec![AuthRecord::Adopt { entries }])
+        .unwrap();
+    let state = world.state_at(&[adopted]);
+    assert!(world.standing_under(&state, &guest).is_effective());
+}
+
+#[test]
 fn r3_a_revoked_key_does_not_come_back_by_the_wildcard() {
     let mut world = World::new(&ADMINS);
     let root = world.id();
