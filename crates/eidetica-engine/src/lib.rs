@@ -9,14 +9,22 @@
 //! - [`Input`], [`Command`], [`Action`]: its vocabulary.
 //! - [`PeerInfo`], [`Cursor`], [`PeerStats`], [`IncomingRequest`], [`OutgoingRequest`]: what it remembers.
 
+mod access;
 mod backoff;
+mod commands;
+mod dialling;
 mod engine;
 mod error;
 pub mod limits;
 mod links;
+mod live;
 mod peers;
 mod record;
 mod requests;
+mod schedule;
+mod sessions;
+mod status;
+mod streams;
 mod vocabulary;
 mod work;
 
@@ -27,6 +35,9 @@ pub use record::Record;
 pub use requests::{
     Facts, GrantOutcome, IncomingRequest, OutgoingRequest, OutgoingState, RequestState,
 };
+pub use schedule::Wishes;
+pub use status::{PairState, Reach};
 pub use vocabulary::{
-    Action, Command, CommandId, Input, Job, JobResult, LinkId, Response, Selection, Target, TaskId,
+    Action, Command, CommandId, Input, Job, JobResult, LinkId, Response, Selection, StreamId,
+    Target, TaskId,
 };

@@ -30,5 +30,19 @@ pub const TASKS_PER_PEER: usize = 4;
 pub const BACKOFF_MS: u64 = 64_000;
 /// A link on which nothing happens is closed after this time.
 pub const LINK_IDLE_MS: u64 = 60_000;
+/// Seconds between two rounds of a database that nobody tracks.
+pub const INTERVAL_S: u64 = 300;
+/// A connection for news is checked this often.
+pub const CHECK_MS: u64 = 60_000;
+/// Live streams that peers opened.
+pub const STREAMS: usize = 4096;
+/// Of these, how many only peers have that are registered.
+pub const STREAMS_FOR_KNOWN: usize = 1024;
+/// Live streams that one device may have open; above it its oldest ends.
+pub const STREAMS_PER_DEVICE: usize = 2;
+/// Databases that peers have subscribed to, each as often as it is; and as many are remembered of peers that left.
+pub const SUBSCRIPTIONS: usize = 1 << 18;
+/// Of these, how many only peers have that are registered.
+pub const SUBSCRIPTIONS_FOR_KNOWN: usize = 1 << 17;
 /// Statistics and cursors are written at most this often.
 pub const FLUSH_MS: u64 = 5_000;

@@ -31,7 +31,15 @@ pub(crate) struct Dial {
 pub(crate) struct Link {
     pub(crate) peer: PublicKey,
     pub(crate) tasks: usize,
+    /// Whether a live stream runs on it.
+    pub(crate) is_live: bool,
     pub(crate) idle_since_ms: u64,
+}
+
+impl Link {
+    fn is_idle(&self) -> bool {
+        self.tasks == 0 && !self.is_live
+    }
 }
 
 #[derive(Debug, Default)]
@@ -51,6 +59,10 @@ impl Links {
 
     pub(crate) fn dial(&mut self, target: &DialTarget) -> Option<&mut Dial> {
         self.dials.get_mut(target)
+    }
+
+    pub(crate) fn is_dialling(&self, target: &DialTarget) -> bool {
+        self.dials.contains_key(target)
     }
 
     pub(crate) fn start_dial(&mut self, target: DialTarget, dial: Dial) {
@@ -74,11 +86,12 @@ impl Links {
             Link {
                 peer,
                 tasks: 0,
+                is_live: false,
                 idle_since_ms: now_ms,
             },
         );
         let before = self.by_peer.insert(peer, id)?;
-        let idle = self.links.get(&before).is_some_and(|link| link.tasks == 0);
+        let idle = self.links.get(&before).is_some_and(Link::is_idle);
         idle.then(|| self.links.remove(&before)).map(|_| before)
     }
 
@@ -106,7 +119,7 @@ impl Links {
         };
         link.tasks = link.tasks.saturating_sub(1);
         link.idle_since_ms = now_ms;
-        let replaced = link.tasks == 0 && self.by_peer.get(&link.peer) != Some(&id);
+        let replaced = link.is_idle() && self.by_peer.get(&link.peer) != Some(&id);
         if replaced {
             self.links.remove(&id);
         }
@@ -121,10 +134,37 @@ impl Links {
         }
     }
 
+    pub(crate) fn set_live(&mut self, id: LinkId, is_live: bool) {
+        if let Some(link) = self.links.get_mut(&id) {
+            link.is_live = is_live;
+        }
+    }
+
+    /// The link to a peer on which a live stream runs.
+    pub(crate) fn live_of_peer(&self, peer: &PublicKey) -> Option<LinkId> {
+        let id = self.of_peer(peer)?;
+        self.links.get(&id)?.is_live.then_some(id)
+    }
+
+    /// No new sessions on this link; returns whether it has nothing to do any more, and is gone.
+    pub(crate) fn retire(&mut self, id: LinkId) -> bool {
+        let Some(link) = self.links.get(&id) else {
+            return false;
+        };
+        if self.by_peer.get(&link.peer) == Some(&id) {
+            self.by_peer.remove(&link.peer);
+        }
+        let is_idle = link.is_idle();
+        if is_idle {
+            self.links.remove(&id);
+        }
+        is_idle
+    }
+
     /// Links that were idle for too long.
     pub(crate) fn idle(&self, now_ms: u64) -> Vec<LinkId> {
         let over = |link: &Link| {
-            link.tasks == 0 && now_ms >= link.idle_since_ms.saturating_add(limits::LINK_IDLE_MS)
+            link.is_idle() && now_ms >= link.idle_since_ms.saturating_add(limits::LINK_IDLE_MS)
         };
         self.links
             .iter()
@@ -135,7 +175,7 @@ impl Links {
 
     /// When the next link will have been idle for too long.
     pub(crate) fn next_idle_ms(&self) -> Option<u64> {
-        let idle = self.links.values().filter(|link| link.tasks == 0);
+        let idle = self.links.values().filter(|link| link.is_idle());
         idle.map(|link| link.idle_since_ms.saturating_add(limits::LINK_IDLE_MS))
             .min()
     }

@@ -248,6 +248,24 @@ impl Requests {
         }
     }
 
+    /// The own requests that a peer has not decided yet, as far as is known.
+    pub(crate) fn waiting_for(&self, peer: &PublicKey) -> Vec<&OutgoingRequest> {
+        let waits = |request: &&OutgoingRequest| {
+            request.peer == *peer && request.state == OutgoingState::Pending
+        };
+        self.outgoing.values().filter(waits).collect()
+    }
+
+    pub(crate) fn is_waiting_for(&self, peer: &PublicKey) -> bool {
+        !self.waiting_for(peer).is_empty()
+    }
+
+    /// The device that made another's request.
+    pub(crate) fn device_of(&self, id: &RequestId) -> Option<PublicKey> {
+        let found = self.incoming.get(id)?;
+        Some(found.request.request().device)
+    }
+
     /// Forgets what is too old.
     pub(crate) fn expire(&mut self, now_ms: u64) {
         let over = |at: u64| now_ms >= at.saturating_add(limits::REQUEST_MS);

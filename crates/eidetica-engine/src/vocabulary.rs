@@ -3,11 +3,11 @@
 use eidetica_auth::{DeviceClaim, RequestId, SignedRequest};
 use eidetica_entry::{Id, PublicKey};
 use eidetica_protocol::{
-    BootstrapAnswer, DatabaseInfo, Failure, Outcome, PeerIdentity, RequestRef,
+    BootstrapAnswer, DatabaseInfo, Failure, LiveEvent, Notice, Outcome, PeerIdentity, RequestRef,
 };
 use eidetica_transport::Address;
 
-use crate::{ConnectError, EngineError, GrantOutcome, PeerStatus, Record};
+use crate::{ConnectError, EngineError, GrantOutcome, PeerStatus, Record, Wishes};
 
 /// Names a command; chosen by the driver, unique while the command has no reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -20,6 +20,10 @@ pub struct LinkId(pub(crate) u64);
 /// Names a session, from [`Action::Run`] on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TaskId(pub(crate) u64);
+
+/// Names a live stream, from [`Action::OpenLive`] or [`Engine::accept_live`](crate::Engine::accept_live) on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StreamId(pub(crate) u64);
 
 /// Whom a command is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,6 +89,9 @@ pub enum Command {
     },
     /// Ask what became of an own request. -> [`Response::Bootstrap`]
     PollRequest(RequestId),
+    /// Wait until an own request is decided, and the database is here if it was granted. -> [`Response::Bootstrap`] if
+    /// it was denied, else [`Response::Synced`]
+    AwaitRequest(RequestId),
     /// Withdraw an own request. -> [`Response::Done`]
     CancelRequest(RequestId),
     /// Grant another's request with this administrator's key. Again: the same reply. -> [`Response::Done`]
@@ -138,6 +145,21 @@ pub enum Input {
     Granted(RequestId, Result<GrantOutcome, String>),
     /// A peer was heard of: an incoming handshake.
     Seen(PublicKey),
+    /// Entries of a database became durable. Several that come quickly may be told as one.
+    Changed {
+        /// The database.
+        database: Id,
+        /// Whether one of them was committed on this instance; else all came from peers.
+        here: bool,
+    },
+    /// What the users want of a database from now on; none if nobody tracks it.
+    Wishes(Id, Option<Wishes>),
+    /// Peers may be reached in other ways than before: a transport was enabled, or the network is back.
+    Online,
+    /// What a live stream says.
+    Live(StreamId, LiveEvent),
+    /// A live stream ended by itself.
+    LiveEnded(StreamId, Result<(), Failure>),
     /// The time of [`Action::Timeout`] has come.
     Tick,
 }
@@ -186,6 +208,13 @@ pub enum Action {
     Run(TaskId, LinkId, Job),
     /// End a session soon (`CloseReason::Cancelled`). -> [`Input::Finished`]
     Abort(TaskId),
+    /// Run the dialling end of a live stream about these databases on a connection.
+    /// -> [`Input::Live`] as often as it says something, then [`Input::LiveEnded`]
+    OpenLive(StreamId, LinkId, Vec<Id>),
+    /// Hand this to a live stream. If it takes no more, end it as if it were cut.
+    Tell(StreamId, Notice),
+    /// End a live stream. Reports about it are ignored from now on.
+    EndLive(StreamId),
     /// Commit a grant of what the request asks for, by the administrator's key `by`, which must be unlocked, and only
     /// if the requesting key has no explicit right: an approval never changes one. -> [`Input::Granted`]
     Grant {

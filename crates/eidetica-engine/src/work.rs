@@ -31,9 +31,11 @@ pub(crate) struct Unit {
 #[derive(Debug)]
 pub(crate) enum UnitKind {
     Connect(CommandId),
+    /// A connection for news.
+    Live,
     /// The details are in [`Work::syncs`].
     Sync(Id),
-    Call(CommandId, Job),
+    Call(Option<CommandId>, Job),
 }
 
 /// Syncs of one database with one peer: one runs, and at most one more is to come, for all who asked since.
@@ -41,6 +43,8 @@ pub(crate) enum UnitKind {
 pub(crate) struct PairSync {
     pub(crate) running: bool,
     pub(crate) next: Option<NextSync>,
+    /// Whether one is to succeed, by itself; what the user queued stands with the pair.
+    pub(crate) is_wanted: bool,
     /// Failed attempts in a row, in the background.
     pub(crate) attempts: u32,
     /// When to try again.
@@ -68,7 +72,7 @@ pub(crate) enum Purpose {
         commands: Vec<CommandId>,
     },
     Call {
-        command: CommandId,
+        command: Option<CommandId>,
         job: Job,
     },
 }
@@ -108,7 +112,11 @@ impl Work {
     /// Pairs that nothing is known about any more need no entry.
     pub(crate) fn tidy(&mut self, pair: &(PublicKey, Id)) {
         let done = |sync: &PairSync| {
-            !sync.running && sync.next.is_none() && sync.due_ms.is_none() && sync.attempts == 0
+            !sync.running
+                && !sync.is_wanted
+                && sync.next.is_none()
+                && sync.due_ms.is_none()
+                && sync.attempts == 0
         };
         if self.syncs.get(pair).is_some_and(done) {
             self.syncs.remove(pair);

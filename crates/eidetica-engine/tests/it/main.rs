@@ -7,6 +7,7 @@
 )]
 
 mod bench;
+mod live;
 mod peers;
 mod requests;
 mod restart;

@@ -8,7 +8,7 @@ use eidetica_engine::{
 use eidetica_entry::Id;
 use eidetica_protocol::{BootstrapAnswer, CallReply, RequestRef};
 
-use crate::bench::{Bench, database, key, request};
+use crate::bench::{Bench, database, key, outcome, request};
 
 const STRANGER: Facts = Facts {
     here: true,
@@ -342,6 +342,12 @@ fn own_requests_are_remembered_polled_and_withdrawn() {
         bench.engine.outgoing_requests().next().unwrap().state,
         OutgoingState::Granted
     );
+    let (fetching, _, job) = bench.task().unwrap();
+    assert!(
+        matches!(job, Job::Sync { create: true, .. }),
+        "what is granted is fetched"
+    );
+    bench.synced(fetching, Ok(outcome()));
 
     let command = bench.command(Command::CancelRequest(id));
     let (task, _, job) = bench.task().unwrap();

@@ -61,7 +61,7 @@ fn a_sync_connects_runs_replies_and_remembers() {
     });
     let (task, _, job) = bench.task().unwrap();
     assert!(
-        matches!(job, Job::Sync { database, create: false, ref common } if database == a && *common == outcome().common)
+        matches!(job, Job::Sync { database, create: true, ref common } if database == a && *common == outcome().common)
     );
     bench.synced(task, Ok(outcome()));
     assert!(matches!(bench.reply(id), Some(Ok(Response::Synced(..)))));

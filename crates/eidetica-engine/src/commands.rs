@@ -1,0 +1,220 @@
+//! What users want.
+
+use eidetica_auth::DeviceClaim;
+use eidetica_entry::PublicKey;
+
+use crate::{
+    Action, Command, CommandId, Engine, EngineError, Job, PeerStatus, Record, RequestState,
+    Response, Selection, Target, limits,
+    record::{self, Kind},
+    work::{Open, Want, What},
+};
+
+impl Engine {
+    pub(crate) fn handle_command(
+        &mut self,
+        id: CommandId,
+        command: Command,
+        deadline_ms: u64,
+        now_ms: u64,
+    ) {
+        if self.stopped {
+            let result = if matches!(command, Command::Stop) {
+                Ok(Response::Done)
+            } else {
+                Err(EngineError::Stopped)
+            };
+            self.actions.push_back(Action::Reply(id, result));
+            return;
+        }
+        if self.work.open.len() >= limits::COMMANDS {
+            let error = EngineError::TooMany {
+                what: "commands",
+                limit: limits::COMMANDS,
+            };
+            self.actions.push_back(Action::Reply(id, Err(error)));
+            return;
+        }
+        self.work.open.insert(
+            id,
+            Open {
+                deadline_ms,
+                left: 0,
+                results: Vec::new(),
+            },
+        );
+        match self.start_command(id, command, now_ms) {
+            Ok(None) => {}
+            Ok(Some(response)) => self.reply(id, Ok(response)),
+            Err(error) => self.reply(id, Err(error)),
+        }
+    }
+
+    /// Does a command, or starts it.
+    pub(crate) fn start_command(
+        &mut self,
+        id: CommandId,
+        command: Command,
+        now_ms: u64,
+    ) -> Result<Option<Response>, EngineError> {
+        match command {
+            Command::RegisterPeer { key, name } => self.peers.register(key, name)?,
+            Command::RemovePeer(key) => {
+                self.hang_up(&key, &EngineError::UnknownPeer(key), now_ms);
+                self.work
+                    .syncs
+                    .retain(|(peer, _), sync| peer != &key || sync.running);
+                self.peers.remove(&key);
+                self.keep_live(&key, now_ms);
+            }
+            Command::SetStatus(key, status) => {
+                self.peers.set_status(&key, status)?;
+                if status == PeerStatus::Blocked {
+                    self.hang_up(&key, &EngineError::Blocked(key), now_ms);
+                }
+                if status == PeerStatus::Active {
+                    self.wake_queued(&key, now_ms);
+                }
+                self.keep_live(&key, now_ms);
+            }
+            Command::AddAddress(key, address) => {
+                self.peers.add_address(&key, &address)?;
+                self.keep_live(&key, now_ms);
+            }
+            Command::RemoveAddress(key, address) => self.peers.remove_address(&key, &address)?,
+            Command::Relate(key, database) => {
+                self.peers
+                    .change_pair(&key, &database, |pair| pair.related = true)?;
+                self.begin_relation(&key, database, now_ms);
+            }
+            Command::Unrelate(key, database) => {
+                let unrelate =
+                    |pair: &mut crate::peers::Pair| (pair.related, pair.queued) = (false, false);
+                self.peers.change_pair(&key, &database, unrelate)?;
+                self.keep_live(&key, now_ms);
+            }
+            Command::Queue(key, database) => {
+                self.peers
+                    .change_pair(&key, &database, |pair| pair.queued = true)?;
+                self.run_queued(key, database, now_ms);
+            }
+            Command::Connect(target) => {
+                return self.want(id, target, What::Connect, now_ms).map(|()| None);
+            }
+            Command::Sync {
+                target,
+                databases,
+                create,
+            } => {
+                return self
+                    .want(id, target, What::Sync { databases, create }, now_ms)
+                    .map(|()| None);
+            }
+            Command::Discover(target) => {
+                return self
+                    .want(id, target, What::Call(Job::Discover), now_ms)
+                    .map(|()| None);
+            }
+            Command::Bootstrap { target, request } => {
+                return self
+                    .want(id, target, What::Call(Job::Bootstrap(request)), now_ms)
+                    .map(|()| None);
+            }
+            Command::PollRequest(request) => {
+                return self
+                    .ask_about(id, &request, Job::Status, now_ms)
+                    .map(|()| None);
+            }
+            Command::AwaitRequest(request) => return self.await_request(id, request, now_ms),
+            Command::CancelRequest(request) => {
+                return self
+                    .ask_about(id, &request, Job::Cancel, now_ms)
+                    .map(|()| None);
+            }
+            Command::Approve { id: request, by } => return self.approve(id, &request, by),
+            Command::Reject(request) => {
+                self.requests.to_decide(&request, RequestState::Rejected)?;
+                if self.grants.contains_key(&request) {
+                    return Err(EngineError::Decided(request));
+                }
+                self.requests.decide(&request, RequestState::Rejected);
+                self.tell_decided(&request);
+            }
+            Command::PutClaim(claim) => {
+                self.put_claim(*claim, now_ms)?;
+                self.renew_streams(now_ms);
+            }
+            Command::RemoveClaim(key) => {
+                if self.claims.remove(&key).is_some() {
+                    self.write_claim(&key);
+                    self.renew_streams(now_ms);
+                }
+            }
+            Command::Flush => self.flush(),
+            Command::Stop => self.stop(id),
+        }
+        Ok(Some(Response::Done))
+    }
+
+    pub(crate) fn put_claim(&mut self, claim: DeviceClaim, now_ms: u64) -> Result<(), EngineError> {
+        let over: Vec<PublicKey> = self
+            .claims
+            .values()
+            .filter(|other| other.not_after_ms() < now_ms)
+            .map(DeviceClaim::key)
+            .collect();
+        for key in over {
+            self.claims.remove(&key);
+            self.write_claim(&key);
+        }
+        let key = claim.key();
+        if !self.claims.contains_key(&key) && self.claims.len() >= limits::CLAIMS {
+            return Err(EngineError::TooMany {
+                what: "device claims",
+                limit: limits::CLAIMS,
+            });
+        }
+        self.claims.insert(key, claim);
+        self.write_claim(&key);
+        Ok(())
+    }
+
+    pub(crate) fn write_claim(&mut self, key: &PublicKey) {
+        let bytes = |claim: &DeviceClaim| record::encode(&bytes::Bytes::from(claim.encode()));
+        let value = self.claims.get(key).map(bytes);
+        self.actions.push_back(Action::Persist(Record {
+            key: Kind::Claim.key(record::key_key(key)),
+            value,
+        }));
+    }
+
+    /// Starts something that needs a peer.
+    pub(crate) fn want(
+        &mut self,
+        command: CommandId,
+        target: Target,
+        what: What,
+        now_ms: u64,
+    ) -> Result<(), EngineError> {
+        if let What::Sync {
+            databases: Selection::These(ids),
+            ..
+        } = &what
+            && ids.len() > limits::DATABASES
+        {
+            return Err(EngineError::TooMany {
+                what: "databases",
+                limit: limits::DATABASES,
+            });
+        }
+        let want = Want { command, what };
+        match target {
+            Target::Peer(key) => {
+                self.check_peer(&key)?;
+                self.begin(want, key, now_ms);
+            }
+            Target::Address(address) => self.want_address(want, address),
+        }
+        Ok(())
+    }
+}

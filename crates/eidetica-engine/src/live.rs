@@ -1,0 +1,359 @@
+//! News: who is to be connected, who is told what changed, and what is done about what peers tell.
+
+use eidetica_entry::{Id, PublicKey, Stamp};
+use eidetica_protocol::{
+    CloseReason, Failure, LiveEvent, LiveOpen, Notice, Refusal, TipList, limits as protocol_limits,
+};
+
+use crate::{
+    Action, Engine, LinkId, PeerStatus, StreamId, Wishes, limits,
+    streams::{Reconnect, Stream},
+    work::{Unit, UnitKind},
+};
+
+impl Engine {
+    /// Takes a live stream that a device opens: its name, and the databases that are remembered for it.
+    ///
+    /// # Errors
+    /// No room, or the device is not served.
+    pub fn accept_live(
+        &mut self,
+        device: &PublicKey,
+        open: &LiveOpen,
+        now_ms: u64,
+    ) -> Result<(StreamId, Vec<Id>), Refusal> {
+        if !self.admits(device) {
+            return Err(Refusal::UNAVAILABLE);
+        }
+        let before: Vec<StreamId> = self
+            .streams
+            .of(device)
+            .filter(|(_, stream)| stream.link.is_none())
+            .map(|(id, _)| id)
+            .collect();
+        // Whoever comes again has lost the ones before.
+        let over = (before.len() + 1).saturating_sub(limits::STREAMS_PER_DEVICE);
+        for id in before.into_iter().take(over) {
+            self.end_stream(id);
+        }
+        let is_known = self.peers.get(device).is_some();
+        self.streams
+            .accept(*device, is_known, &open.set, now_ms)
+            .ok_or(Refusal::UNAVAILABLE)
+    }
+
+    /// What the users want of a database.
+    pub fn wishes(&self, database: &Id) -> Wishes {
+        self.schedule.wishes(database)
+    }
+
+    // Staying connected.
+
+    /// What a peer is to tell us of.
+    fn live_with(&self, peer: &PublicKey) -> Vec<Id> {
+        let is_live = |id: &Id| self.schedule.wishes(id).is_live();
+        let related = self.peers.related(peer);
+        let live = related.into_iter().filter(is_live);
+        live.take(protocol_limits::LIVE_DATABASES).collect()
+    }
+
+    /// Whether a connection to a peer is to be kept.
+    fn keeps(&self, peer: &PublicKey, live: &[Id]) -> bool {
+        let is_active = |info: &crate::PeerInfo| info.status == PeerStatus::Active;
+        !self.stopped
+            && self.peers.get(peer).is_some_and(is_active)
+            && (!live.is_empty() || self.requests.is_waiting_for(peer))
+    }
+
+    /// Sees to it that a peer is connected, and tells what it is to tell, from now on.
+    pub(crate) fn keep_live(&mut self, peer: &PublicKey, now_ms: u64) {
+        let live = self.live_with(peer);
+        let stream = self.streams.dialled(peer).map(|(id, _)| id);
+        if !self.keeps(peer, &live) {
+            self.streams.reconnects.remove(peer);
+            stream.into_iter().for_each(|id| self.end_stream(id));
+            return;
+        }
+        match (stream, self.links.of_peer(peer)) {
+            (Some(id), _) => self.change_subscriptions(id, live),
+            (None, Some(link)) => self.open_stream(*peer, link, live, now_ms),
+            (None, None) => self.connect_soon(peer, now_ms),
+        }
+    }
+
+    /// All peers that a database is synced with.
+    pub(crate) fn keep_live_about(&mut self, database: &Id, now_ms: u64) {
+        for peer in self.peers_of(database) {
+            self.keep_live(&peer, now_ms);
+        }
+    }
+
+    pub(crate) fn keep_all_live(&mut self, now_ms: u64) {
+        let peers: Vec<PublicKey> = self.peers.all().map(|peer| peer.pubkey).collect();
+        peers.iter().for_each(|peer| self.keep_live(peer, now_ms));
+    }
+
+    fn change_subscriptions(&mut self, id: StreamId, live: Vec<Id>) {
+        let Some(stream) = self.streams.get(id) else {
+            return;
+        };
+        let has = |id: &Id| stream.databases.contains_key(id);
+        let new: Vec<Id> = live.iter().filter(|id| !has(id)).copied().collect();
+        let held = stream.databases.keys();
+        let gone: Vec<Id> = held
+            .filter(|id| live.binary_search(id).is_err())
+            .copied()
+            .collect();
+        if !gone.is_empty() {
+            self.streams.unsubscribe(id, &gone);
+            self.actions
+                .push_back(Action::Tell(id, Notice::Unsubscribe(gone)));
+        }
+        if !new.is_empty() {
+            self.streams.route(id, &new);
+            self.actions
+                .push_back(Action::Tell(id, Notice::Subscribe(new)));
+        }
+    }
+
+    fn open_stream(&mut self, peer: PublicKey, link: LinkId, live: Vec<Id>, now_ms: u64) {
+        let id = self.streams.dial(peer, link, &live, now_ms);
+        self.links.set_live(link, true);
+        self.actions.push_back(Action::OpenLive(id, link, live));
+    }
+
+    /// Dials, unless that is under way or due later.
+    fn connect_soon(&mut self, peer: &PublicKey, now_ms: u64) {
+        let has_address = |info: &crate::PeerInfo| !info.addresses.is_empty();
+        if !self.peers.get(peer).is_some_and(has_address) {
+            return;
+        }
+        let reconnect = self.streams.reconnects.entry(*peer).or_default();
+        if now_ms >= reconnect.due_ms {
+            reconnect.due_ms = u64::MAX;
+            let kind = UnitKind::Live;
+            self.push_ready(Unit { peer: *peer, kind }, now_ms);
+        }
+    }
+
+    /// Tries again later to reach a peer, if it is to be connected.
+    pub(crate) fn connect_later(&mut self, peer: &PublicKey, error: String, now_ms: u64) {
+        let live = self.live_with(peer);
+        if !self.keeps(peer, &live) {
+            self.streams.reconnects.remove(peer);
+            return;
+        }
+        let attempts = self
+            .streams
+            .reconnects
+            .get(peer)
+            .map_or(0, |before| before.attempts);
+        let attempts = attempts.saturating_add(1);
+        let due_ms = now_ms.saturating_add(self.jitter.backoff_ms(attempts));
+        let error = Some(error);
+        self.streams.reconnects.insert(
+            *peer,
+            Reconnect {
+                attempts,
+                due_ms,
+                error,
+            },
+        );
+    }
+
+    /// Peers may be reached in other ways than before: what waits for its next attempt is tried now.
+    pub(crate) fn handle_online(&mut self, now_ms: u64) {
+        for reconnect in self.streams.reconnects.values_mut() {
+            reconnect.due_ms = reconnect.due_ms.min(now_ms);
+        }
+        for sync in self.work.syncs.values_mut() {
+            sync.due_ms = sync.due_ms.map(|due| due.min(now_ms));
+        }
+    }
+
+    /// What is shown to peers has changed: streams begin again.
+    pub(crate) fn renew_streams(&mut self, now_ms: u64) {
+        let dialled = self
+            .streams
+            .all()
+            .filter(|(_, stream)| stream.link.is_some());
+        let all: Vec<(StreamId, PublicKey)> =
+            dialled.map(|(id, stream)| (*id, stream.peer)).collect();
+        for (id, peer) in all {
+            self.end_stream(id);
+            self.keep_live(&peer, now_ms);
+        }
+    }
+
+    // Ends.
+
+    /// Ends a stream, of either side. Its own end says nothing more.
+    pub(crate) fn end_stream(&mut self, id: StreamId) {
+        if let Some(stream) = self.streams.remove(id) {
+            if let Some(link) = stream.link {
+                self.links.set_live(link, false);
+            }
+            self.actions.push_back(Action::EndLive(id));
+        }
+    }
+
+    pub(crate) fn end_streams_of(&mut self, peer: &PublicKey) {
+        let all: Vec<StreamId> = self.streams.of(peer).map(|(id, _)| id).collect();
+        all.into_iter().for_each(|id| self.end_stream(id));
+    }
+
+    pub(crate) fn handle_live_ended(
+        &mut self,
+        id: StreamId,
+        result: Result<(), Failure>,
+        now_ms: u64,
+    ) {
+        let Some(Stream { peer, link, .. }) = self.streams.remove(id) else {
+            return;
+        };
+        let Some(link) = link else { return };
+        self.links.set_live(link, false);
+        // The next stream gets a connection of its own, at any address.
+        if self.links.retire(link) {
+            self.actions.push_back(Action::Close(link));
+        }
+        let failure = result.err().unwrap_or(Failure::Closed(CloseReason::Cut));
+        self.connect_later(&peer, failure.to_string(), now_ms);
+    }
+
+    // News.
+
+    /// Entries of a database became durable.
+    pub(crate) fn handle_changed(&mut self, database: Id, here: bool) {
+        if self.stopped || !self.schedule.wishes(&database).is_live() {
+            return;
+        }
+        for id in self.streams.about(&database) {
+            let push = here;
+            self.actions
+                .push_back(Action::Tell(id, Notice::Changed { database, push }));
+        }
+    }
+
+    pub(crate) fn handle_wishes(&mut self, database: Id, wishes: Option<Wishes>, now_ms: u64) {
+        self.schedule.set(database, wishes);
+        self.keep_live_about(&database, now_ms);
+    }
+
+    pub(crate) fn handle_live(&mut self, id: StreamId, event: LiveEvent, now_ms: u64) {
+        let Some(stream) = self.streams.get(id) else {
+            return;
+        };
+        let (peer, is_dialled) = (stream.peer, stream.link.is_some());
+        match event {
+            LiveEvent::Subscribed(databases) => {
+                let is_known = self.peers.get(&peer).is_some();
+                if !is_dialled && !self.streams.subscribe(id, is_known, &databases) {
+                    self.end_stream(id);
+                }
+            }
+            LiveEvent::Unsubscribed(databases) => {
+                if !is_dialled {
+                    self.streams.unsubscribe(id, &databases);
+                }
+            }
+            LiveEvent::Checked => {
+                self.streams.reconnects.remove(&peer);
+                self.streams.checked(id, now_ms);
+                self.peers.seen(&peer, now_ms);
+                self.ask_about_waiting(&peer, now_ms);
+            }
+            LiveEvent::Lacks(database) => self.want_sync(peer, database, now_ms),
+            LiveEvent::Holds(database, tips) => self.note_held(id, &peer, database, tips, now_ms),
+            // As if it were not there: it is looked for again at every check.
+            LiveEvent::Absent(_) => {}
+            LiveEvent::Received { database: _, new } => self.peers.received(&peer, new),
+            LiveEvent::Decided(_) => self.ask_about_waiting(&peer, now_ms),
+        }
+    }
+
+    /// The peer has what is here.
+    fn note_held(
+        &mut self,
+        id: StreamId,
+        peer: &PublicKey,
+        database: Id,
+        tips: Vec<Stamp>,
+        now_ms: u64,
+    ) {
+        let list = TipList::new(tips);
+        self.streams.note(id, &database, list.digest());
+        if !list.is_cut() {
+            self.peers.advance(peer, &database, list.stamps(), now_ms);
+        }
+    }
+
+    // Time.
+
+    pub(crate) fn check_streams(&mut self, now_ms: u64) {
+        for id in self.streams.take_checks(now_ms) {
+            self.actions.push_back(Action::Tell(id, Notice::Check));
+        }
+        let due = |reconnect: &Reconnect| now_ms >= reconnect.due_ms;
+        let reconnects = self.streams.reconnects.iter();
+        let due: Vec<PublicKey> = reconnects
+            .filter(|(_, reconnect)| due(reconnect))
+            .map(|(peer, _)| *peer)
+            .collect();
+        due.iter().for_each(|peer| self.keep_live(peer, now_ms));
+    }
+
+    /// The rounds that are due: where a stream sees to it, it is asked whether all is as it should be.
+    pub(crate) fn make_rounds(&mut self, now_ms: u64) {
+        for database in self.schedule.take_due(now_ms) {
+            let peers = self.peers_of(&database);
+            if peers.is_empty() {
+                self.schedule.stop(&database);
+            }
+            for peer in peers {
+                match self.streams.dialled_about(&peer, &database) {
+                    // One check is a round of all that the stream is about.
+                    Some((id, _)) => {
+                        let interval = self.schedule.wishes(&database).interval_ms();
+                        if self.streams.ask(id, interval.unwrap_or(u64::MAX), now_ms) {
+                            self.actions.push_back(Action::Tell(id, Notice::Check));
+                        }
+                    }
+                    None if self.check_peer(&peer).is_ok() => {
+                        self.want_sync(peer, database, now_ms);
+                    }
+                    // It can only come to us.
+                    None => {}
+                }
+            }
+        }
+    }
+
+    /// Begins the rounds of all databases that are synced with somebody.
+    pub(crate) fn start_all_rounds(&mut self, now_ms: u64) {
+        let related = self.peers.pairs().filter(|(_, pair)| pair.related);
+        let mut all: Vec<Id> = related.map(|((_, database), _)| *database).collect();
+        all.sort_unstable();
+        all.dedup();
+        for database in all {
+            self.start_rounds(database, now_ms);
+        }
+    }
+
+    /// Begins the rounds of a database that is synced with somebody.
+    pub(crate) fn start_rounds(&mut self, database: Id, now_ms: u64) {
+        let peers = self.peers_of(&database);
+        if peers.is_empty() {
+            self.schedule.stop(&database);
+            return;
+        }
+        let cursors = peers
+            .iter()
+            .filter_map(|peer| self.peers.pair(peer, &database));
+        // The peer that was synced with longest ago counts; one that never was is due.
+        let last = cursors
+            .map(|pair| pair.cursor.last_synced_ms.unwrap_or(0))
+            .min();
+        self.schedule.start(database, last.unwrap_or(0).min(now_ms));
+    }
+}

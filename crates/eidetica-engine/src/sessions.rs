@@ -1,0 +1,417 @@
+//! Sessions: what is ready, what runs, what became of it.
+
+use eidetica_entry::{Id, PublicKey};
+use eidetica_protocol::{Blame, CallReply, CloseReason, Failure, Outcome, Refusal};
+
+use crate::{
+    Action, CommandId, Engine, EngineError, Job, JobResult, LinkId, PeerStatus, Response,
+    Selection, TaskId, limits,
+    work::{Purpose, Task, Unit, UnitKind, Want, What},
+};
+
+impl Engine {
+    /// Starts something with a peer that is known.
+    pub(crate) fn begin(&mut self, want: Want, peer: PublicKey, now_ms: u64) {
+        let Want { command, what } = want;
+        match what {
+            What::Connect => self.push_ready(
+                Unit {
+                    peer,
+                    kind: UnitKind::Connect(command),
+                },
+                now_ms,
+            ),
+            What::Call(job) => self.push_ready(
+                Unit {
+                    peer,
+                    kind: UnitKind::Call(Some(command), job),
+                },
+                now_ms,
+            ),
+            What::Sync { databases, create } => {
+                let mut databases = match databases {
+                    Selection::These(ids) => ids,
+                    Selection::Related => self.peers.related(&peer),
+                };
+                databases.sort_unstable();
+                databases.dedup();
+                if databases.is_empty() {
+                    return self.reply(command, Ok(Response::Synced(peer, Vec::new())));
+                }
+                if let Some(open) = self.work.open.get_mut(&command) {
+                    open.left = databases.len();
+                }
+                for database in databases {
+                    self.join_sync(peer, database, Some(command), create, now_ms);
+                }
+            }
+        }
+    }
+
+    /// Sees to it that a sync of the pair begins from now on.
+    pub(crate) fn join_sync(
+        &mut self,
+        peer: PublicKey,
+        database: Id,
+        command: Option<CommandId>,
+        create: bool,
+        now_ms: u64,
+    ) {
+        let sync = self.work.syncs.entry((peer, database)).or_default();
+        let is_new = sync.next.is_none();
+        let next = sync.next.get_or_insert_default();
+        next.commands.extend(command);
+        next.create |= create;
+        if is_new {
+            self.push_ready(
+                Unit {
+                    peer,
+                    kind: UnitKind::Sync(database),
+                },
+                now_ms,
+            );
+        }
+    }
+
+    /// Whether a sync of the pair is to succeed, by itself.
+    pub(crate) fn is_wanted(&self, peer: &PublicKey, database: &Id) -> bool {
+        let sync = self.work.syncs.get(&(*peer, *database));
+        sync.is_some_and(|sync| sync.is_wanted)
+    }
+
+    /// Syncs in the background, with retries. Nothing is written: after a restart it turns out again.
+    pub(crate) fn want_sync(&mut self, peer: PublicKey, database: Id, now_ms: u64) {
+        if self.stopped || !self.schedule.wishes(&database).enabled {
+            return;
+        }
+        let sync = self.work.syncs.entry((peer, database)).or_default();
+        sync.is_wanted = true;
+        self.run_queued(peer, database, now_ms);
+    }
+
+    /// A database is synced with a peer from now on.
+    pub(crate) fn begin_relation(&mut self, peer: &PublicKey, database: Id, now_ms: u64) {
+        self.start_rounds(database, now_ms);
+        self.keep_live(peer, now_ms);
+    }
+
+    /// Starts background work, unless a retry is due later anyway or the peer is not to be contacted.
+    pub(crate) fn run_queued(&mut self, peer: PublicKey, database: Id, now_ms: u64) {
+        let active = self
+            .peers
+            .get(&peer)
+            .is_some_and(|peer| peer.status == PeerStatus::Active);
+        let waits = self
+            .work
+            .syncs
+            .get(&(peer, database))
+            .is_some_and(|sync| sync.due_ms.is_some());
+        if active && !waits && self.is_queued(&peer, &database) {
+            self.join_sync(peer, database, None, false, now_ms);
+        }
+        self.work.tidy(&(peer, database));
+    }
+
+    pub(crate) fn wake_queued(&mut self, peer: &PublicKey, now_ms: u64) {
+        let queued: Vec<Id> = self
+            .peers
+            .pairs()
+            .filter(|((key, _), pair)| key == peer && pair.queued)
+            .map(|((_, id), _)| *id)
+            .collect();
+        for database in queued {
+            let sync = self.work.syncs.entry((*peer, database)).or_default();
+            if sync.next.is_none() && !sync.running {
+                sync.due_ms = Some(now_ms);
+            }
+        }
+    }
+
+    pub(crate) fn push_ready(&mut self, unit: Unit, now_ms: u64) {
+        if self.work.ready.len() < limits::READY {
+            self.work.ready.push_back(unit);
+        } else {
+            self.fail_unit(
+                unit,
+                &EngineError::TooMany {
+                    what: "jobs waiting",
+                    limit: limits::READY,
+                },
+                now_ms,
+            );
+        }
+    }
+
+    /// Starts what can be started: dials for work without a connection, sessions where there is room.
+    pub(crate) fn pump(&mut self, now_ms: u64) {
+        for _ in 0..self.work.ready.len() {
+            let Some(unit) = self.work.ready.pop_front() else {
+                break;
+            };
+            match self.links.of_peer(&unit.peer) {
+                None => self.dial_for(unit, now_ms),
+                Some(link) => self.start_unit(unit, link),
+            }
+        }
+    }
+
+    pub(crate) fn start_unit(&mut self, unit: Unit, link: LinkId) {
+        let Unit { peer, kind } = unit;
+        match kind {
+            UnitKind::Connect(command) => return self.reply(command, Ok(Response::Peer(peer))),
+            // Whoever connects opens the stream.
+            UnitKind::Live => return,
+            _ => {}
+        }
+        let running = |sync: &crate::work::PairSync| sync.running;
+        let busy = match &kind {
+            UnitKind::Sync(database) => {
+                self.work.syncs.get(&(peer, *database)).is_some_and(running)
+            }
+            _ => false,
+        };
+        if busy || self.work.tasks.len() >= limits::TASKS || !self.links.has_room(link) {
+            return self.work.ready.push_back(Unit { peer, kind });
+        }
+        let (purpose, job) = match kind {
+            UnitKind::Sync(database) => {
+                let Some(sync) = self.work.syncs.get_mut(&(peer, database)) else {
+                    return;
+                };
+                let Some(next) = sync.next.take() else { return };
+                sync.running = true;
+                sync.due_ms = None;
+                let pair = self.peers.pair(&peer, &database);
+                let common = pair
+                    .map(|pair| pair.cursor.common.clone())
+                    .unwrap_or_default();
+                (
+                    Purpose::Sync {
+                        database,
+                        commands: next.commands,
+                    },
+                    Job::Sync {
+                        database,
+                        common,
+                        // What is synced with somebody was asked for.
+                        create: next.create || pair.is_some_and(|pair| pair.related),
+                    },
+                )
+            }
+            UnitKind::Call(command, job) => (
+                Purpose::Call {
+                    command,
+                    job: job.clone(),
+                },
+                job,
+            ),
+            UnitKind::Connect(_) | UnitKind::Live => return,
+        };
+        let task = self.work.new_task();
+        self.work.tasks.insert(
+            task,
+            Task {
+                link,
+                peer,
+                purpose,
+            },
+        );
+        self.links.task_started(link);
+        self.actions.push_back(Action::Run(task, link, job));
+    }
+
+    pub(crate) fn fail_unit(&mut self, unit: Unit, error: &EngineError, now_ms: u64) {
+        let Unit { peer, kind } = unit;
+        match kind {
+            UnitKind::Connect(command) | UnitKind::Call(Some(command), _) => {
+                self.reply(command, Err(error.clone()));
+            }
+            // It is asked again with the next check.
+            UnitKind::Call(None, _) => {}
+            UnitKind::Live => self.connect_later(&peer, error.to_string(), now_ms),
+            UnitKind::Sync(database) => {
+                let next = self
+                    .work
+                    .syncs
+                    .get_mut(&(peer, database))
+                    .and_then(|sync| sync.next.take());
+                for command in next.map(|next| next.commands).unwrap_or_default() {
+                    self.sync_result(command, peer, database, Err(error.clone()));
+                }
+                self.retry_later(peer, database, now_ms);
+            }
+        }
+    }
+
+    pub(crate) fn handle_finished(&mut self, task: TaskId, result: JobResult, now_ms: u64) {
+        let Some(Task {
+            link,
+            peer,
+            purpose,
+        }) = self.work.tasks.remove(&task)
+        else {
+            return;
+        };
+        if self.links.task_ended(link, now_ms) {
+            self.actions.push_back(Action::Close(link));
+        }
+        match (purpose, result) {
+            (Purpose::Sync { database, commands }, JobResult::Sync(result)) => {
+                self.finish_sync(peer, database, commands, *result, now_ms);
+            }
+            (Purpose::Call { command, job }, JobResult::Call(result)) => {
+                let result = result
+                    .map_err(EngineError::from)
+                    .and_then(|reply| self.finish_call(peer, job, reply, now_ms));
+                command
+                    .into_iter()
+                    .for_each(|command| self.reply(command, result.clone()));
+            }
+            // A driver that mixes up its sessions is told through the one who waits.
+            (Purpose::Sync { database, commands }, _) => {
+                let failure = Failure::Driver("reports the end of another session");
+                self.finish_sync(peer, database, commands, Err(failure), now_ms);
+            }
+            (Purpose::Call { command, .. }, _) => {
+                let failure = Failure::Driver("reports the end of another session");
+                command
+                    .into_iter()
+                    .for_each(|command| self.reply(command, Err(failure.clone().into())));
+            }
+        }
+    }
+
+    pub(crate) fn finish_sync(
+        &mut self,
+        peer: PublicKey,
+        database: Id,
+        commands: Vec<CommandId>,
+        result: Result<Outcome, Failure>,
+        now_ms: u64,
+    ) {
+        let pair = (peer, database);
+        if let Some(sync) = self.work.syncs.get_mut(&pair) {
+            sync.running = false;
+        }
+        match &result {
+            Ok(_) => {
+                let again = self
+                    .work
+                    .syncs
+                    .get(&pair)
+                    .is_some_and(|sync| sync.next.is_some());
+                let by_command = !commands.is_empty();
+                // A peer that was forgotten meanwhile stays forgotten.
+                let _forgotten = self.peers.change_pair(&peer, &database, |pair| {
+                    pair.related |= by_command;
+                    pair.queued &= again;
+                });
+                if let Some(sync) = self.work.syncs.get_mut(&pair) {
+                    (sync.attempts, sync.due_ms) = (0, None);
+                    sync.is_wanted &= again;
+                }
+            }
+            Err(failure) if is_final(failure) => {
+                let _forgotten = self
+                    .peers
+                    .change_pair(&peer, &database, |pair| pair.queued = false);
+                if let Some(sync) = self.work.syncs.get_mut(&pair) {
+                    sync.is_wanted = false;
+                }
+            }
+            Err(_) => self.retry_later(peer, database, now_ms),
+        }
+        if !matches!(
+            result,
+            Err(Failure::Closed(
+                CloseReason::Cancelled | CloseReason::Shutdown
+            ))
+        ) {
+            self.peers.count(&peer, &database, &result, now_ms);
+        }
+        if result.is_ok() {
+            self.begin_relation(&peer, database, now_ms);
+        }
+        for command in commands {
+            self.sync_result(
+                command,
+                peer,
+                database,
+                result.clone().map_err(EngineError::from),
+            );
+        }
+        self.work.tidy(&pair);
+    }
+
+    /// Background work that failed is tried again.
+    pub(crate) fn retry_later(&mut self, peer: PublicKey, database: Id, now_ms: u64) {
+        if self.is_queued(&peer, &database) {
+            let sync = self.work.syncs.entry((peer, database)).or_default();
+            sync.attempts = sync.attempts.saturating_add(1);
+            sync.due_ms = Some(now_ms.saturating_add(self.jitter.backoff_ms(sync.attempts)));
+        }
+        self.work.tidy(&(peer, database));
+    }
+
+    pub(crate) fn sync_result(
+        &mut self,
+        command: CommandId,
+        peer: PublicKey,
+        database: Id,
+        result: Result<Outcome, EngineError>,
+    ) {
+        let Some(open) = self.work.open.get_mut(&command) else {
+            return;
+        };
+        open.results.push((database, result));
+        open.left = open.left.saturating_sub(1);
+        if open.left > 0 {
+            return;
+        }
+        let mut results = std::mem::take(&mut open.results);
+        let connect_error = results.iter().find_map(|(_, result)| match result {
+            Err(error @ (EngineError::Connect(_) | EngineError::Blocked(_))) => Some(error.clone()),
+            _ => None,
+        });
+        let whole = connect_error.filter(|_| results.iter().all(|(_, result)| result.is_err()));
+        results.sort_by_key(|(database, _)| *database);
+        self.reply(
+            command,
+            whole.map_or(Ok(Response::Synced(peer, results)), Err),
+        );
+    }
+
+    pub(crate) fn finish_call(
+        &mut self,
+        peer: PublicKey,
+        job: Job,
+        reply: CallReply,
+        now_ms: u64,
+    ) -> Result<Response, EngineError> {
+        match (job, reply) {
+            (Job::Discover, CallReply::Databases(databases, more)) => {
+                Ok(Response::Databases(peer, databases, more))
+            }
+            (Job::Bootstrap(signed), CallReply::Bootstrap(answer)) => {
+                self.remember_own(peer, &signed, answer, now_ms)?;
+                self.keep_live(&peer, now_ms);
+                Ok(Response::Bootstrap(peer, answer))
+            }
+            (Job::Status(asked), CallReply::Bootstrap(answer)) => {
+                self.decided(peer, &asked, answer, now_ms);
+                Ok(Response::Bootstrap(peer, answer))
+            }
+            (Job::Cancel(asked), CallReply::Cancelled) => {
+                self.requests.forget_outgoing(&asked.id);
+                self.keep_live(&peer, now_ms);
+                Ok(Response::Done)
+            }
+            _ => Err(Failure::Driver("reports the end of another session").into()),
+        }
+    }
+}
+
+/// Whether trying again by itself makes no sense.
+fn is_final(failure: &Failure) -> bool {
+    matches!(failure, Failure::Refused(Refusal::ABSENT)) || failure.blame() == Blame::Caller
+}
