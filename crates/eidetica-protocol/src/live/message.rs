@@ -20,6 +20,20 @@ pub struct LiveOpen {
     pub count: u32,
 }
 
+impl LiveOpen {
+    /// Whether a request's first frame opens a live stream. Cheap for frames that do not.
+    pub fn in_request(frame: &Bytes) -> Option<Self> {
+        const LONGEST: usize = 64;
+        if frame.len() > LONGEST {
+            return None;
+        }
+        match crate::Frame::decode(frame) {
+            Ok(crate::Frame::Request(crate::Request::Live(open))) => Some(open),
+            _ => None,
+        }
+    }
+}
+
 /// A frame of a live stream other than a pack.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
