@@ -8,6 +8,7 @@ mod layers;
 mod mutants;
 mod sim;
 mod source;
+mod statesync;
 mod test;
 mod tidy;
 mod workspace;
@@ -38,6 +39,8 @@ enum Task {
     Bench(bench::Args),
     /// Compare the rules of authority with the reference resolver, in full
     Authority(authority::Args),
+    /// Lie to the engine of state synchronization in every listed way, in full
+    Statesync(statesync::Args),
     /// Break the rules of authority on purpose, in a scratch copy, and see that the tests notice
     Mutants(mutants::Args),
     /// Simulate many nodes on a virtual clock, network and disk, from seeds
@@ -64,6 +67,7 @@ fn run() -> anyhow::Result<()> {
         Task::Tidy => tidy::run(),
         Task::Bench(args) => bench::run(&args),
         Task::Authority(args) => authority::run(&args),
+        Task::Statesync(args) => statesync::run(&args),
         Task::Mutants(args) => mutants::run(&args),
         Task::Sim(args) => sim::run(&args),
         Task::Fuzz(args) => fuzz::run(&args),
