@@ -5,7 +5,7 @@ use std::sync::Arc;
 use eidetica_auth::{AccessRequest, KeyName, Permission, Revocation, SecretKey};
 use eidetica_crdt::Doc;
 use eidetica_database::{Error, Transaction};
-use eidetica_engine::{Command, OutgoingState, RequestState, Selection, Target};
+use eidetica_engine::{Command, RequestState, Selection, Target};
 use eidetica_entry::{Id, PublicKey};
 use eidetica_testkit::Rng;
 
@@ -13,12 +13,12 @@ use crate::{
     env::{Env, Event},
     net::NodeId,
     node::{Node, address_of},
-    rogue::Prey,
+    rogue::{Behaviour, Prey},
     world::{Seat, World},
 };
 
-/// How often a node tries to join what it has not got.
-const JOIN_MS: u64 = 20_000;
+/// How often a user tries to get what is not there yet.
+const AGAIN_MS: u64 = 20_000;
 /// Packs that a member among the rogues gets hold of.
 const LOOT_BYTES: usize = 1 << 16;
 
@@ -31,9 +31,9 @@ pub(crate) enum Act {
     Join(NodeId, Id, NodeId),
     /// A node is told of a peer for a database that it has.
     Befriend(NodeId, Id, NodeId),
-    /// A user without a right asks for one.
+    /// A user without a right asks for one, until the request is made.
     Ask(NodeId, Id),
-    /// The users of a node decide about the requests for access, and look after their own.
+    /// The users of a node decide about the requests for access.
     Decide(NodeId),
     /// The owner lets a key in.
     Grant(Id, PublicKey),
@@ -51,8 +51,6 @@ pub(crate) enum Act {
     Turn(NodeId),
     /// No more faults.
     Heal,
-    /// Everybody syncs with everybody it knows.
-    Settle,
 }
 
 impl World {
@@ -75,12 +73,13 @@ impl World {
             }
             Act::Turn(rogue) => self.turn(rogue),
             Act::Heal => self.heal(),
-            Act::Settle => self.settle(),
         }
     }
 
     fn commit(&mut self, at: NodeId) {
-        let mut rng = self.rng.part("commit", self.env.counts.commits << 32 | self.env.now_ms);
+        let mut rng = self
+            .rng
+            .part("commit", self.env.counts.commits << 32 | self.env.now_ms);
         let users = self.home(at).users.clone();
         let Some((node, env)) = self.up(at) else {
             return;
@@ -92,7 +91,12 @@ impl World {
             return;
         }
         let (database, user) = (*rng.pick(&here), Arc::clone(rng.pick(&users)));
-        let done = node.commit(&database, &user, |transaction| edit(transaction, &mut rng), env);
+        let done = node.commit(
+            &database,
+            &user,
+            |transaction| edit(transaction, &mut rng),
+            env,
+        );
         if let Err(error) = done {
             self.env.note(at, "no commit", &[], || error.to_string());
         }
@@ -100,14 +104,18 @@ impl World {
 
     fn join(&mut self, at: NodeId, database: Id, peer: NodeId) {
         let key = self.device(peer);
-        self.env.after(JOIN_MS, Event::Act(Act::Join(at, database, peer)));
+        let again = Event::Act(Act::Join(at, database, peer));
         let Some((node, env)) = self.up(at) else {
-            return;
+            return self.env.after(AGAIN_MS, again);
         };
-        let here = node.databases.find(&database).is_ok_and(|found| found.is_some());
+        let here = node
+            .databases
+            .find(&database)
+            .is_ok_and(|found| found.is_some());
         if here && node.engine.related(&key).contains(&database) {
             return;
         }
+        env.after(AGAIN_MS, again);
         meet(node, key, peer, env);
         let sync = Command::Sync {
             target: Target::Peer(key),
@@ -124,15 +132,23 @@ impl World {
         };
         meet(node, key, peer, env);
         node.command(Command::Relate(key, database), env);
-        node.command(Command::Queue(key, database), env);
     }
 
     fn ask(&mut self, at: NodeId, database: &Id) {
         let owner = self.database(database).owner;
         let (to, user) = (self.device(owner), Arc::clone(&self.home(at).users[0]));
+        let again = Event::Act(Act::Ask(at, *database));
         let Some((node, env)) = self.up(at) else {
-            return;
+            return self.env.after(AGAIN_MS, again);
         };
+        if node
+            .engine
+            .outgoing_requests()
+            .any(|request| request.database == *database)
+        {
+            return;
+        }
+        env.after(AGAIN_MS, again);
         meet(node, to, owner, env);
         let request = AccessRequest {
             database: *database,
@@ -165,15 +181,6 @@ impl World {
             env.oracle.let_in(asked.database, asked.key);
             node.command(Command::Approve { id, by }, env);
         }
-        let own: Vec<_> = node
-            .engine
-            .outgoing_requests()
-            .filter(|request| request.state == OutgoingState::Pending)
-            .map(|request| request.id)
-            .collect();
-        for id in own {
-            node.command(Command::PollRequest(id), env);
-        }
     }
 
     fn grant(&mut self, database: &Id, key: PublicKey) {
@@ -183,7 +190,9 @@ impl World {
         };
         env.oracle.let_in(*database, key);
         let grant = |transaction: &Transaction| {
-            transaction.settings().grant(key, Permission::Write(20), "granted")
+            transaction
+                .settings()
+                .grant(key, Permission::Write(20), "granted")
         };
         if node.commit(database, &by, grant, env).is_ok() {
             env.counts.grants += 1;
@@ -195,8 +204,7 @@ impl World {
         let Some((node, env)) = self.up(owner) else {
             return;
         };
-        let revoke =
-            |transaction: &Transaction| transaction.settings().revoke(Revocation::of(key));
+        let revoke = |transaction: &Transaction| transaction.settings().revoke(Revocation::of(key));
         if node.commit(database, &by, revoke, env).is_ok() {
             env.counts.revocations += 1;
         }
@@ -211,9 +219,14 @@ impl World {
     fn turn(&mut self, at: NodeId) {
         let mut rng = self.rng.part("turn", (at as u64) << 48 | self.env.now_ms);
         let target = *rng.pick(&self.honest());
-        self.env.after(rng.between(2_000, 40_000), Event::Act(Act::Turn(at)));
-        let prey = self.prey(at);
+        self.env
+            .after(rng.between(2_000, 40_000), Event::Act(Act::Turn(at)));
+        let (prey, settles) = (self.prey(at), self.env.now_ms >= self.plan.settle_ms());
         if let Seat::Rogue(rogue) = &mut self.seats[at] {
+            // What it writes with a right that it still has is as good as anybody's, and may not come too late.
+            if settles && rogue.behaviour == Behaviour::Backdates {
+                return;
+            }
             rogue.prey = prey;
             rogue.turn(target, &mut self.env);
         }
@@ -233,34 +246,15 @@ impl World {
             };
             if let Seat::Honest(_, Some(owner)) = &self.seats[database.owner]
                 && self.env.oracle.may_know(&database.id, &keys)
-                && let Ok(page) = owner.databases.difference(&database.id, &[], None, LOOT_BYTES)
+                && let Ok(page) = owner
+                    .databases
+                    .difference(&database.id, &[], None, LOOT_BYTES)
             {
                 (prey.packs, prey.tips) = (page.packs, page.done_tips);
             }
             prey
         };
         self.databases.iter().map(prey).collect()
-    }
-
-    fn settle(&mut self) {
-        let pairs: Vec<(Id, NodeId, NodeId)> = self
-            .databases
-            .iter()
-            .flat_map(|shared| shared.pairs.iter().map(|(a, b)| (shared.id, *a, *b)))
-            .collect();
-        for (database, at, peer) in pairs {
-            let key = self.device(peer);
-            if let Some((node, env)) = self.up(at)
-                && node.engine.peer(&key).is_some()
-            {
-                let sync = Command::Sync {
-                    target: Target::Peer(key),
-                    databases: Selection::These(vec![database]),
-                    create: true,
-                };
-                node.command(sync, env);
-            }
-        }
     }
 }
 
@@ -277,8 +271,12 @@ fn edit(transaction: &Transaction, rng: &mut Rng) -> Result<(), Error> {
     for _ in 0..1 + rng.below(3) {
         let field = format!("f{}", rng.below(6));
         match rng.below(6) {
-            0 => transaction.doc("counters")?.increment(&field, rng.below(9) as i64 - 4)?,
-            1 => transaction.doc("lists")?.push("items", rng.below(1000) as i64)?,
+            0 => transaction
+                .doc("counters")?
+                .increment(&field, rng.below(9) as i64 - 4)?,
+            1 => transaction
+                .doc("lists")?
+                .push("items", rng.below(1000) as i64)?,
             2 => {
                 let mut row = Doc::new();
                 row.set_string("text", field.as_str());
@@ -291,7 +289,9 @@ fn edit(transaction: &Transaction, rng: &mut Rng) -> Result<(), Error> {
                     notes.delete(&field)?;
                 }
             }
-            _ => transaction.doc("notes")?.set(&field, rng.below(1_000_000) as i64)?,
+            _ => transaction
+                .doc("notes")?
+                .set(&field, rng.below(1_000_000) as i64)?,
         }
     }
     Ok(())

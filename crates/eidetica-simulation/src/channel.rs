@@ -220,14 +220,7 @@ impl Node {
         }
     }
 
-    fn on_stream(
-        &mut self,
-        conn: ConnId,
-        side: Side,
-        stream: StreamId,
-        item: Item,
-        env: &mut Env,
-    ) {
+    fn on_stream(&mut self, conn: ConnId, side: Side, stream: StreamId, item: Item, env: &mut Env) {
         let channel = self.channels.get_mut(&conn);
         if let Some(id) = self.by_stream.get(&stream) {
             self.deliver(*id, item, env);
@@ -336,7 +329,9 @@ impl Node {
             .get(&conn)
             .is_some_and(|channel| channel.side == Side::Acceptor);
         if accepts {
-            env.note(self.me, "handshake refused", text.as_bytes(), || text.clone());
+            env.note(self.me, "handshake refused", text.as_bytes(), || {
+                text.clone()
+            });
             env.send(conn, Side::Acceptor, CONTROL, Body::Hand(error.refusal()));
         }
         self.fail_dial(conn, &text, error.blame() == Blame::Peer, env);

@@ -1,6 +1,6 @@
 //! What must hold at the end, and after every start of a node.
 
-use eidetica_database::limits;
+use eidetica_database::{Error, limits};
 
 use crate::{
     net::NodeId,
@@ -15,9 +15,11 @@ impl World {
             return;
         };
         let lost = self.env.oracle.owed(at).iter().find(|(database, entry)| {
-            // A disk that is about to fail may refuse to answer.
-            let known = node.databases.known(database, &[*entry]);
-            known.is_ok_and(|known| known != [true])
+            match node.databases.known(database, &[*entry]) {
+                Ok(known) => known != [true],
+                // A disk that is about to fail may refuse to answer.
+                Err(error) => matches!(error, Error::NoDatabase(_)),
+            }
         });
         if let Some((database, entry)) = lost {
             let what = format!("the entry {entry} of {database} was acknowledged and is gone");
@@ -27,16 +29,20 @@ impl World {
 
     /// All that must hold after healing.
     pub(crate) fn check(&mut self) {
-        if self.env.oracle.violation().is_some() {
-            return;
-        }
         for at in 0..self.seats.len() {
             self.check_owed(at);
+            if self.env.oracle.violation().is_some() {
+                return;
+            }
             if let Some(what) = self.wrong_at(at) {
                 self.env.broken(at, what);
             }
         }
-        let wrong: Vec<_> = self.databases.iter().filter_map(|shared| self.apart(shared)).collect();
+        let wrong: Vec<_> = self
+            .databases
+            .iter()
+            .filter_map(|shared| self.apart(shared))
+            .collect();
         for (at, what) in wrong {
             self.env.broken(at, what);
         }
@@ -47,7 +53,10 @@ impl World {
         match &self.seats[at] {
             Seat::Rogue(rogue) => {
                 let keys = rogue.keys();
-                let stolen = rogue.seen.iter().find(|id| !self.env.oracle.may_know(id, &keys));
+                let stolen = rogue
+                    .seen
+                    .iter()
+                    .find(|id| !self.env.oracle.may_know(id, &keys));
                 stolen.map(|id| format!("got packs of {id}, which it never might read"))
             }
             Seat::Honest(_, None) => Some("does not start".to_owned()),
@@ -81,7 +90,10 @@ impl World {
             };
             let (here_tips, here_state) = (here.tips().unwrap(), here.state_hash().unwrap());
             if here_tips != tips {
-                let what = format!("{} ends at {here_tips:?}, at its owner at {tips:?}", shared.id);
+                let what = format!(
+                    "{} ends at {here_tips:?}, at its owner at {tips:?}",
+                    shared.id
+                );
                 return Some((*at, what));
             }
             if here_state != state {

@@ -45,7 +45,12 @@ pub(crate) struct Env {
     pub(crate) oracle: Oracle,
     pub(crate) trace: Trace,
     pub(crate) counts: Counts,
+    /// Packets between the first two nodes, where somebody wants to know.
+    pub(crate) heard: Option<Vec<Heard>>,
 }
+
+/// A packet as an observer of the network sees it: when it arrives, where, what it is, and how long.
+pub type Heard = (u64, NodeId, &'static str, usize);
 
 /// What happened how often.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -105,6 +110,7 @@ impl Env {
             oracle: Oracle::default(),
             trace: Trace::new(readable),
             counts: Counts::default(),
+            heard: None,
         }
     }
 

@@ -6,6 +6,7 @@
 //!
 //! - [`Plan`]: what to simulate.
 //! - [`run`]: simulates it; the [`Report`] says how it went.
+//! - [`beside_stalled_peers`]: what two honest nodes say to each other while others stall.
 //!
 //! `cargo xtask sim` runs many, and one with its events in words.
 #![allow(
@@ -27,12 +28,14 @@ mod plan;
 mod queue;
 mod rogue;
 mod session;
+mod stalled;
 mod trace;
 mod world;
 
-pub use env::Counts;
+pub use env::{Counts, Heard};
 pub use net::NodeId;
 pub use oracle::Violation;
 pub use plan::Plan;
 pub use rogue::Behaviour;
+pub use stalled::beside_stalled_peers;
 pub use world::{Report, run};

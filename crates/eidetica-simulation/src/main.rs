@@ -88,13 +88,23 @@ fn main() -> ExitCode {
         }
         None => many(&args),
     };
-    println!("{} seeds in {:.1} s", total.seeds, began.elapsed().as_secs_f64());
+    println!(
+        "{} seeds in {:.1} s",
+        total.seeds,
+        began.elapsed().as_secs_f64()
+    );
     println!("{} events, {:?}", total.events, total.counts);
-    println!("at most {} dials from one node to another in a minute", total.most_dials);
+    println!(
+        "at most {} dials from one node to another in a minute",
+        total.most_dials
+    );
     match total.failures.is_empty() {
         true => ExitCode::SUCCESS,
         false => {
-            total.failures.iter().for_each(|failure| println!("{failure}"));
+            total
+                .failures
+                .iter()
+                .for_each(|failure| println!("{failure}"));
             ExitCode::FAILURE
         }
     }
@@ -135,15 +145,18 @@ fn one(args: &Args, seed: u64) -> Total {
         }
         Ok(report) => {
             if args.seed.is_some() {
-                let hex: String = report.hash.iter().map(|byte| format!("{byte:02x}")).collect();
+                let hex: String = report
+                    .hash
+                    .iter()
+                    .map(|byte| format!("{byte:02x}"))
+                    .collect();
                 println!("hash {hex}");
             }
             (total.events, total.counts) = (report.events, report.counts);
             total.most_dials = report.most_dials;
             let violation = report.violation;
-            violation.map(|wrong| {
-                format!("node {} at {} ms: {}", wrong.node, wrong.at_ms, wrong.what)
-            })
+            violation
+                .map(|wrong| format!("node {} at {} ms: {}", wrong.node, wrong.at_ms, wrong.what))
         }
     };
     total.failures = wrong

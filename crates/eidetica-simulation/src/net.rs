@@ -248,7 +248,11 @@ impl Net {
 
     fn notices(&mut self, now_ms: u64) -> [(Side, u64); 2] {
         [Side::Dialler, Side::Acceptor].map(|side| {
-            let most = if self.rng.one_in(2) { 2_000 } else { KEEP_ALIVE_MS };
+            let most = if self.rng.one_in(2) {
+                2_000
+            } else {
+                KEEP_ALIVE_MS
+            };
             (side, now_ms + self.rng.between(0, most))
         })
     }

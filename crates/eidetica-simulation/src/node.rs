@@ -3,23 +3,21 @@
 //! This is a driver like that of `eidetica-node`, and like it decides nothing: it carries out the engine's actions and
 //! tells it what became of them.
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use eidetica_auth::{DeviceClaim, Scope, SecretKey, SignedRequest};
-use eidetica_database::{Config, Databases, Error, Transaction};
+use eidetica_database::{Config, Databases, Error, Origin, Transaction};
 use eidetica_engine::{
     Action, Command, CommandId, ConnectError, Engine, EngineConfig, Input, JobResult, LinkId,
-    TaskId,
+    StreamId as LiveId, TaskId, Wishes,
 };
 use eidetica_entry::{Id, PublicKey};
 use eidetica_node::{Backend, DatabasesBackend, Policy};
-use eidetica_protocol::{IngestBatch, IngestId, Input as Told, Query, QueryId};
-use eidetica_storage::{Engine as _, MemoryEngine};
+use eidetica_protocol::{Failure, IngestBatch, IngestId, Input as Told, LiveEvent, Query, QueryId};
+use eidetica_storage::{Durability, Engine as _, MemoryEngine};
 use eidetica_testkit::{Fault, FaultyEngine, Rng};
 use eidetica_transport::Address;
+use parking_lot::Mutex;
 
 use crate::{
     channel::Channel,
@@ -54,6 +52,8 @@ pub(crate) enum Work {
     Grant(Box<SignedRequest>, PublicKey),
     Finished(TaskId, JobResult),
     DialFailed(LinkId, ConnectError),
+    Live(LiveId, LiveEvent),
+    LiveEnded(LiveId, Result<(), Failure>),
 }
 
 /// What of a node survives a crash, and what it is.
@@ -61,6 +61,8 @@ pub(crate) struct Home {
     pub(crate) me: NodeId,
     pub(crate) device: Arc<SecretKey>,
     pub(crate) users: Vec<Arc<SecretKey>>,
+    /// What the users want of the databases that they track.
+    pub(crate) wishes: BTreeMap<Id, Wishes>,
     /// How far its clock is ahead.
     pub(crate) skew_ms: i64,
     pub(crate) versions: &'static [u16],
@@ -68,6 +70,8 @@ pub(crate) struct Home {
     pub(crate) disk_ms: u64,
     /// One of so many starts is on a disk that is going to fail; none if 0.
     pub(crate) disk_faults: usize,
+    /// Whether the disk loses what it said is durable.
+    pub(crate) forgetful: bool,
     disk: MemoryEngine,
     boots: Boot,
     rng: Rng,
@@ -82,10 +86,12 @@ impl Home {
             me,
             device,
             users,
+            wishes: BTreeMap::new(),
             skew_ms: 0,
             versions: eidetica_protocol::handshake::VERSIONS,
             disk_ms: 3,
             disk_faults: 0,
+            forgetful: false,
             disk: MemoryEngine::new(),
             boots: 0,
             rng,
@@ -121,19 +127,27 @@ impl Home {
     fn open(&mut self, disk: &Arc<FaultyEngine>, env: &mut Env) -> Result<Node, String> {
         let text = |error: &dyn std::fmt::Display| error.to_string();
         let engine: Arc<dyn eidetica_storage::Engine> = Arc::clone(disk) as _;
-        let databases =
-            Databases::open(engine, Config::new(self.rng.array())).map_err(|error| text(&error))?;
+        let mut config = Config::new(self.rng.array());
+        if self.forgetful {
+            config.durability = Durability::Relaxed;
+        }
+        let databases = Databases::open(engine, config).map_err(|error| text(&error))?;
         let policy = Arc::new(Users(self.users.clone()));
         let backend =
             DatabasesBackend::new(databases.clone(), policy).map_err(|error| text(&error))?;
         let records = backend.load().map_err(|error| text(&error))?;
-        let records = records.iter().map(|(key, value)| (key.as_str(), &value[..]));
+        let records = records
+            .iter()
+            .map(|(key, value)| (key.as_str(), &value[..]));
         let config = EngineConfig {
             device: self.device.public(),
             seed: self.rng.between(0, u64::MAX),
+            wishes: Vec::new(),
         };
         let engine = Engine::restore(config, records, env.wall_ms(self.skew_ms))
             .map_err(|error| text(&error))?;
+        let changes = Arc::new(Mutex::new(BTreeMap::new()));
+        watch(&databases, &changes).map_err(|error| text(&error))?;
         let mut node = Node {
             me: self.me,
             boot: self.boots,
@@ -149,6 +163,8 @@ impl Home {
             links: BTreeMap::new(),
             sessions: BTreeMap::new(),
             by_stream: BTreeMap::new(),
+            lives: BTreeMap::new(),
+            changes,
             open: BTreeMap::new(),
             next_session: 0,
             next_command: 0,
@@ -157,6 +173,9 @@ impl Home {
             rng: self.rng.part("boot", u64::from(self.boots)),
         };
         node.log_in(&self.users, env);
+        for (database, wishes) in &self.wishes {
+            node.input(Input::Wishes(*database, Some(*wishes)), env);
+        }
         match node.dead.take() {
             Some(why) => Err(why),
             None => Ok(node),
@@ -165,8 +184,7 @@ impl Home {
 
     /// Takes back what a node leaves behind that dies now.
     pub(crate) fn bury(&mut self, node: &Node) {
-        let relaxed = self.rng.below(4);
-        self.disk = node.disk.crash(relaxed);
+        self.disk = node.disk.crash(0);
         self.skew_ms = node.skew_ms;
     }
 }
@@ -180,8 +198,25 @@ impl Policy for Users {
     }
 
     fn unlocked(&self, key: &PublicKey) -> Option<Arc<SecretKey>> {
-        self.0.iter().find(|secret| secret.public() == *key).cloned()
+        self.0
+            .iter()
+            .find(|secret| secret.public() == *key)
+            .cloned()
     }
+}
+
+/// Databases with new entries, and whether one of those was committed here.
+type Changes = BTreeMap<Id, bool>;
+
+/// Notes what becomes durable, as the facade does.
+fn watch(databases: &Databases, changes: &Arc<Mutex<Changes>>) -> Result<(), Error> {
+    let changes = Arc::clone(changes);
+    databases.on_write(move |event, database| {
+        let here = event.origin == Origin::Local;
+        *changes.lock().entry(database.id()).or_default() |= here;
+        Ok(())
+    })?;
+    Ok(())
 }
 
 /// A running node.
@@ -200,6 +235,8 @@ pub(crate) struct Node {
     pub(crate) links: BTreeMap<LinkId, ConnId>,
     pub(crate) sessions: BTreeMap<SessionId, Session>,
     pub(crate) by_stream: BTreeMap<StreamId, SessionId>,
+    pub(crate) lives: BTreeMap<LiveId, SessionId>,
+    changes: Arc<Mutex<Changes>>,
     /// Commands without a reply, and their deadlines.
     open: BTreeMap<CommandId, u64>,
     pub(crate) next_session: u64,
@@ -269,6 +306,9 @@ impl Node {
                 self.run_job(task, link, job, env);
             }
             Action::Abort(task) => self.abort(task, env),
+            Action::OpenLive(live, link, databases) => self.open_live(live, link, databases, env),
+            Action::Tell(live, notice) => self.tell_live(live, notice, env),
+            Action::EndLive(live) => self.end_live(live, env),
             Action::Grant { request, by } => self.later(Work::Grant(request, by), env),
             Action::Persist(record) => {
                 if let Err(error) = self.backend.persist(&[record]) {
@@ -315,7 +355,7 @@ impl Node {
     /// Has something done some time later.
     pub(crate) fn later(&mut self, work: Work, env: &mut Env) {
         let ms = match work {
-            Work::Finished(..) | Work::DialFailed(..) => 0,
+            Work::Finished(..) | Work::DialFailed(..) | Work::Live(..) | Work::LiveEnded(..) => 0,
             _ => self.rng.between(0, self.disk_ms),
         };
         env.after(ms, Event::Disk(self.me, self.boot, work));
@@ -334,14 +374,18 @@ impl Node {
                 env.note(self.me, "ingest", &[], || format!("{report:?}"));
                 self.notice_failure(report.is_err());
                 self.tell(session, Told::Ingested(id, report), env);
+                self.announce(env);
             }
             Work::Grant(request, by) => {
                 let granted = self.backend.grant(&request, &by, self.now_ms(env));
                 env.counts.grants += u64::from(granted.is_ok());
                 self.notice_failure(granted.is_err());
                 self.input(Input::Granted(request.id(), granted), env);
+                self.announce(env);
             }
-            Work::Finished(task, result) => self.finished(task, result, env),
+            Work::Finished(task, result) => self.input(Input::Finished(task, result), env),
+            Work::Live(live, event) => self.input(Input::Live(live, event), env),
+            Work::LiveEnded(live, result) => self.input(Input::LiveEnded(live, result), env),
             Work::DialFailed(link, error) => self.input(Input::ConnectFailed(link, error), env),
         }
     }
@@ -371,8 +415,10 @@ impl Node {
         if let Some(entry) = entry {
             env.counts.commits += 1;
             env.oracle.acknowledged(self.me, *database, entry);
-            env.note(self.me, "commit", entry.as_bytes(), || format!("{entry} in {database}"));
-            self.announce(database, env);
+            env.note(self.me, "commit", entry.as_bytes(), || {
+                format!("{entry} in {database}")
+            });
+            self.announce(env);
         }
         Ok(entry)
     }
@@ -392,10 +438,11 @@ impl Node {
         Ok(transaction.commit()?.map(|entry| entry.id()))
     }
 
-    /// Peers that this database is synced with are to have what is new.
-    fn announce(&mut self, database: &Id, env: &mut Env) {
-        for peer in self.engine.peers_of(database) {
-            self.command(Command::Queue(peer, *database), env);
+    /// Tells the engine what has changed.
+    fn announce(&mut self, env: &mut Env) {
+        let changes = std::mem::take(&mut *self.changes.lock());
+        for (database, here) in changes {
+            self.input(Input::Changed { database, here }, env);
         }
     }
 }

@@ -36,7 +36,8 @@ pub(crate) struct Oracle {
 impl Oracle {
     /// Remembers the first thing that went wrong.
     pub(crate) fn broken(&mut self, node: NodeId, at_ms: u64, what: String) {
-        self.violation.get_or_insert(Violation { node, at_ms, what });
+        self.violation
+            .get_or_insert(Violation { node, at_ms, what });
     }
 
     pub(crate) fn violation(&self) -> Option<&Violation> {
@@ -56,7 +57,10 @@ impl Oracle {
 
     /// From now on this key may know of the database.
     pub(crate) fn let_in(&mut self, database: Id, key: PublicKey) {
-        let readers = self.readers.entry(database).or_insert_with(|| Some(BTreeSet::new()));
+        let readers = self
+            .readers
+            .entry(database)
+            .or_insert_with(|| Some(BTreeSet::new()));
         if let Some(readers) = readers {
             readers.insert(key);
         }
@@ -86,7 +90,11 @@ impl Oracle {
         let count = dials.len();
         self.most_dials = self.most_dials.max(count);
         if count > DIALS_PER_MINUTE {
-            self.broken(from, now_ms, format!("dials node {to} {count} times in a minute"));
+            self.broken(
+                from,
+                now_ms,
+                format!("dials node {to} {count} times in a minute"),
+            );
         }
     }
 }

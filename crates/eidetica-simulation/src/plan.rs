@@ -5,7 +5,8 @@ use std::sync::Arc;
 use eidetica_auth::{AuthRecord, KeyName, Permission, SecretKey};
 use eidetica_crdt::Doc;
 use eidetica_database::NewDatabase;
-use eidetica_entry::PublicKey;
+use eidetica_engine::{Input, Wishes};
+use eidetica_entry::{Id, PublicKey};
 use eidetica_protocol::handshake::VERSIONS;
 use eidetica_testkit::Rng;
 
@@ -18,10 +19,12 @@ use crate::{
     world::{Seat, Shared, World},
 };
 
-/// After the last fault, before everybody syncs.
-const QUIET_MS: u64 = 60_000;
-/// Between two rounds of that.
+/// After the last fault, until everybody is connected with everybody: the longest wait before a retry, and some.
+const QUIET_MS: u64 = 180_000;
+/// The longest interval between two rounds of a database that is not live.
 const ROUND_MS: u64 = 60_000;
+/// As many rounds as the longest way from one node to another.
+const ROUNDS: u64 = 8;
 
 /// What to simulate.
 #[derive(Debug, Clone)]
@@ -32,6 +35,10 @@ pub struct Plan {
     pub peers: Option<usize>,
     /// For how long things happen, before all faults are healed.
     pub minutes: u64,
+    /// What the last nodes do to the others; drawn if none.
+    pub rogues: Option<Vec<Behaviour>>,
+    /// Whether disks lose what they said is durable: a fault that must be found.
+    pub forgetful: bool,
     /// Whether to print the events in words.
     pub readable: bool,
 }
@@ -43,6 +50,8 @@ impl Plan {
             seed,
             peers: None,
             minutes: 10,
+            rogues: None,
+            forgetful: false,
             readable: false,
         }
     }
@@ -51,13 +60,14 @@ impl Plan {
         self.minutes * 60_000
     }
 
-    fn rounds(&self) -> u64 {
-        8
+    /// When everybody is connected and nobody writes any more.
+    pub(crate) fn settle_ms(&self) -> u64 {
+        self.heal_ms() + QUIET_MS
     }
 
     /// When the simulation is over.
     pub(crate) fn end_ms(&self) -> u64 {
-        self.heal_ms() + QUIET_MS + ROUND_MS * self.rounds()
+        self.settle_ms() + ROUNDS * ROUND_MS
     }
 }
 
@@ -67,12 +77,18 @@ impl World {
         let rng = Rng::exact(plan.seed);
         let mut draw = rng.part("world", 0);
         let nodes = plan.peers.unwrap_or_else(|| 2 + draw.below(7)).max(2);
-        let rogues = draw.below((nodes - 1).min(4));
+        let drawn = (0..draw.below((nodes - 1).min(4))).map(|_| *draw.pick(&Behaviour::ALL));
+        let drawn: Vec<Behaviour> = drawn.collect();
+        let rogues = plan.rogues.clone().unwrap_or(drawn);
+        let first_rogue = nodes - rogues.len();
         let mut world = Self {
             plan: plan.clone(),
             env: Env::new(nodes, &rng, plan.readable),
             seats: (0..nodes)
-                .map(|at| seat(at, at >= nodes - rogues, &mut draw, &rng))
+                .map(|at| match at.checked_sub(first_rogue) {
+                    Some(n) => Seat::Rogue(Box::new(Rogue::new(at, rogues[n], &rng))),
+                    None => Seat::Honest(home(at, plan.forgetful, &mut draw, &rng), None),
+                })
                 .collect(),
             databases: Vec::new(),
             rng,
@@ -116,6 +132,9 @@ impl World {
                     (Seat::Rogue(_), _) => {}
                 }
             }
+            if draw.one_in(6) {
+                records.push(AuthRecord::Wildcard(Some(Permission::Read)));
+            }
             self.create(owner, members, askers, records, draw);
         }
     }
@@ -135,13 +154,20 @@ impl World {
         let mut settings = Doc::new();
         settings.set_string("name", "shared");
         let keys: Vec<PublicKey> = records.iter().filter_map(granted).collect();
+        let is_open = records
+            .iter()
+            .any(|record| matches!(record, AuthRecord::Wildcard(_)));
         let new = NewDatabase {
             records,
             settings,
             timestamp_ms: None,
         };
         let id = node.databases.create(new, key).unwrap().id();
+        env.oracle.acknowledged(owner, id, id);
         keys.into_iter().for_each(|key| env.oracle.let_in(id, key));
+        if is_open {
+            env.oracle.open_to_all(id);
+        }
         for at in &askers {
             let when = draw.between(1_000, 120_000);
             env.after(when, Event::Act(Act::Ask(*at, id)));
@@ -153,14 +179,15 @@ impl World {
                 pairs.push((*at, owner));
             }
         }
-        pairs.extend(askers.iter().map(|at| (*at, owner)));
-        members.extend(askers);
         for (at, peer) in &pairs {
             let when = draw.between(1_000, 60_000);
             env.after(when, Event::Act(Act::Join(*at, id, *peer)));
             let when = draw.between(60_000, 120_000);
             env.after(when, Event::Act(Act::Befriend(*peer, id, *at)));
         }
+        pairs.extend(askers.iter().map(|at| (*at, owner)));
+        members.extend(askers);
+        self.track(&members, id, draw);
         self.databases.push(Shared {
             id,
             owner,
@@ -169,9 +196,37 @@ impl World {
         });
     }
 
+    /// What the users of each node want of a database.
+    fn track(&mut self, members: &[NodeId], id: Id, draw: &mut Rng) {
+        for at in members {
+            if draw.one_in(2) {
+                continue;
+            }
+            let on_commit = draw.one_in(2);
+            let intervals: &[Option<u64>] = match on_commit {
+                true => &[None, Some(20), Some(600)],
+                false => &[Some(10), Some(ROUND_MS / 1000)],
+            };
+            let wishes = Wishes {
+                enabled: true,
+                on_commit,
+                interval_s: *draw.pick(intervals),
+            };
+            if let Seat::Honest(home, node) = &mut self.seats[*at] {
+                home.wishes.insert(id, wishes);
+                if let Some(node) = node {
+                    node.input(Input::Wishes(id, Some(wishes)), &mut self.env);
+                }
+            }
+        }
+    }
+
     /// Slow, lossy and fast links.
     fn shape_network(&mut self, draw: &mut Rng) {
-        let (loss, twice) = (*draw.pick(&[0, 0, 20, 200, 1_000]), *draw.pick(&[0, 0, 20, 200]));
+        let (loss, twice) = (
+            *draw.pick(&[0, 0, 20, 200, 1_000]),
+            *draw.pick(&[0, 0, 20, 200]),
+        );
         for link in self.env.net.links() {
             link.delay_ms = draw.between(1, 60);
             link.jitter_ms = *draw.pick(&[0, 5, 50, 400]);
@@ -189,24 +244,22 @@ impl World {
         }
         for at in &honest {
             for minute in 1..=self.plan.minutes + 4 {
-                self.env.after(minute * 60_000, Event::Act(Act::Decide(*at)));
+                self.env
+                    .after(minute * 60_000, Event::Act(Act::Decide(*at)));
             }
         }
         self.write_rights(draw, end_ms);
         self.write_faults(draw, &honest, end_ms);
         for at in 0..self.seats.len() {
             if let Seat::Rogue(_) = self.seats[at] {
-                self.env.after(draw.between(0, 60_000), Event::Act(Act::Turn(at)));
+                self.env
+                    .after(draw.between(0, 60_000), Event::Act(Act::Turn(at)));
                 let database = draw.pick(&self.databases);
                 let act = Act::Befriend(database.owner, database.id, at);
                 self.env.after(draw.between(0, end_ms / 2), Event::Act(act));
             }
         }
         self.env.after(end_ms, Event::Act(Act::Heal));
-        for round in 0..self.plan.rounds() {
-            let at_ms = end_ms + QUIET_MS + round * ROUND_MS;
-            self.env.after(at_ms, Event::Act(Act::Settle));
-        }
     }
 
     /// Keys that are let in and taken out.
@@ -222,7 +275,9 @@ impl World {
                     Seat::Honest(home, _) if is_leaf && at != shared.owner && draw.one_in(5) => {
                         Act::Revoke(shared.id, home.users[0].public())
                     }
-                    Seat::Honest(home, _) if home.users.len() > 1 && shared.members.contains(&at) => {
+                    Seat::Honest(home, _)
+                        if home.users.len() > 1 && shared.members.contains(&at) =>
+                    {
                         Act::Grant(shared.id, home.users[1].public())
                     }
                     _ => continue,
@@ -231,7 +286,8 @@ impl World {
             }
         }
         for act in acts {
-            self.env.after(draw.between(60_000, end_ms), Event::Act(act));
+            self.env
+                .after(draw.between(60_000, end_ms), Event::Act(act));
         }
     }
 
@@ -247,13 +303,17 @@ impl World {
             let (begin, length) = (draw.between(0, end_ms), draw.between(1_000, 180_000));
             for (from, to) in self.torn(draw) {
                 self.env.after(begin, Event::Act(Act::Way(from, to, false)));
-                self.env.after(begin + length, Event::Act(Act::Way(from, to, true)));
+                self.env
+                    .after(begin + length, Event::Act(Act::Way(from, to, true)));
             }
         }
         for at in honest {
             if draw.one_in(4) {
                 let skew_ms = draw.between(0, 7_200_000) as i64 - 3_600_000;
-                self.env.after(draw.between(0, end_ms), Event::Act(Act::Clock(*at, skew_ms)));
+                self.env.after(
+                    draw.between(0, end_ms),
+                    Event::Act(Act::Clock(*at, skew_ms)),
+                );
             }
         }
     }
@@ -291,18 +351,15 @@ impl World {
     }
 }
 
-fn seat(at: NodeId, is_rogue: bool, draw: &mut Rng, rng: &Rng) -> Seat {
-    if is_rogue {
-        let behaviour = *draw.pick(&Behaviour::ALL);
-        return Seat::Rogue(Box::new(Rogue::new(at, behaviour, rng)));
-    }
+fn home(at: NodeId, forgetful: bool, draw: &mut Rng, rng: &Rng) -> Box<Home> {
     let mut home = Home::new(at, 1 + draw.below(2), rng);
     home.disk_ms = *draw.pick(&[0, 3, 3, 50, 500]);
     home.skew_ms = draw.between(0, 4_000) as i64 - 2_000;
     // Some speak newer versions too.
     home.versions = if draw.one_in(3) { &[2, 1] } else { VERSIONS };
     home.disk_faults = *draw.pick(&[0, 0, 0, 3]);
-    Seat::Honest(Box::new(home), None)
+    home.forgetful = forgetful;
+    Box::new(home)
 }
 
 fn grant(key: &SecretKey, permission: Permission) -> AuthRecord {
@@ -315,4 +372,3 @@ fn granted(record: &AuthRecord) -> Option<PublicKey> {
         _ => None,
     }
 }
-

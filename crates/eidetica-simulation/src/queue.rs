@@ -58,8 +58,4 @@ impl<E> Queue<E> {
     pub(crate) fn pop(&mut self) -> Option<(u64, E)> {
         self.heap.pop().map(|due| (due.at_ms, due.event))
     }
-
-    pub(crate) fn len(&self) -> usize {
-        self.heap.len()
-    }
 }

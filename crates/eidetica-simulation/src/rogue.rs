@@ -14,9 +14,9 @@ use eidetica_entry::{
     reconcile::{self, Content, Detail, Span, Summary},
 };
 use eidetica_protocol::{
-    Frame, IdPrefix, Parts, Refusal, Reply, Request, Sketch, Spans, TipList,
+    Frame, IdPrefix, LiveMessage, LiveOpen, Parts, Refusal, Reply, Request, Sketch, Spans, TipList,
     handshake::{Acceptor, Initiator, Proving, Side as Part, VERSIONS},
-    limits,
+    limits, set_hash,
 };
 use eidetica_testkit::Rng;
 
@@ -53,11 +53,13 @@ pub enum Behaviour {
     Foreign,
     /// Hangs up in the middle.
     HangsUp,
+    /// Tells news that are none, and asks for those of others.
+    Gossips,
 }
 
 impl Behaviour {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Stalls,
         Self::Crowds,
         Self::Garbles,
@@ -70,6 +72,7 @@ impl Behaviour {
         Self::Spies,
         Self::Foreign,
         Self::HangsUp,
+        Self::Gossips,
     ];
 }
 
@@ -135,8 +138,14 @@ impl Rogue {
     /// Does what it does to a node.
     pub(crate) fn turn(&mut self, target: NodeId, env: &mut Env) {
         env.counts.lies += 1;
-        env.note(self.me, "turn", &[], || format!("{:?} at {target}", self.behaviour));
-        let dials = if self.behaviour == Behaviour::Crowds { 20 } else { 1 };
+        env.note(self.me, "turn", &[], || {
+            format!("{:?} at {target}", self.behaviour)
+        });
+        let dials = if self.behaviour == Behaviour::Crowds {
+            20
+        } else {
+            1
+        };
         for _ in 0..dials {
             let conn = env.net.connect(self.me, target);
             self.ends.insert(conn, (Side::Dialler, Shake::Silent));
@@ -207,21 +216,21 @@ impl Rogue {
             versions: self.versions(),
         };
         let frame = Bytes::copy_from_slice(frame);
-        let next = match shake {
-            Shake::Silent => {
-                Initiator::start(&part, None).map(|(next, out)| (Shake::Greeting(next), Some(out)))
-            }
-            Shake::Greeting(greeting) => greeting
-                .answered(&frame, &device, &self.claims())
-                .map(|(next, out)| (Shake::Proving(next), Some(out))),
-            Shake::Proving(proving) => proving.welcomed(&frame).map(|_| (Shake::Open, None)),
-            Shake::Accepting => Acceptor::hello(&part, &frame)
-                .map(|(next, out)| (Shake::Answered(next), Some(out))),
-            Shake::Answered(acceptor) => acceptor
-                .proof(&frame)
-                .map(|(_, out)| (Shake::Open, Some(out))),
-            Shake::Open => Ok((Shake::Open, None)),
-        };
+        let next =
+            match shake {
+                Shake::Silent => Initiator::start(&part, None)
+                    .map(|(next, out)| (Shake::Greeting(next), Some(out))),
+                Shake::Greeting(greeting) => greeting
+                    .answered(&frame, &device, &self.claims())
+                    .map(|(next, out)| (Shake::Proving(next), Some(out))),
+                Shake::Proving(proving) => proving.welcomed(&frame).map(|_| (Shake::Open, None)),
+                Shake::Accepting => Acceptor::hello(&part, &frame)
+                    .map(|(next, out)| (Shake::Answered(next), Some(out))),
+                Shake::Answered(acceptor) => acceptor
+                    .proof(&frame)
+                    .map(|(_, out)| (Shake::Open, Some(out))),
+                Shake::Open => Ok((Shake::Open, None)),
+            };
         let Ok((next, out)) = next else {
             return env.send(conn, side, CONTROL, Body::Closed);
         };
@@ -236,14 +245,7 @@ impl Rogue {
     }
 
     /// Reads a frame, and answers it where it was asked something.
-    fn read(
-        &mut self,
-        conn: ConnId,
-        side: Side,
-        stream: StreamId,
-        frame: &Bytes,
-        env: &mut Env,
-    ) {
+    fn read(&mut self, conn: ConnId, side: Side, stream: StreamId, frame: &Bytes, env: &mut Env) {
         let Ok(frame) = Frame::decode(frame) else {
             return;
         };
@@ -294,6 +296,10 @@ impl Rogue {
                 let packs = self.backdated(5);
                 self.nothing(request, packs)
             }
+            Behaviour::Gossips => {
+                // It does not end.
+                return self.gossip(conn, Side::Acceptor, stream, env);
+            }
             Behaviour::Crowds | Behaviour::Spies | Behaviour::Foreign => {
                 vec![reply(Reply::Refused(Refusal::ABSENT))]
             }
@@ -308,7 +314,9 @@ impl Rogue {
     fn nothing(&mut self, request: &Request, packs: Vec<Bytes>) -> Vec<Bytes> {
         let tips = TipList::new(self.tips());
         let (claims, closures) = (Vec::new(), Vec::new());
-        let packs = packs.into_iter().map(|pack| Frame::Pack(pack).encode().unwrap());
+        let packs = packs
+            .into_iter()
+            .map(|pack| Frame::Pack(pack).encode().unwrap());
         let end = reply(Reply::End { tips: tips.clone() });
         let begin = reply(Reply::Behind {
             tips,
@@ -359,13 +367,22 @@ impl Rogue {
             }
             _ => return vec![reply(Reply::Refused(Refusal::ABSENT))],
         };
-        let parts: Vec<reconcile::Part> = spans.into_iter().flat_map(|(span, _)| self.split(span)).collect();
-        vec![reply(reply_with(TipList::new(self.tips()), Parts::new(&parts)))]
+        let parts: Vec<reconcile::Part> = spans
+            .into_iter()
+            .flat_map(|(span, _)| self.split(span))
+            .collect();
+        vec![reply(reply_with(
+            TipList::new(self.tips()),
+            Parts::new(&parts),
+        ))]
     }
 
     /// A span in two, with invented summaries.
     fn split(&mut self, span: Span) -> Vec<reconcile::Part> {
-        let middle = Stamp::new(Height(span.from.height.0.saturating_add(1)), Id::new([0; 32]));
+        let middle = Stamp::new(
+            Height(span.from.height.0.saturating_add(1)),
+            Id::new([0; 32]),
+        );
         let mut part = |from, to| reconcile::Part {
             span: Span { from, to },
             content: Content::Summary(Summary {
@@ -418,7 +435,14 @@ impl Rogue {
                 let packs = self.backdated(20);
                 self.push(conn, packs, env);
             }
-            Behaviour::Spies => self.spy(conn, env),
+            Behaviour::Spies => {
+                self.spy(conn, env);
+                self.listen(conn, env);
+            }
+            Behaviour::Gossips => {
+                let stream = self.listen(conn, env);
+                self.gossip(conn, Side::Dialler, stream, env);
+            }
             Behaviour::Crowds | Behaviour::Foreign => {}
         }
     }
@@ -441,7 +465,9 @@ impl Rogue {
         let Some(database) = self.some_prey().map(|prey| prey.database) else {
             return;
         };
-        let packs = packs.into_iter().map(|pack| Frame::Pack(pack).encode().unwrap());
+        let packs = packs
+            .into_iter()
+            .map(|pack| Frame::Pack(pack).encode().unwrap());
         let begin = request(Request::Push {
             database,
             wants: Vec::new(),
@@ -481,6 +507,72 @@ impl Rogue {
         }
     }
 
+    // On live streams.
+
+    /// Asks for the news of everything.
+    fn listen(&mut self, conn: ConnId, env: &mut Env) -> StreamId {
+        let mut databases: Vec<Id> = self.prey.iter().map(|prey| prey.database).collect();
+        databases.sort_unstable();
+        let open = LiveOpen {
+            set: set_hash(&databases),
+            count: databases.len() as u32,
+        };
+        let stream = self.open(conn, env);
+        let subscribe = Frame::Live(LiveMessage::Subscribe { databases })
+            .encode()
+            .unwrap();
+        for frame in [request(Request::Live(open)), subscribe] {
+            env.send(conn, Side::Dialler, stream, Body::Frame(frame));
+        }
+        stream
+    }
+
+    fn gossip(&mut self, conn: ConnId, side: Side, stream: StreamId, env: &mut Env) {
+        for _ in 0..10 {
+            for frame in self.rumour() {
+                env.send(conn, side, stream, Body::Frame(frame));
+            }
+        }
+    }
+
+    /// Frames of a live stream, in their place or out of it.
+    fn rumour(&mut self) -> Vec<Bytes> {
+        let database = self
+            .some_prey()
+            .map_or(Id::new([1; 32]), |prey| prey.database);
+        let tips = TipList::new(self.tips());
+        let large = self.rng.one_in(2);
+        let message = match self.rng.below(7) {
+            0 => LiveMessage::Check,
+            1 => LiveMessage::Detail,
+            2 => LiveMessage::Want {
+                database,
+                not: vec![self.id()],
+            },
+            3 => LiveMessage::Compare { database },
+            4 => {
+                let packs = match self.rng.one_in(2) {
+                    true => self.orphans(5),
+                    false => self.bad_packs(),
+                };
+                let begin = LiveMessage::Entries {
+                    database,
+                    tips,
+                    packs: packs.len().max(1) as u32,
+                };
+                let packs = packs.into_iter().map(Frame::Pack);
+                let frames = [Frame::Live(begin)].into_iter().chain(packs);
+                return frames.map(|frame| frame.encode().unwrap()).collect();
+            }
+            _ => LiveMessage::Have {
+                database,
+                tips,
+                large,
+            },
+        };
+        vec![Frame::Live(message).encode().unwrap()]
+    }
+
     // What it sends.
 
     fn id(&mut self) -> Id {
@@ -490,7 +582,10 @@ impl Rogue {
     fn tips(&mut self) -> Vec<Stamp> {
         let count = 1 + self.rng.below(3);
         let mut tip = || {
-            let (height, id) = (self.rng.between(1 << 20, 1 << 40), Id::new(self.rng.array()));
+            let (height, id) = (
+                self.rng.between(1 << 20, 1 << 40),
+                Id::new(self.rng.array()),
+            );
             Stamp::new(Height(height), id)
         };
         (0..count).map(|_| tip()).collect()

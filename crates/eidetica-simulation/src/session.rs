@@ -6,12 +6,13 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use eidetica_engine::{Input as EngineInput, Job, JobResult, LinkId, TaskId};
-use eidetica_entry::PublicKey;
+use eidetica_engine::{Job, JobResult, LinkId, StreamId as LiveId, TaskId};
+use eidetica_entry::{Id, PublicKey};
 use eidetica_node::Backend as _;
 use eidetica_protocol::{
-    Answer, Call, CallReply, CloseReason, Failure, IngestBatch, IngestId, Input, Outcome, Output,
-    Query, QueryId, Responder, ResponderConfig, Served, SyncClient, SyncConfig, Unavailable,
+    Answer, Call, CallReply, CloseReason, Failure, Frame, IngestBatch, IngestId, Input, Live,
+    LiveConfig, LiveEvent, LiveOpen, Notice, Outcome, Output, Progress, Query, QueryId, Refusal,
+    Reply, Responder, ResponderConfig, Served, SyncClient, SyncConfig, Unavailable,
 };
 
 use crate::{
@@ -31,6 +32,16 @@ pub(crate) enum Machine {
     Sync(Box<SyncClient>),
     Call(Box<Call>),
     Serve(Box<Responder>),
+    Live(Box<Live>),
+}
+
+/// What the engine calls a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Name {
+    Task(TaskId),
+    Live(LiveId),
+    /// It answers a request, which the engine does not know of.
+    None,
 }
 
 /// How a machine ended.
@@ -38,6 +49,7 @@ pub(crate) enum Ended {
     Sync(Result<Outcome, Failure>),
     Call(Result<CallReply, Failure>),
     Serve(Result<Served, Failure>),
+    Live(Result<(), Failure>),
 }
 
 /// What a machine wants next.
@@ -48,18 +60,23 @@ enum Step {
     Query(QueryId, Query),
     Ingest(IngestId, IngestBatch),
     Show,
+    Say(LiveEvent),
     Wait(Option<u64>),
     Done(Ended),
 }
 
-fn step<T>(output: Output<T>, ended: fn(Result<T, Failure>) -> Ended) -> Step {
+fn step<T, E>(
+    output: Output<T, E>,
+    say: fn(E) -> Step,
+    ended: fn(Result<T, Failure>) -> Ended,
+) -> Step {
     match output {
         Output::OpenRequest => Step::Open,
         Output::Send(frame) => Step::Send(frame),
         Output::End => Step::End,
         Output::Query(id, query) => Step::Query(id, query),
         Output::Ingest(id, batch) => Step::Ingest(id, batch),
-        Output::Event(_) => Step::Show,
+        Output::Event(event) => say(event),
         Output::Timeout(at_ms) => Step::Wait(at_ms),
         Output::Done(result) => Step::Done(ended(result)),
     }
@@ -67,10 +84,12 @@ fn step<T>(output: Output<T>, ended: fn(Result<T, Failure>) -> Ended) -> Step {
 
 impl Machine {
     fn poll(&mut self, now_ms: u64) -> Step {
+        let show = |_: Progress| Step::Show;
         match self {
-            Self::Sync(machine) => step(machine.poll_output(now_ms), Ended::Sync),
-            Self::Call(machine) => step(machine.poll_output(now_ms), Ended::Call),
-            Self::Serve(machine) => step(machine.poll_output(now_ms), Ended::Serve),
+            Self::Sync(machine) => step(machine.poll_output(now_ms), show, Ended::Sync),
+            Self::Call(machine) => step(machine.poll_output(now_ms), show, Ended::Call),
+            Self::Serve(machine) => step(machine.poll_output(now_ms), show, Ended::Serve),
+            Self::Live(machine) => step(machine.poll_output(now_ms), Step::Say, Ended::Live),
         }
     }
 
@@ -79,6 +98,7 @@ impl Machine {
             Self::Sync(machine) => machine.handle_input(input, now_ms),
             Self::Call(machine) => machine.handle_input(input, now_ms),
             Self::Serve(machine) => machine.handle_input(input, now_ms),
+            Self::Live(machine) => machine.handle_input(input, now_ms),
         }
     }
 
@@ -87,7 +107,20 @@ impl Machine {
             Self::Sync(machine) => machine.wants_frame(),
             Self::Call(machine) => machine.wants_frame(),
             Self::Serve(machine) => machine.wants_frame(),
+            Self::Live(machine) => machine.wants_frame(),
         }
+    }
+
+    /// The network has taken the last frame.
+    fn handle_sent(&mut self) {
+        if let Self::Live(machine) = self {
+            machine.handle_sent();
+        }
+    }
+
+    /// Whether it goes on while a frame waits for its reader.
+    fn reads_on(&self) -> bool {
+        matches!(self, Self::Live(_))
     }
 }
 
@@ -102,8 +135,7 @@ pub(crate) enum Item {
 /// A machine and its stream.
 pub(crate) struct Session {
     machine: Machine,
-    /// The engine's name of it, unless it answers.
-    task: Option<TaskId>,
+    name: Name,
     pub(crate) conn: ConnId,
     side: Side,
     peer: PublicKey,
@@ -120,19 +152,21 @@ pub(crate) struct Session {
     /// The peer's have.
     heard: bool,
     cut: bool,
+    /// Something has come.
+    is_begun: bool,
     /// When it is to be told the time (of the wall clock).
     timer_ms: Option<u64>,
 }
 
 impl Session {
-    fn new(machine: Machine, task: Option<TaskId>, conn: ConnId, peer: PublicKey) -> Self {
-        let side = match machine {
-            Machine::Serve(_) => Side::Acceptor,
+    fn new(machine: Machine, name: Name, conn: ConnId, peer: PublicKey) -> Self {
+        let side = match name {
+            Name::None => Side::Acceptor,
             _ => Side::Dialler,
         };
         Self {
             machine,
-            task,
+            name,
             conn,
             side,
             peer,
@@ -144,8 +178,14 @@ impl Session {
             ended: false,
             heard: false,
             cut: false,
+            is_begun: false,
             timer_ms: None,
         }
+    }
+
+    /// Whether it is to answer what has not come yet.
+    fn is_fresh(&self) -> bool {
+        self.name == Name::None && !self.is_begun
     }
 
     /// Begins a request, in place of the one before.
@@ -193,6 +233,7 @@ impl Session {
         if !self.cut && self.flying < WINDOW {
             self.flying += 1;
             self.send(Body::Frame(frame), env);
+            self.machine.handle_sent();
             return Flushed::Done;
         }
         match self.cut || now_ms >= until_ms {
@@ -245,7 +286,99 @@ impl Node {
             Job::Status(request) => call(Call::status(request)),
             Job::Cancel(request) => call(Call::cancel(request)),
         };
-        self.add_session(Session::new(machine, Some(task), conn, peer), env);
+        self.add_session(Session::new(machine, Name::Task(task), conn, peer), env);
+    }
+
+    /// Opens a live stream on a connection.
+    pub(crate) fn open_live(
+        &mut self,
+        live: LiveId,
+        link: LinkId,
+        databases: Vec<Id>,
+        env: &mut Env,
+    ) {
+        let conn = self.links.get(&link).copied();
+        let identity = conn.and_then(|conn| self.identity(conn)).cloned();
+        let Some((conn, identity)) = conn.zip(identity) else {
+            let cut = Err(Failure::Closed(CloseReason::Cut));
+            return self.later(Work::LiveEnded(live, cut), env);
+        };
+        let peer = identity.device;
+        let machine = Machine::Live(Box::new(Live::dial(LiveConfig {
+            peer: identity.proven,
+            claims: Vec::new(),
+            databases,
+        })));
+        self.add_session(Session::new(machine, Name::Live(live), conn, peer), env);
+    }
+
+    /// A request turns out to open a live stream.
+    fn accept_live(&mut self, id: SessionId, open: &LiveOpen, env: &mut Env) {
+        let Some(session) = self.sessions.get(&id) else {
+            return;
+        };
+        let Some(identity) = self.identity(session.conn).cloned() else {
+            return;
+        };
+        let now_ms = self.now_ms(env);
+        let accepted = self.engine.accept_live(&identity.device, open, now_ms);
+        self.carry_out(env);
+        let accepted = accepted.map(|(live, databases)| {
+            let config = LiveConfig {
+                peer: identity.proven,
+                claims: self.engine.claims(now_ms).cloned().collect(),
+                databases,
+            };
+            (live, Machine::Live(Box::new(Live::accept(config, open))))
+        });
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return;
+        };
+        match accepted {
+            Ok((live, machine)) => {
+                (session.machine, session.name) = (machine, Name::Live(live));
+                let conn = session.conn;
+                self.lives.insert(live, id);
+                self.drive(id, env);
+                // News are no request that ends: they take nobody's turn.
+                self.served(conn, env);
+            }
+            Err(refusal) => self.turn_away(id, refusal, env),
+        }
+    }
+
+    fn turn_away(&mut self, id: SessionId, refusal: Refusal, env: &mut Env) {
+        let Some(mut session) = self.sessions.remove(&id) else {
+            return;
+        };
+        let refused = Frame::Reply(Reply::Refused(refusal)).encode().unwrap();
+        session.send(Body::Frame(refused), env);
+        session.send(Body::End, env);
+        session.ended = true;
+        self.drop_stream(&mut session, env);
+        self.served(session.conn, env);
+    }
+
+    /// The engine says something to a live stream.
+    pub(crate) fn tell_live(&mut self, live: LiveId, notice: Notice, env: &mut Env) {
+        let Some(id) = self.lives.get(&live).copied() else {
+            return;
+        };
+        if let Some(Machine::Live(machine)) = self
+            .sessions
+            .get_mut(&id)
+            .map(|session| &mut session.machine)
+        {
+            machine.handle_notice(notice);
+            self.drive(id, env);
+        }
+    }
+
+    /// The engine ends a live stream.
+    pub(crate) fn end_live(&mut self, live: LiveId, env: &mut Env) {
+        if let Some(id) = self.lives.remove(&live) {
+            self.tell(id, Input::Closed(CloseReason::Cancelled), env);
+        }
     }
 
     /// Answers a request.
@@ -259,7 +392,8 @@ impl Node {
             peer: identity.proven,
             claims,
         });
-        let mut session = Session::new(Machine::Serve(Box::new(responder)), None, conn, peer);
+        let machine = Machine::Serve(Box::new(responder));
+        let mut session = Session::new(machine, Name::None, conn, peer);
         session.stream = Some(stream);
         self.add_session(session, env);
     }
@@ -270,6 +404,9 @@ impl Node {
         if let Some(stream) = session.stream {
             self.by_stream.insert(stream, id);
         }
+        if let Name::Live(live) = session.name {
+            self.lives.insert(live, id);
+        }
         self.sessions.insert(id, session);
         self.drive(id, env);
     }
@@ -279,7 +416,7 @@ impl Node {
         let found = self
             .sessions
             .iter()
-            .find(|(_, session)| session.task == Some(task));
+            .find(|(_, session)| session.name == Name::Task(task));
         if let Some(id) = found.map(|(id, _)| *id) {
             self.tell(id, Input::Closed(CloseReason::Cancelled), env);
         }
@@ -296,11 +433,19 @@ impl Node {
 
     /// Something came on a session's stream.
     pub(crate) fn deliver(&mut self, id: SessionId, item: Item, env: &mut Env) {
-        if let Some(session) = self.sessions.get_mut(&id) {
-            session.cut |= matches!(item, Item::Cut);
-            session.inbox.push_back(item);
-            self.drive(id, env);
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return;
+        };
+        if session.is_fresh()
+            && let Item::Frame(frame) = &item
+            && let Some(open) = LiveOpen::in_request(frame)
+        {
+            return self.accept_live(id, &open, env);
         }
+        session.is_begun = true;
+        session.cut |= matches!(item, Item::Cut);
+        session.inbox.push_back(item);
+        self.drive(id, env);
     }
 
     /// The reader of a session's frames has taken some.
@@ -342,8 +487,10 @@ impl Node {
     ) -> Result<Option<u64>, Ended> {
         let now_ms = self.now_ms(env);
         loop {
+            let mut sent_ms = None;
             match session.flush(now_ms, env) {
                 Flushed::Done => {}
+                Flushed::Waits(until_ms) if session.machine.reads_on() => sent_ms = Some(until_ms),
                 Flushed::Waits(until_ms) => return Ok(Some(until_ms)),
                 Flushed::Failed => {
                     let cut = Input::Closed(CloseReason::Cut);
@@ -362,10 +509,15 @@ impl Node {
                     self.later(Work::Ingest(id, ingest, batch, session.peer), env);
                 }
                 Step::Show => {}
+                Step::Say(event) => {
+                    if let Name::Live(live) = session.name {
+                        self.later(Work::Live(live, event), env);
+                    }
+                }
                 Step::Done(ended) => return Err(ended),
                 Step::Wait(until_ms) => match session.take(env) {
                     Some(input) => session.machine.handle_input(input, now_ms),
-                    None => return Ok(until_ms),
+                    None => return Ok([until_ms, sent_ms].into_iter().flatten().min()),
                 },
             }
         }
@@ -402,7 +554,11 @@ impl Node {
         let Some(until_ms) = until_ms else { return };
         if session.timer_ms.is_none_or(|timer_ms| until_ms < timer_ms) {
             session.timer_ms = Some(until_ms);
-            env.at_wall(until_ms, self.skew_ms, Event::Session(self.me, self.boot, id));
+            env.at_wall(
+                until_ms,
+                self.skew_ms,
+                Event::Session(self.me, self.boot, id),
+            );
         }
     }
 
@@ -422,19 +578,33 @@ impl Node {
                 env.note(me, "served", &[], || format!("{result:?}"));
                 return self.served(conn, env);
             }
+            Ended::Live(result) => return self.live_ended(session, result, env),
             Ended::Sync(result) => JobResult::Sync(Box::new(result)),
             Ended::Call(result) => JobResult::Call(result),
         };
-        env.note(me, "finished", &[], || format!("{:?}: {result:?}", session.task));
+        env.note(me, "finished", &[], || {
+            format!("{:?}: {result:?}", session.name)
+        });
         let failed = match &result {
             JobResult::Sync(result) => result.is_err(),
             JobResult::Call(result) => result.is_err(),
         };
         env.counts.failed += u64::from(failed);
-        if let Some(task) = session.task {
+        if let Name::Task(task) = session.name {
             self.later(Work::Finished(task, result), env);
         }
         self.drop_if_broken(conn, env);
+    }
+
+    fn live_ended(&mut self, session: &Session, result: Result<(), Failure>, env: &mut Env) {
+        env.note(self.me, "live ended", &[], || {
+            format!("{:?}: {result:?}", session.name)
+        });
+        if let Name::Live(live) = session.name {
+            self.lives.remove(&live);
+            self.later(Work::LiveEnded(live, result), env);
+        }
+        self.drop_if_broken(session.conn, env);
     }
 
     /// Answers a question of a session.
@@ -462,10 +632,5 @@ impl Node {
             }
             query => eidetica_node::answer(&*self.backend, query),
         }
-    }
-
-    /// Tells the engine that a session is over.
-    pub(crate) fn finished(&mut self, task: TaskId, result: JobResult, env: &mut Env) {
-        self.input(EngineInput::Finished(task, result), env);
     }
 }

@@ -40,7 +40,10 @@ impl Trace {
         if self.readable {
             let (seconds, ms) = (now_ms / 1000, now_ms % 1000);
             let (minute, second) = (seconds / 60, seconds % 60);
-            println!("{minute:02}:{second:02}.{ms:03} node {node} {what} {}", words());
+            println!(
+                "{minute:02}:{second:02}.{ms:03} node {node} {what} {}",
+                words()
+            );
         }
     }
 

@@ -57,18 +57,22 @@ pub(crate) struct World {
 /// Runs a plan to its end.
 pub fn run(plan: &Plan) -> Report {
     let mut world = World::new(plan);
-    while world.env.oracle.violation().is_none()
-        && let Some((at_ms, event)) = world.env.queue.pop()
-        && at_ms <= plan.end_ms()
-    {
-        world.env.now_ms = at_ms;
-        world.handle(event);
-    }
+    world.run(plan.end_ms());
     world.check();
     world.report()
 }
 
 impl World {
+    pub(crate) fn run(&mut self, end_ms: u64) {
+        while self.env.oracle.violation().is_none()
+            && let Some((at_ms, event)) = self.env.queue.pop()
+            && at_ms <= end_ms
+        {
+            self.env.now_ms = at_ms;
+            self.handle(event);
+        }
+    }
+
     fn handle(&mut self, event: Event) {
         match event {
             Event::Packet(packet) => self.arrive(packet),
@@ -78,7 +82,8 @@ impl World {
             }
             Event::Broken(conn, side) => {
                 let at = self.env.net.end(conn, side);
-                self.env.note(at, "broken", &conn.0.to_le_bytes(), String::new);
+                self.env
+                    .note(at, "broken", &conn.0.to_le_bytes(), String::new);
                 match &mut self.seats[at] {
                     Seat::Rogue(rogue) => rogue.lose(conn),
                     Seat::Honest(_, Some(node)) => node.lose(conn, &mut self.env),
@@ -114,8 +119,18 @@ impl World {
         self.env.counts.packets += 1;
         self.env.counts.bytes += body.bytes().len() as u64;
         self.env.note(at, body.name(), body.bytes(), || {
-            format!("conn {} stream {} {} bytes", conn.0, stream.0, body.bytes().len())
+            format!(
+                "conn {} stream {} {} bytes",
+                conn.0,
+                stream.0,
+                body.bytes().len()
+            )
         });
+        if let Some(heard) = &mut self.env.heard
+            && self.env.net.end(conn, to.other()).max(at) <= 1
+        {
+            heard.push((self.env.now_ms, at, body.name(), body.bytes().len()));
+        }
         match &mut self.seats[at] {
             Seat::Rogue(rogue) => rogue.receive(conn, to, stream, body, &mut self.env),
             Seat::Honest(_, Some(node)) => node.receive(conn, to, stream, body, &mut self.env),
@@ -182,7 +197,8 @@ impl World {
         };
         let Some(node) = seat.take() else { return };
         self.env.counts.crashes += 1;
-        self.env.note(at, "crash", why.as_bytes(), || why.to_owned());
+        self.env
+            .note(at, "crash", why.as_bytes(), || why.to_owned());
         home.bury(&node);
         for conn in node.conns() {
             self.env.cut(conn);
@@ -208,7 +224,7 @@ impl World {
         }
     }
 
-    fn report(self) -> Report {
+    pub(crate) fn report(self) -> Report {
         Report {
             hash: self.env.trace.hash(),
             events: self.env.trace.events(),
