@@ -12,6 +12,7 @@ mod codec;
 mod cuts;
 mod handshake;
 mod liars;
+mod live;
 mod model;
 mod pair;
 mod sync;

@@ -1,0 +1,803 @@
+//! Live streams: two machines, a wire between them, and whatever they tell the engine.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use eidetica_auth::{DeviceClaim, RequestId, Scope};
+use eidetica_entry::{Id, PublicKey};
+use eidetica_protocol::{
+    Answer, Digest, Failure, Frame, Input, Live, LiveConfig, LiveEvent, LiveMessage, LiveOpen,
+    Notice, Output, ProvenKeys, Query, Refusal, Reply, Request, TipList, limits, set_hash,
+};
+
+use crate::{
+    model::{Replica, Store},
+    pair::{NOW, key},
+};
+
+/// The databases of one side, its machine, and what it said.
+struct Side {
+    stores: BTreeMap<Id, Store>,
+    live: Live,
+    sent: Vec<Bytes>,
+    inbox: VecDeque<Bytes>,
+    events: Vec<LiveEvent>,
+    done: Option<Result<(), Failure>>,
+}
+
+fn answer(stores: &mut BTreeMap<Id, Store>, query: &Query) -> Answer {
+    let none = |query: &Query| match query {
+        Query::CanRead { .. } => Answer::Access(false),
+        Query::Tips { .. } => Answer::Tips(None),
+        other => panic!("{other:?} of a database that is not here"),
+    };
+    match query {
+        Query::Digests { databases, peer } => Answer::Digests(
+            databases
+                .iter()
+                .map(|id| digest(stores, id, peer.as_ref()))
+                .collect(),
+        ),
+        Query::CanRead { database, .. }
+        | Query::Tips { database }
+        | Query::Known { database, .. }
+        | Query::Difference { database, .. } => match stores.get_mut(database) {
+            Some(store) => store.answer(query),
+            None => none(query),
+        },
+        other => panic!("no answer for {other:?}"),
+    }
+}
+
+fn digest(stores: &mut BTreeMap<Id, Store>, id: &Id, peer: Option<&ProvenKeys>) -> Digest {
+    let Some(store) = stores.get_mut(id) else {
+        return Digest::NONE;
+    };
+    let keys = peer.map(|peer| peer.keys_for(id, NOW));
+    let may = store
+        .readers
+        .as_ref()
+        .zip(keys)
+        .is_none_or(|(readers, keys)| keys.iter().any(|key| readers.contains(key)));
+    match may {
+        true => TipList::new(store.get().tips()).digest(),
+        false => Digest::NONE,
+    }
+}
+
+impl Side {
+    fn new(stores: BTreeMap<Id, Store>, live: Live) -> Self {
+        Self {
+            stores,
+            live,
+            sent: Vec::new(),
+            inbox: VecDeque::new(),
+            events: Vec::new(),
+            done: None,
+        }
+    }
+
+    /// Goes on until nothing happens; what it sends lies in `sent`.
+    fn run(&mut self) -> bool {
+        let mut moved = false;
+        while self.done.is_none() {
+            match self.live.poll_output(NOW) {
+                Output::Send(frame) => {
+                    self.sent.push(frame);
+                    self.live.handle_sent();
+                }
+                Output::Query(id, query) => {
+                    let answer = answer(&mut self.stores, &query);
+                    self.live.handle_input(Input::Answer(id, Ok(answer)), NOW);
+                }
+                Output::Ingest(id, batch) => {
+                    let report = self.stores.get_mut(&batch.database).unwrap().ingest(&batch);
+                    self.live.handle_input(Input::Ingested(id, report), NOW);
+                }
+                Output::Event(event) => self.events.push(event),
+                Output::OpenRequest | Output::End => {}
+                Output::Done(result) => self.done = Some(result),
+                Output::Timeout(_) => match self.live.wants_frame().then(|| self.inbox.pop_front())
+                {
+                    Some(Some(frame)) => self.live.handle_input(Input::Frame(frame), NOW),
+                    _ => return moved,
+                },
+            }
+            moved = true;
+        }
+        moved
+    }
+
+    fn commit(&mut self, id: Id, note: &str) {
+        self.stores.get_mut(&id).unwrap().get_mut().commit(1, note);
+        self.changed(id, true);
+    }
+
+    fn changed(&mut self, database: Id, push: bool) {
+        self.live.handle_notice(Notice::Changed { database, push });
+    }
+
+    fn tips(&self, id: Id) -> Vec<Id> {
+        self.stores[&id]
+            .get()
+            .tips()
+            .iter()
+            .map(|tip| tip.id)
+            .collect()
+    }
+
+    /// What it told the engine since it was last looked at.
+    fn events(&mut self) -> Vec<LiveEvent> {
+        std::mem::take(&mut self.events)
+    }
+}
+
+/// A dialler and an acceptor.
+struct Net {
+    dialler: Side,
+    acceptor: Side,
+    frames: usize,
+    bytes: usize,
+    packs: usize,
+    kinds: Vec<&'static str>,
+}
+
+fn config(device: PublicKey, claims: Vec<DeviceClaim>, databases: &[Id]) -> LiveConfig {
+    LiveConfig {
+        peer: ProvenKeys::device(device),
+        claims,
+        databases: databases.to_vec(),
+    }
+}
+
+fn both(seeds: &[u8]) -> (BTreeMap<Id, Store>, BTreeMap<Id, Store>, Vec<Id>) {
+    let stores = || -> BTreeMap<Id, Store> {
+        let replicas = seeds.iter().map(|seed| Replica::new(*seed));
+        replicas
+            .map(|replica| (replica.database, Store::new(replica)))
+            .collect()
+    };
+    let mut ids: Vec<Id> = stores().into_keys().collect();
+    ids.sort_unstable();
+    (stores(), stores(), ids)
+}
+
+/// The first frame of a stream, taken out.
+fn opening(dialler: &mut Side) -> LiveOpen {
+    dialler.run();
+    let first = dialler.sent.remove(0);
+    LiveOpen::in_request(&first).expect("a live stream")
+}
+
+fn kind(frame: &Bytes) -> &'static str {
+    match Frame::decode(frame).unwrap() {
+        Frame::Pack(_) => "pack",
+        Frame::Live(LiveMessage::Unknown) => "unknown",
+        Frame::Live(LiveMessage::Subscribe { .. }) => "subscribe",
+        Frame::Live(LiveMessage::Unsubscribe { .. }) => "unsubscribe",
+        Frame::Live(LiveMessage::Claims { .. }) => "claims",
+        Frame::Live(LiveMessage::Check) => "check",
+        Frame::Live(LiveMessage::Digest { .. }) => "digest",
+        Frame::Live(LiveMessage::Detail) => "detail",
+        Frame::Live(LiveMessage::State { .. }) => "state",
+        Frame::Live(LiveMessage::Have { .. }) => "have",
+        Frame::Live(LiveMessage::Entries { .. }) => "entries",
+        Frame::Live(LiveMessage::Want { .. }) => "want",
+        Frame::Live(LiveMessage::Compare { .. }) => "compare",
+        Frame::Live(LiveMessage::Decided { .. }) => "decided",
+        other => panic!("{other:?}"),
+    }
+}
+
+impl Net {
+    fn over(
+        ours: BTreeMap<Id, Store>,
+        theirs: BTreeMap<Id, Store>,
+        databases: &[Id],
+        remembered: &[Id],
+    ) -> Self {
+        let mut dialler = Side::new(
+            ours,
+            Live::dial(config(key(2).public(), Vec::new(), databases)),
+        );
+        let open = opening(&mut dialler);
+        let live = Live::accept(config(key(1).public(), Vec::new(), remembered), &open);
+        Self {
+            dialler,
+            acceptor: Side::new(theirs, live),
+            frames: 0,
+            bytes: 0,
+            packs: 0,
+            kinds: Vec::new(),
+        }
+    }
+
+    /// Two that have the same, connected.
+    fn same(seeds: &[u8]) -> (Self, Vec<Id>) {
+        let (ours, theirs, ids) = both(seeds);
+        let mut net = Self::over(ours, theirs, &ids, &ids);
+        net.settle();
+        net.quiet();
+        (net, ids)
+    }
+
+    /// Carries frames until nothing is on its way.
+    fn settle(&mut self) {
+        loop {
+            let moved = self.dialler.run() | self.acceptor.run();
+            let (from, to) = (
+                std::mem::take(&mut self.dialler.sent),
+                std::mem::take(&mut self.acceptor.sent),
+            );
+            self.frames += from.len() + to.len();
+            for frame in from.iter().chain(&to) {
+                self.bytes += frame.len();
+                self.packs += usize::from(kind(frame) == "pack");
+                self.kinds.push(kind(frame));
+            }
+            let idle = from.is_empty() && to.is_empty() && !moved;
+            self.acceptor.inbox.extend(from);
+            self.dialler.inbox.extend(to);
+            if idle {
+                return;
+            }
+        }
+    }
+
+    /// Begins to count anew.
+    fn quiet(&mut self) {
+        (self.frames, self.bytes, self.packs) = (0, 0, 0);
+        self.kinds.clear();
+        self.dialler.events.clear();
+        self.acceptor.events.clear();
+    }
+
+    fn assert_same(&self, id: Id) {
+        assert_eq!(self.dialler.tips(id), self.acceptor.tips(id));
+    }
+}
+
+#[test]
+fn a_commit_is_there_at_once_in_both_directions() {
+    let (mut net, ids) = Net::same(&[1]);
+    for round in 0..5 {
+        net.dialler
+            .commit(ids[0], &format!("from the dialler {round}"));
+        net.settle();
+        net.assert_same(ids[0]);
+        net.acceptor
+            .commit(ids[0], &format!("from the acceptor {round}"));
+        net.settle();
+        net.assert_same(ids[0]);
+    }
+    assert_eq!(net.packs, 10, "every entry travels once");
+    let holds = |event: &LiveEvent| matches!(event, LiveEvent::Holds(..));
+    assert!(net.dialler.events.iter().any(holds) && net.acceptor.events.iter().any(holds));
+    net.quiet();
+    net.dialler.commit(ids[0], "one more");
+    net.settle();
+    assert_eq!(
+        net.kinds,
+        ["entries", "pack", "have"],
+        "with an acknowledgement"
+    );
+}
+
+#[test]
+fn what_the_peer_told_is_not_sent_back() {
+    let (mut net, ids) = Net::same(&[1]);
+    net.dialler.commit(ids[0], "first");
+    net.settle();
+    net.quiet();
+    net.dialler.commit(ids[0], "second");
+    net.dialler.run();
+    net.settle();
+    // As the engine does after every change, wherever it came from.
+    net.acceptor.changed(ids[0], false);
+    net.dialler.changed(ids[0], false);
+    net.settle();
+    assert_eq!(net.kinds, ["entries", "pack", "have"]);
+}
+
+#[test]
+fn a_relay_tells_and_sends_what_is_wanted() {
+    let (mut net, ids) = Net::same(&[1]);
+    let store = net.acceptor.stores.get_mut(&ids[0]).unwrap();
+    store.get_mut().commit(3, "from elsewhere");
+    net.acceptor.changed(ids[0], false);
+    net.settle();
+    assert_eq!(net.kinds, ["have", "want", "entries", "pack", "have"]);
+    net.assert_same(ids[0]);
+}
+
+#[test]
+fn many_commits_that_come_quickly_are_told_together() {
+    let (mut net, ids) = Net::same(&[1]);
+    net.dialler.commit(ids[0], "first");
+    net.settle();
+    net.quiet();
+    for n in 0..100 {
+        net.dialler.commit(ids[0], &format!("{n}"));
+    }
+    net.settle();
+    assert_eq!(net.packs, 1);
+    net.assert_same(ids[0]);
+}
+
+#[test]
+fn what_is_too_much_for_the_stream_is_left_to_a_sync() {
+    for dialler_has_it in [true, false] {
+        let (mut net, ids) = Net::same(&[1]);
+        let side = if dialler_has_it {
+            &mut net.dialler
+        } else {
+            &mut net.acceptor
+        };
+        // Bytes that do not compress.
+        let hashes =
+            (0..limits::LIVE_BYTES as u32 / 32 + 64).map(|n| blake3::hash(&n.to_le_bytes()));
+        let note: Vec<u8> = hashes.flat_map(|hash| *hash.as_bytes()).collect();
+        let replica = side.stores.get_mut(&ids[0]).unwrap().get_mut();
+        let tip = replica.tips()[0].id;
+        replica.commit_on(&[tip], &note);
+        side.changed(ids[0], true);
+        net.settle();
+        assert_eq!(net.packs, 0);
+        assert!(net.dialler.events().contains(&LiveEvent::Lacks(ids[0])));
+        assert!(net.dialler.done.is_none() && net.acceptor.done.is_none());
+    }
+}
+
+#[test]
+fn a_reconnect_with_nothing_new_is_two_messages_of_constant_size() {
+    let mut sizes = Vec::new();
+    for count in [1, 200] {
+        let seeds: Vec<u8> = (1..=count).collect();
+        let (ours, theirs, ids) = both(&seeds);
+        let mut net = Net::over(ours, theirs, &ids, &ids);
+        net.settle();
+        assert_eq!(net.kinds, ["claims", "digest"]);
+        assert_eq!(net.dialler.events(), [LiveEvent::Checked]);
+        sizes.push(net.bytes);
+    }
+    assert_eq!(sizes[0], sizes[1]);
+}
+
+#[test]
+fn a_reconnect_tells_which_databases_changed_and_no_others() {
+    let seeds: Vec<u8> = (1..=100).collect();
+    let (mut ours, mut theirs, ids) = both(&seeds);
+    theirs
+        .get_mut(&ids[7])
+        .unwrap()
+        .get_mut()
+        .commit(2, "there");
+    ours.get_mut(&ids[40]).unwrap().get_mut().commit(1, "here");
+    let mut net = Net::over(ours, theirs, &ids, &ids);
+    net.settle();
+    assert_eq!(net.kinds, ["claims", "digest", "detail", "state"]);
+    assert_eq!(
+        net.dialler.events(),
+        [
+            LiveEvent::Lacks(ids[7]),
+            LiveEvent::Lacks(ids[40]),
+            LiveEvent::Checked
+        ]
+    );
+    assert!(net.bytes < 16 * 100 + 64, "{}", net.bytes);
+}
+
+#[test]
+fn a_set_that_is_not_remembered_is_told_once() {
+    let (ours, theirs, ids) = both(&[1, 2, 3]);
+    let mut net = Net::over(ours, theirs, &ids, &ids[..2]);
+    net.settle();
+    assert_eq!(net.kinds, ["unknown", "subscribe", "claims", "digest"]);
+    assert_eq!(net.acceptor.events(), [LiveEvent::Subscribed(ids.clone())]);
+    assert_eq!(
+        net.acceptor.live.databases().copied().collect::<Vec<_>>(),
+        ids
+    );
+}
+
+#[test]
+fn subscriptions_change_while_the_stream_lives() {
+    let (ours, theirs, ids) = both(&[1, 2]);
+    let mut net = Net::over(ours, theirs, &ids[..1], &ids[..1]);
+    net.settle();
+    net.acceptor.commit(ids[1], "nobody asked");
+    net.settle();
+    net.quiet();
+    net.dialler
+        .live
+        .handle_notice(Notice::Subscribe(vec![ids[1]]));
+    net.settle();
+    assert_eq!(net.kinds, ["subscribe", "digest", "detail", "state"]);
+    assert_eq!(net.acceptor.events(), [LiveEvent::Subscribed(vec![ids[1]])]);
+    assert!(net.dialler.events().contains(&LiveEvent::Lacks(ids[1])));
+    net.dialler
+        .live
+        .handle_notice(Notice::Unsubscribe(vec![ids[0]]));
+    net.settle();
+    assert_eq!(
+        net.acceptor.events(),
+        [LiveEvent::Unsubscribed(vec![ids[0]])]
+    );
+    net.quiet();
+    net.acceptor.commit(ids[0], "no more of this");
+    net.settle();
+    assert_eq!(net.frames, 0);
+}
+
+#[test]
+fn whoever_may_not_read_hears_what_it_hears_of_nothing() {
+    let run = |hidden: bool| {
+        let (ours, mut theirs, ids) = both(&[1, 2]);
+        if hidden {
+            theirs.get_mut(&ids[0]).unwrap().readers = Some([key(77).public()].into());
+        } else {
+            theirs.remove(&ids[0]);
+        }
+        let mut net = Net::over(ours, theirs, &ids, &ids);
+        net.settle();
+        let mut heard = net.kinds.clone();
+        let tips = TipList::new(net.dialler.stores[&ids[0]].get().tips());
+        let database = ids[0];
+        // It asks for it by name, in every way there is.
+        for message in [
+            LiveMessage::Have {
+                database,
+                tips: tips.clone(),
+                large: false,
+            },
+            LiveMessage::Want {
+                database,
+                not: vec![database],
+            },
+            LiveMessage::Want {
+                database,
+                not: vec![],
+            },
+            LiveMessage::Entries {
+                database,
+                tips,
+                packs: 1,
+            },
+        ] {
+            let frame = Frame::Live(message).encode().unwrap();
+            net.acceptor.inbox.push_back(frame);
+        }
+        let pack = net.dialler.stores.get_mut(&ids[0]).unwrap();
+        let Answer::Packs(page) = pack.answer(&Query::Difference {
+            database,
+            not: vec![],
+            closures: vec![],
+            cursor: None,
+            budget_bytes: usize::MAX,
+        }) else {
+            panic!()
+        };
+        let pack = Frame::Pack(page.packs[0].clone()).encode().unwrap();
+        net.acceptor.inbox.push_back(pack);
+        if hidden {
+            net.acceptor.commit(ids[0], "secret");
+        }
+        net.settle();
+        heard.extend(net.kinds.iter().skip(heard.len()));
+        (
+            heard,
+            net.bytes,
+            net.dialler.events(),
+            net.acceptor.done.is_none(),
+        )
+    };
+    let (denied, absent) = (run(true), run(false));
+    assert_eq!(denied, absent);
+    assert!(
+        denied
+            .2
+            .iter()
+            .any(|event| matches!(event, LiveEvent::Absent(_)))
+            && denied.3
+    );
+}
+
+#[test]
+fn a_reader_that_is_revoked_hears_nothing_more() {
+    let (mut net, ids) = Net::same(&[1]);
+    net.acceptor.commit(ids[0], "while it may");
+    net.settle();
+    net.quiet();
+    net.acceptor.stores.get_mut(&ids[0]).unwrap().readers = Some([key(77).public()].into());
+    net.acceptor.commit(ids[0], "after");
+    net.settle();
+    assert_eq!(net.frames, 0);
+}
+
+#[test]
+fn nothing_goes_to_an_acceptor_that_may_not_read_it() {
+    let (mut ours, mut theirs, ids) = both(&[1]);
+    let speaker = key(50);
+    ours.get_mut(&ids[0]).unwrap().readers = Some([speaker.public()].into());
+    theirs.get_mut(&ids[0]).unwrap().get_mut().commit(0, "");
+    let mut net = Net::over(ours, theirs, &ids, &ids);
+    net.settle();
+    net.quiet();
+    for n in 0..3 {
+        net.dialler.commit(ids[0], &format!("{n}"));
+        net.settle();
+    }
+    assert_eq!(net.frames, 0);
+    // A sync may find out what it speaks for; it is asked for once.
+    assert_eq!(net.dialler.events(), [LiveEvent::Lacks(ids[0])]);
+}
+
+#[test]
+fn an_acceptor_is_sent_what_it_has_shown_claims_for() {
+    let (mut ours, theirs, ids) = both(&[1]);
+    let speaker = key(50);
+    ours.get_mut(&ids[0]).unwrap().readers = Some([speaker.public()].into());
+    let claim = DeviceClaim::make(&speaker, key(2).public(), Scope::All, NOW + 1_000).unwrap();
+    let mut dialler = Side::new(ours, Live::dial(config(key(2).public(), Vec::new(), &ids)));
+    let open = opening(&mut dialler);
+    let live = Live::accept(config(key(1).public(), vec![claim], &ids), &open);
+    let acceptor = Side::new(theirs, live);
+    let (kinds, frames, bytes, packs) = Default::default();
+    let mut net = Net {
+        dialler,
+        acceptor,
+        frames,
+        bytes,
+        packs,
+        kinds,
+    };
+    net.settle();
+    net.dialler.commit(ids[0], "for those who may read");
+    net.settle();
+    net.assert_same(ids[0]);
+}
+
+#[test]
+fn entries_that_do_not_fit_in_lead_to_a_sync() {
+    let (mut net, ids) = Net::same(&[1]);
+    net.dialler.commit(ids[0], "first");
+    net.settle();
+    // The acceptor loses what the dialler knows that it has.
+    *net.acceptor.stores.get_mut(&ids[0]).unwrap() = Store::new(Replica::new(1));
+    net.quiet();
+    net.dialler.commit(ids[0], "on top");
+    net.settle();
+    assert!(net.kinds.contains(&"compare"));
+    assert!(net.dialler.events().contains(&LiveEvent::Lacks(ids[0])));
+}
+
+#[test]
+fn decisions_are_told() {
+    let (mut net, _) = Net::same(&[1]);
+    let request = RequestId::new([5; 32]);
+    net.acceptor.live.handle_notice(Notice::Decided(request));
+    net.settle();
+    assert_eq!(net.dialler.events(), [LiveEvent::Decided(request)]);
+}
+
+#[test]
+fn a_check_is_answered_and_silence_is_noticed_on_both_sides() {
+    let (mut net, _) = Net::same(&[1, 2]);
+    net.dialler.live.handle_notice(Notice::Check);
+    net.dialler.live.handle_notice(Notice::Check);
+    net.settle();
+    assert_eq!(net.kinds, ["check", "digest"]);
+    assert_eq!(net.dialler.events(), [LiveEvent::Checked]);
+    // A dialler that asked and hears nothing.
+    net.dialler.live.handle_notice(Notice::Check);
+    net.dialler.run();
+    let Output::Timeout(Some(at)) = net.dialler.live.poll_output(NOW) else {
+        panic!()
+    };
+    assert_eq!(at, NOW + limits::LIVE_ANSWER_MS);
+    net.dialler.live.handle_input(Input::Tick, at - 1);
+    assert!(matches!(
+        net.dialler.live.poll_output(at - 1),
+        Output::Timeout(_)
+    ));
+    net.dialler.live.handle_input(Input::Tick, at);
+    let Output::Done(Err(Failure::Idle(_))) = net.dialler.live.poll_output(at) else {
+        panic!()
+    };
+    // An acceptor that is never asked.
+    let Output::Timeout(Some(at)) = net.acceptor.live.poll_output(NOW) else {
+        panic!()
+    };
+    assert_eq!(at, NOW + limits::LIVE_SILENCE_MS);
+    net.acceptor.live.handle_input(Input::Tick, at);
+    assert!(matches!(
+        net.acceptor.live.poll_output(at),
+        Output::Done(Err(Failure::Idle(_)))
+    ));
+}
+
+#[test]
+fn more_databases_than_a_stream_may_have_end_it() {
+    let many = |count: usize| -> Vec<Id> {
+        (0..count as u32)
+            .map(|n| {
+                let mut id = [9; 32];
+                id[..4].copy_from_slice(&n.to_be_bytes());
+                Id::new(id)
+            })
+            .collect()
+    };
+    let accept = || {
+        let open = LiveOpen {
+            set: [1; 32],
+            count: 0,
+        };
+        Side::new(
+            BTreeMap::new(),
+            Live::accept(config(key(1).public(), Vec::new(), &[]), &open),
+        )
+    };
+    let subscribe = |databases: Vec<Id>| Frame::Live(LiveMessage::Subscribe { databases }).encode();
+    let mut side = accept();
+    let all = many(limits::LIVE_DATABASES);
+    side.inbox.push_back(subscribe(all.clone()).unwrap());
+    side.run();
+    assert!(side.done.is_none());
+    side.inbox.push_back(subscribe(all[..1].to_vec()).unwrap());
+    side.run();
+    assert!(side.done.is_none(), "again is not more");
+    side.inbox
+        .push_back(subscribe(vec![Id::new([0xff; 32])]).unwrap());
+    side.run();
+    assert!(matches!(side.done, Some(Err(Failure::Peer(_)))));
+    assert!(subscribe(many(limits::LIVE_DATABASES + 1)).is_err());
+    // A dialler takes as many as it may have.
+    let mut dialler = Side::new(
+        BTreeMap::new(),
+        Live::dial(config(
+            key(2).public(),
+            Vec::new(),
+            &many(limits::LIVE_DATABASES + 1),
+        )),
+    );
+    assert_eq!(opening(&mut dialler).count as usize, limits::LIVE_DATABASES);
+}
+
+#[test]
+fn packs_above_the_limit_end_the_stream() {
+    let (mut net, ids) = Net::same(&[1]);
+    let tips = TipList::new(net.dialler.stores[&ids[0]].get().tips());
+    let entries = |packs: u32| {
+        let (database, tips) = (ids[0], tips.clone());
+        Frame::Live(LiveMessage::Entries {
+            database,
+            tips,
+            packs,
+        })
+        .encode()
+    };
+    assert!(entries(limits::LIVE_PACKS as u32).is_ok());
+    assert!(entries(limits::LIVE_PACKS as u32 + 1).is_err());
+    net.acceptor.inbox.push_back(entries(2).unwrap());
+    let pack = Frame::Pack(vec![0; limits::LIVE_BYTES].into())
+        .encode()
+        .unwrap();
+    net.acceptor.inbox.push_back(pack);
+    net.acceptor.run();
+    assert!(net.acceptor.done.is_none());
+    let pack = Frame::Pack(vec![0].into()).encode().unwrap();
+    net.acceptor.inbox.push_back(pack);
+    net.acceptor.run();
+    assert!(matches!(net.acceptor.done, Some(Err(Failure::Peer(_)))));
+}
+
+#[test]
+fn whoever_asks_and_does_not_read_is_not_answered_for_ever() {
+    let (ours, theirs, ids) = both(&[1]);
+    let mut net = Net::over(ours, theirs, &ids, &ids);
+    let check = Frame::Live(LiveMessage::Check).encode().unwrap();
+    // Nothing of what the acceptor says is taken.
+    let mut read = 0;
+    loop {
+        match net.acceptor.live.poll_output(NOW) {
+            Output::Query(id, query) => {
+                let answer = answer(&mut net.acceptor.stores, &query);
+                net.acceptor
+                    .live
+                    .handle_input(Input::Answer(id, Ok(answer)), NOW);
+            }
+            Output::Timeout(_) if net.acceptor.live.wants_frame() => {
+                net.acceptor
+                    .live
+                    .handle_input(Input::Frame(check.clone()), NOW);
+                read += 1;
+            }
+            Output::Timeout(_) => break,
+            _ => {}
+        }
+        assert!(read <= 2 * limits::LIVE_WAITING);
+    }
+}
+
+#[test]
+fn garbage_out_of_turn_ends_the_stream_and_says_who_is_to_blame() {
+    let database = Id::new([1; 32]);
+    let wrong_for_acceptor = [
+        Frame::Live(LiveMessage::Unknown),
+        Frame::Live(LiveMessage::State { digests: vec![] }),
+        Frame::Live(LiveMessage::Compare { database }),
+        Frame::Pack(vec![1].into()),
+        Frame::Request(Request::Discover),
+    ];
+    let wrong_for_dialler = [
+        Frame::Live(LiveMessage::Check),
+        Frame::Live(LiveMessage::Subscribe { databases: vec![] }),
+        Frame::Live(LiveMessage::State {
+            digests: vec![Digest::NONE; 3],
+        }),
+        Frame::Reply(Reply::Equal),
+    ];
+    for (frames, to_dialler) in [
+        (&wrong_for_acceptor[..], false),
+        (&wrong_for_dialler[..], true),
+    ] {
+        for frame in frames {
+            let (mut net, _) = Net::same(&[1]);
+            let side = if to_dialler {
+                &mut net.dialler
+            } else {
+                &mut net.acceptor
+            };
+            side.inbox.push_back(frame.encode().unwrap());
+            side.run();
+            assert!(
+                matches!(side.done, Some(Err(Failure::Peer(_)))),
+                "{frame:?}"
+            );
+        }
+    }
+    let (mut net, _) = Net::same(&[1]);
+    let refused = Frame::Reply(Reply::Refused(Refusal::UNAVAILABLE))
+        .encode()
+        .unwrap();
+    net.dialler.inbox.push_back(refused);
+    net.dialler.run();
+    assert_eq!(
+        net.dialler.done,
+        Some(Err(Failure::Refused(Refusal::UNAVAILABLE)))
+    );
+}
+
+#[test]
+fn the_bytes_of_messages_and_hashes_are_fixed() {
+    let id = Id::new([1; 32]);
+    let open = LiveOpen {
+        set: set_hash([&id]),
+        count: 1,
+    };
+    let request = Frame::Request(Request::Live(open)).encode().unwrap();
+    let messages = [
+        LiveMessage::Check,
+        LiveMessage::Digest {
+            all: Digest::of_all([(&id, &Digest::NONE)]),
+        },
+        LiveMessage::Want {
+            database: id,
+            not: vec![id],
+        },
+        LiveMessage::Decided {
+            request: RequestId::new([5; 32]),
+        },
+    ];
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&request);
+    for message in messages {
+        let frame = Frame::Live(message).encode().unwrap();
+        assert_eq!(Frame::decode(&frame).unwrap().encode().unwrap(), frame);
+        hasher.update(&frame);
+    }
+    assert_eq!(
+        hasher.finalize().to_hex().as_str(),
+        "f62c08af0b7cc4a8ea42dadfb5ab904d8c4eb30fe9cef316f605253bd6132827"
+    );
+}
