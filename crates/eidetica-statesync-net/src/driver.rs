@@ -209,70 +209,73 @@ impl Driver {
         self.engine.handle_input(input, now);
     }
 
-    /// Does what the engine wants until it waits.
+    /// Does what the engine wants until it waits, or until a target is complete and its pin is kept.
     fn drain(&mut self, watcher: &mut dyn Watcher) -> Result<Next, DriverError> {
+        let mut done = None;
         loop {
             let now = self.now_ms();
-            match self.engine.poll_output(now) {
-                Output::Request {
-                    source,
-                    id,
-                    message,
-                    ..
-                } => {
-                    if let Some(link) = link(&mut self.links, source) {
-                        watcher.asked(index(source), message.len());
-                        link.tell(|connection| Command::Send {
-                            connection,
-                            id,
-                            message,
-                        });
-                    }
+            match (self.engine.poll_output(now), done) {
+                (Output::Persist(pin), _) => watcher.persist(&pin).map_err(DriverError::Keep)?,
+                (Output::Alarm(evidence), _) => alarm(&evidence, watcher)?,
+                (Output::Feedback { source, feedback }, _) => {
+                    self.judge(source, &feedback, watcher);
                 }
-                Output::Restart { boundary, why } => {
-                    tracing::debug!(?why, boundary = %boundary.leaves(), "the copy begins anew");
-                    self.replica.reset(boundary)?;
-                    self.applied();
+                (_, Some(target)) => {
+                    watcher.progress(&self.engine.progress(), self.engine.counters());
+                    return Ok(Next::Done(target));
                 }
-                Output::Append { start, operations } => {
-                    let parsed = Operations::parse(operations.bytes, start, operations.count);
-                    match parsed.and_then(|operations| self.replica.apply(start, operations)) {
-                        Ok(()) => self.applied(),
-                        Err(error) => self.unfit(error)?,
-                    }
+                (Output::Timeout(at), None) => return Ok(Next::Wait(at)),
+                (Output::Complete(target), None) => {
+                    done = self.finish(&target)?.then_some(target);
                 }
-                Output::Complete(target) => {
-                    let finished =
-                        self.replica
-                            .finish(target.root(), target.leaves(), target.lower());
-                    match finished {
-                        Ok(()) => return self.complete(target, watcher),
-                        Err(error) => self.unfit(error)?,
-                    }
-                }
-                Output::Adopted(target) => watcher.adopted(&target),
-                Output::Persist(pin) => watcher.persist(&pin).map_err(DriverError::Keep)?,
-                Output::Alarm(evidence) => {
-                    let source = evidence.source.map(index);
-                    watcher
-                        .alarm(source, &evidence)
-                        .map_err(DriverError::Keep)?;
-                }
-                Output::Feedback { source, feedback } => self.judge(source, &feedback, watcher),
-                Output::Timeout(at) => return Ok(Next::Wait(at)),
-                // Nothing that this version knows.
-                _ => {}
+                (output, None) => self.carry_out(output, watcher)?,
             }
         }
     }
 
-    /// The engine would say the same next.
-    fn complete(&self, target: Target, watcher: &mut dyn Watcher) -> Result<Next, DriverError> {
-        if let Some(pin) = self.engine.pin() {
-            watcher.persist(pin).map_err(DriverError::Keep)?;
+    fn carry_out(&mut self, output: Output, watcher: &mut dyn Watcher) -> Result<(), DriverError> {
+        match output {
+            Output::Request {
+                source,
+                id,
+                message,
+                ..
+            } => {
+                watcher.asked(index(source), message.len());
+                if let Some(link) = link(&mut self.links, source) {
+                    link.tell(|connection| Command::Send {
+                        connection,
+                        id,
+                        message,
+                    });
+                }
+            }
+            Output::Restart { boundary, why } => {
+                tracing::debug!(?why, boundary = %boundary.leaves(), "the copy begins anew");
+                self.replica.reset(boundary)?;
+                self.applied();
+            }
+            Output::Append { start, operations } => {
+                let parsed = Operations::parse(operations.bytes, start, operations.count);
+                match parsed.and_then(|operations| self.replica.apply(start, operations)) {
+                    Ok(()) => self.applied(),
+                    Err(error) => self.unfit(error)?,
+                }
+            }
+            Output::Adopted(target) => watcher.adopted(&target),
+            // The others are dealt with before.
+            _ => {}
         }
-        watcher.progress(&self.engine.progress(), self.engine.counters());
-        Ok(Next::Done(target))
+        Ok(())
+    }
+
+    /// Makes the replica the database of a target, if it is one.
+    fn finish(&mut self, target: &Target) -> Result<bool, DriverError> {
+        let (root, leaves, lower) = (target.root(), target.leaves(), target.lower());
+        match self.replica.finish(root, leaves, lower) {
+            Ok(()) => Ok(true),
+            Err(error) => self.unfit(error).map(|()| false),
+        }
     }
 
     fn applied(&mut self) {
@@ -348,6 +351,11 @@ impl Link {
             commands.send(command(self.connection)).ok();
         }
     }
+}
+
+fn alarm(evidence: &Evidence, watcher: &mut dyn Watcher) -> Result<(), DriverError> {
+    let source = evidence.source.map(index);
+    watcher.alarm(source, evidence).map_err(DriverError::Keep)
 }
 
 fn link(links: &mut [Link], source: SourceId) -> Option<&mut Link> {

@@ -40,12 +40,12 @@ pub async fn run(options: ClientOptions, bar: ProgressBar) -> anyhow::Result<()>
     let told = stopped.clone();
     tokio::spawn(async move {
         let signal = stop.await;
-        info!(signal, "stopping");
+        info!(%signal, "stopping");
         told.cancel();
     });
     let client = Client::new(options, identity, metrics, bar)?;
+    info!(storage_dir = %client.directory.display(), metrics = %metrics::url(metrics_port), "where to look");
     info!("starting continuous sync process");
-    info!(storage_dir = %client.directory.display(), metrics = %metrics::url(metrics_port), "its copy and its numbers");
     client.sync_until(&stopped).await
 }
 

@@ -115,6 +115,7 @@ pub fn show(bar: &ProgressBar, from: u64, to: u64) {
 pub fn hide(bar: &ProgressBar) {
     bar.finish_and_clear();
     bar.set_draw_target(ProgressDrawTarget::hidden());
+    bar.unset_length();
 }
 
 /// A short duration, for log fields.

@@ -44,6 +44,7 @@ async fn serve<D: Growing>(options: ServerOptions) -> anyhow::Result<()> {
     let metrics_port = metrics::serve(options.metrics_port, registry).await?;
 
     let storage = storage::directory(options.storage_dir.as_ref(), "server");
+    info!(storage_dir = %storage.display(), metrics = %metrics::url(metrics_port), "where to look");
     info!("initializing database");
     let (database, workload) = open::<D>(&storage, &options).await?;
     let name = DatabaseName::new(options.db.name())?;
@@ -56,7 +57,6 @@ async fn serve<D: Growing>(options: ServerOptions) -> anyhow::Result<()> {
         ops_per_interval = options.ops_per_interval,
         "server listening and continuously adding operations"
     );
-    info!(storage_dir = %storage.display(), metrics = %metrics::url(metrics_port), "its database and its numbers");
 
     let growing = grow_forever(served, workload, &options, &metrics);
     let ended = tokio::select! {
@@ -66,7 +66,7 @@ async fn serve<D: Growing>(options: ServerOptions) -> anyhow::Result<()> {
     };
     server.stop().await;
     let signal = ended?;
-    info!(signal, "stopped");
+    info!(%signal, "stopped");
     Ok(())
 }
 

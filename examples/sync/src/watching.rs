@@ -35,7 +35,7 @@ pub struct Watching {
     seen: Counters,
     adopted: bool,
     /// Where it began, once there is a target.
-    from: u64,
+    from: Option<u64>,
     connected: i64,
     warned: bool,
 }
@@ -71,7 +71,7 @@ impl Watching {
             memory,
             seen: Counters::default(),
             adopted: false,
-            from: 0,
+            from: None,
             connected: 0,
             warned: false,
         }
@@ -97,29 +97,57 @@ impl Watching {
         }
     }
 
+    /// What was counted since the last time.
+    fn count(&mut self, counters: &Counters) {
+        let (seen, metrics) = (&self.seen, &self.metrics);
+        let fetched = counters.fetched_operations - seen.fetched_operations;
+        let verified = counters.verified_operations - seen.verified_operations;
+        metrics.operations_fetched.inc_by(fetched);
+        metrics.operations_verified.inc_by(verified);
+        self.seen = *counters;
+    }
+
+    fn show_progress(&mut self, target: &Target, progress: &Progress) {
+        let (applied, end) = (progress.applied.0, target.leaves().0);
+        let at = applied.clamp(target.lower().0, end);
+        let from = *self.from.get_or_insert(at);
+        if self.bar.length() != Some(end) {
+            output::show(&self.bar, at, end);
+        }
+        self.bar.set_position(at);
+        let (done, whole) = (at.saturating_sub(from), end.saturating_sub(from));
+        let part = match progress.complete {
+            false if whole > 0 => done as f64 / whole as f64,
+            _ => 1.0,
+        };
+        self.metrics.iteration_progress.set(part);
+        self.metrics.target_operations.set(end.cast_signed());
+        self.metrics.database_operations.set(applied.cast_signed());
+    }
+
     fn feedback(&mut self, source: usize, feedback: &Feedback) {
         let server = self.server(source).to_owned();
         match feedback {
             Feedback::Fault(fault) => {
                 self.metrics.error("fault");
-                warn!(server, %fault, "a server sent something wrong");
+                warn!(%server, %fault, "a server sent something wrong");
             }
             Feedback::Late => {
                 self.metrics.error("late");
-                warn!(server, "a server did not answer in time");
+                warn!(%server, "a server did not answer in time");
             }
             Feedback::Refused(refusal @ (Refusal::OtherDatabase | Refusal::NoTarget)) => {
                 self.metrics.error("refused");
-                warn!(server, %refusal, "a server refuses; --db has to be the same on both sides");
+                warn!(%server, %refusal, "a server refuses; --db has to be the same on both sides");
             }
             Feedback::Refused(refusal) => {
                 self.metrics.error("refused");
-                debug!(server, %refusal, "a server refuses");
+                debug!(%server, %refusal, "a server refuses");
             }
             Feedback::Dropped(Dropped::Lies) => {
-                warn!(server, "a server is not asked any more in this sync")
+                warn!(%server, "a server is not asked any more in this sync")
             }
-            feedback => debug!(server, ?feedback, "a server is found wanting"),
+            feedback => debug!(%server, ?feedback, "a server is found wanting"),
         }
     }
 }
@@ -134,7 +162,7 @@ impl Watcher for Watching {
         let kept = self.memory.keep_evidence(evidence, &server)?;
         self.metrics.alarms.inc();
         error!(
-            server,
+            %server,
             conflict = ?evidence.kind,
             held = ?SyncTarget(&evidence.held.target),
             shown = ?SyncTarget(&evidence.shown.target),
@@ -165,36 +193,10 @@ impl Watcher for Watching {
 
     fn progress(&mut self, progress: &Progress, counters: &Counters) {
         self.warn_if_behind(counters);
-        let Some(target) = progress.target else {
-            return;
-        };
-        let (at, lower, end) = (progress.applied.0, target.lower().0, target.leaves().0);
-        let at = at.clamp(lower, end.max(lower));
-        if self.bar.length() != Some(end) || self.bar.is_finished() {
-            self.from = if self.seen.verified_operations == 0 {
-                at
-            } else {
-                self.from
-            };
-            output::show(&self.bar, at, end);
+        self.count(counters);
+        if let Some(target) = &progress.target {
+            self.show_progress(target, progress);
         }
-        self.bar.set_position(at);
-        self.metrics
-            .operations_verified
-            .inc_by(counters.verified_operations - self.seen.verified_operations);
-        self.seen = *counters;
-        self.metrics.target_operations.set(end.cast_signed());
-        self.metrics
-            .database_operations
-            .set(progress.applied.0.cast_signed());
-        let whole = (end - self.from.min(end)) as f64;
-        let done = (at - self.from.min(at)) as f64;
-        let part = if progress.complete || whole == 0.0 {
-            1.0
-        } else {
-            done / whole
-        };
-        self.metrics.iteration_progress.set(part);
     }
 
     fn asked(&mut self, _: usize, bytes: usize) {
@@ -211,17 +213,17 @@ impl Watcher for Watching {
         match news {
             SourceNews::Connected => {
                 self.connections(1);
-                debug!(server = self.server(source), "connected");
+                debug!(server = %self.server(source), "connected");
             }
             SourceNews::Disconnected(reason) => {
                 self.connections(-1);
                 self.metrics.error("disconnected");
-                warn!(server = self.server(source), %reason, "the connection to a server is gone: connecting again");
+                warn!(server = %self.server(source), %reason, "the connection to a server is gone: connecting again");
             }
             SourceNews::Unreachable(reason, retry) => {
                 self.metrics.error("unreachable");
                 let retry_in = output::rounded(retry);
-                warn!(server = self.server(source), %reason, ?retry_in, "cannot reach a server");
+                warn!(server = %self.server(source), %reason, ?retry_in, "cannot reach a server");
             }
             SourceNews::Feedback(feedback) => self.feedback(source, feedback),
             _ => {}

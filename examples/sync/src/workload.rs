@@ -1,4 +1,4 @@
-//! What the server's owner does to the database: fresh keys, and in one of type `any` overwritten and deleted ones.
+//! What the server's owner does to the database: keys are set, and in one of type `any` overwritten and deleted too.
 //!
 //! Where it stands is in the metadata of each commit, so that a server that starts again goes on.
 
@@ -22,9 +22,10 @@ pub struct Workload {
     next: u64,
 }
 
-/// In ten changes of a database with updates, so many are of keys that there were.
-const OVERWRITES: u64 = 3;
-const DELETIONS: u64 = 1;
+/// In a database with updates there are so many changes for each key, so that most operations do not count for long.
+const CHANGES_PER_KEY: u64 = 4;
+/// One of so many changes is a deletion.
+const DELETED_OF: u64 = 8;
 
 impl Workload {
     /// From its beginning.
@@ -56,13 +57,14 @@ impl Workload {
         let number = self.next;
         self.next += 1;
         let [what, which, ..] = self.draw(b"choice", number);
-        let older = which.checked_rem(number).unwrap_or(0);
-        let (fresh, value) = (self.bytes(b"key", number), self.bytes(b"value", number));
-        match what % 10 {
-            _ if kind == Kind::Immutable || number == 0 => Change::Put(fresh, value),
-            0..OVERWRITES => Change::Put(self.bytes(b"key", older), value),
-            what if what < OVERWRITES + DELETIONS => Change::Delete(self.bytes(b"key", older)),
-            _ => Change::Put(fresh, value),
+        let value = self.bytes(b"value", number);
+        if kind == Kind::Immutable {
+            return Change::Put(self.bytes(b"key", number), value);
+        }
+        let key = self.bytes(b"key", which % (number / CHANGES_PER_KEY + 1));
+        match what % DELETED_OF {
+            0 => Change::Delete(key),
+            _ => Change::Put(key, value),
         }
     }
 
@@ -115,7 +117,7 @@ mod tests {
             }
         }
         assert!(
-            (100..400).contains(&overwrites) && (50..200).contains(&deletes),
+            (500..900).contains(&overwrites) && (50..200).contains(&deletes),
             "{overwrites} {deletes}"
         );
         let mut workload = Workload::new([1; 16]);
