@@ -13,10 +13,13 @@ use std::{
 use eidetica_auth::{RequestId, SecretKey, SignedRequest};
 use eidetica_engine::{
     Action, Command, CommandId, ConnectError, Facts, GrantOutcome, Input, Job, JobResult, LinkId,
-    Record, Response, TaskId,
+    Record, Response, StreamId, TaskId, Wishes,
 };
 use eidetica_entry::{Id, PublicKey};
-use eidetica_protocol::{Call, CloseReason, Failure, RequestRef, SyncClient, SyncConfig};
+use eidetica_protocol::{
+    Call, CloseReason, Failure, LiveEvent, LiveOpen, Notice, Refusal, RequestRef, SyncClient,
+    SyncConfig,
+};
 use eidetica_transport::{Address, Listener, Transport, TransportError};
 use futures::{FutureExt, channel::oneshot};
 use tokio::{sync::mpsc, time::timeout};
@@ -28,6 +31,7 @@ use crate::{
     handle::Shared,
     limits,
     link::Link,
+    live::{self, Control},
     pool::Pool,
     serve::Server,
     session::{self, BootstrapReply, Services, Stop},
@@ -56,7 +60,12 @@ pub(crate) enum Event {
         deadline_ms: u64,
         reply: oneshot::Sender<Result<Response, NodeError>>,
     },
-    Announce(Id),
+    Wishes {
+        database: Id,
+        wishes: Option<Wishes>,
+        reply: DoneReply,
+    },
+    Online,
     StartServer {
         bind: String,
         reply: oneshot::Sender<Result<Vec<Address>, NodeError>>,
@@ -75,6 +84,13 @@ pub(crate) enum News {
     Finished(TaskId, LinkId, JobResult),
     Granted(RequestId, Result<GrantOutcome, String>),
     Seen(PublicKey),
+    AcceptLive {
+        device: PublicKey,
+        open: LiveOpen,
+        reply: oneshot::Sender<Result<Accepted, Refusal>>,
+    },
+    Live(StreamId, LiveEvent),
+    LiveEnded(StreamId, Result<(), Failure>),
     Bootstrap {
         request: Box<SignedRequest>,
         facts: Facts,
@@ -93,6 +109,20 @@ pub(crate) enum News {
     },
 }
 
+/// A live stream that a peer may open.
+pub(crate) struct Accepted {
+    pub(crate) id: StreamId,
+    /// What is remembered of it.
+    pub(crate) databases: Vec<Id>,
+    pub(crate) control: Control,
+}
+
+/// How a live stream is told things.
+struct Stream {
+    notices: mpsc::Sender<Notice>,
+    token: CancellationToken,
+}
+
 /// The loop and what it holds.
 pub(crate) struct Driver {
     shared: Arc<Shared>,
@@ -106,6 +136,7 @@ pub(crate) struct Driver {
     waiting: HashMap<CommandId, oneshot::Sender<Result<Response, NodeError>>>,
     links: HashMap<LinkId, Arc<Link>>,
     sessions: HashMap<TaskId, (LinkId, CancellationToken)>,
+    streams: HashMap<StreamId, Stream>,
     server: Option<Arc<Server>>,
     tasks: TaskTracker,
     /// Cancelled when the node stops: dials end at once.
@@ -155,6 +186,7 @@ impl Driver {
             waiting: HashMap::new(),
             links: HashMap::new(),
             sessions: HashMap::new(),
+            streams: HashMap::new(),
             server: None,
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
@@ -188,6 +220,7 @@ impl Driver {
                     Some(event) => self.take_event(event).await,
                     None => return self.stop().await,
                 },
+                () = self.shared.changes.some.notified() => self.take_changes(),
                 Some(news) = self.news.recv() => self.take_news(news).await?,
                 () = session::until(until_ms) => self.input(Input::Tick),
             }
@@ -196,6 +229,12 @@ impl Driver {
 
     fn input(&self, input: Input) {
         self.shared.engine.lock().handle_input(input, now_ms());
+    }
+
+    fn take_changes(&self) {
+        for (database, here) in self.shared.changes.take() {
+            self.input(Input::Changed { database, here });
+        }
     }
 
     async fn take_event(&mut self, event: Event) {
@@ -213,19 +252,15 @@ impl Driver {
                     self.shared.claims.fetch_add(1, Ordering::AcqRel);
                 }
             }
-            Event::Announce(database) => {
-                let peers = self.shared.engine.lock().peers_of(&database);
-                for peer in peers {
-                    let id = CommandId(self.next.fetch_add(1, Ordering::Relaxed));
-                    let deadline_ms =
-                        now_ms().saturating_add(self.shared.limits.local.as_millis() as u64);
-                    self.input(Input::Command(
-                        id,
-                        Command::Queue(peer, database),
-                        deadline_ms,
-                    ));
-                }
+            Event::Wishes {
+                database,
+                wishes,
+                reply,
+            } => {
+                self.input(Input::Wishes(database, wishes));
+                let _ = reply.send(Ok(()));
             }
+            Event::Online => self.input(Input::Online),
             Event::StartServer { bind, reply } => {
                 let _ = reply.send(self.start_server(&bind).await);
             }
@@ -257,6 +292,31 @@ impl Driver {
             }
             News::Granted(id, result) => self.input(Input::Granted(id, result)),
             News::Seen(peer) => self.input(Input::Seen(peer)),
+            News::AcceptLive {
+                device,
+                open,
+                reply,
+            } => {
+                let accepted = self
+                    .shared
+                    .engine
+                    .lock()
+                    .accept_live(&device, &open, now_ms());
+                let accepted = accepted.map(|(id, databases)| {
+                    let control = self.control(id);
+                    Accepted {
+                        id,
+                        databases,
+                        control,
+                    }
+                });
+                if let Err(Ok(accepted)) = reply.send(accepted) {
+                    let cut = Err(Failure::Closed(CloseReason::Cut));
+                    self.end_of_stream(accepted.id, cut);
+                }
+            }
+            News::Live(id, event) => self.input(Input::Live(id, event)),
+            News::LiveEnded(id, result) => self.end_of_stream(id, result),
             News::Bootstrap {
                 request,
                 facts,
@@ -343,6 +403,20 @@ impl Driver {
             Action::Connect(id, address, pinned) => self.connect(id, address, pinned),
             Action::Close(id) => self.close(id),
             Action::Run(task, link, job) => self.run_job(task, link, job),
+            Action::OpenLive(id, link, databases) => self.open_live(id, link, databases),
+            Action::Tell(id, notice) => {
+                // One that hears nothing is ended; it is opened again, and compares.
+                if let Some(stream) = self.streams.get(&id)
+                    && stream.notices.try_send(notice).is_err()
+                {
+                    stream.token.cancel();
+                }
+            }
+            Action::EndLive(id) => {
+                if let Some(stream) = self.streams.remove(&id) {
+                    stream.token.cancel();
+                }
+            }
             Action::Abort(task) => {
                 if let Some((_, token)) = self.sessions.get(&task) {
                     token.cancel();
@@ -411,6 +485,42 @@ impl Driver {
         });
     }
 
+    // Live streams.
+
+    /// What the task of a stream needs to be told things.
+    fn control(&mut self, id: StreamId) -> Control {
+        let (notices, heard) = mpsc::channel(limits::NOTICES);
+        let token = CancellationToken::new();
+        let stream = Stream {
+            notices,
+            token: token.clone(),
+        };
+        self.streams.insert(id, stream);
+        Control {
+            id,
+            notices: heard,
+            token,
+        }
+    }
+
+    fn open_live(&mut self, id: StreamId, link: LinkId, databases: Vec<Id>) {
+        let control = self.control(id);
+        let services = Arc::clone(&self.services);
+        let link = self.links.get(&link).cloned();
+        self.tasks.spawn(async move {
+            let result = match link {
+                Some(link) => live::dial(link, databases, control, &services).await,
+                None => Err(Failure::Closed(CloseReason::Cut)),
+            };
+            let _ = services.news.send(News::LiveEnded(id, result)).await;
+        });
+    }
+
+    fn end_of_stream(&mut self, id: StreamId, result: Result<(), Failure>) {
+        self.streams.remove(&id);
+        self.input(Input::LiveEnded(id, result));
+    }
+
     // The server.
 
     async fn start_server(&mut self, bind: &str) -> Result<Vec<Address>, NodeError> {
@@ -468,6 +578,9 @@ impl Driver {
             }
             self.tasks.close();
             self.tasks.wait().await;
+            let transports = self.shared.transports.lock().clone();
+            let closing = transports.iter().map(|transport| transport.close());
+            futures::future::join_all(closing).await;
         };
         // Sessions that end send news; somebody has to take them.
         let news = &mut self.news;

@@ -1,6 +1,7 @@
 //! What the rest of an instance holds of a node.
 
 use std::{
+    collections::BTreeMap,
     future::Future,
     pin::Pin,
     sync::{
@@ -13,8 +14,8 @@ use std::{
 
 use eidetica_auth::{DeviceClaim, RequestId, SignedRequest};
 use eidetica_engine::{
-    Command, CommandId, Cursor, Engine, EngineError, IncomingRequest, OutgoingRequest, PeerInfo,
-    PeerStats, PeerStatus, Response, Selection, Target,
+    Command, CommandId, Cursor, Engine, EngineError, IncomingRequest, OutgoingRequest, PairState,
+    PeerInfo, PeerStats, PeerStatus, Reach, Response, Selection, Target, Wishes,
 };
 use eidetica_entry::{Id, PublicKey};
 use eidetica_protocol::{BootstrapAnswer, DatabaseInfo, Outcome};
@@ -36,6 +37,8 @@ pub(crate) struct Shared {
     pub(crate) transports: Mutex<Vec<Arc<dyn Transport>>>,
     /// Where the server listens; empty if it does not run.
     pub(crate) addresses: Mutex<Vec<Address>>,
+    /// What changed in the databases and the driver has not heard yet.
+    pub(crate) changes: Changes,
     /// Counts the changes of this node's claims.
     pub(crate) claims: AtomicU64,
     pub(crate) stopped: AtomicBool,
@@ -49,6 +52,25 @@ impl Shared {
             .iter()
             .find(|transport| transport.scheme() == scheme)
             .cloned()
+    }
+}
+
+/// Databases that changed, each once however often.
+#[derive(Default)]
+pub(crate) struct Changes {
+    /// With whether entries of this instance are among what is new.
+    waiting: Mutex<BTreeMap<Id, bool>>,
+    pub(crate) some: tokio::sync::Notify,
+}
+
+impl Changes {
+    fn add(&self, database: Id, here: bool) {
+        *self.waiting.lock().entry(database).or_default() |= here;
+        self.some.notify_one();
+    }
+
+    pub(crate) fn take(&self) -> BTreeMap<Id, bool> {
+        std::mem::take(&mut *self.waiting.lock())
     }
 }
 
@@ -189,6 +211,9 @@ impl NodeHandle {
         transports.retain(|other| other.scheme() != transport.scheme());
         transports.push(transport);
         transports.sort_by_key(|transport| transport.scheme());
+        drop(transports);
+        // If the driver is too busy to hear it, it comes to the peers that wait by itself, a little later.
+        let _ = self.events.try_send(Event::Online);
     }
 
     /// Whether a transport of the scheme is enabled.
@@ -328,11 +353,37 @@ impl NodeHandle {
         self.local(Command::Queue(peer, database))
     }
 
-    /// Says that a database changed here: it is queued for every peer that it is synced with. Never waits, so that it
-    /// may be called from a commit; if too much is on its way, what is lost is a hint.
-    pub fn announce(&self, database: Id) {
-        // A full queue means that the driver is behind: the next commit or the next timer says it again.
-        let _ = self.events.try_send(Event::Announce(database));
+    /// Says that entries of a database became durable, committed on this instance (`here`) or taken in from a peer:
+    /// peers that are connected learn of it at once. Never waits, so that it may be called from a commit.
+    pub fn announce(&self, database: Id, here: bool) {
+        self.shared.changes.add(database, here);
+    }
+
+    /// Says what the users want of a database from now on; none if nobody tracks it.
+    ///
+    /// # Errors
+    /// The node has stopped.
+    pub fn set_wishes(&self, database: Id, wishes: Option<Wishes>) -> Pending<()> {
+        self.direct(|reply| Event::Wishes {
+            database,
+            wishes,
+            reply,
+        })
+    }
+
+    /// What the users want of a database, as the engine goes by it.
+    pub fn wishes(&self, database: &Id) -> Wishes {
+        self.shared.engine.lock().wishes(database)
+    }
+
+    /// Whether a peer is connected.
+    pub fn reach(&self, peer: &PublicKey) -> Reach {
+        self.shared.engine.lock().reach(peer)
+    }
+
+    /// How a database stands with every peer that it is synced with or that listens, by peer.
+    pub fn pair_states(&self, database: &Id) -> Vec<PairState> {
+        self.shared.engine.lock().pair_states(database)
     }
 
     /// Syncs this database with this peer from now on.
@@ -397,6 +448,19 @@ impl NodeHandle {
     /// No such request, or the peer was not reached.
     pub fn poll_request(&self, id: RequestId) -> Pending<Bootstrap> {
         self.command(Command::PollRequest(id), self.shared.limits.call, bootstrap)
+    }
+
+    /// Waits until an own request is decided, and the database is here if it was granted: true; false if it was denied.
+    ///
+    /// # Errors
+    /// No such request, no decision before `deadline`, or the database could not be fetched.
+    pub fn await_request(&self, id: RequestId, deadline: Duration) -> Pending<bool> {
+        let pick = |response| match response {
+            Response::Bootstrap(..) => Some(false),
+            Response::Synced(..) => Some(true),
+            _ => None,
+        };
+        self.command(Command::AwaitRequest(id), deadline, pick)
     }
 
     /// Withdraws an own request.

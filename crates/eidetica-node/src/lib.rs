@@ -19,6 +19,7 @@ mod error;
 mod handle;
 pub mod limits;
 mod link;
+mod live;
 mod node;
 mod pool;
 mod serve;

@@ -5,6 +5,9 @@ use std::time::Duration;
 /// Commands and news on their way to the driver.
 pub const EVENTS: usize = 1024;
 
+/// What a live stream is told and has not heard yet; one that falls further behind is ended, and opened again.
+pub const NOTICES: usize = 1024;
+
 /// Queries of sessions that run at once on the blocking pool.
 pub const QUERIES: usize = 8;
 

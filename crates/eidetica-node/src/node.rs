@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use crate::{
     Backend, NodeError, NodeHandle, NodeLimits,
     driver::{Driver, now_ms},
-    handle::Shared,
+    handle::{Changes, Shared},
     limits,
 };
 
@@ -50,12 +50,16 @@ impl Node {
         let records = backend
             .load()
             .map_err(|error| NodeError::Backend(error.to_string()))?;
+        let wishes = backend
+            .wishes()
+            .map_err(|error| NodeError::Backend(error.to_string()))?;
         let records = records
             .iter()
             .map(|(key, value)| (key.as_str(), value.as_ref()));
         let engine_config = EngineConfig {
             device: device.public(),
             seed: rand::random(),
+            wishes,
         };
         let engine = Engine::restore(engine_config, records, now_ms())?;
         let shared = Arc::new(Shared {
@@ -63,6 +67,7 @@ impl Node {
             transports: Mutex::default(),
             addresses: Mutex::default(),
             claims: AtomicU64::new(0),
+            changes: Changes::default(),
             stopped: AtomicBool::new(false),
             limits,
         });

@@ -6,10 +6,12 @@ use bytes::Bytes;
 use eidetica_auth::{DeviceClaim, SecretKey};
 use eidetica_entry::PublicKey;
 use eidetica_protocol::{
-    CloseReason, PeerIdentity, Responder, ResponderConfig,
+    CloseReason, Failure, Frame, Live, LiveConfig, LiveOpen, PeerIdentity, Reply, Responder,
+    ResponderConfig,
     handshake::{Acceptor, HandshakeError, Side, VERSIONS},
 };
 use eidetica_transport::{FrameSink, FrameStream, Listener, ServerChannel, TransportError};
+use futures::{StreamExt, stream};
 use parking_lot::Mutex;
 use tokio::{sync::Semaphore, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -17,6 +19,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     driver::{News, now_ms},
     handle::Shared,
+    live,
     session::{self, Services, Stop},
     slots::{Slots, Turns},
     wire::Wire,
@@ -183,20 +186,84 @@ impl Server {
             };
             let (server, identity) = (Arc::clone(self), identity.clone());
             self.tasks.spawn(async move {
+                let Some((first, rest)) = server.first_frame(request).await else {
+                    return;
+                };
+                if let Some(open) = LiveOpen::in_request(&first) {
+                    // News are no request that ends: their places are counted by the engine.
+                    drop((slot, turn));
+                    return server.tell_news(identity, open, rest, response).await;
+                }
+                let first = stream::once(async { Ok(first) });
+                let request = FrameStream::new(first.chain(rest));
                 server.answer(identity, request, response).await;
                 drop((slot, turn));
             });
         }
     }
 
+    /// The first frame of a request, in time, and the rest.
+    async fn first_frame(&self, mut request: FrameStream) -> Option<(Bytes, FrameStream)> {
+        let first = tokio::select! {
+            () = self.stop.token.cancelled() => return None,
+            first = timeout(self.shared.limits.send, request.next()) => first,
+        };
+        Some((first.ok()?.ok()??, request))
+    }
+
+    /// Runs a live stream that a peer opened.
+    async fn tell_news(
+        &self,
+        identity: PeerIdentity,
+        open: LiveOpen,
+        frames: FrameStream,
+        mut sink: FrameSink,
+    ) {
+        let device = identity.device;
+        let accepted = self
+            .services
+            .ask(|reply| News::AcceptLive {
+                device,
+                open,
+                reply,
+            })
+            .await;
+        let accepted = match accepted {
+            Ok(Ok(accepted)) => accepted,
+            Ok(Err(refusal)) => {
+                if let Ok(frame) = Frame::Reply(Reply::Refused(refusal)).encode() {
+                    let _ = timeout(self.shared.limits.send, sink.send(frame)).await;
+                    sink.finish();
+                }
+                return;
+            }
+            Err(_) => return,
+        };
+        let config = LiveConfig {
+            peer: identity.proven,
+            claims: self.claims(),
+            databases: accepted.databases,
+        };
+        let (id, mut control) = (accepted.id, accepted.control);
+        let machine = Live::accept(config, &open);
+        let talking = live::talk(machine, sink, frames, &mut control, &self.services, device);
+        let result = tokio::select! {
+            result = talking => result,
+            () = self.closing.cancelled() => Err(Failure::Closed(CloseReason::Shutdown)),
+        };
+        if let Err(error) = &result {
+            tracing::debug!(%device, %error, "news ended");
+        }
+        let _ = self.services.news.send(News::LiveEnded(id, result)).await;
+    }
+
+    fn claims(&self) -> Vec<DeviceClaim> {
+        let engine = self.shared.engine.lock();
+        engine.claims(now_ms()).cloned().collect()
+    }
+
     async fn answer(&self, identity: PeerIdentity, request: FrameStream, response: FrameSink) {
-        let claims: Vec<DeviceClaim> = self
-            .shared
-            .engine
-            .lock()
-            .claims(now_ms())
-            .cloned()
-            .collect();
+        let claims = self.claims();
         let device = identity.device;
         let responder = Responder::new(ResponderConfig {
             peer: identity.proven,

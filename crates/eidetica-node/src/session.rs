@@ -62,7 +62,7 @@ pub(crate) struct Services {
 }
 
 impl Services {
-    async fn query(self: Arc<Self>, query: Query) -> Result<Answer, Unavailable> {
+    pub(crate) async fn query(self: Arc<Self>, query: Query) -> Result<Answer, Unavailable> {
         match query {
             Query::Bootstrap { request } => {
                 let asked = request.request();
@@ -99,7 +99,7 @@ impl Services {
         }
     }
 
-    async fn ask<T>(
+    pub(crate) async fn ask<T>(
         &self,
         news: impl FnOnce(oneshot::Sender<T>) -> News,
     ) -> Result<T, Unavailable> {

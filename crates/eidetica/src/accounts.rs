@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use eidetica_auth::{DeviceClaim, SecretKey};
 use eidetica_database::LocalDatabase;
+use eidetica_engine::Wishes;
 use eidetica_entry::Id;
 use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
@@ -66,14 +67,16 @@ fn note(tracking: &mut Tracking, uid: &str, prefs: &UserDatabasePreferences) {
     users.insert(uid.to_owned(), prefs.sync_settings.clone());
 }
 
-/// What all users of the instance together want of a database.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Wishes {
-    /// Whether it is synchronized at all: if any of those who track it wants that, or nobody tracks
-    /// it.
-    pub(crate) enabled: bool,
-    /// Whether a commit is sent at once: if any of those wants that, or nobody tracks it.
-    pub(crate) on_commit: bool,
+/// What those who track a database want together; none where nobody does.
+fn together(users: &HashMap<String, SyncSettings>) -> Option<Wishes> {
+    let enabled = || users.values().filter(|settings| settings.sync_enabled);
+    (!users.is_empty()).then(|| Wishes {
+        enabled: enabled().next().is_some(),
+        on_commit: enabled().any(|settings| settings.sync_on_commit),
+        interval_s: enabled()
+            .filter_map(|settings| settings.interval_seconds)
+            .min(),
+    })
 }
 
 impl Accounts {
@@ -92,28 +95,16 @@ impl Accounts {
         Ok(accounts)
     }
 
-    pub(crate) fn wishes(&self, database: &Id) -> Wishes {
-        match self
-            .tracking
-            .read()
-            .get(database)
-            .filter(|users| !users.is_empty())
-        {
-            None => Wishes {
-                enabled: true,
-                on_commit: true,
-            },
-            Some(users) => {
-                let enabled = |settings: &&SyncSettings| settings.sync_enabled;
-                Wishes {
-                    enabled: users.values().any(|settings| settings.sync_enabled),
-                    on_commit: users
-                        .values()
-                        .filter(enabled)
-                        .any(|settings| settings.sync_on_commit),
-                }
-            }
-        }
+    /// What all users of the instance together want of a database; none where nobody tracks it.
+    pub(crate) fn wishes(&self, database: &Id) -> Option<Wishes> {
+        self.tracking.read().get(database).and_then(together)
+    }
+
+    /// Of all databases that somebody tracks.
+    pub(crate) fn all_wishes(&self) -> Vec<(Id, Wishes)> {
+        let tracking = self.tracking.read();
+        let of = |(id, users): (&Id, _)| together(users).map(|wishes| (*id, wishes));
+        tracking.iter().filter_map(of).collect()
     }
 
     /// The device key, made when there is none.

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Weak};
 
 use eidetica_auth::{DeviceClaim, KeyName, Right, SecretKey};
-use eidetica_database::{Config, Databases, VerifyReport};
+use eidetica_database::{Config, Databases, Origin, VerifyReport};
 use eidetica_entry::Id;
 use eidetica_node::{DatabasesBackend, Node, NodeConfig, NodeHandle};
 use parking_lot::Mutex;
@@ -143,15 +143,9 @@ impl Instance {
             transports,
             limits,
         })?;
-        let (announcer, instance) = (node.clone(), self.downgrade());
-        self.0.databases.on_write(move |_, database| {
-            let wishes = |instance: &Instance| instance.accounts().wishes(&database.id());
-            if instance
-                .with(wishes)
-                .is_some_and(|wishes| wishes.enabled && wishes.on_commit)
-            {
-                announcer.announce(database.id());
-            }
+        let announcer = node.clone();
+        self.0.databases.on_write(move |event, database| {
+            announcer.announce(database.id(), event.origin == Origin::Local);
             Ok(())
         })?;
         Ok(node)
@@ -222,6 +216,12 @@ impl Instance {
 impl Instance {
     pub(crate) fn databases(&self) -> &Databases {
         &self.0.databases
+    }
+
+    /// The secret half of the device key.
+    #[cfg(feature = "iroh")]
+    pub(crate) fn device_secret(&self) -> &SecretKey {
+        &self.0.device
     }
 
     pub(crate) fn accounts(&self) -> &Accounts {
@@ -306,6 +306,15 @@ impl Instance {
     fn sessions(&self) -> Vec<Arc<Session>> {
         let sessions = self.0.sessions.lock();
         sessions.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Lets the engine know what the users want of a database by now.
+    pub(crate) fn tell_wishes(&self, database: &Id) -> Result<()> {
+        let Some(sync) = self.0.sync.lock().clone() else {
+            return Ok(());
+        };
+        let wishes = self.0.accounts.wishes(database);
+        Ok(sync.node().set_wishes(*database, wishes).wait()?)
     }
 
     pub(crate) fn put_claims(&self, claims: Vec<DeviceClaim>) -> Result<()> {

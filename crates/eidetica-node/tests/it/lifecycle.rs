@@ -137,7 +137,7 @@ fn without_a_transport_there_is_no_server() {
     let peer = Peer::new(&Net::memory(), "alice");
     assert!(peer.node.is_enabled(eidetica_transport::Scheme::Memory));
     assert!(!peer.node.is_enabled(eidetica_transport::Scheme::Http));
-    peer.node.enable(Net::Http.transport());
+    peer.node.enable(Net::Http.transport(&[1; 32]));
     assert!(peer.node.is_enabled(eidetica_transport::Scheme::Http));
 }
 
@@ -160,7 +160,7 @@ fn a_stopped_node_is_an_error_and_not_a_hang() {
     assert_eq!(handle.start_server("alice").wait(), Err(NodeError::Stopped));
     let target = Target::Address(Address::memory("bob").unwrap());
     assert_eq!(handle.connect(target).wait(), Err(NodeError::Stopped));
-    handle.announce(eidetica_entry::Id::new([1; 32]));
+    handle.announce(eidetica_entry::Id::new([1; 32]), true);
     handle.shutdown().wait().unwrap();
     // Its name is free again.
     let other = Peer::new(&net, "alice");

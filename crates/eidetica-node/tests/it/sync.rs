@@ -159,7 +159,7 @@ fn a_commit_is_announced(net: &Net) {
     let address = alice.serve();
     bob.try_sync(&address, id).unwrap();
     bob.write(id, "news", "fresh");
-    bob.node.announce(id);
+    bob.node.announce(id, true);
     eventually("the push", || alice.read(id, "news").is_some());
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use eidetica_auth::SecretKey;
 use eidetica_entry::{Id, PublicKey};
+use eidetica_engine::Wishes;
 use eidetica_node::Policy;
 
 use crate::{Instance, KeyRef, instance::WeakInstance};
@@ -13,8 +14,16 @@ pub(crate) struct InstancePolicy(pub(crate) WeakInstance);
 
 impl Policy for InstancePolicy {
     fn offers(&self, database: &Id) -> bool {
-        let enabled = |instance: &Instance| instance.accounts().wishes(database).enabled;
+        let enabled = |instance: &Instance| {
+            let wishes = instance.accounts().wishes(database);
+            wishes.is_none_or(|wishes| wishes.enabled)
+        };
         self.0.with(enabled).unwrap_or(false)
+    }
+
+    fn wishes(&self) -> Vec<(Id, Wishes)> {
+        let all = |instance: &Instance| instance.accounts().all_wishes();
+        self.0.with(all).unwrap_or_default()
     }
 
     fn unlocked(&self, key: &PublicKey) -> Option<Arc<SecretKey>> {

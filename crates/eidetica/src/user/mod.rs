@@ -475,7 +475,8 @@ impl User {
     pub fn remove_database(&self, database: impl AsDatabaseId) -> Result<()> {
         let database = database.as_database_id()?;
         self.database_prefs(database)?;
-        self.0.accounts().delete_tracked(&self.0.uid, &database)
+        self.0.accounts().delete_tracked(&self.0.uid, &database)?;
+        self.0.instance.tell_wishes(&database)
     }
 
     fn right_of(&self, database: &Id, key: KeyId) -> Result<Option<Right>> {
@@ -663,7 +664,8 @@ impl Session {
     }
 
     fn put_prefs(&self, prefs: UserDatabasePreferences) -> Result<()> {
-        self.accounts().put_tracked(&self.uid, &prefs)
+        self.accounts().put_tracked(&self.uid, &prefs)?;
+        self.instance.tell_wishes(&prefs.database_id)
     }
 
     /// Takes the `auth` section out of the settings of a new database and adds the owner and the
