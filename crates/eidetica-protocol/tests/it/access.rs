@@ -4,9 +4,12 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use eidetica_auth::{DeviceClaim, Scope, SecretKey};
-use eidetica_entry::Id;
+use eidetica_entry::{
+    Id,
+    reconcile::{Detail, Span},
+};
 use eidetica_protocol::{
-    Failure, Frame, PeerFault, PushOutcome, Refusal, Reply, Request, TipList,
+    Failure, Frame, IdPrefix, PeerFault, PushOutcome, Refusal, Reply, Request, Spans, TipList,
     handshake::PeerIdentity,
 };
 
@@ -61,24 +64,25 @@ fn requests(database: Id) -> Vec<Vec<Frame>> {
             common: vec![database],
             closures: Vec::new(),
         })],
-        vec![Frame::Request(Request::Headers {
+        vec![Frame::Request(Request::Describe {
             database,
-            of: vec![database],
-            generations: 9,
-            limit: 9,
+            spans: Spans::new(&[(Span::ALL, Detail::Levels)]),
         })],
-        vec![Frame::Request(Request::Fetch {
+        vec![Frame::Request(Request::Describe {
             database,
-            not: Vec::new(),
-            closures: Vec::new(),
+            spans: Spans::new(&[]),
         })],
-        vec![Frame::Request(Request::Fetch {
+        vec![Frame::Request(Request::Push {
             database,
-            not: vec![database],
+            wants: vec![IdPrefix::of(&database), IdPrefix::of(&invented)],
             closures: Vec::new(),
         })],
         vec![
-            Frame::Request(Request::Push { database }),
+            Frame::Request(Request::Push {
+                database,
+                wants: Vec::new(),
+                closures: Vec::new(),
+            }),
             Frame::Pack(Bytes::from_static(b"no pack")),
         ],
     ]

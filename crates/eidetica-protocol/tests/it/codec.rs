@@ -2,10 +2,13 @@
 
 use bytes::Bytes;
 use eidetica_auth::RequestId;
-use eidetica_entry::{Height, Id, PublicKey, Stamp};
+use eidetica_entry::{
+    Height, Id, PublicKey, Stamp,
+    reconcile::{Content, Detail, Part, Span, Summary},
+};
 use eidetica_protocol::{
-    BootstrapState, Closure, DatabaseInfo, Frame, HeaderPage, HeaderSummary, MessageError, Refusal,
-    Reply, Request, RequestRef, TipList, limits,
+    BootstrapState, Closure, DatabaseInfo, Frame, IdPrefix, MessageError, Parts, Refusal, Reply,
+    Request, RequestRef, Sketch, Spans, TipList, limits,
 };
 use proptest::{collection::vec, prelude::*};
 
@@ -22,24 +25,67 @@ fn claims() -> impl Strategy<Value = Vec<Bytes>> {
     vec(vec(any::<u8>(), 0..50).prop_map(Bytes::from), 0..4)
 }
 
-/// Headers whose parents are partly among them.
-fn page() -> impl Strategy<Value = HeaderPage> {
-    vec((id(), 0..4_u64, vec(id(), 0..3), any::<bool>()), 0..10).prop_map(|rows| {
-        let mut height = 1 << 40;
-        let mut headers: Vec<HeaderSummary> = Vec::new();
-        for (id, drop, mut parents, linked) in rows {
-            height -= drop + 1;
-            if let Some(last) = headers.last_mut().filter(|_| linked) {
-                last.parents.push(id);
+/// Spans that ascend, some of which touch.
+fn spans() -> impl Strategy<Value = Vec<Span>> {
+    let end = (
+        0..3_u64,
+        any::<bool>(),
+        prop_oneof![Just([0; 32]), any::<[u8; 32]>()],
+    );
+    (vec(end, 0..12), any::<bool>()).prop_map(|(ends, open)| {
+        let (mut stamps, mut height) = (Vec::new(), 0);
+        for (step, near, mut id) in ends {
+            height += step << 20;
+            if near {
+                id[8..].fill(0);
             }
-            parents.sort();
-            headers.push(HeaderSummary {
-                stamp: Stamp::new(Height(height), id),
-                parents,
-            });
+            stamps.push(Stamp::new(Height(height), Id::new(id)));
         }
-        HeaderPage::new(headers)
+        stamps.sort_unstable();
+        stamps.dedup();
+        let mut spans: Vec<Span> = stamps
+            .windows(2)
+            .map(|ends| Span {
+                from: ends[0],
+                to: Some(ends[1]),
+            })
+            .collect();
+        let mut number = 0;
+        spans.retain(|_| {
+            number += 1;
+            number % 3 > 0
+        });
+        if let Some(last) = spans.last_mut().filter(|_| open) {
+            last.to = None;
+        }
+        spans
     })
+}
+
+fn parts() -> impl Strategy<Value = Vec<Part>> {
+    let content = prop_oneof![
+        (any::<u64>(), any::<[u8; 24]>())
+            .prop_map(|(count, hash)| Content::Summary(Summary { count, hash })),
+        vec(id(), 0..4).prop_map(Content::Ids),
+    ];
+    (spans(), vec(content, 12)).prop_map(|(spans, contents)| {
+        let parts = spans.into_iter().zip(contents);
+        parts
+            .map(|(span, content)| Part { span, content })
+            .collect()
+    })
+}
+
+fn sketch() -> impl Strategy<Value = Sketch> {
+    prop_oneof![
+        vec(id(), 0..4).prop_map(Sketch::Since),
+        parts().prop_map(|parts| Sketch::Parts(Parts::new(&parts))),
+    ]
+}
+
+fn questions() -> impl Strategy<Value = Vec<(Span, Detail)>> {
+    let details = [Detail::Levels, Detail::Nodes, Detail::Stamps];
+    spans().prop_map(move |spans| spans.into_iter().zip(details.into_iter().cycle()).collect())
 }
 
 fn closures() -> impl Strategy<Value = Vec<Closure>> {
@@ -66,21 +112,18 @@ fn request() -> impl Strategy<Value = Request> {
                 closures,
             }
         ),
-        (id(), vec(id(), 0..4), any::<u32>(), any::<u32>()).prop_map(
-            |(database, of, generations, limit)| Request::Headers {
-                database,
-                of,
-                generations,
-                limit
-            }
-        ),
-        (id(), vec(id(), 0..4), closures()).prop_map(|(database, not, closures)| Request::Fetch {
+        (id(), questions()).prop_map(|(database, spans)| Request::Describe {
             database,
-            not,
-            closures,
+            spans: Spans::new(&spans),
+        }),
+        (id(), vec(id(), 0..4), closures()).prop_map(|(database, wants, closures)| {
+            Request::Push {
+                database,
+                wants: wants.iter().map(IdPrefix::of).collect(),
+                closures,
+            }
         }),
         (id(), vec(id(), 0..4)).prop_map(|(database, leaves)| Request::Void { database, leaves }),
-        id().prop_map(|database| Request::Push { database }),
         Just(Request::Discover),
         vec(any::<u8>(), 0..100).prop_map(|bytes| Request::Bootstrap {
             request: bytes.into()
@@ -99,15 +142,15 @@ fn reply() -> impl Strategy<Value = Reply> {
             claims,
             closures,
         }),
-        (tips(), claims(), page(), closures()).prop_map(|(tips, claims, headers, closures)| {
+        (tips(), claims(), sketch(), closures()).prop_map(|(tips, claims, sketch, closures)| {
             Reply::Diverged {
                 tips,
                 claims,
-                headers,
+                sketch,
                 closures,
             }
         }),
-        page().prop_map(Reply::Headers),
+        parts().prop_map(|parts| Reply::Sketch(Parts::new(&parts))),
         tips().prop_map(|tips| Reply::End { tips }),
         vec(id(), 0..4).prop_map(|unknown| Reply::Void { unknown }),
         (tips(), any::<[u64; 4]>()).prop_map(|(tips, [new, known, pending, rejected])| {
@@ -177,16 +220,16 @@ proptest! {
     }
 
     #[test]
-    fn pages_keep_headers(page in page()) {
-        let headers = page.headers().unwrap();
-        prop_assert_eq!(HeaderPage::new(headers).headers().unwrap(), page.headers().unwrap());
+    fn descriptions_are_read_as_they_were_written(parts in parts(), questions in questions()) {
+        prop_assert_eq!(Parts::new(&parts).parts().unwrap(), parts);
+        prop_assert_eq!(Spans::new(&questions).spans().unwrap(), questions);
     }
 }
 
 #[test]
 fn claimed_lengths_are_not_believed() {
-    // A bootstrap request that claims 2^60 bytes, and a fetch that claims as many ids.
-    for head in [&[0x01, 5][..], &[&[0x01, 2][..], &[0; 32]].concat()[..]] {
+    // A bootstrap request that claims 2^60 bytes, and a push that wants as many entries.
+    for head in [&[0x01, 4][..], &[&[0x01, 2][..], &[0; 32]].concat()[..]] {
         let bytes = [head, &[0xfd], &(1_u64 << 60).to_le_bytes()].concat();
         assert_eq!(Frame::decode(&bytes.into()), Err(MessageError::Malformed));
     }
@@ -194,9 +237,9 @@ fn claimed_lengths_are_not_believed() {
 
 #[test]
 fn integers_in_a_longer_form_are_refused() {
-    // A discovery, whose number is 4; a refusal, whose code is 1; headers of a height that fits into one byte.
-    let page = [&[0x02, 4, 0xfd, 5, 0, 0, 0, 0, 0, 0, 0][..], &[0]].concat();
-    for long in [&[0x01, 0xfb, 4, 0][..], &[0x02, 0, 0xfb, 1, 0], &page] {
+    // A discovery, whose number is 3; a refusal, whose code is 1; a summary of five entries.
+    let part = [&[0x02, 4, 1, 0, 3, 0, 0xfb, 5, 0][..], &[0; 24]].concat();
+    for long in [&[0x01, 0xfb, 3, 0][..], &[0x02, 0, 0xfb, 1, 0], &part] {
         let bytes = Bytes::copy_from_slice(long);
         assert_eq!(
             Frame::decode(&bytes),
@@ -243,26 +286,50 @@ fn limits_hold_at_the_limit_and_one_above() {
         },
         limits::COMMON,
     );
+    let block = |n: usize| {
+        let stamp = |n: usize| Stamp::new(Height(n as u64), Id::new([0; 32]));
+        let (from, to) = (stamp(n), Some(stamp(n + 1)));
+        Span { from, to }
+    };
     check(
         |n| {
-            Frame::Request(Request::Headers {
-                database,
-                of: ids(n),
-                generations: 1,
-                limit: 1,
-            })
+            let spans: Vec<_> = (0..n).map(|n| (block(n), Detail::Nodes)).collect();
+            let spans = Spans::new(&spans);
+            Frame::Request(Request::Describe { database, spans })
         },
-        limits::WALK_OF,
+        limits::SKETCH_SPANS,
     );
+    let described = |parts: usize, ids: Vec<Id>| {
+        let part = |n| Part {
+            span: block(n),
+            content: Content::Ids(ids.clone()),
+        };
+        let parts: Vec<Part> = (0..parts).map(part).collect();
+        Frame::Reply(Reply::Sketch(Parts::new(&parts)))
+    };
+    check(|n| described(n, Vec::new()), limits::SKETCH_PARTS);
+    check(|n| described(1, ids(n)), limits::SKETCH_IDS);
+    let half = limits::SKETCH_IDS / 2;
+    assert!(described(2, ids(half)).encode().is_ok());
+    assert!(described(2, ids(half + 1)).encode().is_err());
+    let since = |n| {
+        Frame::Reply(Reply::Diverged {
+            tips: tips(),
+            claims: Vec::new(),
+            sketch: Sketch::Since(ids(n)),
+            closures: Vec::new(),
+        })
+    };
+    check(since, limits::SKETCH_IDS);
     check(
         |n| {
-            Frame::Request(Request::Fetch {
+            Frame::Request(Request::Push {
                 database,
-                not: ids(n),
+                wants: ids(n).iter().map(IdPrefix::of).collect(),
                 closures: Vec::new(),
             })
         },
-        limits::NOT,
+        limits::WANTS,
     );
     check(
         |n| {
@@ -297,9 +364,9 @@ fn limits_hold_at_the_limit_and_one_above() {
             database,
             tips: ids(tips),
         };
-        Frame::Request(Request::Fetch {
+        Frame::Request(Request::Push {
             database,
-            not: Vec::new(),
+            wants: Vec::new(),
             closures: vec![closure; databases],
         })
     };
@@ -362,33 +429,32 @@ fn long_lists_of_tips_are_cut_to_the_highest() {
 }
 
 #[test]
-fn pages_of_headers_are_cut_where_a_reply_ends() {
-    let chain = |count: usize, parents: usize| -> Vec<HeaderSummary> {
-        let all = ids(count + 1);
-        let header = |n: usize| {
-            let mut of = vec![all[n + 1]];
-            of.extend((1..parents).map(|p| Id::new([p as u8 + 100; 32])));
-            HeaderSummary {
-                stamp: Stamp::new(Height((count - n) as u64), all[n]),
-                parents: of,
-            }
-        };
-        (0..count).map(header).collect()
+fn spans_that_do_not_ascend_are_refused() {
+    let hash = "00".repeat(24);
+    let refused = |body: String| {
+        let bytes: Vec<u8> = (0..body.len() / 2)
+            .map(|at| u8::from_str_radix(&body[2 * at..2 * at + 2], 16).unwrap())
+            .collect();
+        Frame::decode(&bytes.into()) == Err(MessageError::NotCanonical)
     };
-    for (count, parents, fits) in [
-        (limits::HEADERS + 1, 1, limits::HEADERS),
-        (10_000, 64, 334),
-        (100, 64, 100),
-    ] {
-        let page = HeaderPage::new(chain(count, parents));
-        assert_eq!(page.headers().unwrap().len(), fits);
-        let frame = Frame::Reply(Reply::Headers(page));
-        assert!(frame.encode().unwrap().len() <= limits::HEADER_BYTES);
-    }
-    check(
-        |n| Frame::Reply(Reply::Headers(HeaderPage::new(chain(1, n)))),
-        limits::PARENTS,
-    );
+    // From the start to the end is fine; nothing follows the end.
+    assert!(!refused(format!("02040100030005{hash}")));
+    assert!(refused(format!("02040200030005{hash}00030005{hash}")));
+    // An empty span; a step of no height; an id with a zero at its end, one that is too long; a height above all.
+    assert!(refused(format!("02040100000005{hash}")));
+    assert!(refused(format!("0204010100030005{hash}")));
+    assert!(!refused(format!("02040100020101ff0005{hash}")));
+    assert!(refused(format!("02040100020102ff000005{hash}")));
+    assert!(refused(format!("0204010002010 0005{hash}").replace(' ', "0")));
+    assert!(refused(format!(
+        "0204010002 01 21{}0005{hash}",
+        "ff".repeat(33)
+    )
+    .replace(' ', "")));
+    let most = format!("01fd{}", "ff".repeat(8));
+    assert!(refused(format!(
+        "020402{most}030005{hash}{most}030005{hash}"
+    )));
 }
 
 #[test]
@@ -403,29 +469,55 @@ fn the_bytes_of_messages_do_not_change() {
     };
     assert_eq!(hex(Frame::Reply(Reply::Refused(Refusal::ABSENT))), "020001");
     assert_eq!(hex(Frame::Reply(Reply::Equal)), "0201");
-    assert_eq!(hex(Frame::Request(Request::Discover)), "0104");
+    assert_eq!(hex(Frame::Request(Request::Discover)), "0103");
     assert_eq!(hex(Frame::Pack(Bytes::from_static(b"\xab"))), "03ab");
     assert_eq!(hex(Frame::Reply(Reply::Cancelled)), "0209");
-    let push = format!("0103{}", "07".repeat(32));
+    let (seven, database) = ("07".repeat(32), Id::new([7; 32]));
+    let push = Request::Push {
+        database,
+        wants: vec![IdPrefix::of(&Id::new([9; 32]))],
+        closures: Vec::new(),
+    };
+    let wanted = "09".repeat(8);
     assert_eq!(
-        hex(Frame::Request(Request::Push {
-            database: Id::new([7; 32])
-        })),
-        push
+        hex(Frame::Request(push)),
+        format!("0102{seven}01{wanted}00")
     );
-    let page = HeaderPage::new(vec![
-        HeaderSummary {
-            stamp: Stamp::new(Height(5), Id::new([1; 32])),
-            parents: vec![Id::new([2; 32])],
+
+    let (sixteen, crowded) = (
+        Stamp::new(Height(16), Id::new([0; 32])),
+        Stamp::new(
+            Height(300),
+            Id::new(std::array::from_fn(|at| if at < 2 { 0xab } else { 0 })),
+        ),
+    );
+    let first = Span {
+        from: Span::ALL.from,
+        to: Some(sixteen),
+    };
+    let last = Span {
+        from: crowded,
+        to: None,
+    };
+    let spans = Spans::new(&[(first, Detail::Levels), (last, Detail::Stamps)]);
+    assert_eq!(
+        hex(Frame::Request(Request::Describe { database, spans })),
+        format!("0101{seven}02000110 00 02fb1c0102abab03 02").replace(' ', "")
+    );
+    let (count, hash) = (5, [0xcc; 24]);
+    let parts = Parts::new(&[
+        Part {
+            span: first,
+            content: Content::Summary(Summary { count, hash }),
         },
-        HeaderSummary {
-            stamp: Stamp::new(Height(4), Id::new([2; 32])),
-            parents: vec![Id::new([3; 32])],
+        Part {
+            span: last,
+            content: Content::Ids(vec![Id::new([1; 32])]),
         },
     ]);
-    let (one, two, three) = ("01".repeat(32), "02".repeat(32), "03".repeat(32));
+    let (one, hash) = ("01".repeat(32), "cc".repeat(24));
     assert_eq!(
-        hex(Frame::Reply(Reply::Headers(page))),
-        format!("02040502{one}00010001{two}010101{three}")
+        hex(Frame::Reply(Reply::Sketch(parts))),
+        format!("020402 000110 0005{hash} 02fb1c0102abab03 0101{one}").replace(' ', "")
     );
 }

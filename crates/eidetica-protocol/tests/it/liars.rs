@@ -1,10 +1,13 @@
 //! Servers that lie. Every sync ends, in bounded time and memory, with the one to blame.
 
 use bytes::Bytes;
-use eidetica_entry::{Height, Id, Stamp, pack};
+use eidetica_entry::{
+    Height, Id, Stamp, pack,
+    reconcile::{Content, Part, Span, Summary},
+};
 use eidetica_protocol::{
-    Blame, CloseReason, Failure, Frame, HeaderPage, HeaderSummary, Input, Output, PeerFault, Reply,
-    Request, SyncClient, TipList, limits,
+    Blame, CloseReason, Failure, Frame, Input, Outcome, Output, Parts, PeerFault, Reply, Request,
+    Sketch, Spans, SyncClient, TipList, limits,
 };
 
 use crate::{
@@ -29,20 +32,45 @@ fn tips(height: u64, n: u64) -> TipList {
     TipList::new(vec![Stamp::new(Height(height), fake(n))])
 }
 
-fn diverged(tips: TipList, headers: Vec<HeaderSummary>) -> Vec<Frame> {
+fn diverged(tips: TipList, sketch: Sketch) -> Vec<Frame> {
     vec![Frame::Reply(Reply::Diverged {
         tips,
         claims: Vec::new(),
-        headers: HeaderPage::new(headers),
+        sketch,
         closures: Vec::new(),
     })]
 }
 
-fn header(height: u64, n: u64, parents: Vec<Id>) -> HeaderSummary {
-    HeaderSummary {
-        stamp: Stamp::new(Height(height), fake(n)),
-        parents,
-    }
+fn described(parts: &[Part]) -> Vec<Frame> {
+    vec![Frame::Reply(Reply::Sketch(Parts::new(parts)))]
+}
+
+/// What nobody has, as much of it as is said.
+fn part(span: Span, count: u64) -> Part {
+    let content = Content::Summary(Summary {
+        count,
+        hash: [0xfa; 24],
+    });
+    Part { span, content }
+}
+
+fn everything(count: u64) -> Sketch {
+    Sketch::Parts(Parts::new(&[part(Span::ALL, count)]))
+}
+
+fn asked(spans: &Spans) -> Vec<Span> {
+    let spans = spans.spans().unwrap();
+    spans.into_iter().map(|(span, _)| span).collect()
+}
+
+fn pushed(tips: TipList) -> Vec<Frame> {
+    vec![Frame::Reply(Reply::Pushed {
+        tips,
+        new: 0,
+        known: 0,
+        pending: 0,
+        rejected: 0,
+    })]
 }
 
 fn fault(server: &mut dyn FnMut(&Request) -> Vec<Frame>) -> (PeerFault, usize) {
@@ -59,128 +87,175 @@ fn fault(server: &mut dyn FnMut(&Request) -> Vec<Frame>) -> (PeerFault, usize) {
     }
 }
 
-/// A chain of made-up headers below `from`, each other's only parent.
-fn endless(from: u64, count: u64) -> Vec<HeaderSummary> {
-    (0..count)
-        .map(|i| header(from - i, from - i, vec![fake(from - i - 1)]))
-        .collect()
+#[test]
+fn spans_that_are_divided_for_ever_end() {
+    // Each span is said to be different, in two halves, by any count.
+    for count in [1, 60, 1 << 40, u64::MAX] {
+        let (mut replies, mut bytes) = (0, 0);
+        let (fault, requests) = fault(&mut |request| match request {
+            Request::Compare { .. } => diverged(tips(1 << 40, 1), everything(count)),
+            Request::Describe { spans, .. } => {
+                replies += 1;
+                bytes += Frame::Request(request.clone()).encode().unwrap().len();
+                let mut parts = Vec::new();
+                for span in asked(spans) {
+                    let middle = Stamp::new(span.from.height.next(), Id::new([0; 32]));
+                    let (from, to) = (span.from, Some(middle));
+                    parts.push(part(Span { from, to }, count));
+                    let from = middle;
+                    parts.push(part(Span { from, to: span.to }, count));
+                }
+                parts.retain(|part| !part.span.is_empty());
+                if let Some(last) = parts.last_mut() {
+                    last.span.to = asked(spans).last().unwrap().to;
+                }
+                let ends = parts
+                    .windows(2)
+                    .all(|two| two[0].span.to.unwrap() <= two[1].span.from);
+                assert!(ends);
+                described(&parts)
+            }
+            _ => panic!("there is nothing to exchange"),
+        });
+        assert!(
+            matches!(fault, PeerFault::Endless(_) | PeerFault::Unexpected(_)),
+            "{fault:?}"
+        );
+        assert!(requests <= 2 + limits::SKETCH_ROUNDS as usize, "{requests}");
+        assert!(bytes < limits::SKETCH_ROUNDS as usize * limits::SKETCH_SPANS * 8);
+    }
 }
 
 #[test]
-fn headers_that_never_end_do_end() {
-    let top = 1 << 62;
-    let mut at = top;
+fn the_same_answer_for_ever_ends() {
     let (fault, requests) = fault(&mut |request| match request {
-        Request::Compare { .. } => diverged(tips(top, top), Vec::new()),
-        Request::Headers { limit, .. } => {
-            let page = endless(at, u64::from(*limit));
-            at -= u64::from(*limit);
-            vec![Frame::Reply(Reply::Headers(HeaderPage::new(page)))]
+        Request::Compare { .. } => diverged(tips(1 << 40, 1), everything(9)),
+        Request::Describe { spans, .. } => {
+            let parts: Vec<Part> = asked(spans).into_iter().map(|span| part(span, 9)).collect();
+            described(&parts)
         }
-        _ => vec![Frame::Reply(Reply::End {
-            tips: tips(top, top),
-        })],
+        _ => panic!("there is nothing to exchange"),
     });
-    assert_eq!(fault, PeerFault::TipNotDelivered(fake(top)));
-    assert!(requests <= limits::WALK_ROUNDS as usize + 2, "{requests}");
-    assert!(top - at <= limits::WALK_HEADERS as u64 + limits::HEADERS as u64);
+    assert_eq!(fault, PeerFault::Endless(limits::SKETCH_ROUNDS));
+    assert_eq!(requests, 1 + limits::SKETCH_ROUNDS as usize);
 }
 
 #[test]
-fn headers_that_come_one_by_one_end_too() {
-    let top = 1 << 62;
-    let mut at = top;
-    let (fault, requests) = fault(&mut |request| match request {
-        Request::Compare { .. } => diverged(tips(top, top), Vec::new()),
-        Request::Headers { .. } => {
-            at -= 1;
-            vec![Frame::Reply(Reply::Headers(HeaderPage::new(endless(
-                at + 1,
+fn descriptions_of_something_else_are_seen() {
+    let stamp = |height| Stamp::new(Height(height), Id::new([0; 32]));
+    let (from, to) = (stamp(0), Some(stamp(16)));
+    let low = Span { from, to };
+    let (from, to) = (stamp(16), None);
+    let high = Span { from, to };
+    let others: [&[Part]; 5] = [
+        &[],
+        &[part(low, 1)],
+        &[part(high, 1)],
+        &[
+            part(low, 1),
+            part(
+                Span {
+                    from: stamp(17),
+                    to: None,
+                },
                 1,
-            ))))]
-        }
-        _ => vec![Frame::Reply(Reply::End {
-            tips: tips(top, top),
-        })],
-    });
-    assert_eq!(fault, PeerFault::TipNotDelivered(fake(top)));
-    assert_eq!(requests, limits::WALK_ROUNDS as usize + 2);
-}
-
-#[test]
-fn windows_that_loop_are_seen() {
-    let top = 1000;
-    let (fault, _) = fault(&mut |request| match request {
-        Request::Compare { .. } => diverged(tips(top, top), endless(top, 10)),
-        _ => vec![Frame::Reply(Reply::Headers(HeaderPage::new(endless(
-            top, 10,
-        ))))],
-    });
-    assert_eq!(fault, PeerFault::HeaderWithheld(fake(top - 10)));
-}
-
-#[test]
-fn wrong_heights_are_seen() {
-    let first = |tip: u64, headers: Vec<HeaderSummary>| {
-        fault(&mut |_| diverged(tips(tip, 1000), headers.clone())).0
-    };
-    // Another height than that of the tip.
-    assert_eq!(
-        first(7, vec![header(8, 1000, vec![fake(1)])]),
-        PeerFault::WrongHeight(fake(1000))
-    );
-    // A parent that is not lower.
-    let same = vec![header(7, 1000, vec![fake(9)]), header(7, 9, vec![fake(3)])];
-    assert!(matches!(
-        first(7, same),
-        PeerFault::WrongHeight(_) | PeerFault::StrayHeader(_)
-    ));
-    // A child much higher than all its parents.
-    let gap = vec![header(7, 1000, vec![fake(9)]), header(5, 9, vec![fake(3)])];
-    assert_eq!(first(7, gap), PeerFault::WrongHeight(fake(1000)));
-    // No parents, and not at the bottom; at the bottom, and not the root.
-    assert_eq!(
-        first(7, vec![header(7, 1000, vec![])]),
-        PeerFault::WrongHeight(fake(1000))
-    );
-    assert_eq!(
-        first(0, vec![header(0, 1000, vec![])]),
-        PeerFault::ForeignRoot(fake(1000))
-    );
-    // A header that has nothing to do with the tips.
-    let stray = vec![header(7, 1000, vec![fake(9)]), header(5, 8, vec![fake(3)])];
-    assert_eq!(first(7, stray), PeerFault::StrayHeader(fake(8)));
-}
-
-#[test]
-fn more_headers_than_asked_for_are_seen() {
-    let (fault, _) = fault(&mut |request| match request {
-        Request::Compare { .. } => diverged(tips(100_000, 100_000), Vec::new()),
-        Request::Headers { limit, .. } => {
-            let page = endless(100_000, u64::from(*limit) + 1);
-            vec![Frame::Reply(Reply::Headers(HeaderPage::new(page)))]
-        }
-        _ => vec![],
-    });
-    let asked = limits::WALK_GENERATIONS as usize;
-    assert_eq!(
-        fault,
-        PeerFault::TooManyHeaders {
-            count: asked + 1,
-            limit: asked
-        }
-    );
+            ),
+        ],
+        &[
+            part(low, 1),
+            part(
+                Span {
+                    to: Some(stamp(20)),
+                    ..high
+                },
+                1,
+            ),
+        ],
+    ];
+    for parts in others {
+        let (fault, requests) = fault(&mut |request| match request {
+            Request::Compare { .. } => diverged(tips(50, 1), everything(9)),
+            _ => described(parts),
+        });
+        assert_eq!(
+            fault,
+            PeerFault::Unexpected("a description of something else")
+        );
+        assert_eq!(requests, 2);
+    }
 }
 
 #[test]
 fn tips_that_do_not_exist_are_noticed() {
-    let root = client().get().database;
-    // The tip is said to sit right on what we have, and never comes.
-    let (fault, _) = fault(&mut |request| match request {
-        Request::Compare { .. } => diverged(tips(1, 5), vec![header(1, 5, vec![root])]),
-        _ => vec![Frame::Reply(Reply::End { tips: tips(1, 5) })],
+    // They are said to exist, in every way, and never come.
+    let ids: Vec<Id> = (0..10).map(fake).collect();
+    let listed = Part {
+        span: Span::ALL,
+        content: Content::Ids(ids.clone()),
+    };
+    for sketch in [Sketch::Since(ids), Sketch::Parts(Parts::new(&[listed]))] {
+        let (fault, requests) = fault(&mut |request| match request {
+            Request::Compare { .. } => diverged(tips(1, 5), sketch.clone()),
+            Request::Describe { spans, .. } => {
+                let parts: Vec<Part> = asked(spans).into_iter().map(|span| part(span, 0)).collect();
+                described(&parts)
+            }
+            _ => pushed(tips(1, 5)),
+        });
+        assert_eq!(fault, PeerFault::TipNotDelivered(fake(5)));
+        assert!(requests <= 4, "{requests}");
+    }
+}
+
+#[test]
+fn a_summary_that_is_said_to_be_equal_hides_the_liars_own_entries() {
+    // The server has more, and says what the client has: by its own words it has nothing that is not here.
+    let mut client = client();
+    let stamps = client.get().stamps();
+    let span = Span::ALL;
+    let Ok(summary) = eidetica_entry::reconcile::summarize(&mut stamps.as_slice(), &span);
+    let content = Content::Summary(summary);
+    let same = Sketch::Parts(Parts::new(&[Part { span, content }]));
+    let database = client.get().database;
+    let (result, requests) = against(&mut client, database, &mut |request| match request {
+        Request::Compare { .. } => diverged(tips(99, 1), same.clone()),
+        _ => panic!("nothing is different"),
     });
-    assert_eq!(fault, PeerFault::TipNotDelivered(fake(5)));
+    assert_eq!(
+        result,
+        Err(Failure::Peer(PeerFault::TipNotDelivered(fake(1))))
+    );
+    assert_eq!(requests, 1);
+}
+
+#[test]
+fn counts_that_are_not_true_cost_no_memory() {
+    // A server that claims to list next to nothing gets what it says it lacks, in bounded pieces, as anybody would.
+    let mut client = client();
+    let whole = client.get().len();
+    let database = client.get().database;
+    let empty = Part {
+        span: Span::ALL,
+        content: Content::Ids(Vec::new()),
+    };
+    let mut packs = 0;
+    let (result, _): (Result<Outcome, _>, _) =
+        against(&mut client, database, &mut |request| match request {
+            Request::Compare { .. } => {
+                diverged(tips(99, 1), Sketch::Parts(Parts::new(&[empty.clone()])))
+            }
+            Request::Push { wants, .. } => {
+                assert!(wants.is_empty());
+                packs += 1;
+                pushed(tips(99, 1))
+            }
+            _ => panic!("everything is said"),
+        });
+    assert_eq!(
+        result,
+        Err(Failure::Peer(PeerFault::TipNotDelivered(fake(1))))
+    );
+    assert_eq!((packs, client.get().len()), (1, whole));
 }
 
 #[test]
@@ -355,40 +430,6 @@ fn too_many_rejected_entries_end_a_sync() {
             other => panic!("{other:?}"),
         }
     }
-}
-
-#[test]
-fn headers_with_ever_more_parents_end_too() {
-    // Every header has 64 parents that nobody has ever seen.
-    let mut next = 0;
-    let mut fresh = |height: u64, id: Id| {
-        next += 64;
-        let mut parents: Vec<Id> = (next..next + 64).map(fake).collect();
-        parents.sort_unstable();
-        HeaderSummary {
-            stamp: Stamp::new(Height(height), id),
-            parents,
-        }
-    };
-    let mut height = 1 << 40;
-    let top = height;
-    let (fault, requests) = fault(&mut |request| match request {
-        Request::Compare { .. } => diverged(tips(top, u64::MAX), Vec::new()),
-        Request::Headers { of, .. } => {
-            height -= 1;
-            let page = of
-                .iter()
-                .map(|id| fresh(if *id == fake(u64::MAX) { top } else { height }, *id))
-                .collect();
-            vec![Frame::Reply(Reply::Headers(HeaderPage::new(page)))]
-        }
-        _ => vec![Frame::Reply(Reply::End {
-            tips: tips(top, u64::MAX),
-        })],
-    });
-    assert_eq!(fault, PeerFault::TipNotDelivered(fake(u64::MAX)));
-    // A reply has room for some 21,000 parents, so the ids end it and not the rounds.
-    assert!(requests < 16, "{requests}");
 }
 
 /// A client that is being sent packs, fed by hand.

@@ -11,9 +11,11 @@ use eidetica_entry::{
     Draft, Entry, Id, ParentInfo, PublicKey, Signature, Stamp, StoreName,
     dag::{self, Budget, Node},
     pack,
+    reconcile::{self, Contrast, Detail, Found, Span},
 };
 use eidetica_protocol::{
-    Answer, Cursor, IngestBatch, IngestError, IngestReport, PackPage, Query, ancestors_page,
+    Answer, Cursor, IdPrefix, IngestBatch, IngestError, IngestReport, PackPage, Parts, Query,
+    Sketch, limits,
 };
 
 pub(crate) const PACK_ENTRIES: usize = 128;
@@ -29,6 +31,7 @@ pub(crate) struct Replica {
     entries: HashMap<Id, Entry>,
     dag: HashMap<Id, Node>,
     arrivals: Vec<Id>,
+    stamps: BTreeSet<Stamp>,
     tips: BTreeSet<Stamp>,
     waiting: Vec<Entry>,
 }
@@ -55,6 +58,7 @@ impl Replica {
             entries,
             dag,
             arrivals: Vec::new(),
+            stamps: BTreeSet::new(),
             tips: BTreeSet::new(),
             waiting: Vec::new(),
         }
@@ -134,6 +138,7 @@ impl Replica {
             },
         );
         self.arrivals.push(entry.id());
+        self.stamps.insert(entry.stamp());
         self.entries.insert(entry.id(), entry.clone());
         true
     }
@@ -180,14 +185,84 @@ impl Replica {
         }
     }
 
-    /// The whole difference, then page by page.
-    fn difference(&self, not: &[Id], cursor: Option<&Cursor>, budget: usize) -> PackPage {
+    /// All stamps, ascending.
+    pub(crate) fn stamps(&self) -> Vec<Stamp> {
+        self.stamps.iter().copied().collect()
+    }
+
+    fn describe(&self, since: &[Id], spans: &[(Span, Detail)]) -> Sketch {
+        if let Some(since) = self.since(since) {
+            return Sketch::Since(since);
+        }
+        let stamps = self.stamps();
+        let (mut parts, mut room) = (Vec::new(), Sketch::ROOM);
+        for (span, detail) in spans {
+            let mut source = stamps.as_slice();
+            let Ok(()) = reconcile::describe(&mut source, *span, *detail, &mut room, &mut parts);
+        }
+        Sketch::Parts(Parts::new(&parts))
+    }
+
+    /// What is beyond these, if they are here and it is not much.
+    fn since(&self, common: &[Id]) -> Option<Vec<Id>> {
+        if common.is_empty() || !common.iter().all(|id| self.has(id)) {
+            return None;
+        }
+        let tips: Vec<Id> = self.tips.iter().map(|tip| tip.id).collect();
+        let mut budget = Budget::new(limits::SINCE_STEPS);
+        let since = dag::difference(&self.dag, &tips, common, &mut budget).ok()?;
+        let since = Some(since).filter(|since| since.len() <= limits::SKETCH_IDS)?;
+        Some(since.into_iter().map(|stamp| stamp.id).collect())
+    }
+
+    fn contrast(&self, common: &[Id], theirs: &Sketch, limit: usize) -> Option<Contrast> {
+        match theirs {
+            Sketch::Parts(parts) => {
+                let stamps = self.stamps();
+                let parts = parts.parts().unwrap();
+                let Ok(contrast) = reconcile::contrast(&mut stamps.as_slice(), &parts, limit);
+                Some(contrast)
+            }
+            Sketch::Since(theirs) => {
+                let ours = self.since(common)?;
+                let found = Found {
+                    span: Span::ALL,
+                    theirs: theirs.iter().filter(|id| !self.has(id)).copied().collect(),
+                    ours: ours.into_iter().filter(|id| !theirs.contains(id)).collect(),
+                    more: false,
+                };
+                let open = Vec::new();
+                Some(Contrast {
+                    open,
+                    found: vec![found],
+                })
+            }
+        }
+    }
+
+    /// Those whose ids begin like this, parents first.
+    fn selected(&self, prefixes: &[IdPrefix]) -> Vec<Id> {
+        let wanted: BTreeSet<IdPrefix> = prefixes.iter().copied().collect();
+        let arrivals = self.arrivals.iter();
+        arrivals
+            .filter(|id| wanted.contains(&IdPrefix::of(id)))
+            .copied()
+            .collect()
+    }
+
+    /// What is to be sent, then page by page.
+    fn packs(
+        &self,
+        all: impl FnOnce(&Self) -> Vec<Id>,
+        cursor: Option<&Cursor>,
+        budget: usize,
+    ) -> PackPage {
         let (ids, tips, mut at) = match cursor {
             Some(cursor) => cursor
                 .get::<(Arc<Vec<Id>>, Vec<Stamp>, usize)>()
                 .unwrap()
                 .clone(),
-            None => (Arc::new(self.missing(not)), self.tips(), 0),
+            None => (Arc::new(all(self)), self.tips(), 0),
         };
         let (mut packs, mut bytes) = (Vec::new(), 0);
         while at < ids.len() && bytes < budget {
@@ -282,26 +357,36 @@ impl Store {
                 let known = |id| self.of(database).is_some_and(|replica| replica.has(id));
                 Answer::Known(ids.iter().map(known).collect())
             }
-            Query::Ancestors {
+            Query::Describe {
                 database,
-                of,
-                stop,
-                generations,
+                since,
+                spans,
+            } => Answer::Sketch(self.of(database).unwrap().describe(since, spans)),
+            Query::Contrast {
+                database,
+                common,
+                theirs,
                 limit,
-            } => {
-                let replica = self.of(database).unwrap();
-                let Ok(page) =
-                    ancestors_page(&replica.dag, of, stop, *generations, *limit as usize);
-                Answer::Headers(page)
-            }
+            } => Answer::Contrast(self.of(database).unwrap().contrast(common, theirs, *limit)),
+            Query::Selected {
+                database,
+                ids,
+                cursor,
+                budget_bytes,
+                ..
+            } => Answer::Packs(self.of(database).unwrap().packs(
+                |replica| replica.selected(ids),
+                cursor.as_ref(),
+                *budget_bytes,
+            )),
             Query::Difference {
                 database,
                 not,
                 cursor,
                 budget_bytes,
                 ..
-            } => Answer::Packs(self.of(database).unwrap().difference(
-                not,
+            } => Answer::Packs(self.of(database).unwrap().packs(
+                |replica| replica.missing(not),
                 cursor.as_ref(),
                 *budget_bytes,
             )),
@@ -333,7 +418,9 @@ fn name(query: &Query) -> &'static str {
         Query::CanRead { .. } => "can read",
         Query::Tips { .. } => "tips",
         Query::Known { .. } => "known",
-        Query::Ancestors { .. } => "ancestors",
+        Query::Describe { .. } => "describe",
+        Query::Contrast { .. } => "contrast",
+        Query::Selected { .. } => "selected",
         Query::Difference { .. } => "difference",
         _ => "other",
     }

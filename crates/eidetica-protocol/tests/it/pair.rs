@@ -30,6 +30,8 @@ pub(crate) struct Wire {
     pub(crate) bend: Option<Bend>,
     pub(crate) messages: usize,
     pub(crate) bytes: usize,
+    /// Of them, those of packs.
+    pub(crate) pack_bytes: usize,
     pub(crate) requests: usize,
 }
 
@@ -162,6 +164,8 @@ impl Wire {
         let passes = self.cut_at.is_none_or(|at| self.messages < at);
         self.messages += 1;
         self.bytes += message.map_or(0, Bytes::len);
+        let pack = message.filter(|frame| frame.first() == Some(&3));
+        self.pack_bytes += pack.map_or(0, Bytes::len);
         passes
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use eidetica_entry::Id;
-use eidetica_protocol::{Failure, Outcome, PushOutcome, Relation};
+use eidetica_protocol::{Failure, Outcome, PushOutcome, Relation, limits};
 
 use crate::{
     model::{Replica, Store, real_history},
@@ -114,49 +114,151 @@ fn a_database_that_is_not_here_comes_whole_when_asked_for() {
     assert!(nobody.replica.is_none());
 }
 
+/// What a sync of diverged histories costs: round trips, and bytes of frames that are not packs.
+fn cost(client: &mut Store, server: &mut Store, common: Vec<Id>) -> (usize, usize) {
+    let differences = {
+        let (ours, theirs) = (client.get().ids(), server.get().ids());
+        ours.symmetric_difference(&theirs).count()
+    };
+    let parties = Parties::default();
+    let config = eidetica_protocol::SyncConfig {
+        common,
+        ..config(client.get().database, &parties)
+    };
+    let mut wire = Wire::default();
+    let outcome = run(
+        config,
+        &parties,
+        client,
+        server,
+        &mut wire,
+        &mut |_, _, _| {},
+    )
+    .unwrap();
+    assert_equal(client, server);
+    assert!(outcome.complete);
+    assert_eq!(outcome.received.known, 0);
+    let rest = wire.bytes - wire.pack_bytes;
+    println!(
+        "{differences} differences: {} round trips, {rest} bytes",
+        wire.requests
+    );
+    (wire.requests, rest)
+}
+
+/// Both sides with so many entries in common, and so many more on each.
+fn diverged(history: usize, ours: usize, theirs: usize) -> (Store, Store, Vec<Id>) {
+    let mut client = Store::new(chain(history));
+    let mut server = client.clone();
+    let common = vec![client.get().tips()[0].id];
+    client.get_mut().commit(ours, "ours");
+    server.get_mut().commit(theirs, "theirs");
+    (client, server, common)
+}
+
 #[test]
-fn diverged_chains_exchange_exactly_the_difference() {
-    for (d, requests) in [(1, 3), (100, 5), (5000, 11)] {
-        let mut client = Store::new(chain(300));
-        let mut server = client.clone();
-        client.get_mut().commit(d, "ours");
-        server.get_mut().commit(d, "theirs");
-        let (outcome, _) = sync_exactly(&mut client, &mut server);
-        assert_eq!(outcome.relation, Relation::Diverged);
-        assert!(
-            outcome.requests <= requests,
-            "{d}: {} requests",
-            outcome.requests
-        );
-        let bound = (3 * d + 16) as u64;
-        assert!(outcome.headers <= bound, "{d}: {} headers", outcome.headers);
-        // The next sync is cheap again, from either side.
-        let (again, wire) = sync_exactly(&mut server, &mut client);
-        assert_eq!((again.relation, again.requests), (Relation::Equal, 1));
-        assert!(wire.bytes < 512, "{} bytes", wire.bytes);
+fn with_the_last_frontier_in_mind_two_round_trips_exchange_the_difference() {
+    for history in [1_000, 10_000] {
+        for (ours, theirs) in [
+            (1, 1),
+            (1, 100),
+            (100, 1),
+            (100, 100),
+            (2_000, 2_000),
+            (10, 5_000),
+        ] {
+            let (mut client, mut server, common) = diverged(history, ours, theirs);
+            let (round_trips, bytes) = cost(&mut client, &mut server, common);
+            assert_eq!(round_trips, 2, "{history}: {ours}, {theirs}");
+            assert!(
+                bytes <= 48 * (ours + theirs) + 512,
+                "{history}: {ours}, {theirs}: {bytes}"
+            );
+        }
+    }
+}
+
+#[test]
+fn without_any_memory_four_round_trips_exchange_the_difference() {
+    for history in [1_000, 4_095, 4_096, 4_099, 10_000] {
+        for (ours, theirs) in [
+            (1, 1),
+            (8, 8),
+            (17, 17),
+            (1, 40),
+            (100, 100),
+            (1, 700),
+            (700, 1),
+            (3_000, 3_000),
+        ] {
+            let (mut client, mut server, _) = diverged(history, ours, theirs);
+            let (round_trips, bytes) = cost(&mut client, &mut server, Vec::new());
+            assert!(
+                round_trips <= 4,
+                "{history}: {ours}, {theirs}: {round_trips}"
+            );
+            assert!(
+                bytes <= 64 * (ours + theirs) + 4096,
+                "{history}: {ours}, {theirs}: {bytes}"
+            );
+        }
     }
 }
 
 #[test]
 fn the_cost_follows_the_difference_and_not_the_history() {
-    let cost = |history: usize, d: usize| {
-        let mut client = Store::new(chain(history));
-        let mut server = client.clone();
-        client.get_mut().commit(d, "ours");
-        server.get_mut().commit(d, "theirs");
-        let (outcome, wire) = sync_exactly(&mut client, &mut server);
-        (outcome.requests, wire.bytes)
-    };
     for d in [1, 100] {
-        let (requests, bytes) = cost(1000, d);
-        let (requests_of_long, bytes_of_long) = cost(50_000, d);
-        assert_eq!(requests, requests_of_long);
-        assert!(
-            bytes.abs_diff(bytes_of_long) * 20 < bytes,
-            "d {d}: {bytes} and {bytes_of_long} bytes"
-        );
-        println!("d {d}: {requests} requests, {bytes} bytes at 1k, {bytes_of_long} bytes at 50k");
+        let costs = [1_000, 50_000].map(|history| {
+            let (mut client, mut server, _) = diverged(history, d, d);
+            cost(&mut client, &mut server, Vec::new()).1
+        });
+        assert!(costs[1] <= costs[0] + 2048, "{d}: {costs:?}");
     }
+}
+
+#[test]
+fn after_a_sync_the_next_one_is_cheap_from_either_side() {
+    let (mut client, mut server, _) = diverged(300, 100, 100);
+    sync_exactly(&mut client, &mut server);
+    let (again, wire) = sync_exactly(&mut server, &mut client);
+    assert_eq!((again.relation, again.requests), (Relation::Equal, 1));
+    assert!(wire.bytes < 256, "{} bytes", wire.bytes);
+}
+
+/// A height with so many entries, of which each side has some alone.
+#[test]
+fn a_crowded_height_is_divided_by_ids() {
+    let mut base = chain(20);
+    let parent = base.tips()[0].id;
+    for n in 0..5_000_u32 {
+        base.commit_on(&[parent], &n.to_le_bytes());
+    }
+    let (mut client, mut server) = (Store::new(base.clone()), Store::new(base));
+    for n in 0..5_u32 {
+        client
+            .get_mut()
+            .commit_on(&[parent], &(10_000 + n).to_le_bytes());
+        server
+            .get_mut()
+            .commit_on(&[parent], &(20_000 + n).to_le_bytes());
+    }
+    let (round_trips, bytes) = cost(&mut client, &mut server, Vec::new());
+    // Some of it are thousands of tips in each answer.
+    let tips = 3 * 4_096 * 34;
+    assert!(round_trips <= 6, "{round_trips}");
+    assert!(bytes < tips + 20_000, "{bytes}");
+}
+
+#[test]
+fn a_difference_that_is_too_large_for_one_exchange_takes_several() {
+    let mut server = Store::new(chain(10));
+    let mut client = server.clone();
+    let many = limits::FOUND_IDS + 1_000;
+    client.get_mut().commit(many, "ours");
+    server.get_mut().commit(3, "theirs");
+    let (outcome, wire) = sync_exactly(&mut client, &mut server);
+    assert_eq!(outcome.relation, Relation::Diverged);
+    assert!(wire.requests <= 12, "{}", wire.requests);
 }
 
 #[test]
@@ -176,7 +278,7 @@ fn a_stale_branch_merged_late_costs_the_branch() {
     server.get_mut().commit_on(&[head, tip], b"merged");
     client.get_mut().commit(3, "ours");
     let (outcome, wire) = sync_exactly(&mut client, &mut server);
-    assert!(outcome.headers < 200, "{} headers", outcome.headers);
+    assert!(outcome.requests <= 8, "{} requests", outcome.requests);
     assert!(wire.bytes < 16_000, "{} bytes", wire.bytes);
 }
 
@@ -224,16 +326,16 @@ fn a_real_history_cut_before_its_merges_comes_together_again() {
         assert_eq!(*apart, lacks.min(has));
         let (mut client, mut server) = (Store::new(ours), Store::new(theirs));
         let (outcome, wire) = sync_exactly(&mut client, &mut server);
+        let rest = wire.bytes - wire.pack_bytes;
         println!(
-            "we lack {lacks}, they lack {has}: {:?}, {} requests, {} headers, {} bytes",
-            outcome.relation, outcome.requests, outcome.headers, wire.bytes
+            "we lack {lacks}, they lack {has}: {:?}, {} round trips, {rest} bytes",
+            outcome.relation, outcome.requests,
         );
         diverged += usize::from(outcome.relation == Relation::Diverged);
-        assert!(outcome.requests <= 12);
+        assert!(outcome.requests <= 6, "{}", outcome.requests);
         assert!(
-            outcome.headers <= 8 * lacks as u64 + 200,
-            "{} headers for {lacks}",
-            outcome.headers
+            rest <= 64 * (lacks + has) + 4096,
+            "{rest} bytes for {lacks} and {has}"
         );
     }
     assert!(diverged > 10, "{diverged}");
@@ -272,28 +374,17 @@ fn entries_that_come_during_a_sync_are_not_lost() {
 }
 
 #[test]
-fn the_last_common_frontier_saves_headers() {
-    let mut client = Store::new(chain(300));
-    let mut server = client.clone();
-    let common = vec![client.get().tips()[0].id];
-    client.get_mut().commit(1, "ours");
-    server.get_mut().commit(1, "theirs");
-    let parties = Parties::default();
-    let config = eidetica_protocol::SyncConfig {
-        common,
-        ..config(client.get().database, &parties)
-    };
-    let outcome = run(
-        config,
-        &parties,
-        &mut client,
-        &mut server,
-        &mut Wire::default(),
-        &mut |_, _, _| {},
-    )
-    .unwrap();
-    assert_eq!((outcome.headers, outcome.requests), (1, 3));
-    assert_equal(&client, &server);
+fn a_last_frontier_that_one_side_has_lost_costs_round_trips_only() {
+    for lost_here in [true, false] {
+        let (mut client, mut server, mut common) = diverged(300, 20, 20);
+        let lost = match lost_here {
+            true => server.get_mut().commit_on(&common, b"nobody else has it"),
+            false => client.get_mut().commit_on(&common, b"nobody else has it"),
+        };
+        common.push(lost);
+        let (round_trips, _) = cost(&mut client, &mut server, common);
+        assert!(round_trips <= 4, "{round_trips}");
+    }
 }
 
 #[test]
