@@ -29,8 +29,9 @@ impl FromStr for RoomAddress {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        // It is long: where it was copied from a screen, it may have been broken.
+        let text: String = text.split_whitespace().collect();
         let (room, at) = text
-            .trim()
             .split_once('@')
             .ok_or("a room's address has the form ROOM_ID@HOST:PORT")?;
         Ok(Self {
@@ -55,6 +56,8 @@ mod tests {
             let text = format!("{id}@{at}");
             let address: RoomAddress = text.parse().unwrap();
             assert_eq!(address.to_string(), text);
+            let (start, end) = text.split_at(40);
+            assert_eq!(format!(" {start}\n{end} ").parse(), Ok(address));
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use eidetica::Id;
+use eidetica::{Id, PublicKey};
 use jiff::tz::TimeZone;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
@@ -10,6 +10,7 @@ use crate::address::RoomAddress;
 use crate::input::Input;
 use crate::limits;
 use crate::model::{Command, Joining, News, Peer, Request, RoomView};
+use crate::names::fingerprint;
 use crate::slash::Slash;
 use crate::transcript::{Delivery, Scroll, Transcript, delivery};
 
@@ -68,6 +69,8 @@ pub(crate) struct App {
     pub(crate) panel_at: usize,
     pub(crate) requests: Vec<Request>,
     pub(crate) notice: Option<String>,
+    /// The beginning of the own key.
+    pub(crate) fingerprint: String,
     /// Where the data is, in words.
     pub(crate) storage: String,
     pub(crate) zone: TimeZone,
@@ -80,7 +83,7 @@ pub(crate) struct App {
 }
 
 impl App {
-    pub(crate) fn new(storage: String, zone: TimeZone) -> Self {
+    pub(crate) fn new(own_key: &PublicKey, storage: String, zone: TimeZone) -> Self {
         Self {
             tabs: Vec::new(),
             current: 0,
@@ -89,6 +92,7 @@ impl App {
             panel_at: 0,
             requests: Vec::new(),
             notice: None,
+            fingerprint: fingerprint(own_key, limits::FINGERPRINT),
             storage,
             zone,
             is_done: false,
@@ -514,7 +518,7 @@ mod tests {
     use crate::testing::{id, key, message, room};
 
     fn app() -> App {
-        App::new("in memory".to_owned(), TimeZone::UTC)
+        App::new(&key(1), "in memory".to_owned(), TimeZone::UTC)
     }
 
     /// An app in two rooms, with the first one shown.

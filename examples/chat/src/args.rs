@@ -41,6 +41,9 @@ pub(crate) struct Args {
     /// Where to listen [default: 127.0.0.1 and a free port, the same one again for a data directory]
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) listen: Option<String>,
+    /// With Iroh, what carries that cannot go directly: default, staging, disabled, or URLs of relays
+    #[arg(long, value_name = "RELAYS", default_value = "default")]
+    pub(crate) relays: String,
     /// Write the library's log to a file; twice for more
     #[arg(short, long, action = ArgAction::Count)]
     pub(crate) verbose: u8,

@@ -55,8 +55,9 @@ fn run(args: &Args) -> Result<()> {
     let log = log::start(args.verbose)?;
     let (sender, events) = sync_channel(limits::QUEUE);
     terminal::watch_signals(sender.clone())?;
-    let session = Session::open(args, news(sender.clone()))?.start(args)?;
-    let mut app = App::new(storage(args), TimeZone::system());
+    let session = Session::open(args, news(sender.clone()))?;
+    let mut app = App::new(&session.own_key()?, storage(args), TimeZone::system());
+    let session = session.start(args)?;
     if let Some(path) = &log {
         app.handle(Event::News(News::Notice(format!(
             "log: {}",

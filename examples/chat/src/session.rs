@@ -11,7 +11,7 @@ use std::thread::{self, JoinHandle};
 use eidetica::crdt::Doc;
 use eidetica::sync::{BootstrapRequest, RequestState, Sync, state::SyncStateManager};
 use eidetica::user::types::{DatabasePreferences, SyncSettings};
-use eidetica::{Database, Id, Instance, User};
+use eidetica::{Database, Id, Instance, PublicKey, User};
 
 use crate::address::RoomAddress;
 use crate::args::{Args, Transport};
@@ -74,7 +74,7 @@ impl Session {
         let instance = open_instance(args.data_dir.as_deref())?;
         let user = login(&instance, &args.username)?;
         let sync = instance.enable_sync()?.sync()?;
-        enable(&sync, args.transport)?;
+        enable(&sync, args)?;
         serve(&sync, &listen_address(args, &instance))?;
         let (tasks, queue) = sync_channel(limits::QUEUE);
         Ok(Self {
@@ -88,6 +88,11 @@ impl Session {
             requests: Vec::new(),
             peers: BTreeMap::new(),
         })
+    }
+
+    /// The key that signs what is written here.
+    pub(crate) fn own_key(&self) -> Result<PublicKey> {
+        Ok(self.user.get_default_key()?.public_key())
     }
 
     /// Opens the rooms that the user has, and the one of the command line.
@@ -412,18 +417,43 @@ fn login(instance: &Instance, name: &str) -> Result<User> {
     Ok(instance.login_user(name, password.as_deref())?)
 }
 
-fn enable(sync: &Sync, transport: Transport) -> Result<()> {
-    match transport {
+fn enable(sync: &Sync, args: &Args) -> Result<()> {
+    match args.transport {
         Transport::Http => Ok(sync.enable_http_transport()?),
-        Transport::Iroh => {
-            Err(Error::new("this build has no Iroh transport").hint("--transport http"))
-        }
+        Transport::Iroh => enable_iroh(sync, args),
     }
+}
+
+#[cfg(feature = "iroh")]
+fn enable_iroh(sync: &Sync, args: &Args) -> Result<()> {
+    use eidetica::sync::{IrohConfig, Relays};
+    let relays: Relays = args
+        .relays
+        .parse()
+        .map_err(|error| Error::new(error).context("--relays"))?;
+    let mut config = IrohConfig::default();
+    if relays == Relays::Disabled {
+        // Nobody else is to be asked, the local network neither.
+        config = config.with_lan(false);
+    }
+    if let Some(listen) = &args.listen {
+        let place = listen
+            .parse()
+            .map_err(|error| Error::new(error).context("--listen"))?;
+        config = config.with_bind(vec![place]);
+    }
+    Ok(sync.enable_iroh_transport_with(config.with_relays(relays))?)
+}
+
+#[cfg(not(feature = "iroh"))]
+fn enable_iroh(_: &Sync, _: &Args) -> Result<()> {
+    Err(Error::new("this build has no Iroh transport")
+        .hint("build it with --features iroh, or use --transport http"))
 }
 
 fn serve(sync: &Sync, listen: &str) -> Result<()> {
     sync.start_server(listen).map_err(|error| {
-        Error::from(error)
+        Error::new(error)
             .context(format!("cannot listen on {listen}"))
             .hint("--listen 127.0.0.1:0 takes any free port")
     })

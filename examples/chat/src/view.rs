@@ -198,9 +198,17 @@ fn waiting(app: &App, width: u16) -> Vec<Line<'static>> {
     };
     let text = match state {
         Joining::Connecting => format!("Connecting to {} …", at.at),
-        Joining::Waiting => "Waiting to be let in. An administrator of the room has to approve it; this goes on by itself.".to_owned(),
-        Joining::Unreachable(why) => format!("Cannot reach {}: {why}\n\nIt is tried again, until you /giveup.", at.at),
-        Joining::Failed(why) => format!("Not joined: {why}\n\n/giveup closes this; /join ADDRESS tries again."),
+        Joining::Waiting => format!(
+            "Waiting to be let in: an administrator of the room has to approve it. They see the beginning of your key: {}",
+            app.fingerprint
+        ),
+        Joining::Unreachable(why) => format!(
+            "Cannot reach {}: {why}\n\nIt is tried again, until you /giveup.",
+            at.at
+        ),
+        Joining::Failed(why) => {
+            format!("Not joined: {why}\n\n/giveup closes this; /join ADDRESS tries again.")
+        }
     };
     wrapped(&text, width)
 }
@@ -329,6 +337,10 @@ fn invite(room: &RoomView, area: Rect) -> Vec<Line<'static>> {
     };
     let text = address.to_string();
     let mut lines = wrapped(&text, area.width);
+    if !room.permission().is_some_and(Permission::can_admin) {
+        let hint = "Somebody who administers the room has to let them in.";
+        lines.extend(wrapped(hint, area.width).into_iter().map(Stylize::dim));
+    }
     let code = qr(&text);
     let fits = |code: &Vec<Line<'_>>| {
         code.len() + lines.len() <= usize::from(area.height)
@@ -484,7 +496,11 @@ mod tests {
     use crate::testing::{id, key, message, room};
 
     fn app() -> App {
-        App::new("in memory: gone when you leave".to_owned(), TimeZone::UTC)
+        App::new(
+            &key(1),
+            "in memory: gone when you leave".to_owned(),
+            TimeZone::UTC,
+        )
     }
 
     fn in_room(messages: Vec<Message>) -> App {
