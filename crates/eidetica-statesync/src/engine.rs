@@ -166,7 +166,8 @@ impl Engine {
     pub fn poll_output(&mut self, now_ms: u64) -> Output {
         self.expire(now_ms);
         self.look_at_candidates(now_ms);
-        None.or_else(|| self.outputs.pop_front())
+        let waiting = self.outputs.pop_front();
+        waiting
             .or_else(|| self.persist())
             .or_else(|| self.log_step())
             .or_else(|| self.complete())
@@ -189,6 +190,7 @@ impl Engine {
     fn gone(&mut self, source: SourceId) {
         while let Some(id) = self.first_pending(|pending| pending.source == source) {
             self.take(id);
+            self.forget(source, id);
         }
         self.sources.disconnect(source);
     }
@@ -228,8 +230,16 @@ impl Engine {
         Some(pending)
     }
 
+    /// A reply to it may still come, and is nothing strange.
+    fn forget(&mut self, source: SourceId, id: RequestId) {
+        if let Some(source) = self.sources.get(source) {
+            source.forget(id);
+        }
+    }
+
     fn request_failed(&mut self, source: SourceId, id: RequestId, now_ms: u64) {
         if self.is_of(source, id) && self.take(id).is_some() {
+            self.forget(source, id);
             self.counters.failed += 1;
             self.fails(source, now_ms);
         }
@@ -248,10 +258,10 @@ impl Engine {
     fn late(&mut self, id: RequestId, pending: &Pending, now_ms: u64) {
         self.counters.late += 1;
         self.lags(pending.source, &pending.asked, now_ms);
+        self.forget(pending.source, id);
         let Some(source) = self.sources.get(pending.source) else {
             return;
         };
-        source.forget(id);
         source.ask_less(source.batch / 2);
         let dropped = match pending.asked {
             Asked::Target => source.kept_silent(now_ms),
@@ -280,7 +290,7 @@ impl Engine {
     }
 
     fn rests(&mut self, id: SourceId, rest_ms: u64, now_ms: u64) {
-        let rest_ms = rest_ms.clamp(1, limits::BACKOFF_MAX_MS);
+        let rest_ms = rest_ms.min(limits::BACKOFF_MAX_MS);
         if let Some(source) = self.sources.get(id) {
             source.rest(now_ms.saturating_add(rest_ms));
         }
@@ -446,7 +456,7 @@ impl Engine {
         match (refusal, asked) {
             (Refusal::Busy { retry_ms }, asked) => {
                 self.lags(id, asked, now_ms);
-                self.rests(id, retry_ms, now_ms);
+                self.rests(id, retry_ms.max(limits::BUSY_MS), now_ms);
             }
             (Refusal::NoTarget, Asked::Target) => {}
             (Refusal::NotYet { .. }, Asked::Consistency(step))
@@ -551,7 +561,10 @@ impl Engine {
     fn consider(&mut self, claim: Claim, source: Option<SourceId>, now_ms: u64) {
         match self.claims.judge(&claim) {
             Judgement::Ignore => self.counters.ignored += 1,
-            Judgement::Conflict(kind, held) => self.alarm(kind, held, claim, source),
+            Judgement::Conflict(kind, held) => {
+                self.alarm(kind, held, claim, source);
+                self.forked(source, now_ms);
+            }
             Judgement::Adopt => {
                 let rooted = self.is_signed() || source.is_none() || self.claims.pin.is_some();
                 let held = Held::new(claim, source, rooted, now_ms);
@@ -600,6 +613,18 @@ impl Engine {
         if self.claims.is_news(&evidence) {
             self.counters.alarms += 1;
             self.outputs.push_back(Output::Alarm(Box::new(evidence)));
+        }
+    }
+
+    /// A source has another log than the held one. If its targets are its own, it is asked no more for long.
+    fn forked(&mut self, source: Option<SourceId>, now_ms: u64) {
+        let Some(id) = source.filter(|_| !self.is_signed()) else {
+            return;
+        };
+        if self.claims.is_anchor_rooted() {
+            self.lies(id, Fault::Forked, now_ms);
+        } else {
+            self.rests(id, limits::LAG_MS, now_ms);
         }
     }
 

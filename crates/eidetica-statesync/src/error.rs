@@ -141,6 +141,9 @@ pub enum Fault {
     /// Its target is not signed, or not by the trusted signer.
     #[error("the target is not signed by the trusted signer")]
     Signature,
+    /// Its target is of another log than the held one.
+    #[error("the target is of another log than the held one")]
+    Forked,
     /// Nobody served anything of its target for a long time.
     #[error("nothing of its target could be had")]
     Unbacked,

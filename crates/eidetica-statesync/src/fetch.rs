@@ -210,7 +210,6 @@ impl Fetch {
 
     /// What to do with the log next, if anything can be done.
     pub(crate) fn step(&mut self) -> Option<Step> {
-        let target = self.target?;
         let plan = self.plan.as_mut()?;
         if self.unacknowledged >= limits::UNACKNOWLEDGED {
             return None;
@@ -219,7 +218,7 @@ impl Fetch {
         if let Some(why) = plan.restart.take() {
             plan.verified = true;
             self.distrusted = false;
-            self.boundary = target.lower().min(Location(plan.handed));
+            self.boundary = Location(plan.handed);
             self.unacknowledged += 1;
             let boundary = ready.pinned.clone();
             return Some(Step::Restart { boundary, why });

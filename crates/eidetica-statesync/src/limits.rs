@@ -38,6 +38,8 @@ pub const BACKOFF_MS: u64 = 250;
 pub const BACKOFF_MAX_MS: u64 = 30_000;
 /// How long a source rests that does not have what is wanted yet.
 pub const LAG_MS: u64 = 1_000;
+/// How long a source rests at least that says it is busy.
+pub const BUSY_MS: u64 = 50;
 /// Requests of one source whose answers may still come although nobody waits.
 pub const LATE_REQUESTS: usize = 64;
 /// The longest time that a request may be given.

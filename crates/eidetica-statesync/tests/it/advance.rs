@@ -335,6 +335,16 @@ fn a_reply_to_nothing_is_a_fault_and_a_late_one_is_none() {
     hand.answer(&log);
     assert_eq!(hand.engine.counters().faults, 0);
     assert!(hand.engine.counters().late >= 4);
+    // Nor is one over a connection that was cut.
+    hand.now_ms += 10_000;
+    hand.input(Input::Tick);
+    let cut = std::mem::take(&mut hand.requests);
+    assert!(!cut.is_empty());
+    hand.input(Input::Disconnected(SOURCE));
+    hand.input(Input::Connected(SOURCE));
+    hand.requests = cut;
+    hand.answer(&log);
+    assert_eq!(hand.engine.counters().faults, 0);
     let message = Reply::Target(log.newest()).encode(RequestId(999));
     let source = SOURCE;
     hand.input(Input::Reply { source, message });

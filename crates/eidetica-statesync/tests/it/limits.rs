@@ -4,7 +4,7 @@ use eidetica_mmr::{Digest, Leaves, Location};
 use eidetica_statesync::message::{Reply, Request, RequestId};
 use eidetica_statesync::{
     Claim, Config, DatabaseName, Dropped, Engine, Fault, Feedback, Input, Local, MessageError,
-    Operations, Output, Serve, SourceId, Target, Trust, limits, respond,
+    Operations, Output, Refusal, Serve, SourceId, Target, Trust, limits, refuse, respond,
 };
 
 use crate::support::{Log, SIGNER, config, name};
@@ -245,6 +245,25 @@ fn what_waits_for_what_is_in_front() {
     }
     assert!(most >= 1_000, "it is used");
     assert!(most < 1_000 + 4 * 16 * 9, "{most}");
+}
+
+#[test]
+fn a_source_that_is_busy() {
+    let log = Log::of(100, 1);
+    for (said, rest) in [
+        (0, limits::BUSY_MS),
+        (limits::BUSY_MS + 1, limits::BUSY_MS + 1),
+        (u64::MAX, limits::BACKOFF_MAX_MS),
+    ] {
+        let (mut engine, asked) = midway(&log, |config| config.outstanding = 1);
+        let busy = Refusal::Busy { retry_ms: said };
+        let message = refuse(&asked[0].1, busy);
+        let source = SourceId(1);
+        engine.handle_input(Input::Reply { source, message }, 0);
+        assert_eq!(feedback(&mut engine, 0), [Feedback::Refused(busy)]);
+        assert_eq!(engine.poll_output(0), Output::Timeout(rest));
+        assert_eq!(requests(&mut engine, rest).len(), 1);
+    }
 }
 
 #[test]
