@@ -120,6 +120,18 @@ impl Engine {
                     .want(id, target, What::Call(Job::Bootstrap(request)), now_ms)
                     .map(|()| None);
             }
+            Command::Redeem {
+                target,
+                request,
+                proof,
+            } => {
+                let job = Job::Redeem(request, proof);
+                return self
+                    .want(id, target, What::Call(job), now_ms)
+                    .map(|()| None);
+            }
+            Command::PutInvite(invite) => self.invites.put(*invite, now_ms)?,
+            Command::RevokeInvite(invite) => self.invites.revoke(&invite)?,
             Command::PollRequest(request) => {
                 return self
                     .ask_about(id, &request, Job::Status, now_ms)

@@ -9,6 +9,7 @@ use crate::{
     Action, CommandId, Cursor, EngineError, IncomingRequest, Input, LinkId, OutgoingRequest,
     PeerInfo, PeerStats, PeerStatus, Response, RestoreError, Wishes,
     backoff::Jitter,
+    invites::Invites,
     limits,
     links::Links,
     peers::Peers,
@@ -51,6 +52,7 @@ pub struct Engine {
     pub(crate) peers: Peers,
     pub(crate) requests: Requests,
     pub(crate) claims: BTreeMap<PublicKey, DeviceClaim>,
+    pub(crate) invites: Invites,
     pub(crate) links: Links,
     pub(crate) work: Work,
     pub(crate) streams: Streams,
@@ -81,6 +83,7 @@ impl Engine {
             peers: Peers::default(),
             requests: Requests::default(),
             claims: BTreeMap::new(),
+            invites: Invites::default(),
             links: Links::default(),
             work: Work::default(),
             streams: Streams::default(),
@@ -97,6 +100,7 @@ impl Engine {
         }
         engine.peers.finish_restore();
         engine.requests.expire(now_ms);
+        engine.invites.expire(now_ms);
         engine.schedule_queued(now_ms);
         for (database, wishes) in &engine.config.wishes.clone() {
             engine.schedule.set(*database, Some(*wishes));
@@ -116,6 +120,7 @@ impl Engine {
             Kind::Peer | Kind::Stats | Kind::Pair => self.peers.restore(kind, rest, key, value),
             Kind::Incoming => self.requests.restore_incoming(key, value),
             Kind::Outgoing => self.requests.restore_outgoing(key, value),
+            Kind::Invite => self.invites.restore(key, value),
             Kind::Claim => {
                 let bytes: bytes::Bytes = record::decode(key, value)?;
                 let claim = DeviceClaim::decode(&bytes).map_err(|_| corrupt())?;
@@ -244,7 +249,12 @@ impl Engine {
     /// The next action.
     pub fn poll_action(&mut self, now_ms: u64) -> Action {
         // Records go first: what comes after may rest on them.
-        let records = [self.peers.take_records(), self.requests.take_records()].concat();
+        let records = [
+            self.peers.take_records(),
+            self.requests.take_records(),
+            self.invites.take_records(),
+        ]
+        .concat();
         for record in records.into_iter().rev() {
             self.actions.push_front(Action::Persist(record));
         }

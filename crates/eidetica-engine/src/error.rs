@@ -32,6 +32,12 @@ pub enum EngineError {
     /// The grant could not be committed.
     #[error("the grant was not made: {0}")]
     Grant(String),
+    /// No such invite was issued here.
+    #[error("no invite {0}")]
+    UnknownInvite(PublicKey),
+    /// An invite that would hold for longer than so many milliseconds.
+    #[error("an invite holds for {} days at most", .0 / (24 * 3600 * 1000))]
+    LongInvite(u64),
     /// A limit of [`limits`](crate::limits).
     #[error("too many {what}, at most {limit}")]
     TooMany {

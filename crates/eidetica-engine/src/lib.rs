@@ -7,6 +7,7 @@
 //!
 //! - [`Engine`]: the machine, with its contract.
 //! - [`Input`], [`Command`], [`Action`]: its vocabulary.
+//! - [`Invite`]: what it grants by itself.
 //! - [`PeerInfo`], [`Cursor`], [`PeerStats`], [`IncomingRequest`], [`OutgoingRequest`]: what it remembers.
 
 mod access;
@@ -15,6 +16,7 @@ mod commands;
 mod dialling;
 mod engine;
 mod error;
+mod invites;
 pub mod limits;
 mod links;
 mod live;
@@ -30,6 +32,7 @@ mod work;
 
 pub use engine::{Engine, EngineConfig};
 pub use error::{ConnectError, EngineError, RestoreError};
+pub use invites::{Invite, Redeemed, Redemption};
 pub use peers::{Cursor, PeerInfo, PeerStats, PeerStatus};
 pub use record::Record;
 pub use requests::{

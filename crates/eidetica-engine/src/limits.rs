@@ -14,6 +14,12 @@ pub const INCOMING: usize = 1024;
 pub const OUTGOING: usize = 1024;
 /// How long a bootstrap request is remembered, on both sides.
 pub const REQUEST_MS: u64 = 7 * 24 * 3600 * 1000;
+/// Invites that are remembered, ended ones among them for [`REQUEST_MS`] more.
+pub const INVITES: usize = 1024;
+/// Keys that one invite may be for.
+pub const INVITE_COUNT: usize = 1024;
+/// How far away the end of an invite may be when it is issued: 90 days.
+pub const INVITE_MS: u64 = 90 * 24 * 3600 * 1000;
 /// Device claims of this device.
 pub const CLAIMS: usize = 1024;
 /// Commands that have no reply yet.

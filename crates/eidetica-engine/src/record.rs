@@ -29,16 +29,18 @@ pub(crate) enum Kind {
     Incoming,
     Outgoing,
     Claim,
+    Invite,
 }
 
 impl Kind {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Peer,
         Self::Stats,
         Self::Pair,
         Self::Incoming,
         Self::Outgoing,
         Self::Claim,
+        Self::Invite,
     ];
 
     fn word(self) -> &'static str {
@@ -49,6 +51,7 @@ impl Kind {
             Self::Incoming => "incoming",
             Self::Outgoing => "outgoing",
             Self::Claim => "claim",
+            Self::Invite => "invite",
         }
     }
 

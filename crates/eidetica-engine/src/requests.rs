@@ -174,6 +174,14 @@ impl Requests {
         }
     }
 
+    /// The pending request of the same key for the same database.
+    pub(crate) fn pending_of(&self, signed: &SignedRequest) -> Option<RequestId> {
+        let asked = signed.request();
+        let id = self.by_key.get(&(asked.key, asked.database))?;
+        let found = self.incoming.get(id)?;
+        (found.state == RequestState::Pending).then_some(*id)
+    }
+
     /// Forgets a pending request. A decision stands.
     pub(crate) fn cancel(&mut self, asked: &RequestRef, device: &PublicKey) {
         let pending = self
@@ -382,7 +390,7 @@ impl Requests {
 }
 
 /// The answer where nobody has to decide: the right is there already, or no approval could give it.
-fn settled(asked: Permission, facts: Facts) -> Option<BootstrapAnswer> {
+pub(crate) fn settled(asked: Permission, facts: Facts) -> Option<BootstrapAnswer> {
     let held = facts.explicit.max(facts.wildcard);
     match () {
         () if !facts.here => Some(BootstrapAnswer::Denied),

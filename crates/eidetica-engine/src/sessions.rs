@@ -392,7 +392,7 @@ impl Engine {
             (Job::Discover, CallReply::Databases(databases, more)) => {
                 Ok(Response::Databases(peer, databases, more))
             }
-            (Job::Bootstrap(signed), CallReply::Bootstrap(answer)) => {
+            (Job::Bootstrap(signed) | Job::Redeem(signed, _), CallReply::Bootstrap(answer)) => {
                 self.remember_own(peer, &signed, answer, now_ms)?;
                 self.keep_live(&peer, now_ms);
                 Ok(Response::Bootstrap(peer, answer))

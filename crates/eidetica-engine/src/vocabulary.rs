@@ -1,13 +1,13 @@
 //! What goes in and what comes out.
 
-use eidetica_auth::{DeviceClaim, RequestId, SignedRequest};
+use eidetica_auth::{DeviceClaim, InviteProof, RequestId, SignedRequest};
 use eidetica_entry::{Id, PublicKey};
 use eidetica_protocol::{
     BootstrapAnswer, DatabaseInfo, Failure, LiveEvent, Notice, Outcome, PeerIdentity, RequestRef,
 };
 use eidetica_transport::Address;
 
-use crate::{ConnectError, EngineError, GrantOutcome, PeerStatus, Record, Wishes};
+use crate::{ConnectError, EngineError, GrantOutcome, Invite, PeerStatus, Record, Wishes};
 
 /// Names a command; chosen by the driver, unique while the command has no reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -87,6 +87,19 @@ pub enum Command {
         /// The signed request.
         request: Box<SignedRequest>,
     },
+    /// Ask for access with an invite; remembered while pending. -> [`Response::Bootstrap`]
+    Redeem {
+        /// Whom to ask.
+        target: Target,
+        /// The signed request.
+        request: Box<SignedRequest>,
+        /// That the invite is held here.
+        proof: Box<InviteProof>,
+    },
+    /// Remember an invite that was issued here, in place of one of the same name. -> [`Response::Done`]
+    PutInvite(Box<Invite>),
+    /// Take an invite back. -> [`Response::Done`]
+    RevokeInvite(PublicKey),
     /// Ask what became of an own request. -> [`Response::Bootstrap`]
     PollRequest(RequestId),
     /// Wait until an own request is decided, and the database is here if it was granted. -> [`Response::Bootstrap`] if
@@ -180,6 +193,8 @@ pub enum Job {
     Discover,
     /// `Call::bootstrap`.
     Bootstrap(Box<SignedRequest>),
+    /// `Call::redeem`.
+    Redeem(Box<SignedRequest>, Box<InviteProof>),
     /// `Call::status`.
     Status(RequestRef),
     /// `Call::cancel`.

@@ -2,11 +2,12 @@
 
 use bytes::Bytes;
 use eidetica_auth::SignedRequest;
-use eidetica_engine::{Facts, GrantOutcome, Record};
+use eidetica_engine::{Facts, GrantOutcome, Record, Wishes};
+use eidetica_entry::reconcile::{Contrast, Detail, Span};
 use eidetica_entry::{Id, PublicKey};
 use eidetica_protocol::{
-    Closure, Cursor, DatabaseInfo, Frontier, HeaderSummary, IngestBatch, IngestError, IngestReport,
-    PackPage, Unavailable,
+    Closure, Cursor, DatabaseInfo, Frontier, IdPrefix, IngestBatch, IngestError, IngestReport,
+    PackPage, Sketch, Unavailable,
 };
 
 /// The databases, the settings and the keys of an instance, as the driver needs them.
@@ -28,15 +29,34 @@ pub trait Backend: Send + Sync + 'static {
     /// Which of these entries are in the history, one answer per id.
     fn known(&self, database: &Id, ids: &[Id]) -> Result<Vec<bool>, Unavailable>;
 
-    /// Headers of ancestors by generations, as [`ancestors_page`](eidetica_protocol::ancestors_page) walks them.
-    fn ancestors(
+    /// What is in some spans of the entries that are passed on; or, where all of `since` are here and few entries are
+    /// beyond them, those.
+    fn describe(
         &self,
         database: &Id,
-        of: &[Id],
-        stop: &[Id],
-        generations: u32,
-        limit: u32,
-    ) -> Result<Vec<HeaderSummary>, Unavailable>;
+        since: &[Id],
+        spans: &[(Span, Detail)],
+    ) -> Result<Sketch, Unavailable>;
+
+    /// How the entries here that are passed on differ from what a peer says of its own; none where too many are beyond
+    /// `common`. At most `limit` of the entries here are named.
+    fn contrast(
+        &self,
+        database: &Id,
+        common: &[Id],
+        theirs: &Sketch,
+        limit: usize,
+    ) -> Result<Option<Contrast>, Unavailable>;
+
+    /// A page of packs of the entries whose ids begin like these, as [`difference`](Self::difference) gives them.
+    fn selected(
+        &self,
+        database: &Id,
+        ids: &[IdPrefix],
+        closures: &[Closure],
+        cursor: Option<&Cursor>,
+        budget_bytes: usize,
+    ) -> Result<PackPage, Unavailable>;
 
     /// A page of packs of what is in the past of the tips and not in that of `not`, parents first; before them packs
     /// of the delegated databases that they are judged by, as far as those are above `closures`.
@@ -87,6 +107,26 @@ pub trait Backend: Send + Sync + 'static {
         by: &PublicKey,
         now_ms: u64,
     ) -> Result<GrantOutcome, String>;
+
+    /// The same for whoever holds an invite: a key that was ever revoked here gets nothing without an administrator's
+    /// looking.
+    ///
+    /// # Errors
+    /// As there.
+    fn redeem(
+        &self,
+        request: &SignedRequest,
+        by: &PublicKey,
+        now_ms: u64,
+    ) -> Result<GrantOutcome, String>;
+
+    /// What the users want of the databases that they track, when the node starts; nothing by default.
+    ///
+    /// # Errors
+    /// Storage failed.
+    fn wishes(&self) -> Result<Vec<(Id, Wishes)>, Unavailable> {
+        Ok(Vec::new())
+    }
 
     /// All records of the engine.
     fn load(&self) -> Result<Vec<(String, Bytes)>, Unavailable>;

@@ -6,14 +6,14 @@ use bytes::Bytes;
 use eidetica_auth::{AccessRequest, Right, SecretKey, SignedRequest};
 use eidetica_crdt::Value;
 use eidetica_database::{Blame, Database, Databases, Error, IngestRequest, LocalDatabase, limits};
-use eidetica_engine::{Facts, GrantOutcome, Record};
+use eidetica_engine::{Facts, GrantOutcome, Record, Wishes};
 use eidetica_entry::{
     Id, PublicKey, Stamp,
-    dag::{Dag, Node},
+    reconcile::{Contrast, Detail, Span},
 };
 use eidetica_protocol::{
-    Closure, Cursor, DatabaseInfo, Frontier, HeaderSummary, IngestBatch, IngestError, IngestReport,
-    PackPage, Unavailable, ancestors_page, limits as protocol_limits,
+    Closure, Cursor, DatabaseInfo, Frontier, IdPrefix, IngestBatch, IngestError, IngestReport,
+    PackPage, Parts, Sketch, Unavailable, limits as protocol_limits,
 };
 
 use crate::Backend;
@@ -28,6 +28,11 @@ const RECORDS: &str = "engine";
 pub trait Policy: Send + Sync + 'static {
     /// Whether peers may know of this database, as far as its own settings let them.
     fn offers(&self, database: &Id) -> bool;
+
+    /// What the users want of the databases that they track, now; nothing by default, as if nobody tracked any.
+    fn wishes(&self) -> Vec<(Id, Wishes)> {
+        Vec::new()
+    }
 
     /// The secret key of an administrator, if it is unlocked.
     fn unlocked(&self, key: &PublicKey) -> Option<Arc<SecretKey>>;
@@ -55,6 +60,38 @@ impl DatabasesBackend {
         })
     }
 
+    /// Commits a grant of what a request asks for, by a key that is unlocked.
+    fn commit_grant(
+        &self,
+        request: &SignedRequest,
+        by: &PublicKey,
+        now_ms: u64,
+        by_invite: bool,
+    ) -> Result<GrantOutcome, String> {
+        let asked = request.request();
+        let secret = self
+            .policy
+            .unlocked(by)
+            .ok_or_else(|| format!("the key {by} is not unlocked"))?;
+        let database = self
+            .databases
+            .get(&asked.database)
+            .map_err(|error| error.to_string())?
+            .with_key(secret);
+        let mut attempts = 0;
+        loop {
+            if by_invite && was_revoked(&database, &asked.key).map_err(|error| error.to_string())? {
+                return Err("the key was revoked here".to_owned());
+            }
+            let granted = grant_once(&database, asked, now_ms);
+            attempts += 1;
+            match granted {
+                Err(error) if error.is_conflict() && attempts < limits::TRANSACT_ATTEMPTS => {}
+                done => return done.map_err(|error| error.to_string()),
+            }
+        }
+    }
+
     fn offered(&self, database: &Id) -> Result<Option<Database>, Unavailable> {
         if !self.policy.offers(database) {
             return Ok(None);
@@ -68,18 +105,29 @@ fn unavailable(error: Error) -> Unavailable {
     Unavailable(error.to_string())
 }
 
-/// The history of one database, a header at a time.
-struct History(Database);
+/// What a peer has of other databases.
+fn held(closures: &[Closure]) -> Vec<(Id, &[Id])> {
+    closures
+        .iter()
+        .map(|closure| (closure.database, closure.tips.as_slice()))
+        .collect()
+}
 
-impl Dag for History {
-    type Error = Error;
+/// A cursor that this backend gave.
+fn own_cursor(cursor: Option<&Cursor>) -> Result<Option<eidetica_database::Cursor>, Unavailable> {
+    let own = |cursor: &Cursor| cursor.get().cloned();
+    cursor
+        .map(|cursor| {
+            own(cursor).ok_or_else(|| Unavailable("a cursor of another backend".to_owned()))
+        })
+        .transpose()
+}
 
-    fn node(&self, id: &Id) -> Result<Option<Node>, Error> {
-        let node = |entry: eidetica_entry::Entry| Node {
-            height: entry.header().height,
-            parents: entry.header().parents.clone(),
-        };
-        Ok(self.0.get(id)?.map(node))
+fn pack_page(page: eidetica_database::PackPage) -> PackPage {
+    PackPage {
+        packs: page.packs,
+        next: page.next.map(Cursor::new),
+        tips: page.done_tips,
     }
 }
 
@@ -144,16 +192,65 @@ impl Backend for DatabasesBackend {
         self.databases.known(database, ids).map_err(unavailable)
     }
 
-    fn ancestors(
+    fn describe(
         &self,
         database: &Id,
-        of: &[Id],
-        stop: &[Id],
-        generations: u32,
-        limit: u32,
-    ) -> Result<Vec<HeaderSummary>, Unavailable> {
-        let history = History(self.databases.get(database).map_err(unavailable)?);
-        ancestors_page(&history, of, stop, generations, limit as usize).map_err(unavailable)
+        since: &[Id],
+        spans: &[(Span, Detail)],
+    ) -> Result<Sketch, Unavailable> {
+        if !since.is_empty() {
+            let steps = protocol_limits::SINCE_STEPS;
+            let since = self.databases.since(database, since, steps);
+            let few = |since: &Vec<Stamp>| since.len() <= protocol_limits::SKETCH_IDS;
+            if let Some(since) = since.map_err(unavailable)?.filter(few) {
+                let ids = since.iter().map(|stamp| stamp.id);
+                return Ok(Sketch::Since(ids.collect()));
+            }
+        }
+        let parts = self
+            .databases
+            .describe(database, spans, Sketch::ROOM)
+            .map_err(unavailable)?;
+        Ok(Sketch::Parts(Parts::new(&parts)))
+    }
+
+    fn contrast(
+        &self,
+        database: &Id,
+        common: &[Id],
+        theirs: &Sketch,
+        limit: usize,
+    ) -> Result<Option<Contrast>, Unavailable> {
+        let contrast = match theirs {
+            Sketch::Since(ids) => {
+                let steps = protocol_limits::SINCE_STEPS;
+                self.databases
+                    .contrast_since(database, common, ids, steps, limit)
+            }
+            Sketch::Parts(parts) => {
+                // Whoever got them has read them before.
+                let parts = parts
+                    .parts()
+                    .map_err(|error| Unavailable(error.to_string()))?;
+                self.databases.contrast(database, &parts, limit).map(Some)
+            }
+        };
+        contrast.map_err(unavailable)
+    }
+
+    fn selected(
+        &self,
+        database: &Id,
+        ids: &[IdPrefix],
+        closures: &[Closure],
+        cursor: Option<&Cursor>,
+        budget_bytes: usize,
+    ) -> Result<PackPage, Unavailable> {
+        let (held, cursor) = (held(closures), own_cursor(cursor)?);
+        let page = self
+            .databases
+            .selected(database, ids, &held, cursor, budget_bytes);
+        page.map(pack_page).map_err(unavailable)
     }
 
     fn difference(
@@ -164,23 +261,11 @@ impl Backend for DatabasesBackend {
         cursor: Option<&Cursor>,
         budget_bytes: usize,
     ) -> Result<PackPage, Unavailable> {
-        let closures: Vec<_> = closures
-            .iter()
-            .map(|closure| (closure.database, closure.tips.as_slice()))
-            .collect();
-        let cursor = cursor.map(|cursor| cursor.get::<eidetica_database::Cursor>().cloned());
-        if cursor.as_ref().is_some_and(Option::is_none) {
-            return Err(Unavailable("a cursor of another backend".to_owned()));
-        }
+        let (held, cursor) = (held(closures), own_cursor(cursor)?);
         let page = self
             .databases
-            .difference_above(database, not, &closures, cursor.flatten(), budget_bytes)
-            .map_err(unavailable)?;
-        Ok(PackPage {
-            packs: page.packs,
-            next: page.next.map(Cursor::new),
-            tips: page.done_tips,
-        })
+            .difference_above(database, not, &held, cursor, budget_bytes);
+        page.map(pack_page).map_err(unavailable)
     }
 
     fn discover(&self, keys: &[PublicKey]) -> Result<Vec<DatabaseInfo>, Unavailable> {
@@ -233,25 +318,20 @@ impl Backend for DatabasesBackend {
         by: &PublicKey,
         now_ms: u64,
     ) -> Result<GrantOutcome, String> {
-        let asked = request.request();
-        let secret = self
-            .policy
-            .unlocked(by)
-            .ok_or_else(|| format!("the key {by} is not unlocked"))?;
-        let database = self
-            .databases
-            .get(&asked.database)
-            .map_err(|error| error.to_string())?
-            .with_key(secret);
-        let mut attempts = 0;
-        loop {
-            let granted = grant_once(&database, asked, now_ms);
-            attempts += 1;
-            match granted {
-                Err(error) if error.is_conflict() && attempts < limits::TRANSACT_ATTEMPTS => {}
-                done => return done.map_err(|error| error.to_string()),
-            }
-        }
+        self.commit_grant(request, by, now_ms, false)
+    }
+
+    fn redeem(
+        &self,
+        request: &SignedRequest,
+        by: &PublicKey,
+        now_ms: u64,
+    ) -> Result<GrantOutcome, String> {
+        self.commit_grant(request, by, now_ms, true)
+    }
+
+    fn wishes(&self) -> Result<Vec<(Id, Wishes)>, Unavailable> {
+        Ok(self.policy.wishes())
     }
 
     fn load(&self) -> Result<Vec<(String, Bytes)>, Unavailable> {
@@ -281,6 +361,11 @@ impl Backend for DatabasesBackend {
         });
         written.map_err(unavailable)
     }
+}
+
+/// Whether a revocation of the key holds.
+fn was_revoked(database: &Database, key: &PublicKey) -> Result<bool, Error> {
+    Ok(database.authority()?.revocations(key).next().is_some())
 }
 
 /// Commits the grant that is asked for, as of now, unless the key has a right of its own.

@@ -13,7 +13,7 @@ use std::{
 use eidetica_auth::{RequestId, SecretKey, SignedRequest};
 use eidetica_engine::{
     Action, Command, CommandId, ConnectError, Facts, GrantOutcome, Input, Job, JobResult, LinkId,
-    Record, Response, StreamId, TaskId, Wishes,
+    Record, Redemption, Response, StreamId, TaskId, Wishes,
 };
 use eidetica_entry::{Id, PublicKey};
 use eidetica_protocol::{
@@ -94,6 +94,19 @@ pub(crate) enum News {
     Bootstrap {
         request: Box<SignedRequest>,
         facts: Facts,
+        reply: BootstrapReply,
+    },
+    Redeem {
+        request: Box<SignedRequest>,
+        invite: PublicKey,
+        facts: Facts,
+        reply: oneshot::Sender<Redemption>,
+    },
+    Redeemed {
+        request: Box<SignedRequest>,
+        invite: PublicKey,
+        facts: Facts,
+        result: Result<GrantOutcome, String>,
         reply: BootstrapReply,
     },
     Status {
@@ -328,6 +341,37 @@ impl Driver {
                     .lock()
                     .receive_bootstrap(&request, facts, now_ms());
                 // The request is remembered before the peer is told so.
+                self.carry_out().await?;
+                let _ = reply.send(answer);
+            }
+            News::Redeem {
+                request,
+                invite,
+                facts,
+                reply,
+            } => {
+                let now_ms = now_ms();
+                let taken = self
+                    .shared
+                    .engine
+                    .lock()
+                    .redeem(&request, &invite, facts, now_ms);
+                // The place is taken before the grant is made.
+                self.carry_out().await?;
+                let _ = reply.send(taken);
+            }
+            News::Redeemed {
+                request,
+                invite,
+                facts,
+                result,
+                reply,
+            } => {
+                let answer =
+                    self.shared
+                        .engine
+                        .lock()
+                        .redeemed(&request, &invite, facts, result, now_ms());
                 self.carry_out().await?;
                 let _ = reply.send(answer);
             }
@@ -616,6 +660,7 @@ async fn run_on(link: Arc<Link>, job: Job, services: &Arc<Services>, stop: &Stop
         }
         Job::Discover => Call::discover(),
         Job::Bootstrap(request) => Call::bootstrap(&request),
+        Job::Redeem(request, proof) => Call::redeem(&request, &proof),
         Job::Status(request) => Call::status(request),
         Job::Cancel(request) => Call::cancel(request),
     };

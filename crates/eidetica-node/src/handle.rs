@@ -12,10 +12,10 @@ use std::{
     time::Duration,
 };
 
-use eidetica_auth::{DeviceClaim, RequestId, SignedRequest};
+use eidetica_auth::{DeviceClaim, InviteProof, RequestId, SignedRequest};
 use eidetica_engine::{
-    Command, CommandId, Cursor, Engine, EngineError, IncomingRequest, OutgoingRequest, PairState,
-    PeerInfo, PeerStats, PeerStatus, Reach, Response, Selection, Target, Wishes,
+    Command, CommandId, Cursor, Engine, EngineError, IncomingRequest, Invite, OutgoingRequest,
+    PairState, PeerInfo, PeerStats, PeerStatus, Reach, Response, Selection, Target, Wishes,
 };
 use eidetica_entry::{Id, PublicKey};
 use eidetica_protocol::{BootstrapAnswer, DatabaseInfo, Outcome};
@@ -440,6 +440,45 @@ impl NodeHandle {
             request: Box::new(request),
         };
         self.command(command, self.shared.limits.call, bootstrap)
+    }
+
+    /// Asks for access with an invite.
+    ///
+    /// # Errors
+    /// As [`bootstrap`](Self::bootstrap), and why the invite does nothing any more.
+    pub fn redeem(
+        &self,
+        target: Target,
+        request: SignedRequest,
+        proof: InviteProof,
+    ) -> Pending<Bootstrap> {
+        let command = Command::Redeem {
+            target,
+            request: Box::new(request),
+            proof: Box::new(proof),
+        };
+        self.command(command, self.shared.limits.call, bootstrap)
+    }
+
+    /// Remembers an invite that was issued here.
+    ///
+    /// # Errors
+    /// Too many invites, for too many keys, or for too long.
+    pub fn put_invite(&self, invite: Invite) -> Pending<()> {
+        self.local(Command::PutInvite(Box::new(invite)))
+    }
+
+    /// Takes an invite back.
+    ///
+    /// # Errors
+    /// No such invite.
+    pub fn revoke_invite(&self, invite: PublicKey) -> Pending<()> {
+        self.local(Command::RevokeInvite(invite))
+    }
+
+    /// The invites that were issued here and are remembered.
+    pub fn invites(&self) -> Vec<Invite> {
+        self.shared.engine.lock().invites().cloned().collect()
     }
 
     /// Asks what became of an own request.

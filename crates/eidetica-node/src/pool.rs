@@ -60,6 +60,18 @@ impl Pool {
         granted.unwrap_or_else(|error| Err(error.to_string()))
     }
 
+    /// Commits a grant by an invite.
+    pub(crate) async fn redeem(
+        &self,
+        request: Box<SignedRequest>,
+        by: PublicKey,
+    ) -> Result<GrantOutcome, String> {
+        let granted = self
+            .call(move |backend| Ok(backend.redeem(&request, &by, now_ms())))
+            .await;
+        granted.unwrap_or_else(|error| Err(error.to_string()))
+    }
+
     /// Writes records; not behind anybody's queries.
     pub(crate) async fn persist(&self, records: Vec<Record>) -> Result<(), Unavailable> {
         let backend = Arc::clone(&self.backend);
@@ -241,7 +253,10 @@ pub fn answer(backend: &dyn Backend, query: Query) -> Result<Answer, Unavailable
         ),
         Query::Discover { keys } => Answer::Databases(backend.discover(&keys)?),
         // These are the engine's to answer, with the facts of the databases: `session::Services`.
-        Query::Bootstrap { .. } | Query::Status { .. } | Query::Cancel { .. } => {
+        Query::Bootstrap { .. }
+        | Query::Redeem { .. }
+        | Query::Status { .. }
+        | Query::Cancel { .. } => {
             return Err(Unavailable("a question for the engine".to_owned()));
         }
     })

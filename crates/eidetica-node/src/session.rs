@@ -2,6 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use eidetica_auth::SignedRequest;
+use eidetica_engine::Redemption;
 use eidetica_entry::PublicKey;
 use eidetica_protocol::{
     Answer, BootstrapAnswer, Call, CallReply, CloseReason, Failure, Input, Outcome, Output, Query,
@@ -75,6 +77,7 @@ impl Services {
                 .await
                 .map(Answer::Bootstrap)
             }
+            Query::Redeem { request, invite } => self.redeem(request, invite).await,
             Query::Status { request, device } => {
                 let facts = self.pool.facts(request.database, request.key).await?;
                 self.ask(|reply| News::Status {
@@ -97,6 +100,40 @@ impl Services {
             }
             query => self.pool.query(query).await,
         }
+    }
+
+    /// The engine takes a place of the invite, the databases make the grant, the engine remembers it. Whoever stops
+    /// waiting in between keeps the place, and may try again.
+    async fn redeem(
+        &self,
+        request: Box<SignedRequest>,
+        invite: PublicKey,
+    ) -> Result<Answer, Unavailable> {
+        let asked = request.request();
+        let facts = self.pool.facts(asked.database, asked.key).await?;
+        let asking = request.clone();
+        let taken = self
+            .ask(|reply| News::Redeem {
+                request: asking,
+                invite,
+                facts,
+                reply,
+            })
+            .await?;
+        let by = match taken {
+            Redemption::Answer(Ok(answer)) => return Ok(Answer::Bootstrap(answer)),
+            Redemption::Answer(Err(refusal)) => return Ok(Answer::Refused(refusal)),
+            Redemption::Grant { by } => by,
+        };
+        let result = self.pool.redeem(request.clone(), by).await;
+        let answer = self.ask(|reply| News::Redeemed {
+            request,
+            invite,
+            facts,
+            result,
+            reply,
+        });
+        answer.await.map(Answer::Bootstrap)
     }
 
     pub(crate) async fn ask<T>(

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use eidetica_auth::SignedRequest;
+use eidetica_auth::{InviteProof, SignedRequest};
 
 use crate::{
     DatabaseInfo, Failure, Frame, Input, Output, PeerFault, Refusal, Reply, Request, RequestRef,
@@ -51,6 +51,17 @@ impl Call {
         Self::new(
             Request::Bootstrap {
                 request: request.encode().into(),
+            },
+            Expect::Bootstrap,
+        )
+    }
+
+    /// Asks for access with an invite. Why the invite does nothing any more is [`Failure::Refused`].
+    pub fn redeem(request: &SignedRequest, proof: &InviteProof) -> Self {
+        Self::new(
+            Request::Redeem {
+                request: request.encode().into(),
+                proof: *proof,
             },
             Expect::Bootstrap,
         )

@@ -40,7 +40,6 @@ pub use claims::ProvenKeys;
 pub use client::{Outcome, PushOutcome, Relation, SyncClient, SyncConfig};
 pub use error::{Blame, Failure, PeerFault};
 pub use handshake::PeerIdentity;
-pub use sketch::{Parts, Sketch, Spans};
 pub use live::{
     Digest, Event as LiveEvent, Live, LiveConfig, LiveMessage, LiveOpen, Notice, set_hash,
 };
@@ -54,3 +53,4 @@ pub use message::{
 };
 pub use receive::IngestTotals;
 pub use responder::{RequestKind, Responder, ResponderConfig, Served};
+pub use sketch::{Parts, Sketch, Spans};

@@ -11,8 +11,8 @@ use eidetica_entry::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Closure, Digest, Failure, IdPrefix, IngestTotals, MessageError, ProvenKeys, RequestRef,
-    Sketch, limits,
+    Closure, Digest, Failure, IdPrefix, IngestTotals, MessageError, ProvenKeys, Refusal,
+    RequestRef, Sketch, limits,
 };
 
 /// What goes into a machine.
@@ -173,6 +173,13 @@ pub enum Query {
         /// The request.
         request: Box<SignedRequest>,
     },
+    /// The same with an invite, whose proof is verified. -> [`Answer::Bootstrap`] or [`Answer::Refused`]
+    Redeem {
+        /// The request.
+        request: Box<SignedRequest>,
+        /// The invite.
+        invite: PublicKey,
+    },
     /// What became of a request; its key is proven by the peer. -> [`Answer::Bootstrap`]
     Status {
         /// The request.
@@ -210,7 +217,9 @@ pub enum Answer {
     Digests(Vec<Digest>),
     /// To [`Query::Discover`].
     Databases(Vec<DatabaseInfo>),
-    /// To [`Query::Bootstrap`] and [`Query::Status`].
+    /// To [`Query::Redeem`]: the invite does nothing any more.
+    Refused(Refusal),
+    /// To [`Query::Bootstrap`], [`Query::Redeem`] and [`Query::Status`].
     Bootstrap(BootstrapAnswer),
     /// To [`Query::Cancel`].
     Cancelled,

@@ -7,7 +7,7 @@
 use std::fmt;
 
 use bytes::Bytes;
-use eidetica_auth::RequestId;
+use eidetica_auth::{InviteProof, RequestId};
 use eidetica_entry::{Id, PublicKey, Stamp};
 use serde::{Deserialize, Serialize};
 
@@ -87,6 +87,13 @@ pub enum Request {
     },
     /// Begins a live stream, which has no end of its own. See [`Live`](crate::Live).
     Live(LiveOpen),
+    /// A bootstrap request with an invite. Answered by [`Reply::Bootstrap`].
+    Redeem {
+        /// See `eidetica_auth::SignedRequest`.
+        request: Bytes,
+        /// Of this request.
+        proof: InviteProof,
+    },
 }
 
 /// How much one side has of a database that another delegates to: its headers and settings, up to these tips. Packs
@@ -205,6 +212,12 @@ impl Refusal {
     pub const BAD_PACK: Self = Self(6);
     /// A handshake message that does not prove what it must.
     pub const IDENTITY: Self = Self(7);
+    /// To whoever holds an invite: its time is over.
+    pub const INVITE_EXPIRED: Self = Self(8);
+    /// To whoever holds an invite: others have used it, or this key has.
+    pub const INVITE_USED: Self = Self(9);
+    /// To whoever holds an invite: its issuer has taken it back.
+    pub const INVITE_REVOKED: Self = Self(10);
 }
 
 impl fmt::Display for Refusal {
@@ -217,6 +230,9 @@ impl fmt::Display for Refusal {
             Self::VERSION => "no common protocol version",
             Self::BAD_PACK => "malformed entries",
             Self::IDENTITY => "identity not proven",
+            Self::INVITE_EXPIRED => "the invite has expired",
+            Self::INVITE_USED => "the invite is used up",
+            Self::INVITE_REVOKED => "the invite was taken back",
             Self(code) => return write!(f, "refusal {code}"),
         };
         f.write_str(text)
@@ -339,7 +355,6 @@ impl IdPrefix {
         bytes.for_each(|(to, from)| *to = *from);
         Self(prefix)
     }
-
 }
 
 impl AsRef<[u8]> for IdPrefix {
@@ -491,15 +506,12 @@ impl Request {
                 check_closures(closures)?;
                 check_count("ids", wants.len(), limits::WANTS)
             }
-            Self::Bootstrap { request } => check_count(
+            Self::Bootstrap { request } | Self::Redeem { request, .. } => check_count(
                 "bytes of a request",
                 request.len(),
                 eidetica_auth::limits::REQUEST_BYTES,
             ),
-            Self::Discover
-            | Self::Status(_)
-            | Self::Cancel(_)
-            | Self::Live(_) => Ok(()),
+            Self::Discover | Self::Status(_) | Self::Cancel(_) | Self::Live(_) => Ok(()),
         }
     }
 }

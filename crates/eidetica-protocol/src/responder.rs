@@ -3,15 +3,15 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use eidetica_auth::{DeviceClaim, SignedRequest};
+use eidetica_auth::{DeviceClaim, InviteProof, SignedRequest};
 use eidetica_entry::{
     Id, PublicKey,
     reconcile::{Detail, Span},
 };
 
 use crate::{
-    Answer, Closure, DatabaseInfo, Failure, Frame, Frontier, IdPrefix, IngestTotals, Input,
-    Output, PeerFault, ProvenKeys, Query, QueryId, Refusal, Reply, Request, RequestRef, TipList,
+    Answer, Closure, DatabaseInfo, Failure, Frame, Frontier, IdPrefix, IngestTotals, Input, Output,
+    PeerFault, ProvenKeys, Query, QueryId, Refusal, Reply, Request, RequestRef, TipList,
     claims::encode_claims,
     limits,
     machine::BootstrapAnswer,
@@ -46,6 +46,8 @@ pub enum RequestKind {
     Discover,
     /// [`Request::Bootstrap`].
     Bootstrap,
+    /// [`Request::Redeem`].
+    Redeem,
     /// [`Request::Status`].
     Status,
     /// [`Request::Cancel`].
@@ -287,7 +289,8 @@ impl Responder {
                 self.state = State::Discovering(discovery);
                 Ok(())
             }
-            Request::Bootstrap { request } => self.start_bootstrap(&request),
+            Request::Bootstrap { request } => self.start_bootstrap(&request, None),
+            Request::Redeem { request, proof } => self.start_bootstrap(&request, Some(proof)),
             Request::Live(_) => self.refuse(Refusal::UNAVAILABLE),
             Request::Status(request) => {
                 let device = self.config.peer.device_key();
@@ -306,14 +309,23 @@ impl Responder {
     }
 
     /// Nobody asks for another's key or from another's device.
-    fn start_bootstrap(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+    fn start_bootstrap(&mut self, bytes: &[u8], proof: Option<InviteProof>) -> Result<(), Failure> {
+        let own = |signed: &SignedRequest| {
+            signed.request().device == self.config.peer.device_key()
+                && proof.is_none_or(|proof| proof.is_of(signed))
+        };
         match SignedRequest::decode(bytes) {
-            Ok(signed) if signed.request().device == self.config.peer.device_key() => {
+            Ok(signed) if own(&signed) => {
                 if let Some(served) = &mut self.served {
                     served.database = Some(signed.request().database);
                 }
-                self.ask(Query::Bootstrap {
-                    request: Box::new(signed),
+                let request = Box::new(signed);
+                self.ask(match proof {
+                    None => Query::Bootstrap { request },
+                    Some(proof) => Query::Redeem {
+                        request,
+                        invite: proof.invite,
+                    },
                 });
                 self.state = State::Short;
                 Ok(())
@@ -433,6 +445,7 @@ impl Responder {
                 }
                 BootstrapAnswer::Denied => self.refuse(Refusal::ABSENT),
             },
+            (State::Short, Answer::Refused(refusal)) => self.refuse(refusal),
             (State::Short, Answer::Cancelled) => self.reply_last(Reply::Cancelled),
             (state @ State::Failing(_), _) => {
                 self.state = state;
@@ -708,6 +721,7 @@ fn about(request: &Request) -> (RequestKind, Option<Id>) {
         Request::Push { database, .. } => (RequestKind::Push, Some(*database)),
         Request::Discover => (RequestKind::Discover, None),
         Request::Bootstrap { .. } => (RequestKind::Bootstrap, None),
+        Request::Redeem { .. } => (RequestKind::Redeem, None),
         Request::Status(request) => (RequestKind::Status, Some(request.database)),
         Request::Cancel(request) => (RequestKind::Cancel, Some(request.database)),
         Request::Live(_) => (RequestKind::Live, None),

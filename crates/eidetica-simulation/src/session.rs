@@ -283,6 +283,7 @@ impl Node {
             }))),
             Job::Discover => call(Call::discover()),
             Job::Bootstrap(request) => call(Call::bootstrap(&request)),
+            Job::Redeem(request, proof) => call(Call::redeem(&request, &proof)),
             Job::Status(request) => call(Call::status(request)),
             Job::Cancel(request) => call(Call::cancel(request)),
         };

@@ -1,0 +1,269 @@
+//! Invites that this node has issued: who may have which right without an administrator's looking, how often and until
+//! when.
+//!
+//! An invite is kept until some days after its end, so that whoever holds it learns why it does nothing; to everybody
+//! else there is no such invite. A place is taken durably before the grant is made, by the key that asks: whatever
+//! happens in between, no more keys are granted than the invite says, and the same key may try again. A key that has
+//! had its grant gets nothing more by the same invite: what an administrator took away stays away.
+
+use std::collections::BTreeMap;
+
+use eidetica_auth::{Permission, SignedRequest};
+use eidetica_entry::{Id, PublicKey};
+use eidetica_protocol::{BootstrapAnswer, Refusal};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Engine, EngineError, Facts, GrantOutcome, Record, RequestState, RestoreError, limits, record,
+    requests::settled,
+};
+
+/// An invite as its issuer keeps it. The secret is in the ticket alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Invite {
+    /// Its name: the public half of its secret.
+    pub id: PublicKey,
+    /// The database.
+    pub database: Id,
+    /// The strongest right that it gives.
+    pub permission: Permission,
+    /// The administrator's key that grants.
+    pub by: PublicKey,
+    /// How many keys may have it, 1 to [`INVITE_COUNT`](limits::INVITE_COUNT).
+    pub count: u32,
+    /// Until when (ms), at most [`INVITE_MS`](limits::INVITE_MS) away when it is issued.
+    pub expires_ms: u64,
+    /// Whether its issuer has taken it back.
+    pub revoked: bool,
+    /// The keys that have taken a place.
+    pub redeemed: Vec<Redeemed>,
+}
+
+/// A key that has taken a place of an invite.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Redeemed {
+    /// The key.
+    pub key: PublicKey,
+    /// Whether its grant is committed.
+    pub granted: bool,
+}
+
+impl Invite {
+    /// How many keys may still redeem it at `now_ms`.
+    pub fn left(&self, now_ms: u64) -> u32 {
+        match self.end(now_ms) {
+            Some(_) => 0,
+            None => self.free(),
+        }
+    }
+
+    fn free(&self) -> u32 {
+        self.count.saturating_sub(self.redeemed.len() as u32)
+    }
+
+    /// Why it gives nothing to anybody any more, but for its places.
+    fn end(&self, now_ms: u64) -> Option<Refusal> {
+        match () {
+            () if self.revoked => Some(Refusal::INVITE_REVOKED),
+            () if now_ms >= self.expires_ms => Some(Refusal::INVITE_EXPIRED),
+            () => None,
+        }
+    }
+
+    fn place_of(&mut self, key: &PublicKey) -> Option<&mut Redeemed> {
+        self.redeemed.iter_mut().find(|place| place.key == *key)
+    }
+}
+
+/// What is to be done about a redemption.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Redemption {
+    /// It is answered.
+    Answer(Result<BootstrapAnswer, Refusal>),
+    /// Commit a grant of what the request asks for by this administrator's key, only if the asking key has no explicit
+    /// right and was never revoked; then [`Engine::redeemed`] has the answer.
+    Grant {
+        /// The key that grants.
+        by: PublicKey,
+    },
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Invites {
+    invites: BTreeMap<PublicKey, Invite>,
+    records: Vec<Record>,
+}
+
+impl Invites {
+    pub(crate) fn put(&mut self, invite: Invite, now_ms: u64) -> Result<(), EngineError> {
+        self.expire(now_ms);
+        let most = |what, limit| Err(EngineError::TooMany { what, limit });
+        if invite.count == 0 || invite.count as usize > limits::INVITE_COUNT {
+            return most("keys for one invite", limits::INVITE_COUNT);
+        }
+        if invite.expires_ms > now_ms.saturating_add(limits::INVITE_MS) {
+            return Err(EngineError::LongInvite(limits::INVITE_MS));
+        }
+        if !self.invites.contains_key(&invite.id) && self.invites.len() >= limits::INVITES {
+            return most("invites", limits::INVITES);
+        }
+        let id = invite.id;
+        self.invites.insert(id, invite);
+        self.write(&id);
+        Ok(())
+    }
+
+    pub(crate) fn revoke(&mut self, id: &PublicKey) -> Result<(), EngineError> {
+        let found = self
+            .invites
+            .get_mut(id)
+            .ok_or(EngineError::UnknownInvite(*id))?;
+        found.revoked = true;
+        self.write(id);
+        Ok(())
+    }
+
+    /// Forgets what ended long ago.
+    pub(crate) fn expire(&mut self, now_ms: u64) {
+        let over =
+            |invite: &&Invite| now_ms >= invite.expires_ms.saturating_add(limits::REQUEST_MS);
+        let gone: Vec<PublicKey> = self
+            .invites
+            .values()
+            .filter(over)
+            .map(|invite| invite.id)
+            .collect();
+        for id in gone {
+            self.invites.remove(&id);
+            self.write(&id);
+        }
+    }
+
+    /// Takes a place for a key, or says why there is none. None to those who do not know of the invite.
+    fn reserve(
+        &mut self,
+        request: &SignedRequest,
+        id: &PublicKey,
+        now_ms: u64,
+    ) -> Option<Result<PublicKey, Refusal>> {
+        let asked = request.request();
+        let invite = self.invites.get_mut(id)?;
+        if invite.database != asked.database {
+            return None;
+        }
+        if let Some(end) = invite.end(now_ms) {
+            return Some(Err(end));
+        }
+        let (by, free) = (invite.by, invite.free());
+        match invite.place_of(&asked.key) {
+            Some(Redeemed { granted: true, .. }) => Some(Err(Refusal::INVITE_USED)),
+            Some(_) => Some(Ok(by)),
+            None if free == 0 => Some(Err(Refusal::INVITE_USED)),
+            None => {
+                invite.redeemed.push(Redeemed {
+                    key: asked.key,
+                    granted: false,
+                });
+                self.write(id);
+                Some(Ok(by))
+            }
+        }
+    }
+
+    /// A place has led to a grant, or is given back.
+    fn settle(&mut self, id: &PublicKey, key: &PublicKey, granted: bool) {
+        let Some(invite) = self.invites.get_mut(id) else {
+            return;
+        };
+        match granted {
+            true => {
+                if let Some(place) = invite.place_of(key) {
+                    place.granted = true;
+                }
+            }
+            false => invite.redeemed.retain(|place| place.key != *key),
+        }
+        self.write(id);
+    }
+
+    pub(crate) fn take_records(&mut self) -> Vec<Record> {
+        std::mem::take(&mut self.records)
+    }
+
+    pub(crate) fn restore(&mut self, key: &str, value: &[u8]) -> Result<(), RestoreError> {
+        let invite: Invite = record::decode(key, value)?;
+        self.invites.insert(invite.id, invite);
+        Ok(())
+    }
+
+    fn write(&mut self, id: &PublicKey) {
+        self.records.push(Record {
+            key: record::Kind::Invite.key(record::key_key(id)),
+            value: self.invites.get(id).map(record::encode),
+        });
+    }
+}
+
+impl Engine {
+    /// The invites that were issued here and are remembered.
+    pub fn invites(&self) -> impl Iterator<Item = &Invite> {
+        self.invites.invites.values()
+    }
+
+    /// Takes a request with an invite; signature, device and proof of the invite are checked by the session. Poll the
+    /// actions before carrying the result out.
+    pub fn redeem(
+        &mut self,
+        request: &SignedRequest,
+        invite: &PublicKey,
+        facts: Facts,
+        now_ms: u64,
+    ) -> Redemption {
+        let answer = |answer| Redemption::Answer(Ok(answer));
+        let known = self.invites.invites.get(invite);
+        let asked = request.request();
+        let Some(known) = known.filter(|known| known.database == asked.database) else {
+            return answer(BootstrapAnswer::Denied);
+        };
+        if self.stopped {
+            return answer(BootstrapAnswer::Denied);
+        }
+        if let Some(settled) = settled(asked.permission, facts) {
+            return answer(settled);
+        }
+        if asked.permission > known.permission {
+            // More than the invite is for: somebody has to look.
+            return answer(self.receive_bootstrap(request, facts, now_ms));
+        }
+        match self.invites.reserve(request, invite, now_ms) {
+            None => answer(BootstrapAnswer::Denied),
+            Some(Err(refusal)) => Redemption::Answer(Err(refusal)),
+            Some(Ok(by)) => Redemption::Grant { by },
+        }
+    }
+
+    /// Takes what became of the grant of a redemption. One that cannot be made now is left to an administrator, and the
+    /// place to others.
+    pub fn redeemed(
+        &mut self,
+        request: &SignedRequest,
+        invite: &PublicKey,
+        facts: Facts,
+        result: Result<GrantOutcome, String>,
+        now_ms: u64,
+    ) -> BootstrapAnswer {
+        let key = request.request().key;
+        let granted = matches!(result, Ok(GrantOutcome::Granted));
+        self.invites.settle(invite, &key, granted);
+        match result {
+            Ok(_) => {
+                if let Some(waiting) = self.requests.pending_of(request) {
+                    self.requests.decide(&waiting, RequestState::Approved);
+                    self.tell_decided(&waiting);
+                }
+                BootstrapAnswer::Granted
+            }
+            Err(_) => self.receive_bootstrap(request, facts, now_ms),
+        }
+    }
+}
