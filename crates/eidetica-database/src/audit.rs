@@ -1,6 +1,7 @@
 //! Looking at authority: what is void and why, and who was allowed what, when, by whom.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use eidetica_auth::{AuthRecord, AuthState, KeyName, SettingsPayload, Standing, VoidReason};
 use eidetica_entry::dag::{self, Budget};
@@ -9,7 +10,8 @@ use eidetica_storage::log::{LogError, LogReader, Mark};
 
 use crate::error::{Error, Result};
 use crate::known::Known;
-use crate::standing::{Cuts, Standings};
+use crate::region::Cuts;
+use crate::standing::Standings;
 use crate::{Database, limits};
 
 /// An entry whose author's right was taken away: it contributes nothing.
@@ -156,7 +158,7 @@ impl Database {
 
     /// Who was allowed what, since which entry, by whom, until which entry: the entries with authority
     /// records above `after`, void ones too, at most `limit` and [`limits::PAGE_ROWS`], each after all that it
-    /// builds on. A page costs all settings entries.
+    /// builds on. A page costs its entries and the keys; the first one all settings entries, until there are more.
     ///
     /// # Errors
     /// The engine's.
@@ -165,16 +167,10 @@ impl Database {
         let snapshot = self.shared().engine.snapshot()?;
         let reader = self.core().log.reader(&*snapshot);
         let known = Known::new(self.shared(), self.id(), &reader);
-        let frontier = reader.state()?.settings;
-        let settings: Ids = frontier.iter().copied().collect();
+        let settings: Ids = reader.state()?.settings.into_iter().collect();
         let state = self.core().authority.at(&settings, &known)?;
         let names = names(&state);
-        let mut stamps: Vec<Stamp> = Vec::new();
-        let dag = known.settings();
-        for stamp in dag::ancestors(&dag, &frontier, Budget::unlimited()).map_err(LogError::from)? {
-            stamps.push(stamp.map_err(LogError::from)?);
-        }
-        stamps.reverse();
+        let stamps = self.settings_entries(&settings, &known)?;
         let from = stamps.partition_point(|stamp| Some(*stamp) <= after);
         let mut entries = Vec::new();
         let mut rest = stamps.get(from..).unwrap_or_default().iter();
@@ -189,6 +185,22 @@ impl Database {
         }
         let next = last.filter(|_| rest.next().is_some());
         Ok(AuditPage { entries, next })
+    }
+
+    /// All settings entries at or below a frontier, ascending.
+    fn settings_entries(&self, frontier: &Ids, known: &Known<'_>) -> Result<Arc<[Stamp]>> {
+        let mut listed = self.core().listed.lock();
+        if let Some((_, stamps)) = listed.as_ref().filter(|(of, _)| of == frontier) {
+            return Ok(Arc::clone(stamps));
+        }
+        let dag = known.settings();
+        let past = dag::ancestors(&dag, frontier, Budget::unlimited()).map_err(LogError::from)?;
+        let stamps: std::result::Result<Vec<Stamp>, _> = past.collect();
+        let mut stamps = stamps.map_err(LogError::from)?;
+        stamps.reverse();
+        let stamps = Arc::from(stamps);
+        *listed = Some((frontier.clone(), Arc::clone(&stamps)));
+        Ok(stamps)
     }
 }
 

@@ -13,7 +13,7 @@ use eidetica_auth::{AuthRecord, SettingsPayload};
 use eidetica_entry::dag::Budget;
 use eidetica_entry::pack::PackInfo;
 use eidetica_entry::{Entry, Id, Stamp, StoreName};
-use eidetica_storage::log::{Difference, LogReader};
+use eidetica_storage::log::{DatabaseLog, Difference, LogReader};
 use eidetica_storage::{Batch, Snapshot};
 
 use crate::core::Core;
@@ -135,14 +135,25 @@ impl Databases {
         if let Some(core) = closures.get(&root.id()) {
             return Ok(self.handle(Arc::clone(core)));
         }
-        let mut batch = Batch::new();
-        let (log, _) = self.log().create_closure(&root, &mut batch)?;
-        self.shared()
-            .group
-            .write(CREATION, batch, self.shared().durability)?;
+        let log = self
+            .shared()
+            .racing(|| match self.log().closure(&root.id())? {
+                Some(log) => Ok(log),
+                None => self.create_closure_log(&root),
+            })?;
         let core = Arc::new(Core::load_closure(self.shared(), log)?);
         closures.insert(root.id(), Arc::clone(&core));
         Ok(self.handle(core))
+    }
+
+    fn create_closure_log(&self, root: &Entry) -> Result<DatabaseLog> {
+        let _creating = self.shared().creating.lock();
+        let mut batch = Batch::new();
+        let (log, _) = self.log().create_closure(root, &mut batch)?;
+        self.shared()
+            .group
+            .write(CREATION, batch, self.shared().durability)?;
+        Ok(log)
     }
 
     /// A closure comes before the settings that name it. So that nobody fills a disk with databases that are never

@@ -33,6 +33,8 @@ struct Placed<'a> {
     batch: Batch,
     ticket: Ticket,
     written: Written,
+    /// Which load of the sequencer it was placed in.
+    load: u64,
     /// The lock, where the entry writes settings: nobody builds on those before they are in the engine.
     held: Option<Sequence<'a>>,
 }
@@ -52,8 +54,12 @@ struct Lowered {
 }
 
 impl Database {
-    pub(crate) fn commit(&self, commission: Commission<'_>) -> Result<Option<Entry>> {
-        let Some(placed) = self.place(&commission)? else {
+    pub(crate) fn commit(&self, commission: &Commission<'_>) -> Result<Option<Entry>> {
+        self.racing(|| self.commit_once(commission))
+    }
+
+    fn commit_once(&self, commission: &Commission<'_>) -> Result<Option<Entry>> {
+        let Some(placed) = self.place(commission)? else {
             return Ok(None);
         };
         let Placed {
@@ -61,6 +67,7 @@ impl Database {
             mut batch,
             ticket,
             written,
+            load,
             held,
         } = placed;
         let arrival = unsigned.arrival();
@@ -87,7 +94,7 @@ impl Database {
             Err(error) => {
                 drop(held);
                 self.core().events.cancel(arrival, &entry.id());
-                self.core().drop_sequencer();
+                self.core().drop_sequencer(load);
                 Err(error.into())
             }
         }
@@ -140,6 +147,7 @@ impl Database {
         let placed = self.stage(prepared, commission, &known, &*snapshot, &mut sequencer);
         let (unsigned, batch, written) = placed.inspect_err(|_| sequencer.fail())?;
         let ticket = self.shared().group.reserve(self.lane());
+        let load = sequencer.load;
         let held = unsigned
             .draft()
             .header()
@@ -150,6 +158,7 @@ impl Database {
             batch,
             ticket,
             written,
+            load,
             held,
         }))
     }

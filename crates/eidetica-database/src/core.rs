@@ -17,6 +17,7 @@ use eidetica_storage::{Snapshot, Space};
 use parking_lot::{Condvar, MappedMutexGuard, Mutex, MutexGuard, RwLock};
 
 use crate::Database;
+use crate::access::Accesses;
 use crate::authority::Authority;
 use crate::deferred::Deferred;
 use crate::error::{Error, Result};
@@ -37,6 +38,9 @@ pub(crate) struct Core {
     pub(crate) log: DatabaseLog,
     pub(crate) registry: RwLock<Registry>,
     pub(crate) authority: Authority,
+    pub(crate) accesses: Accesses,
+    /// The settings entries at or below a frontier, for whoever turns the pages of an audit.
+    pub(crate) listed: Mutex<Option<(Ids, Arc<[Stamp]>)>>,
     pub(crate) pasts: Pasts,
     pub(crate) pool: Mutex<Pool>,
     pub(crate) surplus: Mutex<Surplus>,
@@ -47,7 +51,11 @@ pub(crate) struct Core {
     /// The version of the newest batch that is in the engine.
     version: AtomicU64,
     /// The number of the newest staged batch that is in the engine.
-    settled: AtomicU64,
+    pub(crate) settled: AtomicU64,
+    /// The last number that a batch was given. None is given twice, however often the sequencer is loaded.
+    batches: Arc<AtomicU64>,
+    /// How often the sequencer was loaded.
+    loads: AtomicU64,
     /// Whether state rows are behind the entries.
     behind: AtomicBool,
     /// Whether entries have changed sides and the state rows do not show it.
@@ -65,8 +73,11 @@ pub(crate) struct Sequencer {
     pub(crate) overlay: Overlay,
     /// Entries that are staged and not in the engine, with the number of their batch.
     staged: VecDeque<(u64, ParentInfo)>,
-    /// The number of the last staged batch.
-    batches: u64,
+    /// Which load of it this is.
+    pub(crate) load: u64,
+    /// The number of the last batch that was staged here; 0 before the first.
+    last: u64,
+    batches: Arc<AtomicU64>,
     /// Entries whose state is not written yet.
     pub(crate) deferred: Deferred,
     /// Whether something staged was not written.
@@ -101,14 +112,18 @@ impl Core {
             id: log.id(),
             registry: RwLock::new(registry),
             authority: Authority::default(),
+            accesses: Accesses::default(),
+            listed: Mutex::default(),
             pasts: Pasts::default(),
             pool: Mutex::default(),
             surplus: Mutex::default(),
-            events: Events::new(callbacks),
+            events: Events::new(callbacks, state.next_arrival, shared.has_others()),
             is_closure,
             sequencer: Mutex::new(None),
             version: AtomicU64::new(state.version),
             settled: AtomicU64::new(0),
+            batches: Arc::default(),
+            loads: AtomicU64::new(0),
             behind: AtomicBool::new(!state.is_applied() || !state.is_settled()),
             settling: AtomicBool::new(!state.is_settled()),
             falls: AtomicU64::new(0),
@@ -174,17 +189,23 @@ impl Core {
         Ok(sequence)
     }
 
-    fn load_sequencer(&self) -> Result<Sequencer> {
+    pub(crate) fn lock_sequencer(&self) -> MutexGuard<'_, Option<Sequencer>> {
+        self.sequencer.lock()
+    }
+
+    pub(crate) fn load_sequencer(&self) -> Result<Sequencer> {
         let writer = self.log.writer()?;
         let snapshot = self.log.engine().snapshot()?;
         *self.registry.write() = load_registry(&self.log, &*snapshot)?;
         let state = writer.state();
         self.note_state(state);
-        self.events.forget(state.next_arrival);
+        self.events.reload(state.next_arrival);
         Ok(Sequencer {
             overlay: Overlay::default(),
             staged: VecDeque::new(),
-            batches: self.settled.load(Ordering::Acquire),
+            load: self.loads.fetch_add(1, Ordering::AcqRel),
+            last: 0,
+            batches: Arc::clone(&self.batches),
             deferred: Deferred::new(state.next_arrival),
             failed: false,
             settled_below: 0,
@@ -192,9 +213,11 @@ impl Core {
         })
     }
 
-    /// Says that a batch could not be written: what was staged is worthless.
-    pub(crate) fn drop_sequencer(&self) {
-        *self.sequencer.lock() = None;
+    /// Says that a batch could not be written: what was staged with it, in this load of the sequencer, is worthless.
+    pub(crate) fn drop_sequencer(&self, load: u64) {
+        self.sequencer
+            .lock()
+            .take_if(|sequencer| sequencer.load == load);
         self.note_failure();
     }
 
@@ -206,7 +229,7 @@ impl Core {
 
     /// Waits until what is staged now is in the engine, or something staged was not written.
     pub(crate) fn wait_for_staged(&self) -> Result<()> {
-        let staged = self.sequence()?.batches;
+        let staged = self.sequence()?.last;
         let mut failures = self.failures.lock();
         let before = *failures;
         while self.settled.load(Ordering::Acquire) < staged && *failures == before {
@@ -278,6 +301,11 @@ impl Sequencer {
         self.failed = true;
     }
 
+    /// Whether something staged is not going to be written.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed
+    }
+
     /// Forgets what is staged in batches up to `number`, which are in the engine.
     pub(crate) fn settle(&mut self, number: u64) {
         self.overlay.settle(number);
@@ -297,7 +325,7 @@ impl Sequencer {
 
     /// Forgets everything staged, all of which is in the engine.
     pub(crate) fn settle_all(&mut self) {
-        self.settle(self.batches);
+        self.settle(self.last);
     }
 
     /// The settings entries, effective or void, that are in no other one's past.
@@ -312,8 +340,8 @@ impl Sequencer {
 
     /// A number for the next batch.
     pub(crate) fn next_batch(&mut self) -> u64 {
-        self.batches += 1;
-        self.batches
+        self.last = self.batches.fetch_add(1, Ordering::AcqRel) + 1;
+        self.last
     }
 
     /// What children need to know of an entry that is staged and not in the engine.

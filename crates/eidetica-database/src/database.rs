@@ -304,6 +304,9 @@ impl Database {
     /// A snapshot with the state of all entries in it, and its version or an earlier one: whoever reads at
     /// that version again sees no less.
     pub(crate) fn settled(&self) -> Result<(u64, Box<dyn Snapshot>)> {
+        if self.shared.has_others() {
+            return self.settled_beside_others();
+        }
         let falls = self.core.falls();
         self.catch_up()?;
         let version = self.core.version();

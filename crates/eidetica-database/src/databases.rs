@@ -17,11 +17,13 @@ use parking_lot::Mutex;
 use crate::closure::{Kind, has_closures};
 use crate::core::Core;
 use crate::edits::NoRows;
+use crate::elsewhere::Others;
 use crate::entropy::Entropy;
 use crate::error::{Error, Reject, Result};
 use crate::events::{CallbackError, CallbackId, Callbacks, Origin, WriteEvent};
 use crate::ingest::{IngestReport, IngestRequest, Wave, waves};
 use crate::local::Local;
+use crate::open::Open;
 use crate::shared::{CREATION, Shared};
 use crate::{Database, LocalDatabase, limits, local};
 
@@ -83,6 +85,28 @@ pub struct Cursor {
     tips: Vec<Stamp>,
 }
 
+impl Cursor {
+    /// At the first of these parts of other databases, before the entries of the database itself.
+    pub(crate) fn new(
+        database: Id,
+        difference: Difference,
+        before: Vec<Part>,
+        tips: Vec<Stamp>,
+    ) -> Self {
+        let own = Part {
+            database,
+            kind: Kind::Database,
+            difference,
+        };
+        let parts = std::iter::once(own).chain(before.into_iter().rev());
+        Self {
+            parts: parts.collect(),
+            next: 0,
+            tips,
+        }
+    }
+}
+
 /// Entries of one database.
 #[derive(Clone, Debug)]
 pub(crate) struct Part {
@@ -126,18 +150,28 @@ impl Databases {
     /// A newer format, damaged rows, the engine's.
     pub fn open(engine: Arc<dyn Engine>, config: Config) -> Result<Self> {
         let log = EntryLog::open(Arc::clone(&engine), CacheSize(config.cache_bytes))?;
-        Ok(Self(Arc::new(Shared {
+        let mut broken = None;
+        let shared = Arc::new_cyclic(|shared| Shared {
+            others: Others::of(&*engine, shared.clone()).unwrap_or_else(|error| {
+                broken = Some(error);
+                None
+            }),
             group: GroupCommit::new(Arc::clone(&engine)),
             engine,
             log,
             durability: config.durability,
             entropy: Entropy::new(config.seed),
-            open: Mutex::new(HashMap::new()),
+            open: Open::default(),
+            creating: Mutex::new(()),
             closures: Mutex::new(HashMap::new()),
             local: Mutex::new(HashMap::new()),
             callbacks: Arc::new(Callbacks::default()),
             awaited: Mutex::new(HashMap::new()),
-        })))
+        });
+        match broken {
+            Some(error) => Err(error),
+            None => Ok(Self(shared)),
+        }
     }
 
     pub(crate) fn of(shared: &Arc<Shared>) -> Self {
@@ -186,18 +220,18 @@ impl Databases {
     /// # Errors
     /// The engine's.
     pub fn find(&self, id: &Id) -> Result<Option<Database>> {
-        let mut open = self.0.open.lock();
-        if let Some(core) = open.get(id) {
-            return Ok(Some(self.handle(Arc::clone(core))));
+        if let Some(core) = self.0.open.get(id) {
+            return Ok(Some(self.handle(core)));
         }
         let Some(log) = self.0.log.database(id)? else {
             return Ok(None);
         };
-        let core = Arc::new(Core::load(&self.0, log)?);
-        let database = self.handle(Arc::clone(&core));
-        database.recover_imports()?;
-        open.insert(*id, core);
-        Ok(Some(database))
+        let core = self.0.open.get_or_load(id, || {
+            let core = Arc::new(Core::load(&self.0, log)?);
+            self.handle(Arc::clone(&core)).recover_imports()?;
+            Ok(core)
+        })?;
+        Ok(Some(self.handle(core)))
     }
 
     /// The ids of all databases, ascending.
@@ -326,26 +360,25 @@ impl Databases {
     /// Judges and stores a root entry; the database is there afterwards.
     fn begin(&self, root: &Entry) -> Result<Arc<Core>> {
         self.judge_root(root)?;
-        let mut open = self.0.open.lock();
-        if let Some(core) = open.get(&root.id()) {
-            return Ok(Arc::clone(core));
-        }
-        let log = match self.0.log.database(&root.id())? {
-            Some(log) => log,
-            None => {
-                let mut batch = Batch::new();
-                // The root's state waits behind the watermark, as any entry's may.
-                let (log, _) = self
-                    .0
-                    .log
-                    .create::<Error>(root, &mut batch, |_, _, _| Ok(()))?;
-                self.0.group.write(CREATION, batch, self.0.durability)?;
-                log
-            }
-        };
-        let core = Arc::new(Core::load(&self.0, log)?);
-        open.insert(root.id(), Arc::clone(&core));
-        Ok(core)
+        self.0.open.get_or_load(&root.id(), || {
+            let log = self.0.racing(|| match self.0.log.database(&root.id())? {
+                Some(log) => Ok(log),
+                None => self.create_log(root),
+            })?;
+            Ok(Arc::new(Core::load(&self.0, log)?))
+        })
+    }
+
+    fn create_log(&self, root: &Entry) -> Result<DatabaseLog> {
+        let _creating = self.0.creating.lock();
+        let mut batch = Batch::new();
+        // The root's state waits behind the watermark, as any entry's may.
+        let (log, _) = self
+            .0
+            .log
+            .create::<Error>(root, &mut batch, |_, _, _| Ok(()))?;
+        self.0.group.write(CREATION, batch, self.0.durability)?;
+        Ok(log)
     }
 }
 
@@ -553,18 +586,8 @@ impl Databases {
         let tips = reader.state()?.tips;
         let from: Vec<Id> = tips.iter().map(|tip| tip.id).collect();
         let difference = reader.difference(&from, not, &mut Budget::unlimited())?;
-        let mut parts = vec![Part {
-            database: *id,
-            kind: Kind::Database,
-            difference: difference.clone(),
-        }];
         let closures = self.closures_for(&database, &difference, not, held)?;
-        parts.extend(closures.into_iter().rev());
-        Ok(Cursor {
-            parts,
-            next: 0,
-            tips,
-        })
+        Ok(Cursor::new(*id, difference, closures, tips))
     }
 
     /// Takes in packs; see [`IngestReport`] for what may become of an entry. Returns when the new ones

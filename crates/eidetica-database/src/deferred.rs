@@ -67,8 +67,10 @@ impl Database {
         if !self.core().is_behind() {
             return Ok(());
         }
-        let mut sequencer = self.core().sequence()?;
-        self.flush(&mut sequencer)
+        self.racing(|| {
+            let mut sequencer = self.core().sequence()?;
+            self.flush(&mut sequencer)
+        })
     }
 
     /// What is in the engine, with the state of all entries that had arrived when this was called.

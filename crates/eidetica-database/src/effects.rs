@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use eidetica_entry::{Id, ParentInfo, PublicKey, Stamp};
+use eidetica_entry::{Header, Id, ParentInfo, PublicKey, Stamp};
 use eidetica_storage::log::{Mark, Stage};
 
 use crate::error::{Error, Result};
@@ -61,8 +61,8 @@ impl<'s, 'w, 'k, 'a> Effects<'s, 'w, 'k, 'a> {
         for (arrival, id) in (first..).zip(new).filter(|(_, id)| void.contains(*id)) {
             self.stage.set_void(arrival, true);
             self.stage.set_absent(arrival, true);
-            let author = self.known.header(id, |header| header.author.key)?;
-            self.stage.set_loose(arrival, &author, true);
+            let (height, author) = self.header(id, |header| (header.height, header.author.key))?;
+            self.stage.set_loose(arrival, height, &author, true);
         }
         let mut tips: BTreeMap<Id, ParentInfo> =
             tips.iter().map(|tip| (tip.id, tip.clone())).collect();
@@ -108,8 +108,7 @@ impl<'s, 'w, 'k, 'a> Effects<'s, 'w, 'k, 'a> {
         let tips = self.known.maximal(&candidates)?;
         self.settle_leaves(&before, &tips)?;
         self.settle_loose(&tips)?;
-        let infos = tips.iter().map(|tip| self.known.info(tip));
-        let infos = infos.collect::<Result<_>>()?;
+        let infos = self.known.infos(&tips)?;
         self.stage.set_tips(infos);
         Ok(())
     }
@@ -120,7 +119,9 @@ impl<'s, 'w, 'k, 'a> Effects<'s, 'w, 'k, 'a> {
         let ends = old.iter().map(|leaf| leaf.id).chain(before.iter().copied());
         let ends: Vec<Id> = ends.chain(tips.iter().copied()).collect();
         let mut leaves = BTreeSet::new();
-        for end in &self.known.maximal(&ends)? {
+        let ends = self.known.maximal(&ends)?;
+        self.locate(&ends)?;
+        for end in &ends {
             if self.is_void(end)? {
                 leaves.insert(self.stamp(end)?);
             }
@@ -148,13 +149,13 @@ impl<'s, 'w, 'k, 'a> Effects<'s, 'w, 'k, 'a> {
         for arrival in self.stage.marked(Mark::Loose) {
             if loose.remove(&arrival).is_none() {
                 let entry = self.known.reader.at(arrival)?;
-                self.stage
-                    .set_loose(arrival, &entry.header().author.key, false);
+                let (height, author) = (entry.header().height, &entry.header().author.key);
+                self.stage.set_loose(arrival, height, author, false);
             }
         }
         for (arrival, id) in loose {
-            let author = self.known.header(&id, |header| header.author.key)?;
-            self.stage.set_loose(arrival, &author, true);
+            let (height, author) = self.header(&id, |header| (header.height, header.author.key))?;
+            self.stage.set_loose(arrival, height, &author, true);
         }
         Ok(())
     }
@@ -171,29 +172,35 @@ impl<'s, 'w, 'k, 'a> Effects<'s, 'w, 'k, 'a> {
             let arrival = effects.arrival(id)?;
             let was_loose = effects.stage.is_marked(Mark::Loose, arrival);
             if was_loose {
-                let author = effects.known.header(id, |header| header.author.key)?;
-                effects.stage.set_loose(arrival, &author, false);
+                let (height, author) =
+                    effects.header(id, |header| (header.height, header.author.key))?;
+                effects.stage.set_loose(arrival, height, &author, false);
             }
             Ok(was_loose)
         })
     }
 
-    /// Walks down through the void entries that `enter` admits; gives the effective ones it ends at.
+    /// Walks down through the void entries that `enter` admits; gives the effective ones it ends at. One lookup for
+    /// each step down.
     fn walk(
         &mut self,
-        mut open: Vec<Id>,
+        from: Vec<Id>,
         mut enter: impl FnMut(&mut Self, &Id) -> Result<bool>,
     ) -> Result<Vec<Id>> {
         let (mut seen, mut ends) = (HashSet::new(), Vec::new());
-        while let Some(id) = open.pop() {
-            if !seen.insert(id) {
-                continue;
+        let mut open = from;
+        while !open.is_empty() {
+            open.retain(|id| seen.insert(*id));
+            self.locate(&open)?;
+            let mut below = Vec::new();
+            for id in &open {
+                if !self.is_void(id)? {
+                    ends.push(*id);
+                } else if enter(self, id)? {
+                    below.extend(self.parents(id)?);
+                }
             }
-            if !self.is_void(&id)? {
-                ends.push(id);
-            } else if enter(self, &id)? {
-                open.extend(self.parents(&id)?);
-            }
+            open = below;
         }
         Ok(ends)
     }
@@ -212,12 +219,19 @@ impl<'s, 'w, 'k, 'a> Effects<'s, 'w, 'k, 'a> {
     }
 
     fn stamp(&self, id: &Id) -> Result<Stamp> {
-        self.known
-            .header(id, |header| Stamp::new(header.height, *id))
+        self.header(id, |header| Stamp::new(header.height, *id))
     }
 
     fn parents(&self, id: &Id) -> Result<Vec<Id>> {
-        self.known.header(id, |header| header.parents.to_vec())
+        self.header(id, |header| header.parents.to_vec())
+    }
+
+    /// What a header says; where it is known to stand, without looking its place up.
+    fn header<T>(&self, id: &Id, read: impl FnOnce(&Header) -> T) -> Result<T> {
+        match self.arrivals.get(id).filter(|_| !self.known.is_new(id)) {
+            Some(arrival) => Ok(read(self.known.reader.at(*arrival)?.header())),
+            None => self.known.header(id, read),
+        }
     }
 
     fn is_void(&mut self, id: &Id) -> Result<bool> {

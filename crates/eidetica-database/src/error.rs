@@ -134,6 +134,9 @@ pub enum Error {
     /// The entry log refused.
     #[error(transparent)]
     Log(LogError),
+    /// Other processes were faster, again and again.
+    #[error("other processes wrote to the database each time first")]
+    Busy,
     /// An earlier failure stopped this database; open it again.
     #[error("the database stopped after a failure: {0}")]
     Stopped(String),
@@ -164,7 +167,7 @@ impl Error {
                 eidetica_storage::Blame::Corrupt => Blame::Corrupt,
                 eidetica_storage::Blame::Unavailable => Blame::Unavailable,
             },
-            Self::Stopped(_) => Blame::Unavailable,
+            Self::Stopped(_) | Self::Busy => Blame::Unavailable,
             _ => Blame::Caller,
         }
     }
@@ -172,7 +175,18 @@ impl Error {
     /// Whether running the same transaction again may succeed.
     #[must_use]
     pub fn is_conflict(&self) -> bool {
-        matches!(self, Self::Conflict { .. })
+        matches!(self, Self::Conflict { .. } | Self::Busy) || self.is_lost_race()
+    }
+
+    /// Whether another process has written to the same rows first, or made the same database.
+    pub(crate) fn is_lost_race(&self) -> bool {
+        match self {
+            Self::Engine(error) | Self::Log(LogError::Engine(error)) => {
+                matches!(error, EngineError::PreconditionFailed { .. })
+            }
+            Self::Log(LogError::Exists(_)) => true,
+            _ => false,
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use eidetica_entry::{Entry, Id};
+use eidetica_storage::log::Mark;
 use parking_lot::{Mutex, RwLock};
 
 use crate::error::{Error, Result};
@@ -101,6 +102,8 @@ impl Callbacks {
 pub(crate) struct Events {
     pub(crate) own: Callbacks,
     everywhere: Arc<Callbacks>,
+    /// Whether entries may come that nobody queues here.
+    has_others: bool,
     failures: AtomicU64,
     /// Arrival numbers below this one are in the engine.
     durable: AtomicU64,
@@ -116,17 +119,23 @@ struct Queue {
 
 enum Waiting {
     Event(WriteEvent),
+    /// It or another entry that another process has put in its place.
+    Contested(WriteEvent),
+    /// An entry of another process.
+    Foreign,
     /// An entry to be read when its turn comes.
     Stored(Origin),
 }
 
 impl Events {
-    pub(crate) fn new(everywhere: Arc<Callbacks>) -> Self {
+    /// For a database that has the arrivals below `durable`.
+    pub(crate) fn new(everywhere: Arc<Callbacks>, durable: u64, has_others: bool) -> Self {
         Self {
             own: Callbacks::default(),
             everywhere,
+            has_others,
             failures: AtomicU64::new(0),
-            durable: AtomicU64::new(0),
+            durable: AtomicU64::new(durable),
             queue: Mutex::default(),
         }
     }
@@ -172,7 +181,8 @@ impl Events {
         let database = database.without_key();
         while let Some((arrival, waiting)) = delivery.next() {
             match waiting.event(arrival, &database) {
-                Ok(event) => self.call(&event, &database),
+                Ok(Some(event)) => self.call(&event, &database),
+                Ok(None) => {}
                 Err(error) => {
                     self.failures.fetch_add(1, Ordering::Relaxed);
                     tracing::warn!(arrival, %error, "cannot read an entry for its callbacks");
@@ -184,16 +194,33 @@ impl Events {
     /// Forgets one entry that did not become durable.
     pub(crate) fn cancel(&self, arrival: u64, id: &Id) {
         let waiting = &mut self.queue.lock().waiting;
-        if waiting.get(&arrival).is_some_and(
-            |waiting| matches!(waiting, Waiting::Event(event) if event.entry.id() == *id),
-        ) {
-            waiting.remove(&arrival);
+        match waiting.get(&arrival) {
+            Some(Waiting::Event(event)) if event.entry.id() == *id => {
+                waiting.remove(&arrival);
+            }
+            Some(Waiting::Contested(event)) if event.entry.id() == *id => {
+                waiting.insert(arrival, Waiting::Foreign);
+            }
+            _ => {}
         }
     }
 
-    /// Forgets what was queued and never became durable.
-    pub(crate) fn forget(&self, from: u64) {
-        self.queue.lock().waiting.split_off(&from);
+    /// Says that the arrivals below `next` are in the engine and none above: what was queued beyond never became
+    /// durable, and below it another process may have written.
+    pub(crate) fn reload(&self, next: u64) {
+        let waiting = &mut self.queue.lock().waiting;
+        waiting.split_off(&next);
+        if !self.has_others || !self.any() {
+            return;
+        }
+        for arrival in self.durable.load(Ordering::Acquire)..next {
+            let contested = match waiting.remove(&arrival) {
+                None => Waiting::Foreign,
+                Some(Waiting::Event(event)) => Waiting::Contested(event),
+                Some(other) => other,
+            };
+            waiting.insert(arrival, contested);
+        }
     }
 
     fn call(&self, event: &WriteEvent, database: &Database) {
@@ -208,14 +235,22 @@ impl Events {
 }
 
 impl Waiting {
-    fn event(self, arrival: u64, database: &Database) -> Result<WriteEvent> {
+    /// What is to be told; nothing of an entry that is void.
+    fn event(self, arrival: u64, database: &Database) -> Result<Option<WriteEvent>> {
+        if let Self::Event(event) = self {
+            return Ok(Some(event));
+        }
+        let log = &database.core().log;
+        let snapshot = log.engine().snapshot()?;
+        let reader = log.reader(&*snapshot);
+        let entry = reader.at(arrival)?;
         match self {
-            Self::Event(event) => Ok(event),
-            Self::Stored(origin) => {
-                let log = &database.core().log;
-                let snapshot = log.engine().snapshot()?;
-                let entry = log.reader(&*snapshot).at(arrival)?;
-                Ok(WriteEvent { entry, origin })
+            Self::Contested(event) if event.entry.id() == entry.id() => Ok(Some(event)),
+            Self::Stored(origin) => Ok(Some(WriteEvent { entry, origin })),
+            _ => {
+                let origin = Origin::Remote;
+                let void = reader.state()?.void > 0 && reader.marks(Mark::Void)?.contains(arrival);
+                Ok((!void).then_some(WriteEvent { entry, origin }))
             }
         }
     }

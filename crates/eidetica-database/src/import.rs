@@ -187,12 +187,16 @@ impl Import {
         if self.bytes > self.held as u64 {
             return Err(Error::Stopped("the import has failed before".into()));
         }
+        let key = self.database.key().cloned().ok_or(Error::NoKey)?;
+        self.database.racing(|| self.commit_at_once(&key))
+    }
+
+    fn commit_at_once(&self, key: &SecretKey) -> Result<Vec<Id>> {
         let database = &self.database;
-        let key = database.key().cloned().ok_or(Error::NoKey)?;
         let (ids, written) = {
             let mut sequencer = database.core().sequence()?;
             database.flush(&mut sequencer)?;
-            let made = self.make(&key, &sequencer)?;
+            let made = self.make(key, &sequencer)?;
             if made.entries.is_empty() {
                 return Ok(Vec::new());
             }

@@ -15,7 +15,7 @@ use eidetica_entry::pack::{self, Limits, PackInfo};
 use eidetica_entry::{
     Entry, Id, ParentInfo, PublicKey, Stamp, StoreName, derive_height, derive_settings,
 };
-use eidetica_storage::log::{LogError, Mark};
+use eidetica_storage::log::{LogError, LogReader, Mark};
 use eidetica_storage::{Batch, Snapshot};
 use rayon::prelude::*;
 
@@ -228,11 +228,10 @@ impl Wave {
     }
 
     /// Puts entries first that were turned away before. They may have come again since and been stored.
-    fn begin_with(&mut self, entries: Vec<Entry>, report: &mut IngestReport) {
+    fn begin_with(&mut self, entries: Vec<Entry>) {
         if entries.is_empty() {
             return;
         }
-        report.refused = report.refused.saturating_sub(entries.len() as u64);
         self.version = u64::MAX;
         let whole = None;
         self.packs.insert(0, WavePack { whole, entries });
@@ -477,6 +476,12 @@ impl Database {
         self.store(Wave::default(), None, &mut IngestReport::default())
     }
 
+    /// Judges entries that wait for nothing else, with those that waited for other databases.
+    pub(crate) fn judge_ready(&self, entries: Vec<(Entry, Source)>) -> Result<bool> {
+        self.core().pool.lock().add_ready(entries);
+        self.judge_awaited()
+    }
+
     fn prepare(&self, first: usize, packs: &[Bytes]) -> Result<Wave> {
         let version = self.core().version();
         let known = |ids: &[Id]| {
@@ -493,15 +498,27 @@ impl Database {
 
     /// Judges and stores one wave. Several batches at most: the entries, and state that was deferred.
     /// Says whether there was anything to store.
-    fn store(&self, mut wave: Wave, source: Source, report: &mut IngestReport) -> Result<bool> {
+    fn store(&self, wave: Wave, source: Source, report: &mut IngestReport) -> Result<bool> {
+        let mut wave = Some(wave);
+        self.racing(|| self.store_once(wave.take().unwrap_or_default(), source, report))
+    }
+
+    /// Where another process was faster, what was accepted is ready to be judged again.
+    fn store_once(
+        &self,
+        mut wave: Wave,
+        source: Source,
+        report: &mut IngestReport,
+    ) -> Result<bool> {
         report.known += wave.known;
         report.bad_packs.append(&mut wave.bad_packs);
         for (id, reason) in std::mem::take(&mut wave.bad) {
             report.reject(id, reason);
         }
         let turned_away = self.core().surplus.lock().take_below(wave.entries());
-        wave.begin_with(turned_away, report);
-        let waiting = self.take_awaited();
+        let counted_before = turned_away.len() as u64;
+        wave.begin_with(turned_away);
+        let mut waiting = self.take_awaited();
         if wave.entries().next().is_none() && waiting.is_empty() {
             return Ok(false);
         }
@@ -511,6 +528,7 @@ impl Database {
             self.drop_stored_since(&mut wave, &sequencer, report)?;
             let snapshot = self.shared().engine.snapshot()?;
             let reader = self.core().log.reader(&*snapshot);
+            report.known += drop_stored(&mut waiting, &reader)?;
             let mut known = Known::new(self.shared(), self.id(), &reader);
             let judging = Judging {
                 database: self,
@@ -522,14 +540,27 @@ impl Database {
             };
             let packs = judge_wave(&mut wave, waiting, judging)?;
             let mut accepted = self.judge_standing(packs, &mut known, &sequencer, report)?;
+            report.refused = report.refused.saturating_sub(counted_before);
             let refused = std::mem::take(&mut accepted.refused);
             self.core().surplus.lock().add(refused);
-            self.write_wave(&accepted, &known, &*snapshot, &mut sequencer)?
+            let written = self.write_wave(&accepted, &known, &*snapshot, &mut sequencer);
+            if written.as_ref().is_err_and(Error::is_lost_race) {
+                self.put_back(accepted, source, report);
+            }
+            written?
         };
         if let Some(written) = &written {
             self.core().announce(written, self);
         }
         Ok(written.is_some())
+    }
+
+    fn put_back(&self, accepted: Accepted, source: Source, report: &mut IngestReport) {
+        report.new -= accepted.new.len() as u64;
+        report.void -= accepted.void.len() as u64;
+        let entries = accepted.packs.into_iter().flat_map(|pack| pack.entries);
+        let ready = entries.map(|entry| (entry, source));
+        self.core().pool.lock().add_ready(ready);
     }
 
     /// Drops entries that were stored after the wave was prepared.
@@ -622,7 +653,11 @@ impl Database {
         }
         self.write_locked(sequencer, batch, written)?;
         if sequencer.deferred.is_full() {
-            self.flush(sequencer)?;
+            match self.flush(sequencer) {
+                // The entries are there; whoever reads next writes their state.
+                Err(error) if error.is_lost_race() => {}
+                flushed => flushed?,
+            }
         }
         Ok(Some(written))
     }
@@ -685,6 +720,15 @@ impl Database {
         sequencer.settled_below = 0;
         Ok((batch, Written::new(sequencer.next_batch(), &state)))
     }
+}
+
+/// Drops entries that are stored, as another process may have done; says how many.
+fn drop_stored(waiting: &mut Vec<(Entry, Source)>, reader: &LogReader<'_>) -> Result<u64> {
+    let ids: Vec<Id> = waiting.iter().map(|(entry, _)| entry.id()).collect();
+    let mut stored = reader.contains_many(&ids)?.into_iter();
+    let before = waiting.len();
+    waiting.retain(|_| !stored.next().unwrap_or_default());
+    Ok((before - waiting.len()) as u64)
 }
 
 /// What of the wave is sound, by pack; entries that had waited come last.

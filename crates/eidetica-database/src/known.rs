@@ -110,6 +110,18 @@ impl<'a> Known<'a> {
         }
     }
 
+    /// What children need to know of entries: one lookup for all that are stored.
+    pub(crate) fn infos(&self, ids: &[Id]) -> Result<Vec<ParentInfo>> {
+        let stored: Vec<Id> = ids.iter().filter(|id| !self.is_new(id)).copied().collect();
+        let infos = self.reader.parent_infos(&stored)?;
+        let stored: HashMap<Id, Option<ParentInfo>> = stored.into_iter().zip(infos).collect();
+        let info = |id: &Id| match self.new.get(id) {
+            Some(new) => Ok(new.info()),
+            None => stored.get(id).cloned().flatten().ok_or(Error::NoEntry(*id)),
+        };
+        ids.iter().map(info).collect()
+    }
+
     /// The elements of `ids` that are in no other's past.
     pub(crate) fn maximal(&self, ids: &[Id]) -> Result<Ids> {
         let maximal = dag::maximal(self, ids, &mut Budget::unlimited());

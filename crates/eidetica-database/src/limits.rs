@@ -58,6 +58,8 @@ pub const HEADERS_PAGE: usize = 65_536;
 pub const CALLBACKS: usize = 1_024;
 /// Chains of delegations that are tried to find the strongest right of a key.
 pub const DELEGATIONS_TRIED: usize = 64;
+/// Keys of which is kept, per database, what they were found to have.
+pub const ACCESS_CACHE: usize = 1_024;
 /// Keys that the refusal of a change of settings names as those that could make it.
 pub const HELPERS: usize = 8;
 /// Faults that one verification lists; the rest is only counted.
@@ -72,6 +74,9 @@ pub const SETTLE_STEP: usize = 1_024;
 pub const SETTLE_BYTES: usize = 8 * 1024 * 1024;
 /// Entries that are read at once where settings entries have changed how others stand.
 pub const REGION_PAGE: usize = 4_096;
+/// Settings entries by which keys may have come in that are looked up, so that nothing below them is read where these
+/// keys' entries may stand differently.
+pub const ADMITTING: usize = 4_096;
 /// Cuts from which on what lies outside of them is looked for in everything, and not one by one.
 pub const CUTS_APART: usize = 32;
 /// Void entries of one author that are taken in with no effective entry above them.
@@ -88,3 +93,7 @@ pub const ALSO_ABOVE: usize = 32;
 /// Databases that others are told to wait for. Entries that wait for more of them are judged again when their
 /// own database takes something in.
 pub const AWAITED_DATABASES: usize = 4_096;
+/// How often a batch is staged anew because another process wrote first.
+pub const RACES: usize = 100;
+/// Databases whose versions are looked up at once when other processes may have written.
+pub const MEET_PAGE: usize = 512;

@@ -5,6 +5,7 @@
 //!
 //! | key | value |
 //! |---|---|
+//! | 0 | how many databases there are, which is the number of the next; a store made before this row has none |
 //! | 0, name | database number |
 //! | 1, database number | version: how many transactions it has seen |
 //! | 2, database number, store number | kind, name |
@@ -70,22 +71,15 @@ impl Local {
                 limit: limits::LOCAL_NAME,
             });
         }
+        let number = shared.racing(|| {
+            let snapshot = shared.engine.snapshot()?;
+            match get(&*snapshot, &key(NAMES, &[name.as_bytes()]))? {
+                Some(number) => fixed(&number).map(u32::from_be_bytes),
+                None => add_name(shared, &*snapshot, name),
+            }
+        })?;
         let snapshot = shared.engine.snapshot()?;
-        let number = match get(&*snapshot, &key(NAMES, &[name.as_bytes()]))? {
-            Some(number) => fixed(&number).map(u32::from_be_bytes)?,
-            None => add_name(shared, &*snapshot, name)?,
-        };
-        let number_bytes = number.to_be_bytes();
-        let version = match get(&*snapshot, &key(VERSIONS, &[&number_bytes]))? {
-            Some(version) => fixed(&version).map(u64::from_be_bytes)?,
-            None => 0,
-        };
-        let registry = Registry::load(
-            Space::Local,
-            key(STORES, &[&number_bytes]),
-            number,
-            &*snapshot,
-        )?;
+        let (version, registry) = load(number, &*snapshot)?;
         Ok(Self {
             name: name.to_owned(),
             number,
@@ -93,6 +87,36 @@ impl Local {
             writer: Mutex::new(()),
             version: AtomicU64::new(version),
         })
+    }
+
+    /// Takes notice of what another process has written; says which version is in the snapshot.
+    fn meet(&self, snapshot: &dyn Snapshot) -> Result<u64> {
+        let found = read_version(self.number, snapshot)?;
+        if found > self.version.load(Ordering::Acquire) {
+            let (_, registry) = load(self.number, snapshot)?;
+            let mut known = self.registry.write();
+            // Numbers of stores are never given again: the longer list is the newer one.
+            if registry.len() > known.len() {
+                *known = registry;
+            }
+            drop(known);
+            self.version.fetch_max(found, Ordering::AcqRel);
+        }
+        Ok(found)
+    }
+}
+
+/// Version and stores of a local database.
+fn load(number: u32, snapshot: &dyn Snapshot) -> Result<(u64, Registry)> {
+    let stores = key(STORES, &[&number.to_be_bytes()]);
+    let registry = Registry::load(Space::Local, stores, number, snapshot)?;
+    Ok((read_version(number, snapshot)?, registry))
+}
+
+fn read_version(number: u32, snapshot: &dyn Snapshot) -> Result<u64> {
+    match get(snapshot, &key(VERSIONS, &[&number.to_be_bytes()]))? {
+        Some(version) => fixed(&version).map(u64::from_be_bytes),
+        None => Ok(0),
     }
 }
 
@@ -162,6 +186,10 @@ impl LocalDatabase {
     ) -> Result<T> {
         let version = self.inner.version.load(Ordering::Acquire);
         let snapshot = self.shared.engine.snapshot()?;
+        let version = match self.shared.has_others() {
+            true => self.inner.meet(&*snapshot)?,
+            false => version,
+        };
         let slot = self.inner.registry.read().slot(name, kind);
         match slot {
             Some(slot) => read(
@@ -176,9 +204,16 @@ impl LocalDatabase {
     }
 
     fn commit(&self, changes: &Changes) -> Result<()> {
+        self.shared.racing(|| self.commit_once(changes))
+    }
+
+    fn commit_once(&self, changes: &Changes) -> Result<()> {
         let _writing = self.inner.writer.lock();
-        let version = self.inner.version.load(Ordering::Acquire);
         let snapshot = self.shared.engine.snapshot()?;
+        let version = match self.shared.has_others() {
+            true => self.inner.meet(&*snapshot)?,
+            false => self.inner.version.load(Ordering::Acquire),
+        };
         if changes.may_be_stale(version) {
             changes.check_reads(|name, kind| {
                 match self.inner.registry.read().slot(name, kind) {
@@ -236,7 +271,7 @@ impl LocalDatabase {
             if let Some(grown) = grown {
                 *self.inner.registry.write() = grown;
             }
-            self.inner.version.store(version + 1, Ordering::Release);
+            self.inner.version.fetch_max(version + 1, Ordering::AcqRel);
         }
         Ok(())
     }
@@ -277,7 +312,10 @@ pub(crate) fn names(snapshot: &dyn Snapshot) -> Result<Vec<String>> {
         Direction::Forward,
         |row| {
             seal::open(&row.key, &row.value)?;
-            names.push(String::from_utf8_lossy(row.key.get(1..).unwrap_or_default()).into_owned());
+            // The row without a name counts them.
+            if let Some(name) = row.key.get(1..).filter(|name| !name.is_empty()) {
+                names.push(String::from_utf8_lossy(name).into_owned());
+            }
             Ok(ControlFlow::Continue(()))
         },
     )?;
@@ -303,11 +341,21 @@ pub(crate) fn verify(snapshot: &dyn Snapshot, fault: &mut dyn FnMut(Vec<u8>)) ->
 }
 
 fn add_name(shared: &Shared, snapshot: &dyn Snapshot, name: &str) -> Result<u32> {
-    let number = u32::try_from(names(snapshot)?.len()).unwrap_or(u32::MAX);
+    let count = key(NAMES, &[]);
+    let before = snapshot.get(Space::Local, &count)?;
+    let number = match &before {
+        Some(sealed) => fixed(&seal::open(&count, sealed)?).map(u32::from_be_bytes)?,
+        None => u32::try_from(names(snapshot)?.len()).unwrap_or(u32::MAX),
+    };
     let key = key(NAMES, &[name.as_bytes()]);
     let mut batch = Batch::new();
     batch.expect(Space::Local, &key, None);
-    batch.put(Space::Local, &key, &seal::seal(&key, &number.to_be_bytes()));
+    batch.expect(Space::Local, &count, before.as_deref());
+    let put = |key: &[u8], value: u32, batch: &mut Batch| {
+        batch.put(Space::Local, key, &seal::seal(key, &value.to_be_bytes()));
+    };
+    put(&key, number, &mut batch);
+    put(&count, number.saturating_add(1), &mut batch);
     shared.group.write(CREATION, batch, shared.durability)?;
     Ok(number)
 }

@@ -4,7 +4,7 @@
 //! of the source with the most entries gives way. It is memory only: what is lost is fetched again.
 //! Pending entries are invisible: no read, tip or peer ever meets one.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, hash_map};
 
 use eidetica_entry::{Entry, Id, PublicKey};
 
@@ -41,6 +41,8 @@ pub(crate) struct Pool {
     /// Databases -> the entries that wait for them.
     delegations: HashMap<Id, Awaiting>,
     sources: HashMap<Source, BTreeMap<u64, Id>>,
+    /// Entries that wait for nothing but to be judged again: no more than were being taken in just now, or waited.
+    ready: Vec<(Entry, Source)>,
     bytes: usize,
     next: u64,
 }
@@ -126,6 +128,16 @@ impl Pool {
         taken
             .map(|waiting| (waiting.entry, waiting.source))
             .collect()
+    }
+
+    /// Entries to be judged with the next that are taken in.
+    pub(crate) fn add_ready(&mut self, entries: impl IntoIterator<Item = (Entry, Source)>) {
+        self.ready.extend(entries);
+    }
+
+    /// The ids that entries wait for.
+    pub(crate) fn missing(&self) -> Vec<Id> {
+        self.children.keys().copied().collect()
     }
 
     /// Tells the pool that `parent` is stored; returns the entries that now have all their parents.
@@ -231,42 +243,59 @@ impl Pool {
 /// them may come with a later pack. Bounded and memory only; the oldest give way.
 #[derive(Default)]
 pub(crate) struct Surplus {
-    entries: VecDeque<Entry>,
-    ids: HashSet<Id>,
+    /// By the order in which they came, parents first.
+    entries: BTreeMap<u64, Entry>,
+    orders: HashMap<Id, u64>,
     bytes: usize,
+    next: u64,
 }
 
 impl Surplus {
     /// Adds entries, parents first.
     pub(crate) fn add(&mut self, entries: Vec<Entry>) {
         for entry in entries {
-            if self.ids.insert(entry.id()) {
+            if let hash_map::Entry::Vacant(free) = self.orders.entry(entry.id()) {
+                free.insert(self.next);
                 self.bytes += entry.encoded_len();
-                self.entries.push_back(entry.compact());
+                self.entries.insert(self.next, entry.compact());
+                self.next += 1;
             }
         }
         while self.entries.len() > limits::VOID_SURPLUS || self.bytes > limits::PENDING_BYTES {
-            let Some(oldest) = self.entries.pop_front() else {
+            let Some((_, oldest)) = self.entries.pop_first() else {
                 return;
             };
-            self.ids.remove(&oldest.id());
-            self.bytes -= oldest.encoded_len();
+            self.forget(&oldest);
         }
     }
 
-    /// Takes out all of them if any of `entries` builds on one.
+    /// Takes out those that any of `entries` builds on, and what these build on in turn; parents first. O(those).
     pub(crate) fn take_below<'e>(
         &mut self,
-        mut entries: impl Iterator<Item = &'e Entry>,
+        entries: impl Iterator<Item = &'e Entry>,
     ) -> Vec<Entry> {
-        let builds_on = |entry: &Entry| {
-            let mut parents = entry.header().parents.iter();
-            parents.any(|parent| self.ids.contains(parent))
-        };
-        match !self.ids.is_empty() && entries.any(builds_on) {
-            true => std::mem::take(self).entries.into(),
-            false => Vec::new(),
+        if self.entries.is_empty() {
+            return Vec::new();
         }
+        let parents = entries.flat_map(|entry| entry.header().parents.iter());
+        let mut open: Vec<Id> = parents.copied().collect();
+        let mut taken = BTreeMap::new();
+        while let Some(id) = open.pop() {
+            let order = self.orders.get(&id).copied();
+            let Some((order, entry)) = order.and_then(|n| Some((n, self.entries.remove(&n)?)))
+            else {
+                continue;
+            };
+            self.forget(&entry);
+            open.extend(entry.header().parents.iter());
+            taken.insert(order, entry);
+        }
+        taken.into_values().collect()
+    }
+
+    fn forget(&mut self, entry: &Entry) {
+        self.orders.remove(&entry.id());
+        self.bytes -= entry.encoded_len();
     }
 }
 
@@ -281,10 +310,13 @@ impl Database {
         self.shared().version_of(&database).unwrap_or(0)
     }
 
-    /// Entries that waited for databases that have changed since.
+    /// Entries that waited for databases that have changed since, and those that only wait to be judged.
     pub(crate) fn take_awaited(&self) -> Vec<(Entry, Source)> {
         let version = |id: &Id| self.shared().version_of(id);
-        self.core().pool.lock().take_delegated(version)
+        let mut pool = self.core().pool.lock();
+        let mut taken = std::mem::take(&mut pool.ready);
+        taken.extend(pool.take_delegated(version));
+        taken
     }
 
     /// Judges entries of other databases again that have waited for this one.

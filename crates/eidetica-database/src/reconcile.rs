@@ -173,11 +173,7 @@ impl Database {
     }
 }
 
-fn since(
-    reader: &LogReader<'_>,
-    common: &[Id],
-    mut budget: Budget,
-) -> Result<Option<Vec<Stamp>>> {
+fn since(reader: &LogReader<'_>, common: &[Id], mut budget: Budget) -> Result<Option<Vec<Stamp>>> {
     if !reader.contains_many(common)?.iter().all(|known| *known) {
         return Ok(None);
     }
@@ -203,7 +199,9 @@ fn below(reader: &LogReader<'_>, difference: &Difference) -> Result<Vec<Id>> {
         while next < range.end {
             let room = usize::try_from(range.end - next).unwrap_or(usize::MAX);
             let entries = reader.entries_from(next, room.min(limits::INGEST_GROUP))?;
-            let parents = entries.iter().flat_map(|entry| entry.header().parents.iter());
+            let parents = entries
+                .iter()
+                .flat_map(|entry| entry.header().parents.iter());
             below.extend(parents.copied());
             next += entries.len().max(1) as u64;
         }

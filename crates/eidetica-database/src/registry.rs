@@ -50,6 +50,11 @@ impl Registry {
         })
     }
 
+    /// How many stores have a number.
+    pub(crate) fn len(&self) -> usize {
+        self.stores.len()
+    }
+
     pub(crate) fn slot(&self, name: &StoreName, kind: StoreKind) -> Option<StoreSlot> {
         let store = *self.stores.get(&(name.clone(), kind))?;
         Some(StoreSlot {

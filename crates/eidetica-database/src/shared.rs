@@ -10,9 +10,11 @@ use eidetica_storage::{Durability, Engine};
 use parking_lot::Mutex;
 
 use crate::core::Core;
+use crate::elsewhere::Others;
 use crate::entropy::Entropy;
 use crate::events::Callbacks;
 use crate::local::Local;
+use crate::open::Open;
 
 /// The lane of batches that create databases. Lanes below [`LOCAL`] are the numbers of databases.
 pub(crate) const CREATION: Lane = Lane(u64::MAX);
@@ -27,11 +29,15 @@ pub(crate) struct Shared {
     pub(crate) durability: Durability,
     pub(crate) entropy: Entropy,
     /// The databases that were opened; they stay, each a few kilobytes and its caches.
-    pub(crate) open: Mutex<HashMap<Id, Arc<Core>>>,
+    pub(crate) open: Open,
+    /// Held while a database or a closure gets its number.
+    pub(crate) creating: Mutex<()>,
     /// The closures that were opened.
     pub(crate) closures: Mutex<HashMap<Id, Arc<Core>>>,
     /// The local databases that were opened.
     pub(crate) local: Mutex<HashMap<String, Arc<Local>>>,
+    /// Present where other processes may write to the engine.
+    pub(crate) others: Option<Others>,
     /// Callbacks for the entries of all databases.
     pub(crate) callbacks: Arc<Callbacks>,
     /// Databases, and those in which entries wait for them.
@@ -41,11 +47,8 @@ pub(crate) struct Shared {
 impl Shared {
     /// Counts what has come of a database and of its closure, as far as they were opened.
     pub(crate) fn version_of(&self, id: &Id) -> Option<u64> {
-        let version = |open: &Mutex<HashMap<Id, Arc<Core>>>| {
-            let open = open.lock();
-            open.get(id).map(|core| core.version())
-        };
-        let (database, closure) = (version(&self.open), version(&self.closures));
+        let database = self.open.get(id).map(|core| core.version());
+        let closure = self.closures.lock().get(id).map(|core| core.version());
         database
             .map(|database| database + closure.unwrap_or(0))
             .or(closure)

@@ -123,21 +123,47 @@ impl Spool {
 
     /// Makes all entries part of the database, and says which they are.
     pub(crate) fn commit(mut self) -> Result<Vec<Id>> {
+        match self.database.shared().has_others() {
+            false => self.commit_locked()?,
+            true => self.commit_beside_others()?,
+        }
+        Ok(std::mem::take(&mut self.entries))
+    }
+
+    fn commit_locked(&mut self) -> Result<()> {
         let database = self.database.clone();
         let written = {
             let mut sequencer = database.core().sequence()?;
-            database.flush(&mut sequencer)?;
-            self.check_settings(&sequencer)?;
-            let mut batch = Batch::new();
-            put(&self.key(&[&[COMMITTED]]), &[], &mut batch);
-            // Behind all that was staged before; from here on a crash finds a committed import.
-            let written = standing(&mut sequencer);
-            database.write_locked(&mut sequencer, batch, written)?;
-            self.committed = true;
+            self.commit_row(&mut sequencer)?;
             database.publish(&mut sequencer, &self.prefix, true)?
         };
         database.core().announce(&written, &database);
-        Ok(std::mem::take(&mut self.entries))
+        Ok(())
+    }
+
+    /// Other processes may change the settings before all entries are in the log, so they are judged as those of a
+    /// peer are.
+    fn commit_beside_others(&mut self) -> Result<()> {
+        let database = self.database.clone();
+        database.racing(|| {
+            let mut sequencer = database.core().sequence()?;
+            self.commit_row(&mut sequencer)
+        })?;
+        database.publish_beside_others(&self.prefix)
+    }
+
+    /// Writes the row after which the entries become part of the database, behind all that was staged before.
+    fn commit_row(&mut self, sequencer: &mut Sequencer) -> Result<()> {
+        let database = &self.database;
+        database.flush(sequencer)?;
+        self.check_settings(sequencer)?;
+        let mut batch = Batch::new();
+        put(&self.key(&[&[COMMITTED]]), &[], &mut batch);
+        let state = sequencer.writer.stage().finish(&mut batch)?;
+        let written = Written::new(sequencer.next_batch(), &state);
+        database.write_locked(sequencer, batch, written)?;
+        self.committed = true;
+        Ok(())
     }
 
     /// The entries were judged by the settings that they name: it must still be these.
@@ -227,27 +253,49 @@ impl Database {
     /// forgotten. Called when the database is loaded, before anybody has it. One row lookup where there is
     /// nothing to do.
     pub(crate) fn recover_imports(&self) -> Result<()> {
-        let prefix = database_prefix(self);
-        while let Some(key) = self.first_spooled(&prefix)? {
+        let has_others = self.shared().has_others();
+        let mut rest = Keys::prefix(database_prefix(self));
+        while let Some(key) = self.first_spooled(&rest)? {
+            let length = database_prefix(self).len() + 8;
             let import = key
-                .get(..prefix.len() + 8)
+                .get(..length)
                 .ok_or_else(|| Error::Corrupt("the key of an import".into()))?;
-            let committed = [import, &[COMMITTED]].concat();
-            if key == committed {
-                let mut sequencer = self.core().sequence()?;
-                self.publish(&mut sequencer, import, false)?;
-            } else {
-                self.clear_spooled(import)?;
+            let committed = key == [import, &[COMMITTED]].concat();
+            match (committed, has_others) {
+                (true, false) => {
+                    let mut sequencer = self.core().sequence()?;
+                    self.publish(&mut sequencer, import, false)?;
+                }
+                (true, true) => self.publish_beside_others(import)?,
+                (false, false) => self.clear_spooled(import)?,
+                // Another process may be making it.
+                (false, true) => {}
             }
+            rest.start = Keys::prefix(import.to_vec()).end.unwrap_or_default();
         }
         Ok(())
     }
 
-    fn first_spooled(&self, prefix: &[u8]) -> Result<Option<Bytes>> {
+    fn first_spooled(&self, range: &Keys) -> Result<Option<Bytes>> {
         let snapshot = self.shared().engine.snapshot()?;
-        let range = Keys::prefix(prefix.to_vec());
-        let page = snapshot.scan(Space::Local, &range, Direction::Forward, ScanLimit::rows(1))?;
+        let page = snapshot.scan(Space::Local, range, Direction::Forward, ScanLimit::rows(1))?;
         Ok(page.rows.into_iter().next().map(|row| row.key))
+    }
+
+    /// Like [`publish`](Self::publish), while other processes may be publishing the same import.
+    fn publish_beside_others(&self, import: &[u8]) -> Result<()> {
+        let mut rest = Some(Keys::prefix([import, &[ENTRIES]].concat()));
+        while let Some(range) = rest {
+            let (mut batch, mut entries) = (Batch::new(), Vec::new());
+            rest = self.take_spooled(&range, &mut batch, |row| {
+                entries.push((spooled_entry(row)?, None));
+                Ok(())
+            })?;
+            self.judge_ready(entries)?;
+            let group = &self.shared().group;
+            group.write(SPOOLING, batch, Durability::Relaxed)?;
+        }
+        self.clear_spooled(import)
     }
 
     /// Takes away all rows of an import, a few at a time.
@@ -273,9 +321,7 @@ impl Database {
         while let Some(range) = rest {
             let (mut batch, mut entries) = (Batch::new(), Vec::new());
             rest = self.take_spooled(&range, &mut batch, |row| {
-                let bytes = seal::open(&row.key, &row.value)?;
-                let entry = Entry::decode(&bytes);
-                entries.push(entry.map_err(|error| Error::Corrupt(error.to_string()))?);
+                entries.push(spooled_entry(row)?);
                 Ok(())
             })?;
             let staged = stage(&entries, sequencer, &mut batch);
@@ -310,15 +356,16 @@ impl Database {
     }
 }
 
+fn spooled_entry(row: &Row) -> Result<Entry> {
+    let bytes = seal::open(&row.key, &row.value)?;
+    Entry::decode(&bytes).map_err(|error| Error::Corrupt(error.to_string()))
+}
+
 fn stage(entries: &[Entry], sequencer: &mut Sequencer, batch: &mut Batch) -> Result<Written> {
     let mut stage = sequencer.writer.stage();
     stage.add_pack(entries, None, batch)?;
     let state = stage.finish(batch)?;
-    Ok(Written {
-        number: sequencer.next_batch(),
-        version: state.version,
-        next_arrival: state.next_arrival,
-    })
+    Ok(Written::new(sequencer.next_batch(), &state))
 }
 
 /// For a batch that changes nothing of the database itself.

@@ -4,18 +4,16 @@
 //! except those that come with it and whose cut it is in. What was stored before is judged again where new
 //! settings entries say that it may stand differently: outside of their cuts.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
 use eidetica_auth::{AuthState, Changes, Cut, Pinned, Pins, Standing, Subject, VoidReason};
-use eidetica_entry::dag::{self, Budget};
 use eidetica_entry::{Author, Entry, Header, Id, Ids, Stamp};
-use eidetica_storage::log::LogError;
 
 use crate::authority::Authority;
 use crate::effects::Flip;
 use crate::error::{Error, Result};
 use crate::known::Known;
-use crate::limits;
+use crate::region::{Cuts, Region};
 
 /// Entries under one state, which covers all that is known.
 pub(crate) struct Standings<'k, 'a> {
@@ -155,56 +153,74 @@ impl<'k, 'a> Standings<'k, 'a> {
         changes: &Changes,
         is_void: impl Fn(u64) -> bool,
     ) -> Result<Vec<Flip>> {
+        let mut region = Region::of(self.known, heads, changes, &self.state)?;
+        let mut cuts = Cuts::new(self.known);
         let mut flips = Vec::new();
-        let region = self.region(heads, changes)?;
-        let mut cuts = Cuts::of(self.known, region.values().copied());
-        let region: Vec<(u64, Stamp)> = region.into_iter().collect();
-        for chunk in region.chunks(limits::REGION_PAGE) {
-            let ids: Vec<Id> = chunk.iter().map(|(_, stamp)| stamp.id).collect();
-            let entries = self.known.reader.get_many(&ids)?;
-            for ((arrival, stamp), entry) in chunk.iter().zip(entries) {
-                let entry = entry.ok_or(Error::NoEntry(stamp.id))?;
-                if !concerns(changes, &entry) {
-                    continue;
-                }
-                let outside = |cut: &Cut| cuts.are_outside(&stamp.id, Some(*arrival), cut);
-                let void = !self.of(&stamp.id, entry.header(), outside)?.is_effective();
-                if void != is_void(*arrival) {
+        loop {
+            let page = region.page()?;
+            if page.is_empty() {
+                break;
+            }
+            let concerned = self.concerned(&page, changes)?;
+            cuts.turn_to(concerned.iter().map(|stored| stored.stamp));
+            for Stored {
+                stamp,
+                arrival,
+                header,
+            } in concerned
+            {
+                let outside = |cut: &Cut| cuts.are_outside(&stamp.id, Some(arrival), cut);
+                let void = !self.of(&stamp.id, &header, outside)?.is_effective();
+                if void != is_void(arrival) {
                     flips.push(Flip {
-                        arrival: *arrival,
+                        arrival,
                         id: stamp.id,
-                        author: entry.header().author.key,
+                        author: header.author.key,
                         void,
                     });
                 }
             }
         }
+        flips.sort_unstable_by_key(|flip| flip.arrival);
         Ok(flips)
     }
 
-    /// The stored entries that may stand differently, by arrival.
-    fn region(&self, heads: &[Id], changes: &Changes) -> Result<BTreeMap<u64, Stamp>> {
-        let named = changes.adopted.iter().chain(&changes.settings);
-        let mut region: HashSet<Id> = named.copied().collect();
-        let none = Ids::default();
-        let mut cuts: HashSet<&Ids> = changes.cuts.iter().map(|cut| &cut.below).collect();
-        // A walk for each of many would cost more than to look at everything once.
-        if cuts.len() > limits::CUTS_APART {
-            cuts = HashSet::from([&none]);
-        }
-        for below in cuts {
-            let outside = self.known.difference(heads, below)?;
-            region.extend(outside.iter().map(|stamp| stamp.id));
-        }
-        let ids: Vec<Id> = region.into_iter().collect();
-        let located = ids.iter().zip(self.known.reader.locate(&ids)?);
-        Ok(located
-            .filter_map(|(id, located)| {
-                let located = located?;
-                Some((located.arrival, Stamp::new(located.height, *id)))
-            })
-            .collect())
+    /// Arrival numbers of all entries below some that are void. O(those below), and a walk down for each cut.
+    pub(crate) fn void_of_all(&self, heads: &[Id]) -> Result<Vec<u64>> {
+        let everything = self.state.everything();
+        let flips = self.flips_below(heads, &everything, |_| false)?;
+        Ok(flips.iter().map(|flip| flip.arrival).collect())
     }
+
+    /// The stored ones of some entries that changes bear on. Of the others no more is held than of one pack.
+    fn concerned(&self, page: &[Stamp], changes: &Changes) -> Result<Vec<Stored>> {
+        let ids: Vec<Id> = page.iter().map(|stamp| stamp.id).collect();
+        let located = page.iter().zip(self.known.reader.locate(&ids)?);
+        let mut places: Vec<(u64, Stamp)> = located
+            .filter_map(|(stamp, located)| Some((located?.arrival, *stamp)))
+            .collect();
+        places.sort_unstable();
+        let mut concerned = Vec::new();
+        for (arrival, stamp) in places {
+            let entry = self.known.reader.at(arrival)?;
+            if concerns(changes, &entry) {
+                let header = entry.header().clone();
+                concerned.push(Stored {
+                    stamp,
+                    arrival,
+                    header,
+                });
+            }
+        }
+        Ok(concerned)
+    }
+}
+
+/// What is judged of a stored entry.
+struct Stored {
+    stamp: Stamp,
+    arrival: u64,
+    header: Header,
 }
 
 /// Whether an entry may be named or touched by what has changed.
@@ -218,100 +234,6 @@ fn concerns(changes: &Changes, entry: &Entry) -> bool {
     match entry.header().writes_settings() {
         true => changes.settings.binary_search(&entry.id()).is_ok(),
         false => touches(changes, &entry.id(), entry.header()),
-    }
-}
-
-/// Which of some entries lie outside which cuts.
-pub(crate) struct Cuts<'k, 'a> {
-    known: &'k Known<'a>,
-    /// The entries that are asked about, with a number each.
-    numbers: HashMap<Id, usize>,
-    lowest: Option<Stamp>,
-    /// Arrival numbers of takings; `None` for new ones.
-    arrivals: HashMap<Id, Option<u64>>,
-    /// By cut, of which a taking may have several: bits of the entries in it or below.
-    within: HashMap<Ids, Vec<u64>>,
-}
-
-impl<'k, 'a> Cuts<'k, 'a> {
-    pub(crate) fn of(known: &'k Known<'a>, entries: impl Iterator<Item = Stamp> + Clone) -> Self {
-        Self {
-            known,
-            lowest: entries.clone().min(),
-            numbers: entries
-                .enumerate()
-                .map(|(n, stamp)| (stamp.id, n))
-                .collect(),
-            arrivals: HashMap::new(),
-            within: HashMap::new(),
-        }
-    }
-
-    fn of_new(known: &'k Known<'a>, new: &[Id]) -> Result<Self> {
-        let stamps = new
-            .iter()
-            .map(|id| known.header(id, |header| Stamp::new(header.height, *id)));
-        let stamps: Vec<Stamp> = stamps.collect::<Result<_>>()?;
-        Ok(Self::of(known, stamps.iter().copied()))
-    }
-
-    /// Whether one of the entries, with its arrival number unless it is new, is neither in a cut nor below it.
-    pub(crate) fn are_outside(&mut self, id: &Id, arrival: Option<u64>, cut: &Cut) -> Result<bool> {
-        // Whatever a taking knows arrived before it.
-        let later = match (arrival, self.arrival_of(&cut.taking)?) {
-            (None, Some(_)) => true,
-            (Some(arrival), Some(taking)) => arrival > taking,
-            (_, None) => false,
-        };
-        Ok(later || !self.is_within(id, cut)?)
-    }
-
-    fn arrival_of(&mut self, taking: &Id) -> Result<Option<u64>> {
-        if let Some(arrival) = self.arrivals.get(taking) {
-            return Ok(*arrival);
-        }
-        let located = self.known.reader.locate(&[*taking])?.pop().flatten();
-        let arrival = located.map(|located| located.arrival);
-        self.arrivals.insert(*taking, arrival);
-        Ok(arrival)
-    }
-
-    fn is_within(&mut self, id: &Id, cut: &Cut) -> Result<bool> {
-        let Some(number) = self.numbers.get(id).copied() else {
-            return Ok(false);
-        };
-        if !self.within.contains_key(&cut.below) {
-            let within = self.walk(&cut.below)?;
-            self.within.insert(cut.below.clone(), within);
-        }
-        let word = self
-            .within
-            .get(&cut.below)
-            .and_then(|within| within.get(number / 64));
-        Ok(word.is_some_and(|bits| bits & (1 << (number % 64)) != 0))
-    }
-
-    /// Walks down from a cut as far as the entries go.
-    fn walk(&self, below: &[Id]) -> Result<Vec<u64>> {
-        let mut within = vec![0_u64; self.numbers.len().div_ceil(64)];
-        let Some(lowest) = self.lowest else {
-            return Ok(within);
-        };
-        let past =
-            dag::ancestors(self.known, below, Budget::unlimited()).map_err(LogError::from)?;
-        for stamp in past {
-            let stamp = stamp.map_err(LogError::from)?;
-            if stamp < lowest {
-                break;
-            }
-            let number = self.numbers.get(&stamp.id);
-            if let Some((number, word)) =
-                number.and_then(|number| Some((number, within.get_mut(number / 64)?)))
-            {
-                *word |= 1 << (number % 64);
-            }
-        }
-        Ok(within)
     }
 }
 

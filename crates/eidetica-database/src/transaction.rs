@@ -166,6 +166,6 @@ impl Transaction {
                 .into_iter()
                 .collect(),
         };
-        self.database.commit(commission)
+        self.database.commit(&commission)
     }
 }

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 
-use eidetica_auth::{Cut, Signed, Verdict, verify_batch};
+use eidetica_auth::{Signed, Verdict, verify_batch};
 use eidetica_crdt::{MemRows, Order, RowSpace, StoreKind, apply_batch};
 use eidetica_entry::dag::Budget;
 use eidetica_entry::{
@@ -23,7 +23,7 @@ use crate::authority::Authority;
 use crate::core::{STORES, load_registry};
 use crate::error::{Error, Reject, Result};
 use crate::known::Known;
-use crate::past::{Pasts, arrivals};
+use crate::past::arrivals;
 use crate::registry::Registry;
 use crate::rows::StoreSlot;
 use crate::standing::{Standings, advance};
@@ -216,17 +216,16 @@ impl Database {
         let known = Known::new(self.shared(), self.id(), &reader);
         // The frontier that the version row claims is compared at the end.
         let settings: Ids = state.settings.iter().copied().collect();
-        let standings = report.read(Standings::at(&authority, &known, &settings))?;
+        let void = void(&authority, &known, &settings, &reader);
+        let void = report.read(void)?.unwrap_or_default();
         let mut check = Check {
             database: self,
             reader: &reader,
             known: &known,
             authority: &authority,
-            standings: standings.as_ref(),
-            pasts: Pasts::default(),
             settings: Ids::new(),
             tips: BTreeSet::new(),
-            void: Marks::default(),
+            void,
             highest: Height::ROOT,
             stores: BTreeMap::new(),
             report: &mut *report,
@@ -255,12 +254,10 @@ struct Check<'a> {
     reader: &'a LogReader<'a>,
     known: &'a Known<'a>,
     authority: &'a Authority,
-    /// By all settings entries that the version row names.
-    standings: Option<&'a Standings<'a, 'a>>,
-    pasts: Pasts,
     settings: Ids,
     /// Of effective entries; to be computed anew where there are void ones.
     tips: BTreeSet<Stamp>,
+    /// By all settings entries that the version row names.
     void: Marks,
     highest: Height,
     stores: BTreeMap<(StoreName, StoreKind), MemRows>,
@@ -336,64 +333,48 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// Whether an entry is void by everything that is known.
-    fn is_void(&self, arrival: u64, entry: &Entry) -> Result<bool> {
-        let Some(standings) = self.standings else {
-            return Ok(false);
-        };
-        let outside = |cut: &Cut| {
-            let taking = arrivals(&[cut.taking], self.reader)?;
-            if taking.first().is_some_and(|taking| *taking < arrival) {
-                return Ok(true);
-            }
-            let (_, within) = self.pasts.of_frontier(&cut.below, self.reader)?;
-            Ok(!within.contains(arrival))
-        };
-        let standing = standings.of(&entry.id(), entry.header(), outside)?;
-        Ok(!standing.is_effective())
-    }
-
     fn chunk(&mut self, first: u64, entries: &[Entry]) -> Result<()> {
         self.signatures(entries);
         self.places(first, entries)?;
-        let outside: Vec<Id> = entries
-            .iter()
-            .flat_map(|entry| entry.header().parents.iter().copied())
-            .collect();
-        let infos = self.reader.parent_infos(&outside).map_err(Error::from);
-        let infos = self.report.read(infos)?.unwrap_or_default();
-        let known: HashMap<Id, ParentInfo> = outside
-            .iter()
-            .zip(infos)
-            .filter_map(|(id, info)| Some((*id, info?)))
-            .collect();
-        let mut effective = Vec::with_capacity(entries.len());
-        for (arrival, entry) in (first..).zip(entries) {
-            if entry.header().writes_settings() {
-                self.settings = advance(&self.settings, entry.id(), entry.header());
-            }
-            let void = self.is_void(arrival, entry);
-            match self.report.read(void)?.unwrap_or_default() {
-                true => drop(self.void.set(arrival, true)),
-                false => effective.push(entry.clone()),
+        let known = self.parents(entries)?;
+        for entry in entries {
+            let header = entry.header();
+            if header.writes_settings() {
+                self.settings = advance(&self.settings, entry.id(), header);
             }
             let judged = self.judge(entry, &known);
             if let Some(Some(reason)) = self.report.read(judged)? {
                 self.report.add(Fault::Entry(entry.id(), reason));
             }
-            for parent in entry
-                .header()
-                .parents
-                .iter()
-                .filter_map(|parent| known.get(parent))
-            {
+            for parent in header.parents.iter().filter_map(|parent| known.get(parent)) {
                 self.tips.remove(&Stamp::new(parent.height, parent.id));
             }
             self.tips.insert(entry.stamp());
-            self.highest = self.highest.max(entry.header().height);
+            self.highest = self.highest.max(header.height);
             self.payloads(entry);
         }
-        for ((name, kind), writes) in writes_of(&effective) {
+        let effective = (first..).zip(entries);
+        let effective = effective.filter(|(arrival, _)| !self.void.contains(*arrival));
+        let effective: Vec<Entry> = effective.map(|(_, entry)| entry.clone()).collect();
+        self.apply(&effective);
+        Ok(())
+    }
+
+    /// What judging some entries needs of their parents.
+    fn parents(&mut self, entries: &[Entry]) -> Result<HashMap<Id, ParentInfo>> {
+        let parents = entries
+            .iter()
+            .flat_map(|entry| entry.header().parents.iter());
+        let parents: Vec<Id> = parents.copied().collect();
+        let infos = self.reader.parent_infos(&parents).map_err(Error::from);
+        let infos = self.report.read(infos)?.unwrap_or_default();
+        let found = parents.into_iter().zip(infos);
+        Ok(found.filter_map(|(id, info)| Some((id, info?))).collect())
+    }
+
+    /// Adds to the state what entries write.
+    fn apply(&mut self, entries: &[Entry]) {
+        for ((name, kind), writes) in writes_of(entries) {
             let rows = self.stores.entry((name, kind)).or_default();
             let writes: Vec<_> = writes
                 .iter()
@@ -403,7 +384,6 @@ impl Check<'_> {
                 self.report.add(Fault::Unreadable(error.to_string()));
             }
         }
-        Ok(())
     }
 
     fn signatures(&mut self, entries: &[Entry]) {
@@ -533,6 +513,21 @@ impl Check<'_> {
         }
         Ok(())
     }
+}
+
+/// Which entries are void by everything that is known. Every entry is judged, each cut walked down once.
+fn void(
+    authority: &Authority,
+    known: &Known<'_>,
+    settings: &Ids,
+    reader: &LogReader<'_>,
+) -> Result<Marks> {
+    let standings = Standings::at(authority, known, settings)?;
+    let mut void = Marks::default();
+    for arrival in standings.void_of_all(&reader.heads()?)? {
+        void.set(arrival, true);
+    }
+    Ok(void)
 }
 
 /// What has nothing above it: see [`crate::effects`].

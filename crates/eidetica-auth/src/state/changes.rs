@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use eidetica_entry::{Id, PublicKey};
+use eidetica_entry::{Id, Ids, PublicKey};
 use imbl::ordmap::DiffItem;
 
 use super::{AuthState, Control};
@@ -43,6 +43,25 @@ impl AuthState {
             adopted: found.adopted.into_iter().collect(),
             settings: found.settings.into_iter().collect(),
             keys: (!found.any_key).then(|| found.keys.into_iter().collect()),
+        }
+    }
+
+    /// Changes that bear on every entry: those of a state from nothing.
+    pub fn everything(&self) -> Changes {
+        let root = self.controls.values().find(|control| control.is_root());
+        let everything = root.map(|root| Cut {
+            taking: root.id,
+            below: Ids::default(),
+        });
+        let void = self
+            .changed
+            .iter()
+            .filter(|(_, strength)| strength.is_none());
+        Changes {
+            cuts: everything.into_iter().collect(),
+            adopted: Vec::new(),
+            settings: void.map(|(id, _)| *id).collect(),
+            keys: None,
         }
     }
 

@@ -3,11 +3,7 @@
 
 use eidetica_entry::{Id, PublicKey};
 
-use super::{
-    AuthState, Control, Floor, KeyEntry,
-    facts::KeyFacts,
-    weigh::Top,
-};
+use super::{AuthState, Control, Floor, KeyEntry, facts::KeyFacts, weigh::Top};
 use crate::{
     permission::{Permission, Right},
     record::{AuthRecord, Revocation},

@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+use eidetica_auth::{AuthRecord, Permission, Revocation};
+use eidetica_database::limits;
+use eidetica_entry::{Entry, Id};
 use eidetica_storage::{MemoryEngine, Space};
 use eidetica_testkit::{RecordingEngine, Tally};
 
-use eidetica_auth::{AuthRecord, Permission, Revocation};
-use eidetica_entry::Id;
-
-use crate::world::{all_packs, database, ingest, instance_on, key, on, rights};
+use crate::hostile::{craft, doc_payload};
+use crate::world::{all_packs, database, ingest, ingest_entries, instance_on, key, on, rights};
 
 fn recording() -> (Arc<RecordingEngine>, eidetica_database::Databases) {
     let engine = Arc::new(RecordingEngine::new(Arc::new(MemoryEngine::new())));
@@ -158,4 +160,178 @@ fn a_revocation_costs_what_is_concurrent_with_it() {
     assert_eq!(few.puts(), many.puts());
     assert_eq!(few_after.reads(), many_after.reads());
     assert_eq!(few_after.puts(), 4, "as if nobody had been revoked");
+}
+
+/// What is asked before anything is sent: may this key read?
+#[test]
+fn a_right_by_delegation_is_looked_for_once_until_settings_change() {
+    let (engine, databases) = recording();
+    let member = key(2);
+    let teams: Vec<_> = (0..TEAMS)
+        .map(|_| {
+            let members = [(&*member, Permission::Write(3))];
+            databases.create(rights(&key(1), &members), key(1)).unwrap()
+        })
+        .collect();
+    let project = database(&databases);
+    for team in &teams {
+        let tips = team.tips().unwrap().into_iter().map(|tip| tip.id);
+        let delegate = project.new_transaction();
+        let bound = Permission::Write(5);
+        delegate
+            .settings()
+            .delegate(team.id(), bound, tips, "")
+            .unwrap();
+        delegate.commit().unwrap();
+    }
+    let write = |db: &eidetica_database::Database| {
+        db.transact(|tx| tx.doc("d")?.set("k", 1)).unwrap();
+    };
+    let reads = || {
+        let _ = engine.take();
+        let may = databases
+            .can_read(&project.id(), &[member.public()])
+            .unwrap();
+        (may, engine.take())
+    };
+    assert!(reads().0);
+    // The settings of the project; of each team whether it changed, and whether there is a closure.
+    let unchanged = 1 + 2 * TEAMS;
+    let (may, tally) = reads();
+    assert_eq!((may, tally.reads()), (true, unchanged));
+    write(&project);
+    assert_eq!(reads().1.reads(), unchanged, "data change nothing");
+    write(&teams[0]);
+    let after_data_of_a_team = reads().1.reads();
+    assert!(
+        after_data_of_a_team < unchanged + 10,
+        "{after_data_of_a_team}"
+    );
+    assert_eq!(reads().1.reads(), unchanged);
+    // It is asked again exactly where something could say another thing.
+    for (n, team) in teams.iter().enumerate() {
+        assert!(reads().0, "{n}");
+        team.transact(|tx| tx.settings().revoke(Revocation::of(member.public())))
+            .unwrap();
+    }
+    assert!(!reads().0);
+    project
+        .transact(|tx| tx.settings().set_wildcard(Some(Permission::Read)))
+        .unwrap();
+    assert!(reads().0);
+}
+
+const TEAMS: u64 = 6;
+
+/// The rows that are looked up to revoke a key with a cut below nearly everything, when the key has come in late.
+fn lookups_of_low_cut(entries: i64, writes: i64) -> u64 {
+    let (engine, databases) = recording();
+    let db = database(&databases);
+    db.transact(|tx| tx.doc("d")?.set("first", 0)).unwrap();
+    let cut = db.tips().unwrap()[0].id;
+    for n in 0..entries {
+        db.transact(|tx| tx.doc("d")?.set("k", n)).unwrap();
+    }
+    let late = key(2);
+    if writes > 0 {
+        let grant = |tx: &eidetica_database::Transaction| {
+            tx.settings()
+                .grant(late.public(), Permission::Write(1), "late")
+        };
+        db.transact(grant).unwrap();
+    }
+    for n in 0..writes {
+        let write = |tx: &eidetica_database::Transaction| tx.doc("d")?.set("late", n);
+        db.with_key(late.clone()).transact(write).unwrap();
+    }
+    let _ = engine.take();
+    let revocation = Revocation {
+        cut: Some(cut.into()),
+        ..Revocation::of(late.public())
+    };
+    let tx = db.new_transaction();
+    tx.settings().record(AuthRecord::Revoke(revocation));
+    tx.commit().unwrap();
+    let lookups = engine.take().space(Space::Ids).gets;
+    assert_eq!(db.void_count().unwrap(), writes as u64);
+    lookups
+}
+
+#[test]
+fn a_revocation_looks_at_nothing_below_where_the_key_came_in() {
+    for writes in [0, 5] {
+        let (few, many) = (
+            lookups_of_low_cut(600, writes),
+            lookups_of_low_cut(2_400, writes),
+        );
+        assert!(many < few + 40, "{few} lookups, then {many}");
+    }
+}
+
+/// What one more void entry costs on top of one that was turned away, beside so many others.
+fn lookups_of_child_of_surplus(surplus: u64) -> u64 {
+    let a = instance_on(Arc::new(MemoryEngine::new()), 1);
+    let writer = key(2);
+    let others = [(&*writer, Permission::Write(1))];
+    let db = a.create(rights(&key(1), &others), key(1)).unwrap();
+    let root = db.get(&db.id()).unwrap().unwrap();
+    let payload = doc_payload(&db);
+    let void: Vec<Entry> = (0..limits::VOID_PER_AUTHOR + surplus)
+        .map(|n| {
+            let other = Bytes::from(n.to_le_bytes().to_vec());
+            let payloads = [("other", payload.clone()), ("unread", other)];
+            craft(&db, &writer, std::slice::from_ref(&root), &payloads)
+        })
+        .collect();
+    let child = craft(&db, &writer, &void[void.len() - 1..], &[("other", payload)]);
+    db.transact(|tx| tx.settings().revoke(Revocation::of(writer.public())))
+        .unwrap();
+    let (engine, b) = recording();
+    ingest(&b, db.id(), &all_packs(&a, &db.id()));
+    let mut refused = 0;
+    for void in void.chunks(1_000) {
+        refused += ingest_entries(&b, db.id(), void).refused;
+    }
+    assert_eq!(refused, surplus);
+    let _ = engine.take();
+    assert_eq!(ingest_entries(&b, db.id(), &[child]).refused, 1);
+    engine.take().space(Space::Ids).gets
+}
+
+#[test]
+fn a_child_of_an_entry_that_was_turned_away_does_not_bring_the_others_back() {
+    let (few, many) = (
+        lookups_of_child_of_surplus(10),
+        lookups_of_child_of_surplus(500),
+    );
+    assert_eq!(few, many);
+}
+
+/// What the last page of an audit reads, of so many settings entries.
+fn reads_of_last_page(settings: u32) -> u64 {
+    let (engine, databases) = recording();
+    let db = database(&databases);
+    for n in 0..settings {
+        let key = key((n % 200) as u8).public();
+        db.transact(|tx| tx.settings().grant(key, Permission::Write(n), ""))
+            .unwrap();
+    }
+    let mut page = db.audit(None, 50).unwrap();
+    let mut found = page.entries.len();
+    loop {
+        let _ = engine.take();
+        page = db.audit(page.next, 50).unwrap();
+        found += page.entries.len();
+        if page.next.is_none() {
+            break;
+        }
+    }
+    assert_eq!(found, 1 + settings as usize);
+    engine.take().reads()
+}
+
+#[test]
+fn a_page_of_an_audit_costs_the_same_after_many() {
+    let (few, many) = (reads_of_last_page(199), reads_of_last_page(799));
+    assert!(many <= few + 20, "{few} reads, then {many}");
 }

@@ -2,14 +2,20 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
 
 use eidetica_crdt::{Doc, Edit, Locator, StoreKind};
 use eidetica_database::{Database, Databases, Error, Import};
 use eidetica_entry::Id;
-use eidetica_storage::{Direction, Engine, KeyRange, ScanLimit, Space};
+use eidetica_storage::{
+    Batch, Direction, Durability, Engine, EngineError, EngineInfo, KeyRange, ScanLimit, Snapshot,
+    Space, Step, Watch,
+};
 use eidetica_testkit::{Fault, FaultyEngine};
+use parking_lot::Mutex;
 
-use crate::world::{all_packs, database, engine, ingest, instance, instance_on, key, on};
+use crate::world::{all_packs, database, engine, ingest, instance, instance_on, key, on, rights};
 
 const ROWS: usize = 600;
 
@@ -258,4 +264,81 @@ fn look(databases: &Databases, id: &Id) -> usize {
     tx.doc("after").unwrap().set("k", 1).unwrap();
     tx.commit().unwrap();
     found
+}
+
+/// Holds writes that take rows of imports away until it is told to let them go.
+struct Gate {
+    inner: Arc<dyn Engine>,
+    reached: Sender<()>,
+    open: Mutex<Receiver<()>>,
+}
+
+impl Engine for Gate {
+    fn write(&self, batch: &Batch, durability: Durability) -> Result<(), EngineError> {
+        let takes = |step| matches!(step, Step::Delete(Space::Local, _));
+        if batch.iter().any(takes) {
+            self.reached.send(()).ok();
+            self.open.lock().recv().ok();
+        }
+        self.inner.write(batch, durability)
+    }
+
+    fn snapshot(&self) -> Result<Box<dyn Snapshot>, EngineError> {
+        self.inner.snapshot()
+    }
+
+    fn flush(&self) -> Result<(), EngineError> {
+        self.inner.flush()
+    }
+
+    fn watch(&self, hint: Arc<dyn Fn() + Send + Sync>) -> Watch {
+        self.inner.watch(hint)
+    }
+
+    fn close(&self) -> Result<(), EngineError> {
+        self.inner.close()
+    }
+
+    fn info(&self) -> EngineInfo {
+        self.inner.info()
+    }
+}
+
+#[test]
+fn other_databases_open_while_an_import_is_finished() {
+    let base = Arc::new(eidetica_storage::MemoryEngine::new());
+    let (id, other) = {
+        let instance = on(base.clone());
+        let imports = database(&instance).id();
+        let other = instance.create(rights(&key(2), &[]), key(2)).unwrap();
+        (imports, other.id())
+    };
+    let interrupted = (0..).find_map(|number| {
+        let engine = Arc::new(FaultyEngine::over(&base, Some((number, Fault::After))));
+        let db = on(engine.clone()).get(&id).ok()?.with_key(key(1));
+        import_large(&db).ok();
+        drop(db);
+        let disk = engine.crash(0);
+        (!is_clean(&disk)).then_some(disk)
+    });
+    let (reached, at_the_gate) = channel();
+    let (open_gate, open) = channel();
+    let instance = on(Arc::new(Gate {
+        inner: Arc::new(interrupted.unwrap()),
+        reached,
+        open: Mutex::new(open),
+    }));
+    std::thread::scope(|scope| {
+        scope.spawn(|| instance.get(&id).unwrap());
+        at_the_gate.recv().unwrap();
+        let (opened, found) = channel();
+        let instance = &instance;
+        scope.spawn(move || {
+            let entries = instance.get(&other).unwrap().entry_count().unwrap();
+            opened.send(entries).ok();
+        });
+        let found = found.recv_timeout(Duration::from_secs(60));
+        drop(open_gate);
+        assert_eq!(found, Ok(1), "it waits for the other one");
+    });
 }

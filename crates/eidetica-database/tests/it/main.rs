@@ -20,6 +20,7 @@ mod history;
 mod hostile;
 mod imports;
 mod laws;
+mod others;
 mod settings;
 mod story;
 mod world;

@@ -1,0 +1,190 @@
+//! What other processes write to the same engine.
+//!
+//! Where an engine is shared (`EngineInfo::shared`), the version row of a database may move without us. That row is
+//! the truth: whoever takes a snapshot to read state looks at it, and every batch expects it to be as it was staged on.
+//! Hints of the engine only say when to look for the sake of callbacks.
+//!
+//! What was staged when another process was faster is refused as a whole, and made again on what is there now: see
+//! [`Database::racing`].
+
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Weak};
+use std::thread;
+
+use eidetica_storage::log::{DatabaseLog, LogState};
+use eidetica_storage::{Engine, EngineError, Snapshot, Watch};
+
+use crate::core::{Core, Written};
+use crate::error::{Error, Result};
+use crate::shared::Shared;
+use crate::{Database, Databases, limits};
+
+impl Shared {
+    /// Whether other processes may write to the engine.
+    pub(crate) fn has_others(&self) -> bool {
+        self.others.is_some()
+    }
+}
+
+/// Looks after an engine that others write to. Ends when it is dropped.
+pub(crate) struct Others {
+    _watch: Watch,
+}
+
+impl Others {
+    /// `None` for an engine that is this process's alone.
+    pub(crate) fn of(engine: &dyn Engine, shared: Weak<Shared>) -> Result<Option<Self>> {
+        if !engine.info().shared {
+            return Ok(None);
+        }
+        // One that waits stands for all that come meanwhile.
+        let (hints, heard) = sync_channel(1);
+        let look = {
+            let shared = Weak::clone(&shared);
+            move || look_around(&heard, &shared)
+        };
+        thread::Builder::new()
+            .name("eidetica-others".to_owned())
+            .spawn(look)
+            .map_err(|error| EngineError::io("starting a thread", error))?;
+        let hint = move || hear(&hints, &shared);
+        Ok(Some(Self {
+            _watch: engine.watch(Arc::new(hint)),
+        }))
+    }
+}
+
+fn hear(hints: &SyncSender<()>, shared: &Weak<Shared>) {
+    let own = shared
+        .upgrade()
+        .is_some_and(|shared| shared.group.is_writing_here());
+    if !own {
+        // If one waits already, whoever takes it sees this change too.
+        hints.try_send(()).ok();
+    }
+}
+
+/// Until the sender is dropped with the watch.
+fn look_around(heard: &Receiver<()>, shared: &Weak<Shared>) {
+    while heard.recv().is_ok() {
+        // Not yet there, or about to be dropped with its watch.
+        let Some(shared) = shared.upgrade() else {
+            continue;
+        };
+        if let Err(error) = Databases::of(&shared).meet_others() {
+            tracing::warn!(%error, "cannot see what other processes have written");
+        }
+    }
+}
+
+impl Databases {
+    /// Takes notice of what other processes have written to databases that are open here. O(open databases), one lookup
+    /// for some hundreds of them.
+    fn meet_others(&self) -> Result<()> {
+        let shared = self.shared();
+        let mut open = shared.open.all();
+        open.extend(shared.closures.lock().values().cloned());
+        let snapshot = shared.engine.snapshot()?;
+        for cores in open.chunks(limits::MEET_PAGE) {
+            let logs: Vec<&DatabaseLog> = cores.iter().map(|core| &core.log).collect();
+            let states = self.log().states(&*snapshot, &logs)?;
+            for (core, state) in cores.iter().zip(states) {
+                self.handle(Arc::clone(core)).meet(&state)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Database {
+    /// Takes notice of a state of this database that was found in the engine, if another process has made it: what is
+    /// kept of it in memory is loaded again, callbacks are told, and entries that waited for it are judged.
+    pub(crate) fn meet(&self, found: &LogState) -> Result<()> {
+        let Some(written) = self.core().meet(found)? else {
+            return Ok(());
+        };
+        self.core().announce(&written, self);
+        self.judge_met()?;
+        self.wake_awaiting();
+        Ok(())
+    }
+
+    /// Judges entries again whose ancestors another process has brought.
+    fn judge_met(&self) -> Result<()> {
+        let missing = self.core().pool.lock().missing();
+        let found = {
+            let snapshot = self.shared().engine.snapshot()?;
+            self.core().log.reader(&*snapshot).contains_many(&missing)?
+        };
+        let here = missing.iter().zip(found).filter(|(_, here)| *here);
+        let mut freed = Vec::new();
+        for (id, _) in here {
+            freed.extend(self.core().pool.lock().release(id));
+        }
+        self.judge_ready(freed)?;
+        Ok(())
+    }
+
+    /// Runs `work`, and again while another process is faster. Each attempt that loses means that somebody else's batch
+    /// was written.
+    pub(crate) fn racing<T>(&self, work: impl FnMut() -> Result<T>) -> Result<T> {
+        self.shared().racing(work)
+    }
+
+    /// A snapshot with the state of all entries in it, and its version, where others may write between our steps.
+    pub(crate) fn settled_beside_others(&self) -> Result<(u64, Box<dyn Snapshot>)> {
+        self.racing(|| {
+            for _ in 0..limits::RACES {
+                let snapshot = self.shared().engine.snapshot()?;
+                let found = self.core().log.reader(&*snapshot).state()?;
+                self.meet(&found)?;
+                if found.is_applied() && found.is_settled() {
+                    return Ok((found.version, snapshot));
+                }
+                drop(snapshot);
+                // An import that is being published is seen as a whole or not at all.
+                self.recover_imports()?;
+                let mut sequencer = self.core().sequence()?;
+                self.flush(&mut sequencer)?;
+            }
+            Err(Error::Busy)
+        })
+    }
+}
+
+impl Shared {
+    /// See [`Database::racing`].
+    pub(crate) fn racing<T>(&self, mut work: impl FnMut() -> Result<T>) -> Result<T> {
+        for _ in 1..limits::RACES {
+            match work() {
+                Err(error) if error.is_lost_race() && self.has_others() => {}
+                done => return done,
+            }
+        }
+        work()
+    }
+}
+
+impl Core {
+    /// Loads the sequencer again if `found` is ahead of all that was staged here. Says what is in the engine then.
+    fn meet(&self, found: &LogState) -> Result<Option<Written>> {
+        if found.version <= self.version() {
+            return Ok(None);
+        }
+        let mut sequencer = self.lock_sequencer();
+        let own = sequencer.as_ref().is_some_and(|sequencer| {
+            !sequencer.has_failed() && sequencer.writer.state().version >= found.version
+        });
+        // Ours, or about to be refused.
+        if own {
+            return Ok(None);
+        }
+        let loaded = self.load_sequencer()?;
+        let written = Written::new(self.settled.load(Ordering::Acquire), loaded.writer.state());
+        *sequencer = Some(loaded);
+        drop(sequencer);
+        self.settle(&written);
+        Ok(Some(written))
+    }
+}
