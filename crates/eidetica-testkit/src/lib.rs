@@ -30,6 +30,7 @@ mod postgres;
 mod recording;
 mod rng;
 mod selection;
+mod shared;
 
 pub use contract::EngineSite;
 pub use crash::{CRASH_DIR, CrashSite};
@@ -39,3 +40,4 @@ pub use postgres::{DATABASE_URL, PostgresServer};
 pub use recording::{RecordingEngine, SpaceTally, Tally};
 pub use rng::Rng;
 pub use selection::{EngineKind, TEST_ENGINE, selected_engine};
+pub use shared::SharedEngine;
