@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-/// How long dialling may take, the proof of keys included.
+/// How long dialling may take, the proof of keys included, and how long the first request.
 pub const DIAL: Duration = Duration::from_secs(10);
 /// How long one message may take to be written.
 pub const WRITE: Duration = Duration::from_secs(30);

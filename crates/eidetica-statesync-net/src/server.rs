@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use eidetica_entry::PublicKey;
 use eidetica_transport::{FrameSink, FrameStream, Listener, ServerChannel, TransportError};
 use futures::{FutureExt as _, StreamExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -158,12 +159,15 @@ impl<D: Authdb, W: Witness> Server<D, W> {
     async fn serve_tcp(&self, stream: TcpStream, peer: Peer) -> Result<(), ServeError> {
         stream.set_nodelay(true)?;
         let mut frames = frames_of(stream, eidetica_statesync::limits::REQUEST_BYTES);
+        // Whoever dials has something to ask.
+        let mut patience = limits::DIAL;
         loop {
             let first = tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return Ok(()),
-                first = timeout(self.limits.idle, frames.next()) => first.map_err(|_| ServeError::Idle)?,
+                first = timeout(patience, frames.next()) => first.map_err(|_| ServeError::Idle)?,
             };
+            patience = self.limits.idle;
             let Some(first) = first else { return Ok(()) };
             let mut requests = vec![first?.freeze()];
             while requests.len() < limits::PIPELINE
@@ -223,38 +227,51 @@ impl<D: Authdb, W: Witness> Server<D, W> {
         accepted
     }
 
+    /// Until a peer has proven its key, the transport's own limits on strangers hold; only then it takes a place.
     fn enter_channel(
         self: &Arc<Self>,
-        channel: Box<dyn ServerChannel>,
+        mut channel: Box<dyn ServerChannel>,
         identity: Option<Identity>,
     ) {
         let from = channel.remote();
         let address = address_of(&from);
-        let Some(place) = self.places.take(address) else {
-            return self.fail(from, &ServeError::NoPlace);
-        };
         let server = Arc::clone(self);
         self.tasks.spawn(async move {
-            let served = server.serve_channel(channel, address, identity);
-            server.host(from, place, served).await;
+            let identified = match identity {
+                None => Ok(None),
+                Some(identity) => server.identify(&mut *channel, &identity).await.map(Some),
+            };
+            match identified {
+                Err(error) => server.fail(from, &error),
+                Ok(key) => match server.places.take(address) {
+                    None => server.fail(from, &ServeError::NoPlace),
+                    Some(place) => {
+                        let served = server.serve_channel(channel, Peer { address, key });
+                        server.host(from, place, served).await;
+                    }
+                },
+            }
         });
+    }
+
+    async fn identify(
+        &self,
+        channel: &mut dyn ServerChannel,
+        identity: &Identity,
+    ) -> Result<PublicKey, ServeError> {
+        let proven = tokio::select! {
+            () = self.stop.cancelled() => return Err(ServeError::Idle),
+            proven = timeout(limits::DIAL, identity.identify(channel)) => proven,
+        };
+        Ok(proven.map_err(|_| ServeError::Idle)??)
     }
 
     async fn serve_channel(
         self: &Arc<Self>,
         mut channel: Box<dyn ServerChannel>,
-        address: Option<IpAddr>,
-        identity: Option<Identity>,
+        peer: Peer,
     ) -> Result<(), ServeError> {
-        let key = match identity {
-            None => None,
-            Some(identity) => {
-                let proven = timeout(limits::DIAL, identity.identify(&mut *channel)).await;
-                Some(proven.map_err(|_| ServeError::Idle)??)
-            }
-        };
         channel.mark_proven();
-        let peer = Peer { address, key };
         let turns = Arc::new(Semaphore::new(limits::CHANNEL_REQUESTS));
         loop {
             let next = async {

@@ -16,5 +16,5 @@ pub const INTERVAL: Duration = Duration::from_secs(366 * 24 * 3600);
 pub const INITIAL_COMMIT: std::ops::RangeInclusive<u64> = 10..=10_000;
 /// Bytes of a key file.
 pub const KEY_FILE: u64 = 256;
-/// How long stopping waits for what is being answered.
-pub const STOPPING: Duration = Duration::from_secs(5);
+/// Files of evidence that a copy keeps: enough for anybody, and no way to fill the disk.
+pub const EVIDENCE: usize = 100;

@@ -17,7 +17,7 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use tokio::net::TcpListener;
 
@@ -43,9 +43,15 @@ fn kind(kind: Option<RequestKind>) -> Kind {
     Kind { kind }
 }
 
-/// From 50 microseconds to 26 seconds.
+/// Upper bounds of the times of requests, in seconds.
+const REQUEST_SECONDS: [f64; 11] = [
+    0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0,
+];
+/// Those of syncs.
+const SYNC_SECONDS: [f64; 9] = [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 60.0, 600.0];
+
 fn latencies() -> Histogram {
-    Histogram::new(exponential_buckets(50e-6, 3.0, 13))
+    Histogram::new(REQUEST_SECONDS)
 }
 
 /// Registers a metric under its name and help.
@@ -222,7 +228,7 @@ impl ClientMetrics {
             database_operations: Gauge::default(),
             servers: Gauge::default(),
             request_duration: latencies(),
-            iteration_duration: Histogram::new(exponential_buckets(1e-3, 4.0, 12)),
+            iteration_duration: Histogram::new(SYNC_SECONDS),
         };
         let mut registry = Registry::with_prefix("sync_client");
         register!(registry, metrics, {

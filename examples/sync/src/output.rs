@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::{self, IsTerminal as _, Write};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
@@ -89,18 +89,26 @@ impl Write for Above<'_> {
 #[must_use]
 pub fn progress_bar() -> ProgressBar {
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
-    let template = "{bar:30} {pos}/{len} operations, {per_sec}, {eta} left";
+    let template = "{bar:30} {human_pos}/{human_len} operations, {rate}, {eta} left";
     if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style);
+        bar.set_style(style.with_key("rate", rate));
     }
     bar
+}
+
+fn rate(state: &ProgressState, writer: &mut dyn fmt::Write) {
+    // What cannot be written is not shown.
+    write!(writer, "{}/s", HumanCount(state.per_sec() as u64)).ok();
 }
 
 /// How often the bar is drawn.
 const DRAWN: u8 = 5;
 
-/// Shows the bar from `from` to `to` operations.
+/// Shows the bar from `from` to `to` operations, or lengthens it if it is shown.
 pub fn show(bar: &ProgressBar, from: u64, to: u64) {
+    if bar.length().is_some() {
+        return bar.set_length(to);
+    }
     bar.reset();
     bar.set_length(to);
     bar.set_position(from);

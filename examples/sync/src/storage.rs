@@ -7,6 +7,7 @@
 //!   alarm-<roots>.txt     of a copy: two targets that cannot be true together, with their signatures
 //! ```
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -16,6 +17,8 @@ use anyhow::Context as _;
 use eidetica_authdb::Disk;
 use eidetica_authdb_dir::DirDisk;
 use eidetica_statesync::{Claim, Evidence, Pin};
+
+use crate::limits;
 
 /// The directory that was asked for, or a new one with a random name under the temporary directory.
 #[must_use]
@@ -68,11 +71,12 @@ impl Memory {
         self.replace("pin", &pin.encode())
     }
 
-    /// Keeps evidence, in words and with the bytes that were signed. Says where; once for the same two roots.
+    /// Keeps evidence, in words and with the bytes that were signed. Says where; `None` if there is enough
+    /// already.
     ///
     /// # Errors
     /// The disk's.
-    pub fn keep_evidence(&self, evidence: &Evidence, source: &str) -> io::Result<PathBuf> {
+    pub fn keep_evidence(&self, evidence: &Evidence, source: &str) -> io::Result<Option<PathBuf>> {
         let (held, shown) = (&evidence.held, &evidence.shown);
         let (a, b) = (short(held), short(shown));
         let name = format!("alarm-{a}-{b}.txt");
@@ -82,8 +86,20 @@ impl Memory {
             described(held),
             described(shown)
         );
+        if self.evidence()? >= limits::EVIDENCE {
+            return Ok(None);
+        }
         self.replace(&name, text.as_bytes())?;
-        Ok(self.0.join(name))
+        Ok(Some(self.0.join(name)))
+    }
+
+    fn evidence(&self) -> io::Result<usize> {
+        let names = fs::read_dir(&self.0)?.map(|entry| Ok(entry?.file_name()));
+        let is_evidence = |name: &io::Result<OsString>| {
+            let name = name.as_ref().map(|name| name.to_string_lossy());
+            name.is_ok_and(|name| name.starts_with("alarm-"))
+        };
+        Ok(names.filter(is_evidence).count())
     }
 
     /// Writes a file as a whole: after a crash it is the old one or the new one.

@@ -160,13 +160,16 @@ impl Watcher for Watching {
     fn alarm(&mut self, source: Option<usize>, evidence: &Evidence) -> io::Result<()> {
         let server = source.map_or("?", |source| self.server(source)).to_owned();
         let kept = self.memory.keep_evidence(evidence, &server)?;
+        let kept = kept.map_or("enough is kept".to_owned(), |path| {
+            path.display().to_string()
+        });
         self.metrics.alarms.inc();
         error!(
             %server,
             conflict = ?evidence.kind,
             held = ?SyncTarget(&evidence.held.target),
             shown = ?SyncTarget(&evidence.shown.target),
-            evidence = %kept.display(),
+            evidence = %kept,
             "ALARM: a server shows a history that cannot be true together with the one held"
         );
         Ok(())

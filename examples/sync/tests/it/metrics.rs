@@ -57,10 +57,10 @@ fn both_pages_count_what_happened() {
     let verified = sum(&of_client, "sync_client_operations_verified_total");
     let database = sum(&of_client, "sync_client_database_operations");
     assert!(
-        verified >= database && fetched >= verified,
-        "{fetched} {verified} {database}"
+        fetched >= verified && verified > 100.0,
+        "{fetched} {verified}"
     );
-    assert!(sum(&of_client, "sync_client_requests_total") >= database / 20.0);
+    assert!(sum(&of_client, "sync_client_requests_total") >= verified / 20.0);
     assert!(sum(&of_client, "sync_client_received_bytes_total") > 40.0 * verified);
     assert!(sum(&of_client, "sync_client_sent_bytes_total") > 0.0);
     assert!(sum(&of_client, "sync_client_iteration") >= 3.0);
