@@ -409,6 +409,11 @@ impl Engine {
         };
         if let Err(fault) = verified {
             self.not_continued(source, step, true);
+            // Another source's target is not of this one's making: it may have another log, and says so.
+            let of_another = step.origin.is_some_and(|origin| origin != source);
+            if of_another && matches!(fault, Fault::Proof(_)) {
+                return self.feedback(source, Feedback::Fault(fault));
+            }
             return self.disproved(source, fault, now_ms);
         }
         self.counters.replies += 1;

@@ -36,7 +36,7 @@ pub(crate) struct Fetch {
     boundary: Location,
     unacknowledged: usize,
     target: Option<Target>,
-    /// What is known to be wrong about the log, whatever its size.
+    /// Whether the log is known not to be the beginning of the target's.
     distrusted: bool,
     /// `None` until it is known where to begin, which needs all that was handed over acknowledged.
     plan: Option<Plan>,
@@ -88,6 +88,7 @@ impl Fetch {
     /// stays of use, unless everything up to there is unwanted now.
     pub(crate) fn follow(&mut self, target: Target, continues: bool) {
         self.target = Some(target);
+        self.distrusted &= continues;
         let wanted = |plan: &Plan| target.lower().0 <= plan.handed;
         if !continues || !self.plan.as_ref().is_some_and(wanted) {
             self.replan();
@@ -103,6 +104,7 @@ impl Fetch {
     /// Works towards nothing.
     pub(crate) fn stop(&mut self) {
         self.target = None;
+        self.distrusted = false;
         self.replan();
     }
 

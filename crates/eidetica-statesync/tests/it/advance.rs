@@ -3,8 +3,8 @@
 use eidetica_mmr::{Digest, Leaves, Location};
 use eidetica_statesync::message::{Reply, Request, RequestId};
 use eidetica_statesync::{
-    Claim, Conflict, Engine, Evidence, Feedback, Input, Local, Output, Pin, Restart, SourceId,
-    Target, Trust, respond,
+    Claim, Config, Conflict, Engine, Evidence, Feedback, Input, Local, Output, Pin, Restart,
+    SourceId, Target, Trust, respond,
 };
 
 use crate::support::{Log, SIGNER, check_signature, config, name};
@@ -19,14 +19,19 @@ struct Hand {
     pins: Vec<Pin>,
     appended: u64,
     requests: Vec<(RequestId, Request)>,
+    asked: Vec<SourceId>,
 }
 
 const SOURCE: SourceId = SourceId(1);
 
 impl Hand {
     fn new(local: Local, pin: Option<Pin>) -> Self {
+        Self::with(config(Trust::Caller), local, pin)
+    }
+
+    fn with(config: Config, local: Local, pin: Option<Pin>) -> Self {
         let appended = local.frontier.leaves().0;
-        let mut engine = Engine::new(config(Trust::Caller), local, pin).unwrap();
+        let mut engine = Engine::new(config, local, pin).unwrap();
         engine.handle_input(Input::Connected(SOURCE), 0);
         Self {
             engine,
@@ -36,6 +41,7 @@ impl Hand {
             pins: Vec::new(),
             appended,
             requests: Vec::new(),
+            asked: Vec::new(),
         }
     }
 
@@ -51,7 +57,10 @@ impl Hand {
                 Output::Alarm(evidence) => self.alarms.push(*evidence),
                 Output::Adopted(target) => self.adopted.push(target.leaves().0),
                 Output::Persist(pin) => self.pins.push(pin),
-                Output::Request { message, .. } => {
+                Output::Request {
+                    source, message, ..
+                } => {
+                    self.asked.push(source);
                     self.requests.push(Request::decode(&message).unwrap());
                 }
                 Output::Append { operations, .. } => self.appended += operations.count as u64,
@@ -62,6 +71,12 @@ impl Hand {
 
     fn target(&mut self, claim: &Claim) {
         self.input(Input::Target(claim.clone()));
+    }
+
+    /// All that was appended is there.
+    fn acknowledge(&mut self, log: &Log) {
+        let stand = log.mmr.frontier_at(Leaves(self.appended)).unwrap();
+        self.input(Input::Applied(stand));
     }
 
     /// Answers all that was asked so far, honestly.
@@ -292,35 +307,59 @@ fn a_database_that_refuses_its_target_waits_for_a_newer_one() {
 
 #[test]
 fn batches_grow_and_shrink() {
+    let log = Log::of(4_000, 1);
+    let mut config = config(Trust::Caller);
+    (config.batch, config.outstanding) = (1_000, 1);
+    let mut hand = Hand::with(config, Local::default(), None);
+    hand.target(&log.newest());
+    let asked = |hand: &mut Hand| match hand.requests.last() {
+        Some((_, Request::Operations { most, .. })) => *most,
+        other => panic!("{other:?}"),
+    };
+    for expected in [64, 128, 256, 512, 1_000] {
+        assert_eq!(asked(&mut hand), expected);
+        hand.answer(&log);
+        hand.acknowledge(&log);
+    }
+    assert_eq!(asked(&mut hand), 1_000);
+    // Nobody answers: less is asked for, after a rest.
+    hand.requests.clear();
+    hand.now_ms += 2_000;
+    hand.input(Input::Tick);
+    assert!(hand.requests.is_empty());
+    hand.now_ms += 250;
+    hand.input(Input::Tick);
+    assert_eq!(asked(&mut hand), 500);
+}
+
+#[test]
+fn sources_share_the_work_and_take_over_that_of_others() {
     let log = Log::of(1_000, 1);
     let mut hand = Hand::new(Local::default(), None);
-    let mut asked = Vec::new();
+    let others = [SourceId(2), SourceId(3), SourceId(4)];
+    for source in others {
+        hand.input(Input::Connected(source));
+    }
     hand.target(&log.newest());
-    let most = |hand: &Hand| {
-        let most = hand.requests.iter().map(|(_, request)| match request {
-            Request::Operations { most, .. } => *most,
-            _ => 0,
-        });
-        most.max().unwrap_or(0)
-    };
-    asked.push(most(&hand));
-    // Nobody answers: less is asked for, after a rest.
-    for _ in 0..3 {
-        hand.requests.clear();
-        hand.now_ms += 2_000;
-        hand.input(Input::Tick);
-        hand.now_ms += 500;
-        hand.input(Input::Tick);
-        asked.push(most(&hand));
+    let mut asked: Vec<u64> = hand.asked.iter().map(|source| source.0).collect();
+    asked.sort_unstable();
+    assert_eq!(asked, [1, 2, 3, 4]);
+    let first = hand.requests.clone();
+    hand.requests.clear();
+    for source in others {
+        hand.input(Input::Disconnected(source));
     }
-    assert_eq!(asked[0], 16);
-    assert!(asked[1] < 16, "{asked:?}");
-    hand.now_ms += 300_000;
-    hand.input(Input::Connected(SOURCE));
-    for _ in 0..12 {
-        hand.answer(&log);
-    }
-    assert_eq!(most(&hand), 16);
+    let again: Vec<_> = hand
+        .requests
+        .drain(..)
+        .map(|(_, request)| request)
+        .collect();
+    assert_eq!(again.len(), 3);
+    assert!(
+        first[1..]
+            .iter()
+            .all(|(_, request)| again.contains(request))
+    );
 }
 
 #[test]
