@@ -12,11 +12,11 @@ use eidetica_entry::{
 };
 use eidetica_node::{Backend, NodeLimits};
 use eidetica_protocol::{
-    Frame, IdPrefix, IngestBatch, Request, Spans, TipList,
+    Frame, IdPrefix, IngestBatch, LiveMessage, LiveOpen, Request, Spans, TipList,
     handshake::{Initiator, Side, VERSIONS},
 };
 use eidetica_transport::{
-    Address, Channel, FrameStream, Transport, TransportError, memory::Hub, pipe,
+    Address, Channel, FrameSink, FrameStream, Transport, TransportError, memory::Hub, pipe,
 };
 use futures::executor::block_on;
 
@@ -56,7 +56,7 @@ async fn introduce(
 fn hub(net: &Net) -> Hub {
     match net {
         Net::Memory(hub) => hub.clone(),
-        Net::Http => unreachable!(),
+        Net::Http | Net::Iroh => unreachable!(),
     }
 }
 
@@ -302,4 +302,41 @@ fn a_flood_of_orphans_leaves_room_for_those_of_another_peer() {
         1 + limits::PENDING_PER_SOURCE,
         "the flood displaces only its own"
     );
+}
+
+/// Devices that listen for news of a database and read nothing of what they are told.
+pub(crate) fn stalled_listeners(
+    net: &Net,
+    address: &Address,
+    id: Id,
+    count: u16,
+) -> Vec<(Box<dyn Channel>, FrameStream, FrameSink)> {
+    let open = LiveOpen {
+        set: [0; 32],
+        count: 1,
+    };
+    let subscribe = LiveMessage::Subscribe {
+        databases: vec![id],
+    };
+    let frames = [
+        Frame::Request(Request::Live(open)),
+        Frame::Live(subscribe),
+        Frame::Live(LiveMessage::Check),
+    ];
+    block_on(async {
+        let mut stalled = Vec::new();
+        for number in 0..count {
+            let mut seed = [77; 32];
+            seed[..2].copy_from_slice(&number.to_be_bytes());
+            let device = SecretKey::from_bytes(&seed);
+            let channel = introduce(&hub(net), address, &device).await.unwrap();
+            let (mut up, body) = pipe();
+            for frame in &frames {
+                up.send(frame.encode().unwrap()).await.unwrap();
+            }
+            let news = channel.request(body.into()).await.unwrap();
+            stalled.push((channel, news, up));
+        }
+        stalled
+    })
 }

@@ -10,5 +10,6 @@ mod access;
 mod executors;
 mod hostile;
 mod lifecycle;
+mod live;
 mod sync;
 mod world;

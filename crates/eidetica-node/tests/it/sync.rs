@@ -152,14 +152,13 @@ fn all_related_databases_sync_at_once(net: &Net) {
 }
 
 fn a_commit_is_announced(net: &Net) {
-    let (alice, bob) = (Peer::new(net, "alice"), Peer::new(net, "bob"));
+    let (alice, bob) = (Peer::live(net, "alice"), Peer::live(net, "bob"));
     let id = alice
         .create(&[(bob.key.public(), Permission::Write(1))], None)
         .id();
     let address = alice.serve();
     bob.try_sync(&address, id).unwrap();
     bob.write(id, "news", "fresh");
-    bob.node.announce(id, true);
     eventually("the push", || alice.read(id, "news").is_some());
 }
 

@@ -13,8 +13,8 @@ use eidetica_auth::{
     AccessRequest, AuthRecord, DeviceClaim, KeyName, Permission, Scope, SecretKey, SignedRequest,
 };
 use eidetica_crdt::{Doc, Value};
-use eidetica_database::{Config, Database, Databases, NewDatabase};
-use eidetica_engine::{Selection, Target};
+use eidetica_database::{Config, Database, Databases, NewDatabase, Origin, WriteEvent};
+use eidetica_engine::{Selection, Target, Wishes};
 use eidetica_entry::{Id, PublicKey};
 use eidetica_node::{
     DatabasesBackend, Node, NodeConfig, NodeError, NodeHandle, NodeLimits, Pending, Policy,
@@ -23,6 +23,7 @@ use eidetica_node::{
 use eidetica_storage::{Engine, MemoryEngine};
 use eidetica_transport::{Address, Transport, memory::Hub};
 use eidetica_transport_http::HttpTransport;
+use eidetica_transport_iroh::{IrohConfig, IrohTransport};
 use parking_lot::Mutex;
 
 /// Which transport a test runs on.
@@ -30,6 +31,8 @@ use parking_lot::Mutex;
 pub(crate) enum Net {
     Memory(Hub),
     Http,
+    /// On loopback, without relays.
+    Iroh,
 }
 
 impl Net {
@@ -37,27 +40,29 @@ impl Net {
         Self::Memory(Hub::new())
     }
 
-    /// The transports that `EIDETICA_TEST_TRANSPORT` names: `memory`, `http`, or both if it is not set.
+    /// The transports that `EIDETICA_TEST_TRANSPORT` names: `memory`, `http`, `iroh`, or the first two if it is not set.
     pub(crate) fn selected() -> Vec<Self> {
         match std::env::var("EIDETICA_TEST_TRANSPORT").as_deref() {
             Ok("memory") => vec![Self::memory()],
             Ok("http") => vec![Self::Http],
+            Ok("iroh") => vec![Self::Iroh],
             Err(_) => vec![Self::memory(), Self::Http],
             Ok(other) => panic!("no transport {other:?}"),
         }
     }
 
-    pub(crate) fn transport(&self) -> Arc<dyn Transport> {
+    pub(crate) fn transport(&self, device: &[u8; 32]) -> Arc<dyn Transport> {
         match self {
             Self::Memory(hub) => Arc::new(hub.transport()),
             Self::Http => Arc::new(HttpTransport::new().unwrap()),
+            Self::Iroh => Arc::new(IrohTransport::new(device, IrohConfig::local())),
         }
     }
 
     fn bind(&self, name: &str) -> String {
         match self {
             Self::Memory(_) => name.to_owned(),
-            Self::Http => "127.0.0.1:0".to_owned(),
+            Self::Http | Self::Iroh => "127.0.0.1:0".to_owned(),
         }
     }
 }
@@ -77,15 +82,28 @@ macro_rules! on_selected {
 }
 pub(crate) use on_selected;
 
+const BY_COMMAND: Wishes = Wishes {
+    enabled: true,
+    on_commit: false,
+    interval_s: None,
+};
+
 #[derive(Default)]
 struct Choices {
     hidden: Mutex<HashSet<Id>>,
+    /// Databases that are synced by command only.
+    by_command: Mutex<HashSet<Id>>,
     unlocked: Mutex<Vec<Arc<SecretKey>>>,
 }
 
 impl Policy for Choices {
     fn offers(&self, database: &Id) -> bool {
         !self.hidden.lock().contains(database)
+    }
+
+    fn wishes(&self) -> Vec<(Id, Wishes)> {
+        let ids = self.by_command.lock();
+        ids.iter().map(|id| (*id, BY_COMMAND)).collect()
     }
 
     fn unlocked(&self, key: &PublicKey) -> Option<Arc<SecretKey>> {
@@ -109,6 +127,8 @@ pub(crate) struct Peer {
     choices: Arc<Choices>,
     device: [u8; 32],
     limits: NodeLimits,
+    /// Whether its databases are live, as they are where nobody tracks them; else they are synced by command.
+    is_live: bool,
 }
 
 /// Unlike every other of the process, and unlike those of one byte that tests write out.
@@ -142,9 +162,35 @@ impl Peer {
             choices,
             device,
             limits,
+            is_live: false,
         };
         peer.claim(Scope::All);
         peer
+    }
+
+    /// One whose changes travel at once.
+    pub(crate) fn live(net: &Net, name: &'static str) -> Self {
+        let mut peer = Self::new(net, name);
+        peer.is_live = true;
+        peer.announce_writes();
+        peer
+    }
+
+    fn announce_writes(&self) {
+        let node = self.node.clone();
+        let announce = move |event: &WriteEvent, database: &Database| {
+            node.announce(database.id(), event.origin == Origin::Local);
+            Ok(())
+        };
+        self.databases.on_write(announce).unwrap();
+    }
+
+    /// A database that is synced by command, unless all are live.
+    fn choose(&self, id: Id) {
+        if !self.is_live && self.choices.by_command.lock().insert(id) {
+            // A node that has stopped syncs nothing anyway.
+            let _ = self.node.set_wishes(id, Some(BY_COMMAND)).wait();
+        }
     }
 
     /// Lets the device act for the user's key.
@@ -177,6 +223,9 @@ impl Peer {
             &self.net,
             self.limits,
         );
+        if self.is_live {
+            self.announce_writes();
+        }
         self
     }
 
@@ -218,7 +267,9 @@ impl Peer {
             settings,
             timestamp_ms: None,
         };
-        self.databases.create(new, Arc::clone(&self.key)).unwrap()
+        let database = self.databases.create(new, Arc::clone(&self.key)).unwrap();
+        self.choose(database.id());
+        database
     }
 
     /// The database here, written to with the user's key.
@@ -266,6 +317,7 @@ impl Peer {
     }
 
     pub(crate) fn sync(&self, address: &Address, id: Id) -> Pending<SyncReport> {
+        self.choose(id);
         self.node.sync(
             Target::Address(address.clone()),
             Selection::These(vec![id]),
@@ -304,7 +356,7 @@ fn start(
     let config = NodeConfig {
         device: SecretKey::from_bytes(&device),
         backend: Arc::new(backend),
-        transports: vec![net.transport()],
+        transports: vec![net.transport(&device)],
         limits,
     };
     Node::start(config).unwrap()
