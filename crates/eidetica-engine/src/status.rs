@@ -1,5 +1,7 @@
 //! How things stand, for those who ask.
 
+use std::fmt;
+
 use eidetica_entry::{Id, PublicKey};
 use eidetica_protocol::Digest;
 
@@ -33,6 +35,17 @@ pub enum Reach {
     },
     /// No connection is kept: nothing is synced with it at once, or there is no address.
     Apart,
+}
+
+impl fmt::Display for Reach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Connected { .. } | Self::Subscribed { .. } => "connected",
+            Self::Dialling => "connecting",
+            Self::Waiting { .. } => "unreachable",
+            Self::Apart => "not connected",
+        })
+    }
 }
 
 /// How a database stands with a peer.
