@@ -185,12 +185,14 @@ const SIDEWAYS: &[(&str, &str)] = &[
     ("eidetica-storage-sqlite", "eidetica-storage-dir"),
 ];
 
-/// Edges of tests alone that reach up: the tests of a crate that take the engine of the test matrix.
+/// Edges of tests alone that reach up: the tests of a crate that take the engine of the test matrix, and
+/// those that show a transport at work.
 const TESTS_REACH_UP: &[(&str, &str)] = &[
     ("eidetica-database", "eidetica-storage-fjall"),
     ("eidetica-database", "eidetica-storage-postgres"),
     ("eidetica-database", "eidetica-storage-redb"),
     ("eidetica-database", "eidetica-storage-sqlite"),
+    ("eidetica-transport-iroh", "eidetica"),
 ];
 
 /// Outside the layers: they may use any crate of ours, and no crate of the layers may use them outside its tests.

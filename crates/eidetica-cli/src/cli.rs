@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 use crate::commands::{
-    completions, db, demo, export, get, import, init, log, query, requests, serve, set, status,
-    sync, user, verify,
+    completions, db, demo, export, get, import, init, join, log, query, requests, serve, set,
+    share, status, sync, user, verify,
 };
 
 const AFTER_HELP: &str = "\
@@ -79,6 +79,10 @@ pub(crate) enum Command {
     Verify(verify::Args),
     /// Answer peers until interrupted
     Serve(serve::Args),
+    /// Print a ticket to a database, and answer whoever takes it until interrupted
+    Share(share::Args),
+    /// Fetch the database that a ticket leads to
+    Join(join::Args),
     /// Exchange a database with a peer, asking for access first where it is needed
     Sync(sync::Args),
     /// List and decide on requests for access

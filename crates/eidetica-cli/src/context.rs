@@ -97,9 +97,25 @@ pub(crate) struct Network {
 impl Network {
     /// Enables synchronization over HTTP.
     pub(crate) fn enable(user: &User) -> Result<Self> {
+        let network = Self::start(user)?;
+        network.enable_http()?;
+        Ok(network)
+    }
+
+    /// Enables synchronization, over nothing yet, in the name of a user.
+    pub(crate) fn start(user: &User) -> Result<Self> {
         let sync = user.instance().enable_sync()?.sync()?;
-        sync.enable_http_transport()?;
         Ok(Self { sync })
+    }
+
+    /// Over HTTP.
+    pub(crate) fn enable_http(&self) -> Result<()> {
+        Ok(self.sync.enable_http_transport()?)
+    }
+
+    /// From peer to peer.
+    pub(crate) fn enable_iroh(&self, config: eidetica::sync::IrohConfig) -> Result<()> {
+        Ok(self.sync.enable_iroh_transport_with(config)?)
     }
 
     pub(crate) fn sync(&self) -> &eidetica::sync::Sync {

@@ -138,7 +138,13 @@ impl From<eidetica::Error> for Error {
                 .hint("the request was refused, or there is no such database there: a stranger is not told which"),
             E::BootstrapPending { .. } => Self::new(Code::Pending, message)
                 .hint("an administrator of the database has to approve it; then run the same command again, or wait with --wait"),
-            E::Address(_) => Self::new(Code::BadInput, message).hint("an address has the form host:port"),
+            E::Address(_) => Self::new(Code::BadInput, message).hint("an address has the form host:port or iroh://.."),
+            E::InviteEnded(_) => Self::new(Code::Denied, message)
+                .hint("ask whoever shared the database for another ticket"),
+            E::InviteRight(_) => Self::new(Code::Denied, message)
+                .hint("`eidetica db info DB` says what your key may do"),
+            E::Ticket(_) => Self::new(Code::BadInput, message)
+                .hint("copy the whole ticket, from eidetica: to its last letter"),
             E::NoSuchKey(_) | E::NotTracked(_) | E::NotRevoked(_) => Self::new(Code::NotFound, message),
             E::NoDatabase(_) => {
                 Self::new(Code::NotFound, message).hint("`eidetica db list` shows what is here")

@@ -29,6 +29,9 @@ pub(crate) const SERVE_TICK: Duration = Duration::from_millis(250);
 /// Typed lines that wait for `serve`.
 pub(crate) const SERVE_EVENTS: usize = 16;
 
+/// How often `status --watch` looks whether something changed.
+pub(crate) const STATUS_TICK: Duration = Duration::from_millis(250);
+
 /// How often `sync --wait` asks whether its request was decided.
 pub(crate) const REQUEST_POLL: Duration = Duration::from_secs(1);
 

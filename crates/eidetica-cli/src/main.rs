@@ -6,6 +6,7 @@ mod cli;
 mod commands;
 mod context;
 mod error;
+mod iroh;
 mod limits;
 mod output;
 mod password;

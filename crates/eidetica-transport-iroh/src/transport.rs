@@ -24,7 +24,7 @@ use crate::{
     client::{IrohChannel, Link},
     config::{IrohConfig, Relays},
     error::{late, of_connect},
-    limits,
+    limits::{self, IrohLimits},
     server::{Hall, IrohListener, Server},
 };
 
@@ -86,7 +86,7 @@ impl IrohTransport {
         let mut builder = Endpoint::builder(presets::Minimal)
             .secret_key(secret.clone())
             .alpns(vec![ALPN.to_vec()])
-            .transport_config(accepting())
+            .transport_config(accepting(&config.limits))
             .relay_mode(relay_mode(&config.relays)?);
         if !config.bind.is_empty() {
             builder = builder.clear_ip_transports();
@@ -154,23 +154,25 @@ fn relay_url(relay: &eidetica_transport::Relay) -> Result<RelayUrl, TransportErr
 }
 
 /// For connections that come in: little, until the peer is proven.
-fn accepting() -> QuicTransportConfig {
-    common()
+fn accepting(limits: &IrohLimits) -> QuicTransportConfig {
+    common(limits)
         .max_concurrent_bidi_streams(VarInt::from_u32(limits::UNPROVEN_REQUESTS))
         .receive_window(VarInt::from_u32(limits::UNPROVEN_WINDOW))
         .build()
 }
 
 /// For connections that go out: the peer opens no stream.
-fn dialling() -> QuicTransportConfig {
-    common()
+fn dialling(limits: &IrohLimits) -> QuicTransportConfig {
+    common(limits)
         .max_concurrent_bidi_streams(VarInt::from_u32(0))
         .receive_window(VarInt::from_u32(limits::WINDOW))
         .build()
 }
 
-fn common() -> iroh::endpoint::QuicTransportConfigBuilder {
+fn common(limits: &IrohLimits) -> iroh::endpoint::QuicTransportConfigBuilder {
     QuicTransportConfig::builder()
+        // What no timeout can be made of is so long that none is needed.
+        .max_idle_timeout(limits.idle.try_into().ok())
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .datagram_receive_buffer_size(None)
         .stream_receive_window(VarInt::from_u32(limits::STREAM_WINDOW))
@@ -192,7 +194,7 @@ impl Transport for IrohTransport {
         let target = target(place, address)?;
         let limits = self.shared.config.limits;
         let endpoint = &self.home().await?.endpoint;
-        let options = ConnectOptions::new().with_transport_config(dialling());
+        let options = ConnectOptions::new().with_transport_config(dialling(&limits));
         let connecting = async {
             let connecting = endpoint.connect_with_opts(target, ALPN, options).await?;
             Ok(connecting.await?)

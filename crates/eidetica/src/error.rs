@@ -126,6 +126,15 @@ pub enum Error {
     /// A request for access was refused, or there is no such database: nobody can tell which.
     #[error("no access to database {0}")]
     AccessDenied(Id),
+    /// The invite of a ticket does nothing any more.
+    #[error("the invite does nothing any more: {0}")]
+    InviteEnded(crate::sync::InviteEnd),
+    /// An invite for more than the key that is to grant it may grant.
+    #[error("the key has no right to grant {0}")]
+    InviteRight(eidetica_auth::Permission),
+    /// A text that is no ticket.
+    #[error(transparent)]
+    Ticket(Box<eidetica_ticket::TicketError>),
     /// A request for access or a claim could not be made.
     #[error("{0}")]
     Request(String),

@@ -14,3 +14,11 @@ pub const SEALED_KEY_MEMORY_KIB: u32 = 256 << 10;
 
 /// Greatest number of Argon2id passes that a sealed key may ask for.
 pub const SEALED_KEY_PASSES: u32 = 16;
+
+/// Bytes of packs that are looked at to count the entries that are left to send to one peer; what is
+/// more is said to be more.
+pub const COUNTED_BYTES: usize = 256 << 10;
+
+/// For how long [`Sync::await_bootstrap`](crate::sync::Sync::await_bootstrap) waits, in days: as long as
+/// a request is remembered.
+pub const REQUEST_DAYS: u64 = 7;

@@ -7,11 +7,13 @@ pub(crate) mod export;
 pub(crate) mod get;
 pub(crate) mod import;
 pub(crate) mod init;
+pub(crate) mod join;
 pub(crate) mod log;
 pub(crate) mod query;
 pub(crate) mod requests;
 pub(crate) mod serve;
 pub(crate) mod set;
+pub(crate) mod share;
 pub(crate) mod status;
 pub(crate) mod sync;
 pub(crate) mod user;
@@ -35,6 +37,8 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<()> {
         Command::Log(args) => log::run(&args, context),
         Command::Verify(args) => verify::run(&args, context),
         Command::Serve(args) => serve::run(&args, context),
+        Command::Share(args) => share::run(&args, context),
+        Command::Join(args) => join::run(&args, context),
         Command::Sync(args) => sync::run(&args, context),
         Command::Requests(command) => requests::run(command, context),
         Command::Status(args) => status::run(&args, context),

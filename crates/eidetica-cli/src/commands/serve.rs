@@ -13,6 +13,7 @@ use crate::commands::requests::{self, RequestRow};
 use crate::context::{Context, Network, name_of};
 use crate::error::{Code, Error, Result};
 use crate::escape::escape;
+use crate::iroh::IrohArgs;
 use crate::limits;
 
 /// Arguments.
@@ -21,9 +22,11 @@ pub(crate) struct Args {
     /// Where to listen; port 0 takes any free one
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:4950")]
     listen: String,
+    #[command(flatten)]
+    iroh: IrohArgs,
 }
 
-const COMMANDS: &str = "commands: requests | approve ID | reject ID | quit";
+pub(crate) const COMMANDS: &str = "commands: requests | approve ID | reject ID | quit";
 
 enum Event {
     Line(String),
@@ -33,18 +36,26 @@ enum Event {
 pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     let user = context.login()?;
     let network = Network::enable(&user)?;
+    if let Some(config) = args.iroh.config(false) {
+        network.enable_iroh(config)?;
+    }
     let address = network.listen(&args.listen)?;
-    announce(&address, &user, context)?;
+    announce(&address, &network, &user, context)?;
+    answer(&network, &user, context)
+}
+
+/// Shows and takes what comes until interrupted.
+pub(crate) fn answer(network: &Network, user: &User, context: &Context) -> Result<()> {
     let events = events()?;
     let mut shown = BTreeSet::new();
     loop {
-        for request in requests::pending(&network, &user)? {
+        for request in requests::pending(network, user)? {
             if shown.insert(request.id.clone()) {
                 context.output.result(&request, || request.text())?;
             }
         }
         match events.recv_timeout(limits::SERVE_TICK) {
-            Ok(Event::Line(line)) => match command(&line, &network, &user, context) {
+            Ok(Event::Line(line)) => match command(&line, network, user, context) {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(error) => error.print(context.output.is_json()),
@@ -57,7 +68,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
 }
 
 /// Says where this node is and what a peer has to type.
-fn announce(address: &str, user: &User, context: &Context) -> Result<()> {
+fn announce(address: &str, network: &Network, user: &User, context: &Context) -> Result<()> {
     let mut databases = Vec::new();
     for id in user.instance().list_databases()? {
         if let Ok(database) = user.open_database(id) {
@@ -69,9 +80,23 @@ fn announce(address: &str, user: &User, context: &Context) -> Result<()> {
         .iter()
         .map(|(id, name)| serde_json::json!({"id": id, "name": name}))
         .collect();
-    let value = serde_json::json!({"address": address, "device": device, "databases": list});
+    let addresses: Vec<String> = network
+        .sync()
+        .get_server_addresses()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    let value = serde_json::json!({
+        "address": address, "addresses": addresses, "device": device, "databases": list,
+    });
     context.output.result(&value, || {
         let mut lines = vec![format!("serving on {address} as device {device}")];
+        lines.extend(
+            addresses
+                .iter()
+                .skip(1)
+                .map(|more| format!("and on {more}")),
+        );
         for (id, name) in &databases {
             lines.push(format!(
                 "to share {}: eidetica sync {} {id}",

@@ -3,12 +3,13 @@
 use std::time::{Duration, Instant};
 
 use eidetica::auth::Permission;
-use eidetica::sync::{BootstrapStatus, RequestId, SyncReport};
+use eidetica::sync::{Address, BootstrapStatus, RequestId, Scheme, SyncReport};
 use eidetica::{Id, User};
 
 use crate::context::{Context, Network, block_on, find_database, name_of};
 use crate::error::{Code, Error, Result};
 use crate::escape::escape;
+use crate::iroh::IrohArgs;
 use crate::limits;
 use crate::output::{bytes, counted, duration};
 use crate::permission::permission;
@@ -17,7 +18,7 @@ use crate::progress::Progress;
 /// Arguments.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Where the peer is: host:port
+    /// Where the peer is: host:port, or an address that begins with iroh://
     address: String,
     /// The database: its id, or its name when it is here already
     db: String,
@@ -27,11 +28,18 @@ pub(crate) struct Args {
     /// Wait so many seconds for the request to be decided
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "3600")]
     wait: Option<u64>,
+    #[command(flatten)]
+    iroh: IrohArgs,
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     let user = context.login()?;
     let network = Network::enable(&user)?;
+    let peer_to_peer =
+        matches!(args.address.parse::<Address>(), Ok(address) if address.scheme() == Scheme::Iroh);
+    if let Some(config) = args.iroh.config(peer_to_peer).filter(|_| peer_to_peer) {
+        network.enable_iroh(config)?;
+    }
     let id = database_id(&user, &args.db)?;
     let start = Instant::now();
     let result = {
@@ -84,7 +92,7 @@ fn exchange(args: &Args, id: Id, user: &User, network: &Network) -> Result<SyncR
 }
 
 /// Waits until a request is granted.
-fn wait(network: &Network, request: &RequestId, most: Duration) -> Result<()> {
+pub(crate) fn wait(network: &Network, request: &RequestId, most: Duration) -> Result<()> {
     let start = Instant::now();
     while start.elapsed() < most {
         match block_on(network.sync().bootstrap_status(request))? {
@@ -101,7 +109,13 @@ fn wait(network: &Network, request: &RequestId, most: Duration) -> Result<()> {
     .into())
 }
 
-fn show(report: &SyncReport, user: &User, id: Id, took: Duration, context: &Context) -> Result<()> {
+pub(crate) fn show(
+    report: &SyncReport,
+    user: &User,
+    id: Id,
+    took: Duration,
+    context: &Context,
+) -> Result<()> {
     let name = match user.open_database(id) {
         Ok(database) => name_of(&database)?,
         Err(_) => String::new(),

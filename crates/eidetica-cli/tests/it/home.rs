@@ -68,6 +68,8 @@ impl Home {
             "EIDETICA_USER",
             "EIDETICA_PASSWORD",
             "EIDETICA_NEW_PASSWORD",
+            "EIDETICA_IROH",
+            "EIDETICA_NO_LAN",
         ] {
             command.env_remove(name);
         }

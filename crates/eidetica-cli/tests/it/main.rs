@@ -20,4 +20,5 @@ mod readme;
 mod scripts;
 mod sharing;
 mod tables;
+mod tickets;
 mod users;

@@ -7,6 +7,7 @@
 )]
 
 mod bench;
+mod invites;
 mod live;
 mod peers;
 mod requests;

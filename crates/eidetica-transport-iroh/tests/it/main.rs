@@ -6,6 +6,11 @@
     clippy::indexing_slicing
 )]
 
+mod facade;
+mod hostile;
+mod places;
+mod relay;
+
 use std::{
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,

@@ -19,16 +19,16 @@ use super::{
 };
 use crate::{
     AsDatabaseId, AsKey, Error, Instance, KeyId, KeyRef, Result, User, clock::now_ms,
-    instance::WeakInstance, user::Session,
+    instance::WeakInstance, limits, user::Session,
 };
 
 /// The synchronization of an instance. Does not keep the instance open.
 #[derive(Clone)]
 pub struct Sync {
-    node: NodeHandle,
+    pub(super) node: NodeHandle,
     instance: WeakInstance,
     /// The user among whose keys a key's name is looked up first.
-    user: Option<Weak<Session>>,
+    pub(super) user: Option<Weak<Session>>,
 }
 
 /// Transports and the server.
@@ -390,7 +390,7 @@ impl Sync {
     }
 
     /// Signs a request, after saying that this device acts for the key.
-    fn request(
+    pub(super) fn request(
         &self,
         database: Id,
         key: &KeyRef,
@@ -423,6 +423,28 @@ impl Sync {
     /// No such request, or the peer was not reached.
     pub async fn bootstrap_status(&self, request: &RequestId) -> Result<BootstrapStatus> {
         Ok(self.node.poll_request(*request).await?.answer.into())
+    }
+
+    /// Waits until a request for access that was made from here is decided; if it is granted, until the
+    /// database is here. What is granted is fetched in any case, also when nobody waits.
+    ///
+    /// # Errors
+    /// [`Error::AccessDenied`]; no such request; as [`sync_with_peer`](Self::sync_with_peer).
+    pub async fn await_bootstrap(&self, request: &RequestId) -> Result<()> {
+        let deadline = std::time::Duration::from_secs(limits::REQUEST_DAYS * 24 * 3600);
+        let database = self
+            .node
+            .outgoing_requests()
+            .into_iter()
+            .find(|own| own.id == *request)
+            .map(|own| own.database);
+        match (
+            self.node.await_request(*request, deadline).await?,
+            database,
+        ) {
+            (false, Some(database)) => Err(Error::AccessDenied(database)),
+            _ => Ok(()),
+        }
     }
 
     /// Withdraws a request for access that was made from here.
@@ -487,7 +509,7 @@ impl Sync {
         &self.node
     }
 
-    fn instance(&self) -> Result<Instance> {
+    pub(super) fn instance(&self) -> Result<Instance> {
         self.instance.upgrade().ok_or(Error::Closed)
     }
 }

@@ -13,14 +13,19 @@
 mod handle;
 pub(crate) mod policy;
 pub mod state;
+mod status;
+mod tickets;
 mod types;
 
 pub use eidetica_auth::RequestId;
-pub use eidetica_engine::{PeerStatus, RequestState};
+pub use eidetica_engine::{PeerStatus, Reach, RequestState};
 pub use eidetica_node::NodeError;
 pub use eidetica_transport::{Address, AddressError, EndpointAddress, Relay, Scheme, Transport};
 #[cfg(feature = "iroh")]
 pub use eidetica_transport_iroh::{IrohConfig, IrohLimits, Relays};
 
+pub use eidetica_ticket::{Invite, Ticket, TicketError};
 pub use handle::Sync;
+pub use status::{DatabaseStatus, PeerCopy, SyncStatus, ToSend};
+pub use tickets::{InviteEnd, InviteInfo};
 pub use types::{AsAddress, BootstrapRequest, BootstrapStatus, PeerInfo, SyncReport, TreeInfo};

@@ -11,8 +11,10 @@ mod callbacks;
 mod disk;
 mod guide;
 mod keys;
+mod live;
 mod secrets;
 mod sync;
+mod tickets;
 mod tracking;
 mod users;
 

@@ -149,6 +149,47 @@ sync.sync_with_peer(&address, Some(&tree_id)).await?;
     Ok(())
 }
 
+/// On loopback; through a relay in `eidetica-transport-iroh`.
+#[cfg(feature = "iroh")]
+#[test]
+fn transports_iroh() -> Result<()> {
+    use eidetica::sync::IrohConfig;
+
+    let two = two();
+    let tree_id = two.tree_id;
+    let peer = two.server.sync()?;
+    peer.stop_server()?;
+    peer.enable_iroh_transport_with(IrohConfig::local())?;
+    peer.start_server("127.0.0.1:0")?;
+    assert_eq!(peer.get_server_addresses().len(), 2, "both at once");
+    let peer_address_json = peer.get_server_addresses()[1].to_json().unwrap();
+    let own = instance().enable_sync()?;
+    let sync = own.sync()?;
+    block_on(async {
+    // guide block 6
+// Enable Iroh transport (uses production relay servers by default)
+sync.enable_iroh_transport_with(IrohConfig::local())?;
+
+// Start server
+sync.start_server_async("ignored").await?; // Iroh manages its own addressing
+
+// Get address to share with peers
+let my_address = sync.get_server_address_async().await?;
+
+// Connect to peer
+sync.sync_with_peer(&peer_address_json, Some(&tree_id)).await?;
+    // end of block
+    assert!(own.has_database(tree_id)?);
+    // The address is one string for every use, and the key in it that of the device.
+    assert_eq!(my_address.to_string().parse::<Address>()?, my_address);
+    assert_eq!(my_address.key(), Some(&own.device_key().public_key()));
+    let back = two.server.sync()?;
+    assert_eq!(back.connect_to_peer(&my_address).await?, own.device_key());
+    Ok::<(), Error>(())
+    })?;
+    Ok(())
+}
+
 #[test]
 fn periodic_intervals() -> Result<()> {
     // guide block 7
@@ -189,7 +230,7 @@ Ok(())
 
 #[test]
 fn intervals_of_several_users() -> Result<()> {
-    let instance = instance();
+    let instance = instance().enable_sync()?;
     let (alice, bob) = (user(&instance, "alice"), user(&instance, "bob"));
     let shared_db_id = database(&alice, "shared").root_id();
     let key_id = alice.get_default_key()?;
@@ -218,6 +259,8 @@ bob.add_database(DatabasePreferences {
 
 // Database will sync every 60 seconds (minimum of 300 and 60)
     // end of block
+    let status = instance.sync()?.database_status(shared_db_id)?;
+    assert_eq!((status.interval_seconds, status.on_commit), (Some(60), false));
     assert_eq!(alice.database_prefs(shared_db_id)?.sync_settings.interval_seconds, Some(300));
     assert_eq!(bob.database_prefs(shared_db_id)?.sync_settings.interval_seconds, Some(60));
     Ok(())
