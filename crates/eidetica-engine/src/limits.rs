@@ -30,6 +30,8 @@ pub const DATABASES: usize = 4096;
 pub const READY: usize = 65_536;
 /// Sessions that run at once, with all peers together.
 pub const TASKS: usize = 256;
+/// Of these, how many are for peers with which the last sync went well, so that those who stall leave room for them.
+pub const TASKS_FOR_GOOD: usize = 128;
 /// Sessions that run at once with one peer, so that slow peers leave room for others.
 pub const TASKS_PER_PEER: usize = 4;
 /// The longest wait before a retry, without jitter.

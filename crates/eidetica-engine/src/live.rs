@@ -300,7 +300,19 @@ impl Engine {
             .filter(|(_, reconnect)| due(reconnect))
             .map(|(peer, _)| *peer)
             .collect();
-        due.iter().for_each(|peer| self.keep_live(peer, now_ms));
+        for peer in due {
+            self.keep_live(&peer, now_ms);
+            // A stream that has come about in another way, or no way to get one: not due again at once.
+            let later = match self.streams.dialled(&peer) {
+                Some(_) => u64::MAX,
+                None => now_ms.saturating_add(limits::BACKOFF_MS),
+            };
+            if let Some(reconnect) = self.streams.reconnects.get_mut(&peer)
+                && reconnect.due_ms <= now_ms
+            {
+                reconnect.due_ms = later;
+            }
+        }
     }
 
     /// The rounds that are due: where a stream sees to it, it is asked whether all is as it should be.

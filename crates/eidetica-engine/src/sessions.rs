@@ -4,8 +4,8 @@ use eidetica_entry::{Id, PublicKey};
 use eidetica_protocol::{Blame, CallReply, CloseReason, Failure, Outcome, Refusal};
 
 use crate::{
-    Action, CommandId, Engine, EngineError, Job, JobResult, LinkId, PeerStatus, Response,
-    Selection, TaskId, limits,
+    Action, CommandId, Engine, EngineError, Job, JobResult, LinkId, PeerStats, PeerStatus,
+    Response, Selection, TaskId, limits,
     work::{Purpose, Task, Unit, UnitKind, Want, What},
 };
 
@@ -170,7 +170,7 @@ impl Engine {
             }
             _ => false,
         };
-        if busy || self.work.tasks.len() >= limits::TASKS || !self.links.has_room(link) {
+        if busy || !self.has_room_for(&peer) || !self.links.has_room(link) {
             return self.work.ready.push_back(Unit { peer, kind });
         }
         let (purpose, job) = match kind {
@@ -218,6 +218,16 @@ impl Engine {
         );
         self.links.task_started(link);
         self.actions.push_back(Action::Run(task, link, job));
+    }
+
+    /// Whether one more session may run. Peers that may stall, for all that is known, do not get all of them.
+    fn has_room_for(&self, peer: &PublicKey) -> bool {
+        let is_good = |stats: &PeerStats| stats.last_success_ms > stats.last_failure_ms;
+        let most = match self.peers.stats(peer).is_some_and(is_good) {
+            true => limits::TASKS,
+            false => limits::TASKS - limits::TASKS_FOR_GOOD,
+        };
+        self.work.tasks.len() < most
     }
 
     pub(crate) fn fail_unit(&mut self, unit: Unit, error: &EngineError, now_ms: u64) {

@@ -39,7 +39,8 @@ impl Pool {
 
     /// Answers a question of a session that needs only the databases.
     pub(crate) async fn query(&self, query: Query) -> Result<Answer, Unavailable> {
-        self.call(move |backend| answer(backend, query)).await
+        self.call(move |backend| answer(backend, query, now_ms()))
+            .await
     }
 
     /// What is known about the key of a bootstrap request.
@@ -196,7 +197,7 @@ async fn run<T: Send + 'static>(
 ///
 /// # Errors
 /// The backend's; a question for the engine.
-pub fn answer(backend: &dyn Backend, query: Query) -> Result<Answer, Unavailable> {
+pub fn answer(backend: &dyn Backend, query: Query, now_ms: u64) -> Result<Answer, Unavailable> {
     Ok(match query {
         Query::CanRead { database, keys } => Answer::Access(backend.can_read(&database, &keys)?),
         Query::Tips { database } => Answer::Tips(backend.tips(&database)?),
@@ -248,7 +249,7 @@ pub fn answer(backend: &dyn Backend, query: Query) -> Result<Answer, Unavailable
         Query::Digests { databases, peer } => Answer::Digests(
             databases
                 .iter()
-                .map(|database| digest(backend, database, peer.as_ref()))
+                .map(|database| digest(backend, database, peer.as_ref(), now_ms))
                 .collect::<Result<_, _>>()?,
         ),
         Query::Discover { keys } => Answer::Databases(backend.discover(&keys)?),
@@ -267,9 +268,10 @@ fn digest(
     backend: &dyn Backend,
     database: &Id,
     peer: Option<&ProvenKeys>,
+    now_ms: u64,
 ) -> Result<Digest, Unavailable> {
     if let Some(peer) = peer
-        && !backend.can_read(database, &peer.keys_for(database, now_ms()))?
+        && !backend.can_read(database, &peer.keys_for(database, now_ms))?
     {
         return Ok(Digest::NONE);
     }

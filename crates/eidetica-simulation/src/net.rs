@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use eidetica_protocol::Frame;
 use eidetica_testkit::Rng;
 
 /// The number of a node.
@@ -81,6 +82,18 @@ impl Body {
             Self::Reset => "reset",
             Self::Credit(_) => "credit",
             Self::Closed => "closed",
+        }
+    }
+
+    /// What it says, for people.
+    pub(crate) fn words(&self) -> String {
+        match self {
+            Self::Frame(bytes) => match Frame::decode(bytes) {
+                Ok(Frame::Pack(pack)) => format!("a pack of {} bytes", pack.len()),
+                Ok(frame) => format!("{frame:?}").chars().take(300).collect(),
+                Err(error) => error.to_string(),
+            },
+            body => format!("{} bytes", body.bytes().len()),
         }
     }
 

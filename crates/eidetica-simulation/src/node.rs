@@ -306,8 +306,16 @@ impl Node {
                 self.run_job(task, link, job, env);
             }
             Action::Abort(task) => self.abort(task, env),
-            Action::OpenLive(live, link, databases) => self.open_live(live, link, databases, env),
-            Action::Tell(live, notice) => self.tell_live(live, notice, env),
+            Action::OpenLive(live, link, databases) => {
+                env.note(self.me, "open live", &[], || {
+                    format!("{live:?} {databases:?}")
+                });
+                self.open_live(live, link, databases, env);
+            }
+            Action::Tell(live, notice) => {
+                env.note(self.me, "tell", &[], || format!("{live:?} {notice:?}"));
+                self.tell_live(live, notice, env);
+            }
             Action::EndLive(live) => self.end_live(live, env),
             Action::Grant { request, by } => self.later(Work::Grant(request, by), env),
             Action::Persist(record) => {
@@ -384,7 +392,10 @@ impl Node {
                 self.announce(env);
             }
             Work::Finished(task, result) => self.input(Input::Finished(task, result), env),
-            Work::Live(live, event) => self.input(Input::Live(live, event), env),
+            Work::Live(live, event) => {
+                env.note(self.me, "news", &[], || format!("{live:?} {event:?}"));
+                self.input(Input::Live(live, event), env);
+            }
             Work::LiveEnded(live, result) => self.input(Input::LiveEnded(live, result), env),
             Work::DialFailed(link, error) => self.input(Input::ConnectFailed(link, error), env),
         }

@@ -92,6 +92,7 @@ impl World {
                 .collect(),
             databases: Vec::new(),
             rng,
+            at_once: 0,
         };
         (0..nodes).for_each(|at| world.start(at));
         world.share(&mut draw);
@@ -214,6 +215,8 @@ impl World {
             };
             if let Seat::Honest(home, node) = &mut self.seats[*at] {
                 home.wishes.insert(id, wishes);
+                self.env
+                    .note(*at, "wishes", &[], || format!("{id:?} {wishes:?}"));
                 if let Some(node) = node {
                     node.input(Input::Wishes(id, Some(wishes)), &mut self.env);
                 }

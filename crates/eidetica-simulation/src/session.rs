@@ -631,7 +631,7 @@ impl Node {
                 self.carry_out(env);
                 Ok(Answer::Cancelled)
             }
-            query => eidetica_node::answer(&*self.backend, query),
+            query => eidetica_node::answer(&*self.backend, query, now_ms),
         }
     }
 }

@@ -37,6 +37,7 @@ fn world(nodes: usize) -> World {
         seats: (0..nodes).map(|at| seat(at, &rng)).collect(),
         databases: Vec::new(),
         rng,
+        at_once: 0,
     };
     world.env.heard = Some(Vec::new());
     for link in world.env.net.links() {

@@ -13,6 +13,9 @@ use crate::{
     rogue::Rogue,
 };
 
+/// Events in one millisecond. More of them are a loop.
+const AT_ONCE: u32 = 200_000;
+
 /// A node that keeps the rules, running or dead, or one that does not.
 pub(crate) enum Seat {
     Honest(Box<Home>, Option<Box<Node>>),
@@ -52,6 +55,8 @@ pub(crate) struct World {
     pub(crate) seats: Vec<Seat>,
     pub(crate) databases: Vec<Shared>,
     pub(crate) rng: Rng,
+    /// Events since the clock last went on.
+    pub(crate) at_once: u32,
 }
 
 /// Runs a plan to its end.
@@ -68,7 +73,15 @@ impl World {
             && let Some((at_ms, event)) = self.env.queue.pop()
             && at_ms <= end_ms
         {
+            self.at_once = if at_ms == self.env.now_ms {
+                self.at_once + 1
+            } else {
+                0
+            };
             self.env.now_ms = at_ms;
+            if self.at_once > AT_ONCE {
+                self.env.broken(0, format!("time stands still: {event:?}"));
+            }
             self.handle(event);
         }
     }
@@ -119,12 +132,7 @@ impl World {
         self.env.counts.packets += 1;
         self.env.counts.bytes += body.bytes().len() as u64;
         self.env.note(at, body.name(), body.bytes(), || {
-            format!(
-                "conn {} stream {} {} bytes",
-                conn.0,
-                stream.0,
-                body.bytes().len()
-            )
+            format!("on {} stream {}: {}", conn.0, stream.0, body.words())
         });
         if let Some(heard) = &mut self.env.heard
             && self.env.net.end(conn, to.other()).max(at) <= 1
