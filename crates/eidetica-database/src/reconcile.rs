@@ -163,7 +163,6 @@ impl Database {
         let mut set = reader.stamp_set()?;
         let result = with(&mut set)?;
         let new = set.into_new();
-        drop(reader);
         drop(snapshot);
         if !new.is_empty() {
             // Where an old height has changed meanwhile, the next who asks keeps them.

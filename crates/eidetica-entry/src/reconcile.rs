@@ -14,6 +14,8 @@
 //!
 //! The same works for other sets: whatever is a number and a hash is a stamp here.
 
+use std::collections::HashSet;
+
 use crate::{Height, Id, Stamp};
 
 /// Half bytes of a key.
@@ -293,10 +295,7 @@ pub fn within<'s>(stamps: &'s [Stamp], span: &Span) -> &'s [Stamp] {
 ///
 /// # Errors
 /// What the source fails with.
-pub fn from_children<S: Source + ?Sized>(
-    source: &mut S,
-    node: &Node,
-) -> Result<Summary, S::Error> {
+pub fn from_children<S: Source + ?Sized>(source: &mut S, node: &Node) -> Result<Summary, S::Error> {
     let mut children = Vec::new();
     for (number, child) in (0..).zip(node.children()) {
         children.push((number, source.summary(&child)?));
@@ -323,7 +322,7 @@ pub fn summarize<S: Source + ?Sized>(source: &mut S, span: &Span) -> Result<Summ
 pub enum Detail {
     /// One summary per level, and the last stamps.
     Levels,
-    /// A summary per node beside the way down to the last stamps, and these.
+    /// A summary per node beside the way down to the last stamps. Where there are few, all stamps.
     Nodes,
     /// All stamps.
     Stamps,
@@ -393,18 +392,23 @@ struct Sketch<'a, S: ?Sized> {
 impl<S: Source + ?Sized> Sketch<'_, S> {
     /// Down the last nodes that hold anything.
     fn descend(mut self, each: bool) -> Result<(), S::Error> {
+        let start = self.rest.from;
         let mut nodes = self.filled(self.rest.nodes().into_iter())?;
         loop {
             let ending = ENDING as u64;
             let count: u64 = nodes.iter().map(|(_, summary)| summary.count).sum();
             let Some((last, summary)) = nodes.pop().filter(|_| count > ending) else {
-                return self.list();
+                return match each && self.rest.from != start {
+                    true => self.push_rest(),
+                    false => self.list(),
+                };
             };
             let before = nodes.last().map(|(_, before)| before.count);
-            if before.is_some_and(|before| before + summary.count <= ending)
-                && let Some((start, _)) = nodes.pop()
+            if !each
+                && before.is_some_and(|before| before + summary.count <= ending)
+                && let Some((listed, _)) = nodes.pop()
             {
-                self.push_nodes(&nodes, start.span().from, each)?;
+                self.push_nodes(&nodes, listed.span().from, each)?;
                 return self.list();
             }
             self.push_nodes(&nodes, last.span().from, each)?;
@@ -488,10 +492,15 @@ impl<S: Source + ?Sized> Sketch<'_, S> {
             let ids = stamps.iter().map(|stamp| stamp.id).collect();
             self.push(listed, Content::Ids(ids));
         }
-        if next.is_some() {
-            let summary = summarize(self.source, &self.rest)?;
-            self.push(self.rest, Content::Summary(summary));
+        match next {
+            Some(_) => self.push_rest(),
+            None => Ok(()),
         }
+    }
+
+    fn push_rest(&mut self) -> Result<(), S::Error> {
+        let summary = summarize(self.source, &self.rest)?;
+        self.push(self.rest, Content::Summary(summary));
         Ok(())
     }
 }
@@ -518,7 +527,7 @@ pub struct Contrast {
     pub found: Vec<Found>,
 }
 
-/// Compares a description with our own set. At most `limit` of ours are named per part.
+/// Compares a description with our own set. About `limit` of ours are named; spans after those are left open.
 ///
 /// # Errors
 /// What the source fails with.
@@ -528,17 +537,27 @@ pub fn contrast<S: Source + ?Sized>(
     limit: usize,
 ) -> Result<Contrast, S::Error> {
     let mut contrast = Contrast::default();
+    let mut room = limit;
     for Part { span, content } in parts {
-        match content {
+        let theirs = match content {
+            // All of ours are missing there.
+            Content::Summary(theirs) if theirs.count == 0 => &[],
             Content::Summary(theirs) => {
                 if summarize(source, span)? != *theirs {
                     contrast.open.push((*span, theirs.count));
                 }
+                continue;
             }
-            Content::Ids(theirs) => {
-                let found = compare_lists(source, span, theirs, limit)?;
-                contrast.found.extend(found);
-            }
+            Content::Ids(theirs) => theirs.as_slice(),
+        };
+        if room == 0 {
+            contrast.open.push((*span, theirs.len() as u64));
+            continue;
+        }
+        let found = compare_lists(source, span, theirs, room)?;
+        room = room.saturating_sub(found.ours.len());
+        if !found.is_same() {
+            contrast.found.push(found);
         }
     }
     Ok(contrast)
@@ -549,20 +568,25 @@ fn compare_lists<S: Source + ?Sized>(
     span: &Span,
     theirs: &[Id],
     limit: usize,
-) -> Result<Option<Found>, S::Error> {
+) -> Result<Found, S::Error> {
     // Those that both have do not count.
     let most = limit.saturating_add(theirs.len());
     let ours = source.stamps(span, most.saturating_add(1))?;
     let more = ours.len() > most;
     let ours = ours.iter().take(most).map(|stamp| stamp.id);
-    let listed: std::collections::HashSet<Id> = theirs.iter().copied().collect();
-    let held: std::collections::HashSet<Id> = ours.clone().collect();
-    let found = Found {
+    let listed: HashSet<Id> = theirs.iter().copied().collect();
+    let held: HashSet<Id> = ours.clone().collect();
+    let lacking = theirs.iter().filter(|id| !held.contains(id));
+    Ok(Found {
         span: *span,
-        theirs: theirs.iter().filter(|id| !held.contains(id)).copied().collect(),
+        theirs: lacking.copied().collect(),
         ours: ours.filter(|id| !listed.contains(id)).collect(),
         more,
-    };
-    let is_same = found.theirs.is_empty() && found.ours.is_empty() && !more;
-    Ok((!is_same).then_some(found))
+    })
+}
+
+impl Found {
+    fn is_same(&self) -> bool {
+        self.theirs.is_empty() && self.ours.is_empty() && !self.more
+    }
 }

@@ -11,4 +11,5 @@ mod conformance;
 mod dag;
 mod names;
 mod pack;
+mod reconcile;
 mod support;

@@ -445,12 +445,12 @@ fn spans_that_do_not_ascend_are_refused() {
     assert!(refused(format!("0204010100030005{hash}")));
     assert!(!refused(format!("02040100020101ff0005{hash}")));
     assert!(refused(format!("02040100020102ff000005{hash}")));
-    assert!(refused(format!("0204010002010 0005{hash}").replace(' ', "0")));
-    assert!(refused(format!(
-        "0204010002 01 21{}0005{hash}",
-        "ff".repeat(33)
-    )
-    .replace(' ', "")));
+    assert!(refused(
+        format!("0204010002010 0005{hash}").replace(' ', "0")
+    ));
+    assert!(refused(
+        format!("0204010002 01 21{}0005{hash}", "ff".repeat(33)).replace(' ', "")
+    ));
     let most = format!("01fd{}", "ff".repeat(8));
     assert!(refused(format!(
         "020402{most}030005{hash}{most}030005{hash}"

@@ -220,7 +220,10 @@ impl Replica {
             Sketch::Parts(parts) => {
                 let stamps = self.stamps();
                 let parts = parts.parts().unwrap();
-                let Ok(contrast) = reconcile::contrast(&mut stamps.as_slice(), &parts, limit);
+                let Ok(mut contrast) = reconcile::contrast(&mut stamps.as_slice(), &parts, limit);
+                for found in &mut contrast.found {
+                    found.theirs.retain(|id| !self.has(id));
+                }
                 Some(contrast)
             }
             Sketch::Since(theirs) => {

@@ -409,3 +409,107 @@ fn more_tips_than_fit_into_a_message_still_come_together() {
         assert!(rounds < 3);
     }
 }
+
+/// Numbers that look random.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, most: usize) -> usize {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (self.0 >> 33) as usize % most
+    }
+
+    /// Entries on one to three others, new ones or any.
+    fn grow(&mut self, replica: &mut Replica, count: usize, name: &str) {
+        for n in 0..count {
+            let stamps = replica.stamps();
+            let recent = match self.below(5) {
+                0 => stamps.len(),
+                _ => stamps.len().min(8),
+            };
+            let mut parents: Vec<Id> = (0..1 + self.below(3))
+                .map(|_| stamps[stamps.len() - 1 - self.below(recent)].id)
+                .collect();
+            parents.sort_unstable();
+            parents.dedup();
+            replica.commit_on(&parents, format!("{name} {n}").as_bytes());
+        }
+    }
+
+    fn split(&mut self) -> (Store, Store, Vec<Id>) {
+        let mut base = Replica::new(1);
+        let shared = self.below(300);
+        self.grow(&mut base, shared, "shared");
+        let common = base
+            .tips()
+            .iter()
+            .rev()
+            .take(64)
+            .map(|tip| tip.id)
+            .collect();
+        let (mut client, mut server) = (Store::new(base.clone()), Store::new(base));
+        for (store, name) in [(&mut client, "ours"), (&mut server, "theirs")] {
+            let count = [0, 3, 40, 200][self.below(4)];
+            self.grow(store.get_mut(), count, name);
+        }
+        (client, server, common)
+    }
+}
+
+#[test]
+fn random_histories_exchange_exactly_what_is_different() {
+    for seed in 0..60 {
+        let mut dice = Dice(seed);
+        let (client, server, common) = dice.split();
+        let (mut a, mut b) = (client.clone(), server.clone());
+        sync_exactly(&mut a, &mut b);
+        // The same from the other side, and from what both had last.
+        let (mut a, mut b) = (server.clone(), client.clone());
+        sync_exactly(&mut a, &mut b);
+        let (mut a, mut b) = (client, server);
+        let (round_trips, _) = cost(&mut a, &mut b, common);
+        assert!(round_trips <= 2, "seed {seed}: {round_trips}");
+    }
+}
+
+#[test]
+fn one_more_sync_is_enough_whatever_came_meanwhile() {
+    for seed in 0..60 {
+        let mut dice = Dice(1_000 + seed);
+        let (mut client, mut server, common) = dice.split();
+        let parties = Parties::default();
+        let config = eidetica_protocol::SyncConfig {
+            common: if seed % 2 == 0 { common } else { Vec::new() },
+            ..config(client.get().database, &parties)
+        };
+        let mut meddle = |request: usize, client: &mut Store, server: &mut Store| {
+            let (ours, theirs) = (dice.below(5), dice.below(5));
+            dice.grow(client.get_mut(), ours, &format!("ours, later {request}"));
+            dice.grow(
+                server.get_mut(),
+                theirs,
+                &format!("theirs, later {request}"),
+            );
+        };
+        let mut wire = Wire::default();
+        let before = (client.get().ids(), server.get().ids());
+        run(
+            config,
+            &parties,
+            &mut client,
+            &mut server,
+            &mut wire,
+            &mut meddle,
+        )
+        .unwrap();
+        assert!(
+            client.get().ids().is_superset(&before.0) && server.get().ids().is_superset(&before.1)
+        );
+        let outcome = sync(&mut client, &mut server).unwrap();
+        assert_equal(&client, &server);
+        assert!(outcome.complete, "seed {seed}");
+    }
+}

@@ -4,5 +4,6 @@ mod crash;
 mod damage;
 mod marks;
 mod read;
+mod stamps;
 mod support;
 mod write;

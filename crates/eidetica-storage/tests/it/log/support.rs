@@ -94,6 +94,13 @@ impl History {
         self.entries[0].id()
     }
 
+    /// One more entry, on an old one.
+    pub(crate) fn late_child(&mut self, of: usize) -> Entry {
+        let parent = ParentInfo::from(&self.entries[of]);
+        self.add(&[parent]);
+        self.entries.last().unwrap().clone()
+    }
+
     fn add(&mut self, parents: &[ParentInfo]) {
         let settings =
             eidetica_entry::derive_settings(parents, &self.settings, &mut Budget::unlimited())
