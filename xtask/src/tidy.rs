@@ -29,9 +29,9 @@ pub(crate) fn run() -> anyhow::Result<()> {
         }
     }
     findings.extend(summary(&files));
-    let crates: Vec<&str> = metadata
+    let crates: Vec<(&str, PathBuf)> = metadata
         .members()
-        .map(|package| package.name.as_str())
+        .map(|package| (package.name.as_str(), package.dir().to_path_buf()))
         .collect();
     findings.extend(named_tests(&files, &crates));
     report("tidy", findings)
@@ -216,7 +216,7 @@ fn outside_code(text: &str) -> impl Iterator<Item = (usize, &str)> {
 }
 
 /// The tests that SECURITY.md names, as `crate::test`, exist.
-fn named_tests(files: &[File], crates: &[&str]) -> Vec<Finding> {
+fn named_tests(files: &[File], crates: &[(&str, PathBuf)]) -> Vec<Finding> {
     let Some((_, page)) = files
         .iter()
         .find(|(path, _)| *path == root().join("SECURITY.md"))
@@ -226,12 +226,14 @@ fn named_tests(files: &[File], crates: &[&str]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (number, line) in page.lines().enumerate() {
         for (package, test) in line.split('`').filter_map(|text| text.split_once("::")) {
-            let dir = root().join("crates").join(package);
+            let Some((_, dir)) = crates.iter().find(|(name, _)| *name == package) else {
+                continue;
+            };
             let function = format!("fn {test}(");
             let exists = files
                 .iter()
-                .any(|(path, text)| path.starts_with(&dir) && text.contains(&function));
-            if crates.contains(&package) && !exists {
+                .any(|(path, text)| path.starts_with(dir) && text.contains(&function));
+            if !exists {
                 findings.push(Finding::new(
                     format!("SECURITY.md:{}", number + 1),
                     format!("no test {test} in {package}"),
@@ -361,12 +363,13 @@ mod tests {
             root().join("crates/x/tests/it/a.rs"),
             "fn there() {}".to_owned(),
         );
+        let crates = [("x", root().join("crates/x"))];
         assert_eq!(
-            named_tests(&[page("| `x::there` |"), code.clone()], &["x"]),
+            named_tests(&[page("| `x::there` |"), code.clone()], &crates),
             []
         );
         assert_eq!(
-            named_tests(&[page("| `x::there`, `x::gone` |"), code], &["x"]).len(),
+            named_tests(&[page("| `x::there`, `x::gone` |"), code], &crates).len(),
             1
         );
     }
