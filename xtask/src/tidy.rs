@@ -215,14 +215,27 @@ fn outside_code(text: &str) -> impl Iterator<Item = (usize, &str)> {
     })
 }
 
-/// The tests that SECURITY.md names, as `crate::test`, exist.
+/// Pages that name tests.
+const NAMING: [&str; 2] = ["SECURITY.md", "docs/guide/checklist.md"];
+
+/// The tests that these pages name, as `crate::test`, exist.
 fn named_tests(files: &[File], crates: &[(&str, PathBuf)]) -> Vec<Finding> {
-    let Some((_, page)) = files
-        .iter()
-        .find(|(path, _)| *path == root().join("SECURITY.md"))
-    else {
-        return vec![Finding::new("SECURITY.md", "is missing")];
-    };
+    let mut findings = Vec::new();
+    for name in NAMING {
+        match files.iter().find(|(path, _)| *path == root().join(name)) {
+            Some((_, page)) => findings.extend(tests_named_by(name, page, files, crates)),
+            None => findings.push(Finding::new(name, "is missing")),
+        }
+    }
+    findings
+}
+
+fn tests_named_by(
+    name: &str,
+    page: &str,
+    files: &[File],
+    crates: &[(&str, PathBuf)],
+) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (number, line) in page.lines().enumerate() {
         for (package, test) in line.split('`').filter_map(|text| text.split_once("::")) {
@@ -235,7 +248,7 @@ fn named_tests(files: &[File], crates: &[(&str, PathBuf)]) -> Vec<Finding> {
                 .any(|(path, text)| path.starts_with(dir) && text.contains(&function));
             if !exists {
                 findings.push(Finding::new(
-                    format!("SECURITY.md:{}", number + 1),
+                    format!("{name}:{}", number + 1),
                     format!("no test {test} in {package}"),
                 ));
             }
@@ -358,20 +371,15 @@ mod tests {
 
     #[test]
     fn tests_that_are_promised_exist() {
-        let page = |text: &str| (root().join("SECURITY.md"), text.to_owned());
         let code = (
             root().join("crates/x/tests/it/a.rs"),
             "fn there() {}".to_owned(),
         );
         let crates = [("x", root().join("crates/x"))];
-        assert_eq!(
-            named_tests(&[page("| `x::there` |"), code.clone()], &crates),
-            []
-        );
-        assert_eq!(
-            named_tests(&[page("| `x::there`, `x::gone` |"), code], &crates).len(),
-            1
-        );
+        let found = |text: &str| tests_named_by("A.md", text, &[code.clone()], &crates);
+        assert_eq!(found("| `x::there` |"), []);
+        assert_eq!(found("| `x::there`, `x::gone` |").len(), 1);
+        assert_eq!(named_tests(&[code.clone()], &crates).len(), NAMING.len());
     }
 
     #[test]
