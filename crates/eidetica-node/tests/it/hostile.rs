@@ -304,6 +304,39 @@ fn a_flood_of_orphans_leaves_room_for_those_of_another_peer() {
     );
 }
 
+/// Sends entries on a live stream that are none, as somebody who may write.
+pub(crate) fn poison(net: &Net, address: &Address, id: Id) -> bool {
+    let open = LiveOpen {
+        set: [0; 32],
+        count: 1,
+    };
+    let tips = TipList::new(Vec::new());
+    let entries = LiveMessage::Entries {
+        database: id,
+        tips,
+        packs: 1,
+    };
+    let frames = [
+        Frame::Request(Request::Live(open)),
+        Frame::Live(LiveMessage::Subscribe {
+            databases: vec![id],
+        }),
+        Frame::Live(entries),
+        Frame::Pack(Bytes::from_static(b"no pack")),
+    ];
+    block_on(async {
+        let device = SecretKey::from_bytes(&[66; 32]);
+        let channel = introduce(&hub(net), address, &device).await.unwrap();
+        let (mut up, body) = pipe();
+        for frame in &frames {
+            up.send(frame.encode().unwrap()).await.unwrap();
+        }
+        let mut news = channel.request(body.into()).await.unwrap();
+        while let Ok(Some(_)) = news.next().await {}
+        true
+    })
+}
+
 /// Devices that listen for news of a database and read nothing of what they are told.
 pub(crate) fn stalled_listeners(
     net: &Net,

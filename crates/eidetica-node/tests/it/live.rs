@@ -276,3 +276,24 @@ fn two_hundred_stalled_listeners_do_not_slow_an_honest_one() {
     }
     drop(stalled);
 }
+
+#[test]
+fn poison_on_a_live_stream_ends_that_stream_and_nothing_else() {
+    let net = Net::memory();
+    let (alice, bob, id) = two(&net);
+    let everybody = |transaction: &eidetica_database::Transaction| {
+        transaction
+            .settings()
+            .set_wildcard(Some(Permission::Write(10)))
+    };
+    alice.database(id).transact(everybody).unwrap();
+    let address = alice.node.server_addresses().remove(0);
+    for round in 0..3 {
+        assert!(
+            crate::hostile::poison(&net, &address, id),
+            "it is hung up on"
+        );
+        bob.write(id, "b", &round.to_string());
+        arrives(&alice, id, "b", &round.to_string());
+    }
+}
