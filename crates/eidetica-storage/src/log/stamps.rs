@@ -209,7 +209,10 @@ impl Source for StampSet<'_, '_> {
             return self.compute(node);
         };
         let no = self.reader.no();
-        if let Some(row) = self.reader.read_meta(&rows::summary_key(no, level, number))? {
+        if let Some(row) = self
+            .reader
+            .read_meta(&rows::summary_key(no, level, number))?
+        {
             return rows::decode_summary(no, level, number, &row);
         }
         let summary = self.compute(node)?;
