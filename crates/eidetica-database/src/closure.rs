@@ -115,6 +115,8 @@ impl Databases {
             Some(closure) => closure,
             None => self.begin_closure(&request)?,
         };
+        closure.core().touch(self.shared());
+        self.check_room_in_closure(&closure, request.packs)?;
         let report = closure.ingest_packs(&request, IngestReport::default())?;
         Ok(IngestReport {
             new: 0,
@@ -127,9 +129,9 @@ impl Databases {
     }
 
     fn begin_closure(&self, request: &IngestRequest<'_>) -> Result<Database> {
-        self.check_room_for_closure()?;
         let root = self.root_in(request)?;
         self.judge_root(&root)?;
+        self.make_room_for_closure()?;
         let root = root.without_data();
         let mut closures = self.shared().closures.lock();
         if let Some(core) = closures.get(&root.id()) {
@@ -154,38 +156,6 @@ impl Databases {
             .group
             .write(CREATION, batch, self.shared().durability)?;
         Ok(log)
-    }
-
-    /// A closure comes before the settings that name it. So that nobody fills a disk with databases that are never
-    /// named, few may wait for that.
-    fn check_room_for_closure(&self) -> Result<()> {
-        let closures: Vec<Id> = self.log().closures()?.iter().map(|log| log.id()).collect();
-        if closures.len() < limits::UNNAMED_CLOSURES {
-            return Ok(());
-        }
-        let mut unnamed: BTreeSet<Id> = closures.iter().copied().collect();
-        let databases = self.list()?;
-        let named = |database: Option<Database>, unnamed: &mut BTreeSet<Id>| -> Result<()> {
-            if let Some(database) = database {
-                for delegated in database.authority()?.delegated_databases() {
-                    unnamed.remove(delegated);
-                }
-            }
-            Ok(())
-        };
-        for id in &databases {
-            named(self.find(id)?, &mut unnamed)?;
-        }
-        for id in &closures {
-            named(self.closure(id)?, &mut unnamed)?;
-        }
-        match unnamed.len() < limits::UNNAMED_CLOSURES {
-            true => Ok(()),
-            false => Err(Error::Limit {
-                what: "delegated databases that no settings name",
-                limit: limits::UNNAMED_CLOSURES,
-            }),
-        }
     }
 
     /// Where entries of a database are here: in the database itself, and in its closure if that has others.

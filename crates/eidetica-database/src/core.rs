@@ -47,6 +47,10 @@ pub(crate) struct Core {
     pub(crate) events: Events,
     /// Whether it is kept for its authority alone, without data.
     pub(crate) is_closure: bool,
+    /// Of a closure: when it was used last, as [`Shared::uses`] counts.
+    pub(crate) used: AtomicU64,
+    /// Of a closure: about the bytes of its entries, once that was asked.
+    pub(crate) held_bytes: Mutex<Option<u64>>,
     sequencer: Mutex<Option<Sequencer>>,
     /// The version of the newest batch that is in the engine.
     version: AtomicU64,
@@ -119,6 +123,8 @@ impl Core {
             surplus: Mutex::default(),
             events: Events::new(callbacks, state.next_arrival, shared.has_others()),
             is_closure,
+            used: AtomicU64::new(0),
+            held_bytes: Mutex::default(),
             sequencer: Mutex::new(None),
             version: AtomicU64::new(state.version),
             settled: AtomicU64::new(0),

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use bytes::Bytes;
 use eidetica_auth::{AuthState, Below, Lookup, Right, SecretKey, SettingsPayload, Verdict, judge};
@@ -164,6 +165,7 @@ impl Databases {
             open: Open::default(),
             creating: Mutex::new(()),
             closures: Mutex::new(HashMap::new()),
+            uses: AtomicU64::new(0),
             local: Mutex::new(HashMap::new()),
             callbacks: Arc::new(Callbacks::default()),
             awaited: Mutex::new(HashMap::new()),

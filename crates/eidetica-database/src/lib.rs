@@ -48,6 +48,7 @@ mod readahead;
 mod reconcile;
 mod region;
 mod registry;
+mod room;
 mod rows;
 mod seal;
 mod settle;

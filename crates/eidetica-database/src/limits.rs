@@ -23,8 +23,13 @@ pub const DEFERRED_BYTES: usize = 64 * 1024 * 1024;
 pub const INGEST_PACKS: usize = 4_096;
 /// Delegated databases, direct or by way of others, that a peer is told of as those that are here.
 pub const CLOSURES: usize = 64;
-/// Closures that may be here before any settings name their databases.
+/// Closures that may be here though no settings name their databases; of more, the one that was used last the longest
+/// time ago is taken away.
 pub const UNNAMED_CLOSURES: usize = 256;
+/// Bytes of a closure that no settings name and no entries wait for.
+pub const UNNAMED_CLOSURE_BYTES: u64 = 16 * 1024 * 1024;
+/// Bytes of a closure.
+pub const CLOSURE_BYTES: u64 = 1024 * 1024 * 1024;
 /// Rejected ids that one ingest report names; the rest is only counted.
 pub const REPORTED_REJECTS: usize = 1_024;
 /// Authority states kept per database, one per settings frontier or settings entry.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use eidetica_entry::Id;
 use eidetica_storage::commit::{GroupCommit, Lane};
@@ -34,6 +35,8 @@ pub(crate) struct Shared {
     pub(crate) creating: Mutex<()>,
     /// The closures that were opened.
     pub(crate) closures: Mutex<HashMap<Id, Arc<Core>>>,
+    /// Counts the uses of closures.
+    pub(crate) uses: AtomicU64,
     /// The local databases that were opened.
     pub(crate) local: Mutex<HashMap<String, Arc<Local>>>,
     /// Present where other processes may write to the engine.

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use eidetica_auth::{Permission, SecretKey};
-use eidetica_database::{Database, Databases, IngestRequest};
+use eidetica_database::{Database, Databases, IngestRequest, limits};
 use eidetica_entry::{Id, pack};
+use eidetica_storage::log::{CacheSize, EntryLog};
 use eidetica_storage::{Direction, Engine, EngineError, KeyRange, Space};
 use eidetica_testkit::Rng;
 
@@ -212,23 +213,87 @@ fn a_member_of_the_team_reads_it_as_a_whole_beside_its_closure() {
     assert!(there.verify().unwrap().is_sound());
 }
 
+fn closures_in(engine: &Arc<dyn Engine>) -> Vec<Id> {
+    let log = EntryLog::open(engine.clone(), CacheSize(0)).unwrap();
+    let closures = log.closures().unwrap();
+    closures.iter().map(|closure| closure.id()).collect()
+}
+
 #[test]
-fn few_databases_that_no_settings_name_are_kept() {
-    let (a, b) = (instance(1), instance(2));
+fn of_databases_that_no_settings_name_those_used_last_are_kept() {
+    let (a, engine) = (instance(1), engine());
+    let b = instance_on(engine.clone(), 2);
     let project = a.create(rights(&key(1), &[]), key(1)).unwrap();
     ingest(&b, project.id(), &all_packs(&a, &project.id()));
-    let send = |n: usize| {
-        let stray = team(&a);
+    let send = |stray: &Database| {
         let packs = all_packs(&a, &stray.id());
         let taken = b.ingest(IngestRequest::new(project.id(), &packs)).unwrap();
-        assert_eq!(
-            taken.bad_packs.is_empty(),
-            n < eidetica_database::limits::UNNAMED_CLOSURES,
-            "{n}"
-        );
+        assert!(taken.bad_packs.is_empty());
         assert!(b.find(&stray.id()).unwrap().is_none());
     };
-    (0..=eidetica_database::limits::UNNAMED_CLOSURES).for_each(send);
+    let (kept, more) = (limits::UNNAMED_CLOSURES, 3);
+    let named = team(&a);
+    delegate(&project, &named, Permission::Write(5));
+    ingest(&b, project.id(), &all_above(&a, &b, &project.id()));
+    let strays: Vec<Database> = (0..kept + more).map(|_| team(&a)).collect();
+    strays[..kept].iter().for_each(&send);
+    let bytes = bytes_in(&*engine);
+    // The first of them is in use again.
+    send(&strays[0]);
+    strays[kept..].iter().for_each(&send);
+    let here = closures_in(&engine);
+    assert_eq!(here.len(), 1 + kept);
+    assert!(here.contains(&named.id()) && here.contains(&strays[0].id()));
+    for (n, stray) in strays.iter().enumerate() {
+        let gone = (1..=more).contains(&n);
+        assert_eq!(here.contains(&stray.id()), !gone, "{n}");
+    }
+    assert!(bytes_in(&*engine) <= bytes + 1_000, "rows are left");
+    // What has gone comes again when it is needed.
+    delegate(&project, &strays[1], Permission::Write(5));
+    let report = ingest(&b, project.id(), &all_above(&a, &b, &project.id()));
+    assert_eq!((report.new, report.pending), (1, 0));
+    assert!(b.verify().unwrap().is_sound());
+}
+
+#[test]
+fn a_database_that_nobody_waits_for_is_kept_only_while_it_is_small() {
+    let (a, engine) = (instance(1), engine());
+    let b = instance_on(engine.clone(), 2);
+    let project = a.create(rights(&key(1), &[]), key(1)).unwrap();
+    ingest(&b, project.id(), &all_packs(&a, &project.id()));
+    let large = team(&a);
+    let mut rng = Rng::new(1);
+    let size = 256 * 1024;
+    for n in 0..limits::UNNAMED_CLOSURE_BYTES / size + 16 {
+        let text = rng
+            .bytes(size as usize)
+            .into_iter()
+            .map(|byte| char::from(byte & 0x7f));
+        let text = String::from_iter(text);
+        large
+            .transact(|tx| tx.settings().set(&format!("t{}", n % 2), text.as_str()))
+            .unwrap();
+    }
+    let send = |packs: &[Bytes]| b.ingest(IngestRequest::new(project.id(), packs)).unwrap();
+    let before = bytes_in(&*engine);
+    let packs = all_packs(&a, &large.id());
+    let taken = packs.chunks(1).map(send);
+    let refused: usize = taken.map(|taken| taken.bad_packs.len()).sum();
+    assert!(refused > 0);
+    let held = bytes_in(&*engine) - before;
+    assert!(
+        held as u64 <= limits::UNNAMED_CLOSURE_BYTES + 100_000,
+        "{held}"
+    );
+    // Once settings wait for it, it comes as a whole.
+    delegate(&project, &large, Permission::Write(5));
+    let all = all_above(&a, &b, &project.id());
+    send(&all);
+    let settings = send(&all_above(&a, &b, &project.id()));
+    assert_eq!((settings.new, settings.bad_packs.len()), (1, 0));
+    let there = b.get(&project.id()).unwrap();
+    assert_eq!(there.tips().unwrap(), project.tips().unwrap());
 }
 
 #[test]

@@ -233,6 +233,18 @@ impl EntryLog {
         self.create_in(Directory::Closures, root, batch, |_, _, _| Ok(()))
     }
 
+    /// Stages the removal of a closure: all of its rows in the spaces of the log and of state. Whoever has one of its
+    /// writers finds it gone; its number is not given again.
+    ///
+    /// # Errors
+    /// The engine's errors, a damaged row.
+    pub fn remove_closure(&self, closure: &DatabaseLog, batch: &mut Batch) -> Result<(), LogError> {
+        let snapshot = self.shared.engine.snapshot()?;
+        let (_, version) = rows::read_state(closure.no, &*snapshot)?;
+        rows::stage_removal(&closure.id, closure.no, &version, batch);
+        Ok(())
+    }
+
     fn create_in<E: From<LogError>>(
         &self,
         directory: Directory,

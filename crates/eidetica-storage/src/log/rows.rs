@@ -251,6 +251,19 @@ pub(super) fn read_states(
     states.collect()
 }
 
+/// Takes away all rows of a closure whose version row is still this one.
+pub(super) fn stage_removal(id: &Id, no: DbNo, version: &[u8], batch: &mut Batch) {
+    batch.expect(Space::Meta, &version_key(no), Some(version));
+    batch.delete(Space::Meta, &Directory::Closures.key(id));
+    for [tag, kind] in [VERSION, HEIGHTS, MARKS, LEAVES, LOOSE, SUMMARIES, LATE] {
+        let [a, b, c, d] = no.prefix();
+        batch.delete_range(Space::Meta, &KeyRange::prefix([tag, kind, a, b, c, d]));
+    }
+    for space in [Space::Log, Space::Ids, Space::State, Space::Versions] {
+        batch.delete_range(space, &KeyRange::prefix(no.prefix()));
+    }
+}
+
 // ---- log rows -----------------------------------------------------------------------------------
 
 pub(super) fn log_key(no: DbNo, first: u64) -> [u8; 12] {
@@ -538,10 +551,7 @@ pub(super) fn ids_range(no: DbNo, prefix: &[u8]) -> KeyRange {
 pub(super) fn id_arrival(no: DbNo, key: &[u8], value: &[u8]) -> Result<u64, LogError> {
     let id = key.strip_prefix(&no.prefix()).and_then(whole).map(Id::new);
     let id = id.ok_or_else(|| {
-        LogError::corrupt(
-            format_args!("id key of database {no}"),
-            "of a wrong length",
-        )
+        LogError::corrupt(format_args!("id key of database {no}"), "of a wrong length")
     })?;
     Ok(decode_id(no, &id, value)?.arrival)
 }
