@@ -13,7 +13,7 @@
     reason = "a measurement that fails stops"
 )]
 
-use std::io::{BufRead as _, BufReader};
+use std::io::BufReader;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Arc;

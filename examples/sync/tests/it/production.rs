@@ -142,7 +142,7 @@ fn unknown_keys_are_refused() {
     let plain = format!("http://{address}");
     let mut client = crate::program::client(&[&plain], &["-i", "1s"]);
     client.expect_that("trouble", |line| {
-        line.contains("cannot reach a server") || line.contains("is gone")
+        line.contains("sent something wrong") || line.contains("is gone")
     });
     let lines = client.stop(Signal::INT).join("\n");
     assert!(!lines.contains("starting sync "), "{lines}");
