@@ -332,9 +332,9 @@ fn a_real_history_cut_before_its_merges_comes_together_again() {
             outcome.relation, outcome.requests,
         );
         diverged += usize::from(outcome.relation == Relation::Diverged);
-        assert!(outcome.requests <= 6, "{}", outcome.requests);
+        assert!(outcome.requests <= 5, "{}", outcome.requests);
         assert!(
-            rest <= 64 * (lacks + has) + 4096,
+            rest <= 64 * (lacks + has) + 5120,
             "{rest} bytes for {lacks} and {has}"
         );
     }

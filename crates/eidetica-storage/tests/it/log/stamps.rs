@@ -24,7 +24,7 @@ fn compare(log: &DatabaseLog, stamps: &[Stamp], rng: &mut Rng) -> bool {
     let mut set = reader.stamp_set().unwrap();
     let top = stamps.last().unwrap().height.0;
     let mut spans = vec![Span::ALL];
-    for _ in 0..30 {
+    for _ in 0..6 {
         let mut end = |most| {
             Stamp::new(
                 Height(rng.below(most as usize + 2) as u64),
@@ -69,8 +69,8 @@ fn sorted(entries: &[Entry]) -> Vec<Stamp> {
 #[test]
 fn summaries_are_those_of_the_list_however_it_came_to_be() {
     let mut rng = Rng::new(11);
-    for seed in 0..3 {
-        let history = History::branching(6_000, seed);
+    for seed in 0..2 {
+        let history = History::branching(4_000, seed);
         let Bench {
             engine,
             log,
