@@ -162,6 +162,7 @@ impl Engine {
                     self.renew_streams(now_ms);
                 }
             }
+            Command::Background(is_on) => self.set_background(is_on, now_ms),
             Command::Flush => self.flush(),
             Command::Stop => self.stop(id),
         }

@@ -7,7 +7,7 @@ use eidetica_entry::{Id, PublicKey};
 
 use crate::{
     Action, CommandId, Cursor, EngineError, IncomingRequest, Input, LinkId, OutgoingRequest,
-    PeerInfo, PeerStats, PeerStatus, Response, RestoreError, Wishes,
+    PastSync, PeerInfo, PeerStats, PeerStatus, Response, RestoreError, Wishes,
     backoff::Jitter,
     invites::Invites,
     limits,
@@ -64,6 +64,8 @@ pub struct Engine {
     pub(crate) jitter: Jitter,
     flush_at_ms: Option<u64>,
     pub(crate) stopped: bool,
+    /// Whether anything is done without being asked.
+    pub(crate) is_active: bool,
     pub(crate) actions: VecDeque<Action>,
 }
 
@@ -93,6 +95,7 @@ impl Engine {
             jitter,
             flush_at_ms: None,
             stopped: false,
+            is_active: true,
             actions: VecDeque::new(),
         };
         for (key, value) in records {
@@ -117,7 +120,9 @@ impl Engine {
         };
         let (kind, rest) = Kind::split(key).ok_or_else(corrupt)?;
         match kind {
-            Kind::Peer | Kind::Stats | Kind::Pair => self.peers.restore(kind, rest, key, value),
+            Kind::Peer | Kind::Stats | Kind::History | Kind::Pair => {
+                self.peers.restore(kind, rest, key, value)
+            }
             Kind::Incoming => self.requests.restore_incoming(key, value),
             Kind::Outgoing => self.requests.restore_outgoing(key, value),
             Kind::Invite => self.invites.restore(key, value),
@@ -167,6 +172,11 @@ impl Engine {
     /// How syncs with a peer went; none before the first contact.
     pub fn stats(&self, peer: &PublicKey) -> Option<&PeerStats> {
         self.peers.stats(peer)
+    }
+
+    /// The last syncs with a peer, the oldest first, at most [`limits::HISTORY`].
+    pub fn history(&self, peer: &PublicKey) -> impl Iterator<Item = &PastSync> {
+        self.peers.history(peer)
     }
 
     /// How far a database is synced with a peer; none before the first sync.
@@ -267,7 +277,7 @@ impl Engine {
         let times = [
             self.work.next_due_ms(),
             self.streams.next_due_ms(),
-            self.schedule.next_due_ms(),
+            self.schedule.next_due_ms().filter(|_| self.is_active),
             self.links.next_idle_ms(),
             self.requests.next_expiry_ms(),
             self.flush_at_ms,
@@ -300,7 +310,9 @@ impl Engine {
             self.run_queued(peer, database, now_ms);
         }
         if !self.stopped {
-            self.make_rounds(now_ms);
+            if self.is_active {
+                self.make_rounds(now_ms);
+            }
             self.check_streams(now_ms);
         }
         for link in self.links.idle(now_ms) {

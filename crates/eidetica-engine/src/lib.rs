@@ -33,7 +33,7 @@ mod work;
 pub use engine::{Engine, EngineConfig};
 pub use error::{ConnectError, EngineError, RestoreError};
 pub use invites::{Invite, Redeemed, Redemption};
-pub use peers::{Cursor, PeerInfo, PeerStats, PeerStatus};
+pub use peers::{Cursor, PastSync, PeerInfo, PeerStats, PeerStatus};
 pub use record::Record;
 pub use requests::{
     Facts, GrantOutcome, IncomingRequest, OutgoingRequest, OutgoingState, RequestState,

@@ -52,5 +52,9 @@ pub const STREAMS_PER_DEVICE: usize = 2;
 pub const SUBSCRIPTIONS: usize = 1 << 18;
 /// Of these, how many only peers have that are registered.
 pub const SUBSCRIPTIONS_FOR_KNOWN: usize = 1 << 17;
+/// Syncs with one peer that are remembered.
+pub const HISTORY: usize = 64;
+/// Bytes that are kept of why one of them failed.
+pub const REASON_BYTES: usize = 255;
 /// Statistics and cursors are written at most this often.
 pub const FLUSH_MS: u64 = 5_000;

@@ -61,6 +61,7 @@ impl Engine {
     fn keeps(&self, peer: &PublicKey, live: &[Id]) -> bool {
         let is_active = |info: &crate::PeerInfo| info.status == PeerStatus::Active;
         !self.stopped
+            && self.is_active
             && self.peers.get(peer).is_some_and(is_active)
             && (!live.is_empty() || self.requests.is_waiting_for(peer))
     }
@@ -86,6 +87,11 @@ impl Engine {
         for peer in self.peers_of(database) {
             self.keep_live(&peer, now_ms);
         }
+    }
+
+    pub(crate) fn set_background(&mut self, is_on: bool, now_ms: u64) {
+        self.is_active = is_on;
+        self.keep_all_live(now_ms);
     }
 
     pub(crate) fn keep_all_live(&mut self, now_ms: u64) {
@@ -138,6 +144,10 @@ impl Engine {
 
     /// Tries again later to reach a peer, if it is to be connected.
     pub(crate) fn connect_later(&mut self, peer: &PublicKey, error: String, now_ms: u64) {
+        self.open_later(peer, error, false, now_ms);
+    }
+
+    fn open_later(&mut self, peer: &PublicKey, error: String, is_refused: bool, now_ms: u64) {
         let live = self.live_with(peer);
         if !self.keeps(peer, &live) {
             self.streams.reconnects.remove(peer);
@@ -156,6 +166,7 @@ impl Engine {
             Reconnect {
                 attempts,
                 due_ms,
+                is_refused,
                 error,
             },
         );
@@ -218,7 +229,8 @@ impl Engine {
             self.actions.push_back(Action::Close(link));
         }
         let failure = result.err().unwrap_or(Failure::Closed(CloseReason::Cut));
-        self.connect_later(&peer, failure.to_string(), now_ms);
+        let is_refused = matches!(failure, Failure::Refused(_));
+        self.open_later(&peer, failure.to_string(), is_refused, now_ms);
     }
 
     // News.
@@ -331,14 +343,21 @@ impl Engine {
                             self.actions.push_back(Action::Tell(id, Notice::Check));
                         }
                     }
-                    None if self.check_peer(&peer).is_ok() => {
-                        self.want_sync(peer, database, now_ms);
-                    }
-                    // It can only come to us.
-                    None => {}
+                    // It compares everything when it is connected; or it can only come to us.
+                    None if self.awaits_stream(&peer, &database)
+                        || self.check_peer(&peer).is_err() => {}
+                    None => self.want_sync(peer, database, now_ms),
                 }
             }
         }
+    }
+
+    /// Whether news of a database are going to come from a peer that is not connected now.
+    fn awaits_stream(&self, peer: &PublicKey, database: &Id) -> bool {
+        let refused = |reconnect: &Reconnect| reconnect.is_refused;
+        self.schedule.wishes(database).is_live()
+            && self.keeps(peer, &[*database])
+            && !self.streams.reconnects.get(peer).is_some_and(refused)
     }
 
     /// Begins the rounds of all databases that are synced with somebody.

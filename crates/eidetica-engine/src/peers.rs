@@ -1,10 +1,10 @@
 //! Peers, what is synced with them, and how that goes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 
 use eidetica_entry::{Id, PublicKey, Stamp};
-use eidetica_protocol::{Failure, Outcome};
+use eidetica_protocol::{Failure, Outcome, PushOutcome};
 use eidetica_transport::Address;
 use serde::{Deserialize, Serialize};
 
@@ -96,6 +96,47 @@ pub struct Cursor {
     pub last_synced_ms: Option<u64>,
 }
 
+/// One sync that is over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PastSync {
+    /// When it ended (ms).
+    pub at_ms: u64,
+    /// Of which database.
+    pub database: Id,
+    /// Entries that came in and were new.
+    pub received: u64,
+    /// Entries that went out and were new there.
+    pub sent: u64,
+    /// Bytes of frames, both ways.
+    pub frame_bytes: u64,
+    /// Why it did not reach its end; none if it did. At most [`limits::REASON_BYTES`].
+    pub error: Option<String>,
+}
+
+impl PastSync {
+    fn new(database: Id, result: &Result<Outcome, Failure>, at_ms: u64) -> Self {
+        let outcome = result.as_ref().ok();
+        let sent = match outcome.map(|outcome| &outcome.push) {
+            Some(PushOutcome::Done { new, .. }) => *new,
+            _ => 0,
+        };
+        let error = result.as_ref().err().map(|failure| {
+            let mut text = failure.to_string();
+            let mut ends = (0..=limits::REASON_BYTES.min(text.len())).rev();
+            text.truncate(ends.find(|end| text.is_char_boundary(*end)).unwrap_or(0));
+            text
+        });
+        Self {
+            at_ms,
+            database,
+            received: outcome.map_or(0, |outcome| outcome.received.new),
+            sent,
+            frame_bytes: outcome.map_or(0, |outcome| outcome.frame_bytes),
+            error,
+        }
+    }
+}
+
 /// A peer and a database.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Pair {
@@ -110,6 +151,8 @@ pub(crate) struct Pair {
 pub(crate) struct Peers {
     peers: BTreeMap<PublicKey, PeerInfo>,
     stats: BTreeMap<PublicKey, PeerStats>,
+    /// The last syncs, the oldest first.
+    history: BTreeMap<PublicKey, VecDeque<PastSync>>,
     pairs: BTreeMap<(PublicKey, Id), Pair>,
     dirty_stats: BTreeSet<PublicKey>,
     dirty_pairs: BTreeSet<(PublicKey, Id)>,
@@ -127,6 +170,10 @@ impl Peers {
 
     pub(crate) fn stats(&self, key: &PublicKey) -> Option<&PeerStats> {
         self.stats.get(key)
+    }
+
+    pub(crate) fn history(&self, key: &PublicKey) -> impl Iterator<Item = &PastSync> {
+        self.history.get(key).into_iter().flatten()
     }
 
     pub(crate) fn pair(&self, key: &PublicKey, database: &Id) -> Option<&Pair> {
@@ -181,7 +228,12 @@ impl Peers {
     pub(crate) fn remove(&mut self, key: &PublicKey) {
         self.peers.remove(key);
         self.stats.remove(key);
+        self.history.remove(key);
         self.dirty_stats.remove(key);
+        self.records.push(Record {
+            key: record::Kind::History.key(record::key_key(key)),
+            value: None,
+        });
         self.records.push(Record {
             key: record::Kind::Peer.key(record::key_key(key)),
             value: None,
@@ -307,6 +359,11 @@ impl Peers {
                 stats.last_failure_ms = Some(now_ms);
             }
         }
+        let history = self.history.entry(*key).or_default();
+        if history.len() >= limits::HISTORY {
+            history.pop_front();
+        }
+        history.push_back(PastSync::new(*database, result, now_ms));
         self.dirty_stats.insert(*key);
     }
 
@@ -355,6 +412,12 @@ impl Peers {
                 key: record::Kind::Stats.key(record::key_key(&key)),
                 value,
             });
+            if let Some(history) = self.history.get(&key) {
+                self.records.push(Record {
+                    key: record::Kind::History.key(record::key_key(&key)),
+                    value: Some(record::encode(history)),
+                });
+            }
         }
         for pair in std::mem::take(&mut self.dirty_pairs) {
             self.write_pair(&pair);
@@ -402,6 +465,12 @@ impl Peers {
                     record::decode(key, value)?,
                 );
             }
+            record::Kind::History => {
+                self.history.insert(
+                    record::parse_key(rest).ok_or_else(corrupt)?,
+                    record::decode(key, value)?,
+                );
+            }
             _ => {
                 self.pairs.insert(
                     record::parse_pair(rest).ok_or_else(corrupt)?,
@@ -419,6 +488,7 @@ impl Peers {
         }
         let peers = &self.peers;
         self.stats.retain(|key, _| peers.contains_key(key));
+        self.history.retain(|key, _| peers.contains_key(key));
         self.pairs.retain(|(key, _), _| peers.contains_key(key));
     }
 

@@ -25,6 +25,7 @@ pub struct Record {
 pub(crate) enum Kind {
     Peer,
     Stats,
+    History,
     Pair,
     Incoming,
     Outgoing,
@@ -33,9 +34,10 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Peer,
         Self::Stats,
+        Self::History,
         Self::Pair,
         Self::Incoming,
         Self::Outgoing,
@@ -47,6 +49,7 @@ impl Kind {
         match self {
             Self::Peer => "peer",
             Self::Stats => "stats",
+            Self::History => "history",
             Self::Pair => "pair",
             Self::Incoming => "incoming",
             Self::Outgoing => "outgoing",

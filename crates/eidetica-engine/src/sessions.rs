@@ -81,7 +81,8 @@ impl Engine {
 
     /// Syncs in the background, with retries. Nothing is written: after a restart it turns out again.
     pub(crate) fn want_sync(&mut self, peer: PublicKey, database: Id, now_ms: u64) {
-        if self.stopped || !self.schedule.wishes(&database).enabled {
+        let is_enabled = self.schedule.wishes(&database).enabled;
+        if self.stopped || !self.is_active || !is_enabled {
             return;
         }
         let sync = self.work.syncs.entry((peer, database)).or_default();

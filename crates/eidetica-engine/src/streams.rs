@@ -27,6 +27,8 @@ pub(crate) struct Stream {
 pub(crate) struct Reconnect {
     pub(crate) attempts: u32,
     pub(crate) due_ms: u64,
+    /// Whether the peer was reached and takes no stream: then there are rounds instead.
+    pub(crate) is_refused: bool,
     pub(crate) error: Option<String>,
 }
 

@@ -120,6 +120,9 @@ pub enum Command {
     PutClaim(Box<DeviceClaim>),
     /// Forget the claim of a key. -> [`Response::Done`]
     RemoveClaim(PublicKey),
+    /// Whether to do anything without being asked: keep connections for news, make rounds, fetch what was granted. It
+    /// does at first. What is queued is done in any case. -> [`Response::Done`]
+    Background(bool),
     /// Write statistics and cursors now. -> [`Response::Done`]
     Flush,
     /// Stop: end all work, reply to all commands, write everything. -> [`Response::Done`]

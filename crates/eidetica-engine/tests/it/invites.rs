@@ -2,7 +2,7 @@
 
 use eidetica_auth::{InviteProof, Permission};
 use eidetica_engine::{
-    Command, EngineError, Facts, GrantOutcome, Invite, Job, RequestState, Redemption, Response,
+    Command, EngineError, Facts, GrantOutcome, Invite, Job, Redemption, RequestState, Response,
     Target, limits,
 };
 use eidetica_entry::PublicKey;
@@ -125,7 +125,10 @@ fn an_invite_ends() {
     assert_eq!(left(&bench), 0);
 
     let mut bench = issued(5);
-    assert_eq!(bench.now(Command::RevokeInvite(key(INVITE))), Ok(Response::Done));
+    assert_eq!(
+        bench.now(Command::RevokeInvite(key(INVITE))),
+        Ok(Response::Done)
+    );
     assert_eq!(redeem(&mut bench, 11), refused(Refusal::INVITE_REVOKED));
     let mut bench = bench.restart();
     assert_eq!(redeem(&mut bench, 11), refused(Refusal::INVITE_REVOKED));
@@ -170,7 +173,10 @@ fn an_invite_changes_no_right_and_gives_no_more_than_it_says() {
     };
     assert_eq!(redeem_with(&mut bench, 10, WRITE, reader), DENIED);
     // A weaker right than the invite's is granted as asked.
-    assert_eq!(redeem_with(&mut bench, 10, Permission::Read, STRANGER), to_grant());
+    assert_eq!(
+        redeem_with(&mut bench, 10, Permission::Read, STRANGER),
+        to_grant()
+    );
     settle(&mut bench, 10, Err("away".to_owned()));
     // More than the invite is for waits for an administrator.
     let more = Permission::Write(9);
@@ -216,7 +222,10 @@ fn invites_are_bounded() {
     assert_eq!(put(&|invite| invite.count = most), Ok(Response::Done));
     for count in [0, most + 1] {
         let refused = put(&|invite| invite.count = count);
-        assert!(matches!(refused, Err(EngineError::TooMany { .. })), "{count}");
+        assert!(
+            matches!(refused, Err(EngineError::TooMany { .. })),
+            "{count}"
+        );
     }
     let last = START + limits::INVITE_MS;
     assert_eq!(put(&|invite| invite.expires_ms = last), Ok(Response::Done));
@@ -234,7 +243,11 @@ fn invites_are_bounded() {
     }
     let full = put(&|invite| invite.id = name(0));
     assert!(matches!(full, Err(EngineError::TooMany { .. })));
-    assert_eq!(put(&|invite| invite.id = name(1)), Ok(Response::Done), "in place");
+    assert_eq!(
+        put(&|invite| invite.id = name(1)),
+        Ok(Response::Done),
+        "in place"
+    );
     // What has ended long ago makes room.
     bench.now = last + limits::REQUEST_MS;
     let mut later = invite(1);

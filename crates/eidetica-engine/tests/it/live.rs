@@ -261,6 +261,26 @@ fn what_a_peer_holds_moves_the_cursor_and_is_written_later() {
     assert!(bench.engine.cursor(&key(1), &database(1)).is_some());
 }
 
+#[test]
+fn without_a_background_nothing_is_done_that_was_not_asked_for() {
+    let mut bench = Bench::live();
+    let (stream, _) = bench.live_with(1, &[database(1)]);
+    bench.now(Command::Background(false)).unwrap();
+    assert_eq!(bench.ended(), Some(stream));
+    bench.changed(1, true);
+    bench.pass_until(bench.now + 24 * 3_600_000);
+    bench.closed();
+    assert!(bench.actions.is_empty(), "{:?}", bench.actions);
+    let id = bench.sync(key(1), &[database(1)]);
+    let (link, ..) = bench.connect().unwrap();
+    bench.connected(link, key(1));
+    let (task, ..) = bench.task().unwrap();
+    bench.synced(task, Ok(outcome()));
+    assert!(bench.reply(id).is_some() && bench.opened().is_none());
+    bench.now(Command::Background(true)).unwrap();
+    assert!(bench.opened().is_some());
+}
+
 // Rounds.
 
 #[test]
@@ -381,6 +401,36 @@ fn a_quiet_stream_is_a_round_of_a_thousand_databases() {
         "{}",
         bench.writes - writes
     );
+}
+
+#[test]
+fn coming_back_after_hours_costs_one_stream_and_no_syncs() {
+    let mut bench = Bench::live();
+    let all: Vec<Id> = (1..=200).map(database).collect();
+    bench.live_with(1, &all);
+    let mut bench = bench.restart_live();
+    let end = bench.now + 3 * 3_600_000;
+    while bench.now < end {
+        if let Some((link, ..)) = bench.connect() {
+            bench.connect_failed(link);
+        }
+        let due = bench.due().min(end);
+        bench.pass_until(due);
+        assert!(bench.task().is_none());
+    }
+    let (link, ..) = loop {
+        match bench.connect() {
+            Some(dial) => break dial,
+            None => {
+                let due = bench.due();
+                bench.pass_until(due);
+            }
+        }
+    };
+    bench.connected(link, key(1));
+    let (_, _, databases) = bench.opened().unwrap();
+    assert_eq!(databases, all);
+    assert!(bench.task().is_none());
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use eidetica_auth::{DeviceClaim, Permission, Scope};
 use eidetica_engine::{Command, Engine, Facts, PeerStatus, RestoreError, limits};
+use eidetica_protocol::Failure;
 
 use crate::bench::{Bench, START, address, config, database, key, outcome, request, secret};
 
@@ -81,9 +82,10 @@ fn statistics_are_written_together_and_not_each_time() {
     }
     assert_eq!(bench.writes, writes);
     bench.pass_until(bench.now + limits::FLUSH_MS);
-    assert_eq!(bench.writes, writes + 2);
+    // Of the peer, of its last syncs, of the pair.
+    assert_eq!(bench.writes, writes + 3);
     bench.pass_until(bench.now + 10 * limits::FLUSH_MS);
-    assert_eq!(bench.writes, writes + 2, "nothing changed");
+    assert_eq!(bench.writes, writes + 3, "nothing changed");
     assert_eq!(
         bench.restart().engine.stats(&key(1)).unwrap().successes,
         100
@@ -161,4 +163,33 @@ fn claims_are_replaced_ended_and_removed() {
     assert_eq!(bench.records.len(), 1, "what has ended is dropped");
     bench.now(Command::RemoveClaim(key(8))).unwrap();
     assert!(bench.records.is_empty());
+}
+
+#[test]
+fn the_last_syncs_are_remembered_and_no_more() {
+    let mut bench = Bench::new();
+    bench.with_peer(1);
+    let sync = |bench: &mut Bench, result| {
+        let id = bench.sync(key(1), &[database(1)]);
+        let (task, ..) = bench.task().unwrap();
+        bench.synced(task, result);
+        assert!(bench.reply(id).is_some());
+        bench.now += 1;
+    };
+    for _ in 0..limits::HISTORY {
+        sync(&mut bench, Ok(outcome()));
+    }
+    let reason = "x".repeat(2 * limits::REASON_BYTES);
+    sync(&mut bench, Err(Failure::Local(reason)));
+    bench.now(Command::Flush).unwrap();
+    let bench = bench.restart();
+    let history: Vec<_> = bench.engine.history(&key(1)).collect();
+    assert_eq!(history.len(), limits::HISTORY);
+    let (first, last) = (history[0], history[history.len() - 1]);
+    assert_eq!((first.received, first.error.as_ref()), (3, None));
+    assert_eq!(
+        last.error.as_ref().map(String::len),
+        Some(limits::REASON_BYTES)
+    );
+    assert_eq!(last.at_ms, bench.now - 1);
 }
