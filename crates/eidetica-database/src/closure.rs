@@ -86,14 +86,16 @@ impl Databases {
                 Some(delegated) => match self.ingest_closure(delegated, &request) {
                     // They are of no use to this database, and no reason to leave the others out.
                     Err(Error::NoDatabase(_)) => bad_packs(run.len(), &Reject::Foreign),
-                    Err(error @ (Error::Refused(_) | Error::Limit { .. })) => {
-                        bad_packs(run.len(), &error)
-                    }
+                    Err(error @ Error::Refused(_)) => bad_packs(run.len(), &error),
+                    Err(error @ Error::Limit { .. }) => IngestReport {
+                        left_out: all_packs(run.len(), &error),
+                        ..IngestReport::default()
+                    },
                     taken => taken?,
                 },
                 None => self.ingest_own(&request)?,
             };
-            for (at, _) in &mut taken.bad_packs {
+            for (at, _) in taken.bad_packs.iter_mut().chain(&mut taken.left_out) {
                 *at += first;
             }
             report.add(taken);
@@ -208,29 +210,23 @@ impl Databases {
             &mut pins,
         )?;
         let first: Vec<Id> = pins.keys().copied().collect();
-        let mut parts: BTreeMap<Id, Vec<Part>> = BTreeMap::new();
-        let mut needs: BTreeMap<Id, Vec<Id>> = BTreeMap::new();
+        let mut round = Rounds {
+            databases: self,
+            own: database.id(),
+            not_own,
+            held,
+            snapshot: &*snapshot,
+            pins,
+            parts: BTreeMap::new(),
+            needs: BTreeMap::new(),
+        };
         // Parts are made anew when others pin more of their database: in rounds, one for each floor above another.
         let mut open: BTreeSet<Id> = first.iter().copied().collect();
         while !open.is_empty() {
-            let mut more = Pins::new();
-            for id in std::mem::take(&mut open) {
-                let above = pins.get(&id).cloned().unwrap_or_default();
-                let held = held.iter().find(|(held, _)| *held == id);
-                let is_own = id == database.id();
-                let not = held.map(|(_, tips)| *tips).unwrap_or_default();
-                let not = if is_own { not_own } else { not };
-                let mut pinned = Pins::new();
-                let mut made = self.parts_of(&id, &above, not, &*snapshot, &mut pinned)?;
-                // Of the database itself there is more to come, with its data.
-                made.retain(|part| !is_own || part.kind == Kind::Database);
-                parts.insert(id, made);
-                needs.insert(id, pinned.keys().copied().collect());
-                merge(&mut more, pinned);
-            }
-            open = merge(&mut pins, more);
+            open = round.make(open)?;
         }
-        let order = deepest_first(first, &needs);
+        let order = deepest_first(first, &round.needs);
+        let mut parts = round.parts;
         let parts = order.iter().filter_map(|id| parts.remove(id)).flatten();
         Ok(parts.filter(|part| !part.difference.is_empty()).collect())
     }
@@ -256,6 +252,47 @@ impl Databases {
             });
         }
         Ok(parts)
+    }
+}
+
+/// What is to be sent of databases that others pin, which may pin further ones.
+struct Rounds<'a> {
+    databases: &'a Databases,
+    own: Id,
+    /// What the receiver has of the database that all this is for, and of others.
+    not_own: &'a [Id],
+    held: &'a [(Id, &'a [Id])],
+    snapshot: &'a dyn Snapshot,
+    pins: Pins,
+    parts: BTreeMap<Id, Vec<Part>>,
+    /// The databases that each one pins.
+    needs: BTreeMap<Id, Vec<Id>>,
+}
+
+impl Rounds<'_> {
+    /// Makes the parts of some databases; says of which more is pinned by that.
+    fn make(&mut self, databases: BTreeSet<Id>) -> Result<BTreeSet<Id>> {
+        let mut more = Pins::new();
+        for id in databases {
+            let above = self.pins.get(&id).cloned().unwrap_or_default();
+            let is_own = id == self.own;
+            let held = self.held.iter().find(|(held, _)| *held == id);
+            let not = match is_own {
+                true => self.not_own,
+                false => held.map(|(_, tips)| *tips).unwrap_or_default(),
+            };
+            let mut pinned = Pins::new();
+            let parts = self
+                .databases
+                .parts_of(&id, &above, not, self.snapshot, &mut pinned);
+            let mut made = parts?;
+            // Of the database itself there is more to come, with its data.
+            made.retain(|part| !is_own || part.kind == Kind::Database);
+            self.parts.insert(id, made);
+            self.needs.insert(id, pinned.keys().copied().collect());
+            merge(&mut more, pinned);
+        }
+        Ok(merge(&mut self.pins, more))
     }
 }
 
@@ -361,9 +398,13 @@ fn add_pins_of(entry: &Entry, pins: &mut Pins) {
 }
 
 fn bad_packs(count: usize, why: &impl ToString) -> IngestReport {
-    let bad = |at| (at, why.to_string());
     IngestReport {
-        bad_packs: (0..count).map(bad).collect(),
+        bad_packs: all_packs(count, why),
         ..IngestReport::default()
     }
+}
+
+/// So many packs, each with this reason.
+fn all_packs(count: usize, why: &impl ToString) -> Vec<(usize, String)> {
+    (0..count).map(|at| (at, why.to_string())).collect()
 }

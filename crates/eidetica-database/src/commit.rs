@@ -12,7 +12,7 @@ use eidetica_storage::log::{LogError, LogReader, Mark, Unsigned};
 use eidetica_storage::{Batch, Snapshot};
 
 use crate::Database;
-use crate::apply::{Writes, writes_of};
+use crate::apply::Writes;
 use crate::core::{Core, Sequence, Sequencer, Written};
 use crate::edits::NoRows;
 use crate::effects::{Effects, Flip};
@@ -226,24 +226,15 @@ impl Database {
             Some(_) => Order::Any,
         };
         let turned = Turned::at_once(&flips, sequencer, known.reader)?;
-        match turned.is_empty() {
-            false => self.core().change(
-                &turned.inserted_with(writes),
-                &writes_of(&turned.removed),
-                snapshot,
-                sequencer,
-                &mut batch,
-                Some(&mut layer),
-            )?,
-            true => self.core().apply(
-                &writes,
-                order,
-                snapshot,
-                sequencer,
-                &mut batch,
-                Some(&mut layer),
-            )?,
-        }
+        self.core().stage_state(
+            writes,
+            &turned,
+            order,
+            snapshot,
+            sequencer,
+            &mut batch,
+            Some(&mut layer),
+        )?;
         let walks = commission.walks_history(sequencer.writer.state());
         let tips = sequencer.writer.tips().to_vec();
         let mut stage = sequencer.writer.stage();

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use eidetica_auth::SecretKey;
 use eidetica_crdt::{Delta, Doc, Edit, Locator, Order, Overlay, StoreKind, Value, insert, lower};
-use eidetica_entry::{Draft, Entry, Id, Ids, ParentInfo, StoreName};
+use eidetica_entry::{Author, Draft, Entry, Id, Ids, ParentInfo, StoreName};
 use eidetica_storage::Batch;
 use eidetica_storage::log::LogReader;
 
@@ -174,7 +174,7 @@ impl Import {
             None if self.bytes > self.held as u64 => {
                 return Err(Error::Stopped("the import has failed before".into()));
             }
-            None => Spool::begin(&self.database)?,
+            None => Spool::begin(&self.database, self.database.author_by(&key)?)?,
         };
         let pieces = std::mem::take(&mut self.pieces);
         self.held = 0;
@@ -193,10 +193,11 @@ impl Import {
 
     fn commit_at_once(&self, key: &SecretKey) -> Result<Vec<Id>> {
         let database = &self.database;
+        let author = database.author_by(key)?;
         let (ids, written) = {
             let mut sequencer = database.core().sequence()?;
             database.flush(&mut sequencer)?;
-            let made = self.make(key, &sequencer)?;
+            let made = self.make(key, &author, &sequencer)?;
             if made.entries.is_empty() {
                 return Ok(Vec::new());
             }
@@ -213,7 +214,7 @@ impl Import {
         Ok(ids)
     }
 
-    fn make(&self, key: &SecretKey, sequencer: &Sequencer) -> Result<Made> {
+    fn make(&self, key: &SecretKey, author: &Author, sequencer: &Sequencer) -> Result<Made> {
         let (core, database) = (self.database.core(), &self.database);
         let snapshot = database.shared().engine.snapshot()?;
         let reader = core.log.reader(&*snapshot);
@@ -222,7 +223,7 @@ impl Import {
         let below = |name: &StoreName, kind| core.rows_in(view, name, kind);
         // The tips of this moment are the highest entries there are.
         let order = Order::NewerThanAll;
-        let mut group = Group::new(database, &parents, &settings, &below, order);
+        let mut group = Group::new(database, author, &parents, &settings, &below, order);
         for piece in &self.pieces {
             group.add(piece, key, self.timestamp_ms, &reader)?;
         }
@@ -236,6 +237,7 @@ type Below<'a> = dyn Fn(&StoreName, StoreKind) -> Box<DynRows<'a>> + 'a;
 /// Makes entries of pieces, one on top of the other.
 pub(crate) struct Group<'a> {
     database: &'a Database,
+    author: &'a Author,
     below: &'a Below<'a>,
     parents: Vec<ParentInfo>,
     settings: &'a Ids,
@@ -253,6 +255,7 @@ pub(crate) struct Made {
 impl<'a> Group<'a> {
     pub(crate) fn new(
         database: &'a Database,
+        author: &'a Author,
         parents: &[ParentInfo],
         settings: &'a Ids,
         below: &'a Below<'a>,
@@ -260,6 +263,7 @@ impl<'a> Group<'a> {
     ) -> Self {
         Self {
             database,
+            author,
             below,
             parents: parents.to_vec(),
             settings,
@@ -289,7 +293,7 @@ impl<'a> Group<'a> {
             &self.parents,
             self.settings.clone(),
             payloads,
-            key.public(),
+            self.author.clone(),
             timestamp_ms,
         )?;
         let authority = &self.database.core().authority;
@@ -365,7 +369,17 @@ impl Made {
 }
 
 impl Database {
-    /// Begins an import: an atomic group of as many entries as it takes.
+    /// How the entries of a key say by what it has its right at present.
+    fn author_by(&self, key: &SecretKey) -> Result<Author> {
+        let access = self.access_of(&key.public())?;
+        Ok(Author {
+            key: key.public(),
+            via: access.map(|access| access.via).unwrap_or_default(),
+        })
+    }
+
+    /// Begins an import: an atomic group of as many entries as it takes. A key that has its right by way of another
+    /// database names what that is when the first entries are made.
     pub fn import(&self) -> Import {
         Import {
             database: self.clone(),

@@ -90,6 +90,9 @@ pub struct IngestReport {
     pub rejected_count: u64,
     /// Packs that are none, by their position, with the reason. The others were taken in.
     pub bad_packs: Vec<(usize, String)>,
+    /// Packs of databases that are delegated to which there is no room for, by their position, with the reason. Nobody
+    /// is to blame: there may be room once settings or entries wait for them.
+    pub left_out: Vec<(usize, String)>,
     /// The tips afterwards.
     pub tips: Vec<Stamp>,
 }
@@ -106,6 +109,7 @@ impl IngestReport {
         let room = limits::REPORTED_REJECTS.saturating_sub(self.rejected.len());
         self.rejected.extend(more.rejected.into_iter().take(room));
         self.bad_packs.extend(more.bad_packs);
+        self.left_out.extend(more.left_out);
         self.tips = more.tips;
     }
 
@@ -670,41 +674,33 @@ impl Database {
         sequencer: &mut Sequencer,
     ) -> Result<(Batch, Written)> {
         let mut batch = Batch::new();
-        let (packs, void) = (&accepted.packs, &accepted.void);
         let at_once =
             accepted.new.len() < limits::DEFER_STATE_FROM && sequencer.writer.state().is_applied();
         let turned = Turned::at_once(&accepted.flips, sequencer, known.reader)?;
-        let mut writes = Writes::new();
-        if at_once {
-            let entries = packs.iter().flat_map(|pack| &pack.entries);
-            let effective = entries.filter(|entry| !void.contains(&entry.id()));
-            writes = writes_of(&effective.cloned().collect::<Vec<_>>());
-        } else {
-            let mut from = sequencer.writer.state().next_arrival;
-            for pack in packs {
-                sequencer.deferred.add(from, &pack.entries);
-                from += pack.entries.len() as u64;
+        let writes = match at_once {
+            true => accepted.writes(),
+            false => {
+                accepted.defer(sequencer);
+                Writes::new()
             }
-        }
-        match turned.is_empty() {
-            false => self.core().change(
-                &turned.inserted_with(writes),
-                &writes_of(&turned.removed),
-                snapshot,
-                sequencer,
-                &mut batch,
-                None,
-            )?,
-            true => {
-                self.core()
-                    .apply(&writes, Order::Any, snapshot, sequencer, &mut batch, None)?;
-            }
-        }
+        };
+        self.core().stage_state(
+            writes,
+            &turned,
+            Order::Any,
+            snapshot,
+            sequencer,
+            &mut batch,
+            None,
+        )?;
         let before = sequencer.writer.state();
-        let (first, walks) = (before.next_arrival, before.void > 0 || !void.is_empty());
+        let (first, walks) = (
+            before.next_arrival,
+            before.void > 0 || !accepted.void.is_empty(),
+        );
         let tips = sequencer.writer.tips().to_vec();
         let mut stage = sequencer.writer.stage();
-        for pack in packs {
+        for pack in &accepted.packs {
             stage.add_pack(&pack.entries, pack.whole.as_ref(), &mut batch)?;
         }
         if at_once {
@@ -713,7 +709,7 @@ impl Database {
         }
         let mut effects = Effects::new(&mut stage, known, first, &accepted.new);
         if walks {
-            effects.arrive(first, &accepted.new, void, &tips)?;
+            effects.arrive(first, &accepted.new, &accepted.void, &tips)?;
         }
         effects.flip(&accepted.flips, &turned)?;
         let state = stage.finish(&mut batch)?;
@@ -775,6 +771,22 @@ fn ids_of(packs: &[WavePack]) -> Vec<Id> {
 }
 
 impl Accepted {
+    /// What the entries write that count.
+    fn writes(&self) -> Writes {
+        let entries = self.packs.iter().flat_map(|pack| &pack.entries);
+        let effective = entries.filter(|entry| !self.void.contains(&entry.id()));
+        writes_of(&effective.cloned().collect::<Vec<_>>())
+    }
+
+    /// Leaves what the entries write for later; the marks will say then which of them count.
+    fn defer(&self, sequencer: &mut Sequencer) {
+        let mut from = sequencer.writer.state().next_arrival;
+        for pack in &self.packs {
+            sequencer.deferred.add(from, &pack.entries);
+            from += pack.entries.len() as u64;
+        }
+    }
+
     /// Turns void entries away that nothing effective is above, where there are enough of them.
     fn refuse_surplus(
         &mut self,

@@ -63,7 +63,7 @@ impl Turned {
     }
 
     /// What is inserted, besides some writes.
-    pub(crate) fn inserted_with(&self, mut writes: Writes) -> Writes {
+    fn inserted_with(&self, mut writes: Writes) -> Writes {
         for (store, more) in writes_of(&self.inserted) {
             writes.entry(store).or_default().extend(more);
         }
@@ -71,12 +71,34 @@ impl Turned {
     }
 
     /// Whether no state row changes.
-    pub(crate) fn is_empty(&self) -> bool {
+    fn is_empty(&self) -> bool {
         self.inserted.is_empty() && self.removed.is_empty()
     }
 }
 
 impl Core {
+    /// Stages what new entries write, and what comes of those that turned.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what is staged, where it is read and where it goes"
+    )]
+    pub(crate) fn stage_state(
+        &self,
+        writes: Writes,
+        turned: &Turned,
+        order: Order,
+        snapshot: &dyn Snapshot,
+        sequencer: &Sequencer,
+        batch: &mut Batch,
+        staged: Option<&mut Layer>,
+    ) -> Result<()> {
+        if turned.is_empty() {
+            return self.apply(&writes, order, snapshot, sequencer, batch, staged);
+        }
+        let (inserted, removed) = (turned.inserted_with(writes), writes_of(&turned.removed));
+        self.change(&inserted, &removed, snapshot, sequencer, batch, staged)
+    }
+
     /// Like [`Core::apply`], and takes out what entries wrote.
     pub(crate) fn change(
         &self,

@@ -13,10 +13,12 @@
 //! is loaded again. With it, whoever loads the database moves the entries into it before anything else.
 //! Rows of the third kind are what later edits of the same import see; they never move.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use eidetica_auth::SecretKey;
 use eidetica_crdt::{Delta, KeyRange, Order, RowPage, RowSpace, Rows, StoreKind};
-use eidetica_entry::{Entry, Id, Ids, ParentInfo, StoreName};
+use eidetica_entry::{Author, Entry, Id, Ids, ParentInfo, StoreName};
 use eidetica_storage::commit::Lane;
 use eidetica_storage::{
     Batch, Direction, Durability, EngineError, KeyRange as Keys, Row, ScanLimit, Snapshot, Space,
@@ -43,6 +45,7 @@ const SPOOLING: Lane = Lane(u64::MAX - 1);
 /// committed.
 pub(crate) struct Spool {
     database: Database,
+    author: Author,
     prefix: Vec<u8>,
     /// Which store has which number in the keys of changed rows.
     stores: Vec<(StoreName, StoreKind)>,
@@ -57,7 +60,7 @@ pub(crate) struct Spool {
 
 impl Spool {
     /// Begins on the present tips.
-    pub(crate) fn begin(database: &Database) -> Result<Self> {
+    pub(crate) fn begin(database: &Database, author: Author) -> Result<Self> {
         let core = database.core();
         core.wait_for_staged()?;
         let sequencer = core.sequence()?;
@@ -68,6 +71,7 @@ impl Spool {
         Ok(Self {
             prefix: [database_prefix(database).as_slice(), &number].concat(),
             database: database.clone(),
+            author,
             stores: Vec::new(),
             parents,
             settings,
@@ -94,7 +98,8 @@ impl Spool {
                 false => Order::Any,
             };
             let (parents, settings) = (&self.parents, &self.settings);
-            let mut group = Group::new(&self.database, parents, settings, &below, order);
+            let (database, author) = (&self.database, &self.author);
+            let mut group = Group::new(database, author, parents, settings, &below, order);
             for piece in pieces {
                 group.add(piece, key, timestamp_ms, &reader)?;
             }
@@ -467,35 +472,7 @@ impl Rows for SpooledRows<'_> {
             };
             let (changes, more_changes) = self.changes(space, range, reverse, limit)?;
             let base = self.base.scan(space, range, reverse, limit)?;
-            // Beyond the last row of a page that ended early, that side is unknown.
-            let known = [
-                changes.last().filter(|_| more_changes).map(|(key, _)| key),
-                base.rows.last().filter(|_| base.more).map(|(key, _)| key),
-            ];
-            let ends = known.into_iter().flatten();
-            let last = match reverse {
-                true => ends.max().cloned(),
-                false => ends.min().cloned(),
-            };
-            let within = |key: &Bytes| match &last {
-                None => true,
-                Some(last) if reverse => key >= last,
-                Some(last) => key <= last,
-            };
-            let mut merged: std::collections::BTreeMap<Bytes, Option<Bytes>> = base
-                .rows
-                .into_iter()
-                .map(|(key, value)| (key, Some(value)))
-                .collect();
-            merged.extend(changes);
-            let mut rows: Vec<(Bytes, Bytes)> = merged
-                .into_iter()
-                .filter(|(key, _)| within(key))
-                .filter_map(|(key, value)| Some((key, value?)))
-                .collect();
-            if reverse {
-                rows.reverse();
-            }
+            let Merged { mut rows, last } = merge(base, changes, more_changes, reverse);
             let more = last.is_some() || rows.len() > limit;
             rows.truncate(limit.max(1));
             match last {
@@ -506,4 +483,41 @@ impl Rows for SpooledRows<'_> {
             }
         }
     }
+}
+
+/// Rows with what an import changed of them, as far as both are known.
+struct Merged {
+    rows: Vec<(Bytes, Bytes)>,
+    /// The key up to which they are known, if there may be more.
+    last: Option<Bytes>,
+}
+
+fn merge(base: RowPage, changes: Vec<Change>, more_changes: bool, reverse: bool) -> Merged {
+    // Beyond the last row of a page that ended early, that side is unknown.
+    let known = [
+        changes.last().filter(|_| more_changes).map(|(key, _)| key),
+        base.rows.last().filter(|_| base.more).map(|(key, _)| key),
+    ];
+    let ends = known.into_iter().flatten();
+    let last = match reverse {
+        true => ends.max().cloned(),
+        false => ends.min().cloned(),
+    };
+    let within = |key: &Bytes| match &last {
+        None => true,
+        Some(last) if reverse => key >= last,
+        Some(last) => key <= last,
+    };
+    let base = base.rows.into_iter().map(|(key, value)| (key, Some(value)));
+    let mut merged: BTreeMap<Bytes, Option<Bytes>> = base.collect();
+    merged.extend(changes);
+    let mut rows: Vec<(Bytes, Bytes)> = merged
+        .into_iter()
+        .filter(|(key, _)| within(key))
+        .filter_map(|(key, value)| Some((key, value?)))
+        .collect();
+    if reverse {
+        rows.reverse();
+    }
+    Merged { rows, last }
 }

@@ -335,3 +335,34 @@ fn a_page_of_an_audit_costs_the_same_after_many() {
     let (few, many) = (reads_of_last_page(199), reads_of_last_page(799));
     assert!(many <= few + 20, "{few} reads, then {many}");
 }
+
+/// State that is written with its entries: few of them, and nothing behind.
+#[test]
+fn void_entries_of_a_small_batch_write_no_state() {
+    let a = instance_on(Arc::new(MemoryEngine::new()), 1);
+    let writer = key(2);
+    let others = [(&*writer, Permission::Write(1))];
+    let db = a.create(rights(&key(1), &others), key(1)).unwrap();
+    let (engine, b) = recording();
+    ingest(&b, db.id(), &all_packs(&a, &db.id()));
+    let by = |who: &Arc<eidetica_auth::SecretKey>, path: &str| {
+        let tx = db.with_key(who.clone()).new_transaction();
+        tx.doc("d").unwrap().set(path, 1).unwrap();
+        tx.commit().unwrap().unwrap()
+    };
+    let void = by(&writer, "void");
+    let effective = by(&key(1), "effective");
+    let there = b.get(&db.id()).unwrap().with_key(key(1));
+    there
+        .transact(|tx| tx.settings().revoke(Revocation::of(writer.public())))
+        .unwrap();
+    there.catch_up().unwrap();
+    let _ = engine.take();
+    let report = ingest_entries(&b, db.id(), &[void.clone(), effective]);
+    assert_eq!((report.new, report.void), (2, 1));
+    let tally = engine.take();
+    assert_eq!(tally.space(Space::State).puts, 1, "of the one that counts");
+    let found = there.doc("d").unwrap().get_all().unwrap().to_json();
+    assert_eq!(found, serde_json::json!({"effective": 1}));
+    assert_eq!(there.is_effective(&void.id()).unwrap(), Some(false));
+}
