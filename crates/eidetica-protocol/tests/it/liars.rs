@@ -241,9 +241,10 @@ fn counts_that_are_not_true_cost_no_memory() {
     let mut packs = 0;
     let (result, _): (Result<Outcome, _>, _) =
         against(&mut client, database, &mut |request| match request {
-            Request::Compare { .. } => {
-                diverged(tips(99, 1), Sketch::Parts(Parts::new(&[empty.clone()])))
-            }
+            Request::Compare { .. } => diverged(
+                tips(99, 1),
+                Sketch::Parts(Parts::new(std::slice::from_ref(&empty))),
+            ),
             Request::Push { wants, .. } => {
                 assert!(wants.is_empty());
                 packs += 1;
