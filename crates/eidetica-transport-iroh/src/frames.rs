@@ -60,7 +60,6 @@ impl Sending {
         };
         if let Err(reason) = &sent {
             tracing::trace!(?reason, "frames are not taken");
-            eprintln!("XXX not taken {reason:?}");
         }
         // Also after a cut: what was sent before it arrives, and then an end without the mark.
         if sent.is_ok() && self.stream.finish().is_ok() {

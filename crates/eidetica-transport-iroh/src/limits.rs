@@ -11,8 +11,9 @@ pub const UNPROVEN_REQUESTS: u32 = 4;
 /// How many bytes of such a peer are held unread.
 pub const UNPROVEN_WINDOW: u32 = 256 << 10;
 
-/// How many bytes of one stream are held unread.
-pub const STREAM_WINDOW: u32 = 4 << 20;
+/// How many bytes of one stream are held unread. What is held in more than 1,024 separate pieces ends the connection, in
+/// the QUIC implementation; so many do not fit into this, in packets of the least size, however many were lost.
+pub const STREAM_WINDOW: u32 = 1 << 20;
 
 /// How many bytes of one connection are held unread.
 pub const WINDOW: u32 = 8 << 20;
