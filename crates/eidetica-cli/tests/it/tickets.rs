@@ -85,10 +85,18 @@ fn one_string_is_all_that_a_guest_needs() {
     let share = Share::start(&alice, &["--permission", "write:10", "--count", "1"]);
     let ticket = share.ticket();
     assert_eq!(share.said["invite"]["permission"], "Write(10)");
-    assert!(share.said["addresses"][0].as_str().unwrap().starts_with("iroh://"));
+    assert!(
+        share.said["addresses"][0]
+            .as_str()
+            .unwrap()
+            .starts_with("iroh://")
+    );
 
     let report = &bob.json(&join(&ticket))[0];
-    assert_eq!((&report["name"], &report["sent"]), (&"db".into(), &0.into()));
+    assert_eq!(
+        (&report["name"], &report["sent"]),
+        (&"db".into(), &0.into())
+    );
     assert_eq!(bob.rows("t"), 2);
     bob.ok(&["set", "db", "t", "a", "v:=10"]);
     assert_eq!(bob.json(&join(&ticket.to_uppercase()))[0]["sent"], 1);
@@ -98,7 +106,10 @@ fn one_string_is_all_that_a_guest_needs() {
     share.quit();
     assert_eq!(alice.ok(&["get", "db", "t", "a", "v"]), "10\n");
     let invites = alice.json(&["share", "list"]);
-    assert_eq!((&invites[0]["state"], &invites[0]["left"]), (&"used up".into(), &0.into()));
+    assert_eq!(
+        (&invites[0]["state"], &invites[0]["left"]),
+        (&"used up".into(), &0.into())
+    );
     // Nobody answers any more.
     carol.fails(&join(&ticket), UNAVAILABLE);
 }
@@ -111,7 +122,10 @@ fn a_ticket_without_an_invite_leads_to_a_request() {
     let ticket = share.ticket();
     bob.fails(&join(&ticket), PENDING);
     let request = share.next();
-    share.type_line(&format!("approve {}", &request["id"].as_str().unwrap()[..8]));
+    share.type_line(&format!(
+        "approve {}",
+        &request["id"].as_str().unwrap()[..8]
+    ));
     assert_eq!(share.next()["approved"], request["id"]);
     bob.ok(&join(&ticket));
     assert_eq!(bob.rows("t"), 2);
@@ -135,7 +149,10 @@ fn an_invite_is_taken_back_and_expires() {
     let id = share.said["invite"]["id"].as_str().unwrap().to_owned();
     share.quit();
     alice.fails(&["share", "revoke", "ed25519:0000"], NOT_FOUND);
-    assert_eq!(alice.json(&["share", "revoke", &id[..20]])[0]["revoked"], id.as_str());
+    assert_eq!(
+        alice.json(&["share", "revoke", &id[..20]])[0]["revoked"],
+        id.as_str()
+    );
     let states: Vec<Value> = alice.json(&["share", "list"]);
     assert!(states.iter().any(|row| row["state"] == "taken back"));
     assert!(states.iter().any(|row| row["state"] == "expired"));
@@ -150,14 +167,23 @@ fn what_is_no_ticket_says_so_and_is_shown_escaped() {
         ("eidetica:a\u{1b}[2Jb", "letters and the digits"),
     ] {
         let errors = bob.fails(&join(ticket), BAD_INPUT);
-        assert!(errors.contains(says) && !errors.contains('\u{1b}'), "{errors}");
+        assert!(
+            errors.contains(says) && !errors.contains('\u{1b}'),
+            "{errors}"
+        );
     }
     let errors = bob.fails(&["sync", "iroh://x\u{1b}[31m", &"0".repeat(64)], BAD_INPUT);
     assert!(!errors.contains('\u{1b}'), "{errors}");
-    let errors = bob.fails(&["sync", "{\"id\":\"\u{1b}]0;x\u{7}\"}", &"0".repeat(64)], BAD_INPUT);
+    let errors = bob.fails(
+        &["sync", "{\"id\":\"\u{1b}]0;x\u{7}\"}", &"0".repeat(64)],
+        BAD_INPUT,
+    );
     assert!(!errors.contains('\u{1b}'), "{errors}");
     bob.fails(&["share"], USAGE);
-    bob.fails(&["share", "db", "--expires", "soon", "--permission", "read"], USAGE);
+    bob.fails(
+        &["share", "db", "--expires", "soon", "--permission", "read"],
+        USAGE,
+    );
     bob.fails(&["share", "db", "--count", "2"], USAGE);
 }
 
@@ -166,7 +192,15 @@ fn a_name_that_would_move_the_cursor_is_shown_escaped() {
     let alice = Home::new();
     alice.ok(&["db", "create", "x"]);
     let mut child = alice
-        .command(&["share", "x", "--iroh", "local", "--qr", "--permission", "read"])
+        .command(&[
+            "share",
+            "x",
+            "--iroh",
+            "local",
+            "--qr",
+            "--permission",
+            "read",
+        ])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -174,10 +208,16 @@ fn a_name_that_would_move_the_cursor_is_shown_escaped() {
     writeln!(child.stdin.take().unwrap(), "quit").unwrap();
     let output = child.wait_with_output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
-    assert!(output.status.success() && !text.contains('\u{1b}'), "{text}");
+    assert!(
+        output.status.success() && !text.contains('\u{1b}'),
+        "{text}"
+    );
     assert!(text.contains("eidetica join eidetica:"), "{text}");
     // A QR code in half blocks, with its quiet zone, no wider than a terminal.
-    let widest = text.lines().filter(|line| line.contains('\u{2580}')).map(|line| line.chars().count());
+    let widest = text
+        .lines()
+        .filter(|line| line.contains('\u{2580}'))
+        .map(|line| line.chars().count());
     assert!(widest.max().is_some_and(|widest| widest <= 80), "{text}");
 }
 
@@ -185,9 +225,19 @@ fn a_name_that_would_move_the_cursor_is_shown_escaped() {
 #[test]
 fn serve_answers_over_both_transports() {
     let (alice, bob) = (alice(), guest("bob"));
-    let id = alice.json(&["db", "list"])[0]["id"].as_str().unwrap().to_owned();
+    let id = alice.json(&["db", "list"])[0]["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let mut child = alice
-        .command(&["--json", "serve", "--listen", "127.0.0.1:0", "--iroh", "local"])
+        .command(&[
+            "--json",
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--iroh",
+            "local",
+        ])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -196,7 +246,10 @@ fn serve_answers_over_both_transports() {
     let said: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
     let addresses = said["addresses"].as_array().unwrap();
     let [http, iroh] = [0, 1].map(|n| addresses[n].as_str().unwrap());
-    bob.fails(&["sync", iroh, &id, "--iroh", "local", "--request", "read"], PENDING);
+    bob.fails(
+        &["sync", iroh, &id, "--iroh", "local", "--request", "read"],
+        PENDING,
+    );
     let request: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
     let mut input = child.stdin.take().unwrap();
     writeln!(input, "approve {}", &request["id"].as_str().unwrap()[..8]).unwrap();

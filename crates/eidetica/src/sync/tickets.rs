@@ -195,12 +195,12 @@ impl Sync {
         for address in self.ways(ticket) {
             match self.join_at(&address, &request, invite).await {
                 Ok(report) => {
-                    self.remember(ticket, &address)?;
+                    self.remember(ticket, &address).await?;
                     return Ok(report);
                 }
                 Err(error) if is_about_the_way(&error) => failed = worse(failed, error),
                 Err(error) => {
-                    self.remember(ticket, &address)?;
+                    self.remember(ticket, &address).await?;
                     return Err(error);
                 }
             }
@@ -251,14 +251,14 @@ impl Sync {
     }
 
     /// Remembers the ticket's other addresses too, the one that worked first.
-    fn remember(&self, ticket: &Ticket, worked: &Address) -> Result<()> {
+    async fn remember(&self, ticket: &Ticket, worked: &Address) -> Result<()> {
         let device: PublicKey = ticket.device();
         let others = ticket.addresses().filter(|address| address != worked);
         let mut addresses: Vec<Address> = others.collect();
         addresses.reverse();
         addresses.push(worked.clone());
         for address in addresses {
-            self.node.add_peer_address(device, address).wait()?;
+            self.node.add_peer_address(device, address).await?;
         }
         Ok(())
     }

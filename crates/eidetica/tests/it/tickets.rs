@@ -100,7 +100,10 @@ fn an_invite_opens_a_database_for_as_many_as_it_says() {
     assert!(!dave.instance().has_database(world.id()).unwrap());
 
     let invites = world.server.sync().unwrap().list_invites().unwrap();
-    assert_eq!((invites.len(), invites[0].left, invites[0].redeemed.len()), (1, 0, 2));
+    assert_eq!(
+        (invites.len(), invites[0].left, invites[0].redeemed.len()),
+        (1, 0, 2)
+    );
     assert_eq!(invites[0].redeemed[0], bob.get_default_key().unwrap());
 }
 
@@ -116,7 +119,8 @@ fn an_invite_ends_by_time_and_by_its_issuer() {
 
     let taken = world.invite(Permission::Read, 1, DAY);
     let sync = world.server.sync().unwrap();
-    sync.revoke_invite(taken.invite().unwrap().id().into()).unwrap();
+    sync.revoke_invite(taken.invite().unwrap().id().into())
+        .unwrap();
     let (_instance, _bob, joined) = join(&taken);
     assert_eq!(end_of(joined), Some(InviteEnd::Revoked));
     assert!(sync.revoke_invite(world.server.device_key()).is_err());
@@ -142,7 +146,11 @@ fn an_invite_survives_a_restart() {
     let alice = user(&first, "alice");
     let id = database(&alice, "notes").root_id();
     let key = alice.get_default_key().unwrap();
-    let ticket = first.sync().unwrap().invite(id, key, Permission::Read, 2, DAY).unwrap();
+    let ticket = first
+        .sync()
+        .unwrap()
+        .invite(id, key, Permission::Read, 2, DAY)
+        .unwrap();
     let (_instance, _bob, joined) = join(&ticket);
     joined.unwrap();
     drop((alice, first));
@@ -152,7 +160,10 @@ fn an_invite_survives_a_restart() {
     let moved = again.with_invite(ticket.invite().unwrap().clone());
     // Nobody is logged in: what the invite gives has to wait, and is not lost.
     let (_instance, carol, joined) = join(&moved);
-    assert!(matches!(joined, Err(Error::BootstrapPending { .. })), "{joined:?}");
+    assert!(
+        matches!(joined, Err(Error::BootstrapPending { .. })),
+        "{joined:?}"
+    );
     let _alice = second.login_user("alice", None).unwrap();
     join_as(&carol, &moved).unwrap();
     let (_instance, _dave, joined) = join(&moved);
@@ -170,8 +181,18 @@ fn a_ticket_leads_to_the_device_that_it_names_or_nowhere() {
     let (_instance, bob, joined) = join(&sent(&wrong));
     let error = joined.unwrap_err();
     assert_eq!(error.blame(), Blame::Peer, "{error}");
-    assert!(error.to_string().contains("the peer has the key"), "{error}");
-    assert!(bob.instance().sync().unwrap().list_peers().unwrap().is_empty());
+    assert!(
+        error.to_string().contains("the peer has the key"),
+        "{error}"
+    );
+    assert!(
+        bob.instance()
+            .sync()
+            .unwrap()
+            .list_peers()
+            .unwrap()
+            .is_empty()
+    );
     let invites = world.server.sync().unwrap().list_invites().unwrap();
     assert_eq!(invites[0].left, 1, "nothing was redeemed");
 }
@@ -204,7 +225,15 @@ fn an_invite_that_was_not_issued_is_worth_nothing() {
     let (_instance, bob, joined) = join(&ticket.clone().with_invite(forged));
     assert!(matches!(joined, Err(Error::AccessDenied(_))), "{joined:?}");
     assert!(!bob.instance().has_database(world.id()).unwrap());
-    assert!(world.server.sync().unwrap().list_bootstrap_requests().unwrap().is_empty());
+    assert!(
+        world
+            .server
+            .sync()
+            .unwrap()
+            .list_bootstrap_requests()
+            .unwrap()
+            .is_empty()
+    );
 }
 
 #[test]
@@ -217,7 +246,10 @@ fn an_invite_gives_no_more_than_its_issuer_may() {
     bobs.start_server("127.0.0.1:0").unwrap();
     let key = bob.get_default_key().unwrap();
     let refused = bobs.invite(world.id(), key, Permission::Read, 1, DAY);
-    assert!(matches!(refused, Err(Error::InviteRight(Permission::Read))), "{refused:?}");
+    assert!(
+        matches!(refused, Err(Error::InviteRight(Permission::Read))),
+        "{refused:?}"
+    );
     let none = bobs.ticket(Id::new([9; 32]));
     assert!(matches!(none, Err(Error::NoDatabase(_))));
 }
@@ -230,11 +262,16 @@ fn a_revoked_key_is_not_invited_back() {
     let (_instance, bob, joined) = join(&ticket);
     joined.unwrap();
     let key = bob.get_default_key().unwrap().public_key();
-    let gone = Revocation::of(key);
-    world.notes.change_settings(|settings| settings.revoke(gone)).unwrap();
+    world
+        .notes
+        .change_settings(|settings| settings.revoke(Revocation::of(key)))
+        .unwrap();
     let another = world.invite(Permission::Write(10), 1, DAY);
     let joined = join_as(&bob, &another);
-    assert!(joined.is_err() && end_of(joined).is_none(), "somebody has to look");
+    assert!(
+        joined.is_err() && end_of(joined).is_none(),
+        "somebody has to look"
+    );
     let invites = world.server.sync().unwrap().list_invites().unwrap();
     assert!(invites.iter().any(|invite| invite.left == 1));
 }
