@@ -18,8 +18,10 @@
 //! [`Live`] is the machine of both ends.
 
 mod digest;
+mod hearing;
 mod machine;
 mod message;
+mod saying;
 mod sending;
 
 pub use digest::{Digest, set_hash};

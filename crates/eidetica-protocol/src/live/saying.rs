@@ -1,0 +1,274 @@
+//! What a stream says: one thing at a time, and only what the peer may read.
+
+use bytes::Bytes;
+use eidetica_entry::Id;
+
+use super::{
+    Digest, Event, Live, LiveMessage,
+    machine::Role,
+    sending::{self, Errand},
+};
+use crate::{
+    Answer, Failure, Frame, Frontier, PackPage, Query, TipList, claims::encode_claims, limits,
+};
+
+/// The step of what is being said.
+#[derive(Debug)]
+pub(super) enum Saying {
+    Nothing,
+    /// Asked for our tips.
+    Tips(Id, Errand),
+    /// Asked for the packs.
+    Packs(Id, Errand, Frontier),
+    /// Asked whether the peer may read this.
+    Access(Id, Message),
+}
+
+/// What is said about one database.
+#[derive(Debug)]
+pub(super) struct Message {
+    pub(super) first: LiveMessage,
+    pub(super) packs: Vec<Bytes>,
+    /// Our state, if this says it.
+    pub(super) state: Option<Digest>,
+    pub(super) base: Option<Vec<Id>>,
+    pub(super) push: bool,
+}
+
+impl Live {
+    /// Begins to say the next thing, when the last one is on its way.
+    pub(super) fn say(&mut self, now_ms: u64) -> Result<(), Failure> {
+        if !self.frames.is_empty() || !matches!(self.saying, Saying::Nothing) {
+            return Ok(());
+        }
+        // One question at a time: the answer is about what was subscribed to when it was asked.
+        let waits = |message: &mut LiveMessage| !(message.is_question() && self.asked.is_some());
+        if let Some(message) = self.plain.pop_front_if(waits) {
+            return self.say_plain(message, now_ms);
+        }
+        if let Some((database, errand)) = self.errands.next() {
+            self.say_query = Some(self.ask(Query::Tips { database }));
+            self.saying = Saying::Tips(database, errand);
+        }
+        Ok(())
+    }
+
+    pub(super) fn say_plain(&mut self, message: LiveMessage, now_ms: u64) -> Result<(), Failure> {
+        if message.is_question() {
+            self.asked = Some(self.ids());
+            self.since_ms = Some(now_ms);
+        }
+        match &message {
+            LiveMessage::Unsubscribe { databases } if databases.is_empty() => Ok(()),
+            _ => {
+                self.queue(&Frame::Live(message));
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn queue(&mut self, frame: &Frame) {
+        match frame.encode() {
+            Ok(bytes) => self.frames.push_back(bytes),
+            Err(error) => self.end(Err(Failure::Local(error.to_string()))),
+        }
+    }
+
+    /// Our tips are known: what is to be said of them?
+    pub(super) fn say_tips(
+        &mut self,
+        database: Id,
+        errand: Errand,
+        frontier: Frontier,
+        now_ms: u64,
+    ) {
+        let Some(sub) = self.subs.get(&database) else {
+            return;
+        };
+        let tips = TipList::new(frontier.tips.clone());
+        let state = tips.digest();
+        let is_told = sub.told == Some(state);
+        let is_theirs = sub.theirs == Some(state);
+        let pushes = errand.push && !is_theirs && !is_told && !sub.base.is_empty();
+        if errand.answer.is_some() || pushes {
+            let not = errand.answer.clone().unwrap_or_else(|| sub.base.clone());
+            self.say_query = Some(self.ask(Query::Difference {
+                database,
+                not,
+                // What the peer has of the delegated databases is guessed: if it is wrong, a sync follows.
+                closures: frontier.closures.clone(),
+                cursor: None,
+                budget_bytes: limits::LIVE_BYTES,
+            }));
+            self.saying = Saying::Packs(database, errand, frontier);
+            return;
+        }
+        let message = match () {
+            () if errand.compare => Message::bare(LiveMessage::Compare { database }),
+            () if errand.want => {
+                let mut not = tips.ids();
+                not.truncate(limits::COMMON);
+                Message::bare(LiveMessage::Want { database, not })
+            }
+            () if errand.tell && !is_told => {
+                let large = false;
+                Message {
+                    state: Some(state),
+                    push: errand.push,
+                    ..Message::bare(LiveMessage::Have {
+                        database,
+                        tips,
+                        large,
+                    })
+                }
+            }
+            () => return,
+        };
+        if errand.tell && !is_told && message.state.is_none() {
+            let push = errand.push;
+            self.errands.add(database, |errand| {
+                errand.tell = true;
+                errand.push |= push;
+            });
+        }
+        self.ask_to_say(database, message, now_ms);
+    }
+
+    pub(super) fn say_packs(
+        &mut self,
+        database: Id,
+        errand: &Errand,
+        frontier: Frontier,
+        page: &PackPage,
+        now_ms: u64,
+    ) {
+        let message = match sending::entries(database, page) {
+            Some((first, packs)) => {
+                let tips = TipList::new(page.tips.clone());
+                Message {
+                    first,
+                    packs,
+                    state: Some(tips.digest()),
+                    base: (!tips.is_cut()).then(|| tips.ids()),
+                    push: errand.push,
+                }
+            }
+            // The dialler sends what is too much by a sync of its own.
+            None if self.role == Role::Dialler && !page.packs.is_empty() => {
+                return self.event(Event::Lacks(database));
+            }
+            None => {
+                let tips = TipList::new(frontier.tips);
+                let (state, large) = (Some(tips.digest()), !page.packs.is_empty());
+                let first = LiveMessage::Have {
+                    database,
+                    tips,
+                    large,
+                };
+                Message {
+                    state,
+                    push: errand.push,
+                    ..Message::bare(first)
+                }
+            }
+        };
+        let (want, compare) = (errand.want, errand.compare);
+        if want || compare {
+            self.errands.add(database, |errand| {
+                (errand.want, errand.compare) = (want, compare)
+            });
+        }
+        self.ask_to_say(database, message, now_ms);
+    }
+
+    pub(super) fn ask_to_say(&mut self, database: Id, message: Message, now_ms: u64) {
+        let access = self.access(database, now_ms);
+        self.say_query = Some(self.ask(access));
+        self.saying = Saying::Access(database, message);
+    }
+
+    /// The peer may read it.
+    pub(super) fn say_message(&mut self, database: Id, message: Message) {
+        if let Some(sub) = self.subs.get_mut(&database) {
+            sub.told = message.state.or(sub.told);
+            if let Some(base) = message.base {
+                sub.base = base;
+            }
+            self.queue(&Frame::Live(message.first));
+            for pack in message.packs {
+                self.queue(&Frame::Pack(pack));
+            }
+        }
+    }
+
+    /// The peer may not, or has not shown that it may: a sync asks it for its claims.
+    pub(super) fn withhold(&mut self, database: Id, message: &Message) {
+        let is_dialler = self.role == Role::Dialler;
+        if let Some(sub) = self.subs.get_mut(&database)
+            && is_dialler
+            && message.push
+            && !std::mem::replace(&mut sub.is_withheld, true)
+        {
+            self.event(Event::Lacks(database));
+        }
+    }
+
+    pub(super) fn go_on_saying(&mut self, answer: Answer, now_ms: u64) -> Result<(), Failure> {
+        match (std::mem::replace(&mut self.saying, Saying::Nothing), answer) {
+            (Saying::Tips(database, errand), Answer::Tips(Some(frontier))) => {
+                self.say_tips(database, errand, frontier, now_ms);
+            }
+            (Saying::Tips(..), Answer::Tips(None)) => {}
+            (Saying::Packs(database, errand, frontier), Answer::Packs(page)) => {
+                self.say_packs(database, &errand, frontier, &page, now_ms);
+            }
+            (Saying::Access(database, message), Answer::Access(true)) => {
+                self.say_message(database, message);
+            }
+            (Saying::Access(database, message), Answer::Access(false)) => {
+                self.withhold(database, &message);
+            }
+            _ => return Err(Failure::Driver("answers another question than was asked")),
+        }
+        Ok(())
+    }
+
+    pub(super) fn say_state(&mut self, each: bool, digests: Vec<Digest>) -> Result<(), Failure> {
+        if digests.len() != self.subs.len() {
+            return Err(Failure::Driver("answers with another number of digests"));
+        }
+        let readable = self
+            .subs
+            .keys()
+            .zip(&digests)
+            .find(|(_, digest)| !digest.is_none())
+            .map(|(id, _)| *id);
+        if let Some(database) = readable.filter(|_| !self.has_shown) {
+            self.has_shown = true;
+            let claims = self.config.claims.iter().filter(|c| c.covers(&database));
+            let claims =
+                encode_claims(claims).map_err(|error| Failure::Local(error.to_string()))?;
+            self.plain.push_back(LiveMessage::Claims { claims });
+        }
+        self.plain.push_back(match each {
+            true => LiveMessage::State { digests },
+            false => LiveMessage::Digest {
+                all: Digest::of_all(self.subs.keys().zip(&digests)),
+            },
+        });
+        Ok(())
+    }
+}
+
+impl Message {
+    /// One that says nothing of our state.
+    fn bare(first: LiveMessage) -> Self {
+        Self {
+            first,
+            packs: Vec::new(),
+            state: None,
+            base: None,
+            push: false,
+        }
+    }
+}
