@@ -15,7 +15,8 @@ use std::{
 use eidetica_auth::{DeviceClaim, InviteProof, RequestId, SignedRequest};
 use eidetica_engine::{
     Command, CommandId, Cursor, Engine, EngineError, IncomingRequest, Invite, OutgoingRequest,
-    PairState, PeerInfo, PeerStats, PeerStatus, Reach, Response, Selection, Target, Wishes,
+    PairState, PastSync, PeerInfo, PeerStats, PeerStatus, Reach, Response, Selection, Target,
+    Wishes,
 };
 use eidetica_entry::{Id, PublicKey};
 use eidetica_protocol::{BootstrapAnswer, DatabaseInfo, Outcome};
@@ -318,6 +319,11 @@ impl NodeHandle {
         self.shared.engine.lock().stats(peer).cloned()
     }
 
+    /// The last syncs with a peer, the oldest first.
+    pub fn history(&self, peer: &PublicKey) -> Vec<PastSync> {
+        self.shared.engine.lock().history(peer).cloned().collect()
+    }
+
     /// How far a database is synced with a peer; none before the first sync.
     pub fn cursor(&self, peer: &PublicKey, database: &Id) -> Option<Cursor> {
         self.shared.engine.lock().cursor(peer, database).cloned()
@@ -573,6 +579,14 @@ impl NodeHandle {
     }
 
     // Ends.
+
+    /// Whether to do anything without being asked; it does at first.
+    ///
+    /// # Errors
+    /// The node has stopped.
+    pub fn set_background(&self, is_on: bool) -> Pending<()> {
+        self.local(Command::Background(is_on))
+    }
 
     /// Writes statistics and cursors now.
     ///

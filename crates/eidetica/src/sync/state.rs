@@ -1,5 +1,6 @@
 //! How synchronization stands. The engine records it as it works, and it survives a restart.
 
+use eidetica_engine::PastSync;
 use eidetica_entry::Id;
 use eidetica_node::NodeHandle;
 
@@ -77,6 +78,24 @@ impl SyncMetadata {
     }
 }
 
+/// One synchronization that is over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SyncHistoryEntry {
+    /// When it ended, in milliseconds since 1970.
+    pub ended_ms: u64,
+    /// Of which database.
+    pub database_id: Id,
+    /// Entries that came in and were new.
+    pub entries_received: u64,
+    /// Entries that went out and were new there.
+    pub entries_sent: u64,
+    /// Bytes, both ways.
+    pub bytes: u64,
+    /// Why it did not reach its end; `None` if it did.
+    pub error: Option<String>,
+}
+
 impl<'a> SyncStateManager<'a> {
     /// Reads through `op`.
     pub fn new(op: &'a SyncOperation) -> Self {
@@ -105,6 +124,26 @@ impl<'a> SyncStateManager<'a> {
             last_synced_entry,
             last_synced_ms: cursor.last_synced_ms,
         })
+    }
+
+    /// The last synchronizations with a peer, the newest first; a limited number of them.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchPeer`] where a text is no key.
+    pub fn get_sync_history(&self, peer: impl AsKey) -> Result<Vec<SyncHistoryEntry>> {
+        let KeyRef::Id(key) = peer.as_key() else {
+            return Err(Error::NoSuchPeer(Box::new(peer.as_key())));
+        };
+        let past = self.op.node.history(&key.public_key());
+        let entry = |past: PastSync| SyncHistoryEntry {
+            ended_ms: past.at_ms,
+            database_id: past.database,
+            entries_received: past.received,
+            entries_sent: past.sent,
+            bytes: past.frame_bytes,
+            error: past.error,
+        };
+        Ok(past.into_iter().rev().map(entry).collect())
     }
 
     /// How synchronization with a peer went; all zero before the first time.

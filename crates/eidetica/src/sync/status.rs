@@ -21,9 +21,7 @@ impl SyncStatus {
     /// Whether every database is [safe](DatabaseStatus::is_safe_to_close): this device may be closed without holding
     /// back anything that only it has.
     pub fn is_safe_to_close(&self) -> bool {
-        self.databases
-            .iter()
-            .all(DatabaseStatus::is_safe_to_close)
+        self.databases.iter().all(DatabaseStatus::is_safe_to_close)
     }
 }
 
@@ -85,6 +83,16 @@ pub struct ToSend {
 
 /// How things stand.
 impl Sync {
+    /// Whether to do anything without being asked: keep connections to peers for news, synchronize at
+    /// intervals, fetch what was granted. It does at first; a program that only wants to synchronize once
+    /// turns it off. What is queued is sent in any case, and peers are served.
+    ///
+    /// # Errors
+    /// The engine has stopped.
+    pub fn set_background(&self, is_on: bool) -> Result<()> {
+        Ok(self.node().set_background(is_on).wait()?)
+    }
+
     /// How every database stands that is synchronized with somebody: O(databases).
     ///
     /// # Errors

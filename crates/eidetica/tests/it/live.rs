@@ -116,8 +116,16 @@ fn a_round_is_made_at_every_interval() {
         there.recv_timeout(SOON).unwrap();
         here.recv_timeout(SOON).unwrap();
     }
-    let status = pair.client.sync().unwrap().database_status(pair.ours.root_id()).unwrap();
-    assert_eq!((status.interval_seconds, status.on_commit), (Some(1), false));
+    let status = pair
+        .client
+        .sync()
+        .unwrap()
+        .database_status(pair.ours.root_id())
+        .unwrap();
+    assert_eq!(
+        (status.interval_seconds, status.on_commit),
+        (Some(1), false)
+    );
 }
 
 #[test]
@@ -190,14 +198,18 @@ fn the_most_active_of_several_users_counts() {
 fn the_status_says_who_has_the_latest_write() {
     let pair = pair(None);
     let (id, sync) = (pair.ours.root_id(), pair.client.sync().unwrap());
-    eventually("everything there", || sync.status().unwrap().is_safe_to_close());
+    eventually("everything there", || {
+        sync.status().unwrap().is_safe_to_close()
+    });
     pair.server.sync().unwrap().stop_server().unwrap();
     for n in 0..3 {
         write(&pair.ours, "b", &n.to_string()).unwrap();
     }
     let status = sync.database_status(id).unwrap();
     assert_eq!(status.name, "shared");
-    let [copy] = status.peers.as_slice() else { panic!() };
+    let [copy] = status.peers.as_slice() else {
+        panic!()
+    };
     assert_eq!(copy.peer, pair.server.device_key());
     assert!(!copy.has_latest && !status.is_safe_to_close());
     assert_eq!(copy.to_send.map(|left| left.entries), Some(3));
@@ -244,8 +256,13 @@ fn what_is_left_to_send_survives_a_restart_and_is_sent() {
     assert_eq!(read(&theirs, "b").as_deref(), Some("offline"));
     eventually("the status", || sync.status().unwrap().is_safe_to_close());
     let op = sync.sync_tree().new_operation().unwrap();
-    let cursor = SyncStateManager::new(&op).get_sync_cursor(server.device_key(), id).unwrap();
-    assert_eq!(cursor.last_synced_entry, theirs.tips().unwrap().last().map(|tip| tip.id));
+    let cursor = SyncStateManager::new(&op)
+        .get_sync_cursor(server.device_key(), id)
+        .unwrap();
+    assert_eq!(
+        cursor.last_synced_entry,
+        theirs.tips().unwrap().last().map(|tip| tip.id)
+    );
 }
 
 #[test]
@@ -267,9 +284,8 @@ fn an_approved_request_completes_by_itself() {
         let by = alice.get_default_key().unwrap();
         sync.approve_bootstrap_request(&request_id, by).unwrap();
     };
-    let (waited, ()) = block_on(async {
-        futures::join!(sync.await_bootstrap(&request_id), async { approve() })
-    });
+    let (waited, ()) =
+        block_on(async { futures::join!(sync.await_bootstrap(&request_id), async { approve() }) });
     waited.unwrap();
     let ours = bob.open_database(id).unwrap();
     assert_eq!(read(&ours, "a").as_deref(), Some("1"));
@@ -290,7 +306,11 @@ fn a_refused_request_says_so_to_whoever_waits() {
     let Err(Error::BootstrapPending { request_id }) = block_on(asked) else {
         panic!()
     };
-    server.sync().unwrap().reject_bootstrap_request(&request_id).unwrap();
+    server
+        .sync()
+        .unwrap()
+        .reject_bootstrap_request(&request_id)
+        .unwrap();
     let waited = block_on(sync.await_bootstrap(&request_id));
     assert!(matches!(waited, Err(Error::AccessDenied(found)) if found == id));
 }

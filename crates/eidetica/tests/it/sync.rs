@@ -368,13 +368,17 @@ fn the_state_of_synchronization_is_recorded_and_survives_a_restart() {
         let state = SyncStateManager::new(&op);
         let cursor = state.get_sync_cursor(peer, db.root_id()).unwrap();
         let rate = state.get_sync_metadata(peer).unwrap().sync_success_rate();
-        (cursor.last_synced_entry, rate)
+        let history = state.get_sync_history(peer).unwrap();
+        assert!(history.iter().all(|past| past.error.is_none()));
+        let received: u64 = history.iter().map(|past| past.entries_received).sum();
+        (cursor.last_synced_entry, rate, received)
     };
     let here = disk.open().enable_sync().unwrap();
     here.sync().unwrap().enable_http_transport().unwrap();
-    assert_eq!(check(&here), (None, 0.0));
+    assert_eq!(check(&here), (None, 0.0, 0));
     sync(&here, &address, db.root_id()).unwrap();
-    let expected = (db.tips().unwrap().last().map(|tip| tip.id), 1.0);
+    let entries = db.entry_count().unwrap();
+    let expected = (db.tips().unwrap().last().map(|tip| tip.id), 1.0, entries);
     assert_eq!(check(&here), expected);
     drop(here);
     assert_eq!(disk.instances(), 0);
