@@ -381,7 +381,7 @@ impl App {
                 }
             }
             News::Joining { at, state } => {
-                let id = at.room;
+                let id = at.room();
                 let tab = self.find_or_add(id, || Content::Joining {
                     at: at.clone(),
                     state: state.clone(),

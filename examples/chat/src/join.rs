@@ -1,13 +1,15 @@
 //! Joining a room: dial, ask for access, wait until an administrator decided, fetch.
 
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 
 use eidetica::auth::Permission;
-use eidetica::sync::{BootstrapStatus, RequestId, Sync};
+use eidetica::sync::{RequestId, Sync};
 use eidetica::{Blame, Error, KeyId};
+use futures::channel::oneshot;
 use futures::executor::block_on;
+use futures::future::{Either, select};
 
 use crate::address::RoomAddress;
 use crate::limits;
@@ -21,9 +23,17 @@ pub(crate) enum Step {
     Joined,
 }
 
-/// An attempt to join, on a thread of its own. It ends by itself, or soon after this is dropped.
+/// An attempt to join, on a thread of its own. Dropped, it ends soon; what was asked for stays asked for.
 pub(crate) struct Attempt {
-    _stop: SyncSender<()>,
+    give_up: oneshot::Sender<()>,
+}
+
+impl Attempt {
+    /// Ends it and withdraws the request.
+    pub(crate) fn give_up(self) {
+        // An error means that it has ended.
+        let _ = self.give_up.send(());
+    }
 }
 
 /// Begins an attempt.
@@ -33,78 +43,79 @@ pub(crate) fn join(
     at: RoomAddress,
     report: impl Fn(Step) + Send + 'static,
 ) -> std::io::Result<Attempt> {
-    let (stop, stopped) = sync_channel(0);
+    let (give_up, stopped) = oneshot::channel();
     let asking = Asking {
         sync,
         key,
         at,
-        request: None,
+        stopped,
     };
     thread::Builder::new()
         .name("join".to_owned())
-        .spawn(move || asking.run(&stopped, report))?;
-    Ok(Attempt { _stop: stop })
+        .spawn(move || asking.run(report))?;
+    Ok(Attempt { give_up })
 }
 
 struct Asking {
     sync: Arc<Sync>,
     key: KeyId,
     at: RoomAddress,
-    /// The request that waits for an answer.
-    request: Option<RequestId>,
+    stopped: oneshot::Receiver<()>,
 }
 
 impl Asking {
-    fn run(mut self, stopped: &Receiver<()>, report: impl Fn(Step)) {
-        let mut told = None;
-        let mut backoff = limits::ASK_AGAIN;
-        loop {
-            let (step, pause) = match self.ask() {
-                Ok(true) => (Step::Joined, None),
-                Ok(false) => (Step::Still(Joining::Waiting), Some(limits::ASK_AGAIN)),
+    fn run(mut self, report: impl Fn(Step)) {
+        let mut pause = limits::DIAL_AGAIN_FIRST;
+        // Nothing was sent, and the sender is there: it goes on.
+        while matches!(self.stopped.try_recv(), Ok(None)) {
+            let result = match self.ask() {
+                Err(Error::BootstrapPending { request_id }) => {
+                    report(Step::Still(Joining::Waiting));
+                    match self.wait(&request_id) {
+                        Some(decided) => decided,
+                        None => return,
+                    }
+                }
+                asked => asked,
+            };
+            match result {
+                Ok(()) => return report(Step::Joined),
                 Err(error) if error.blame() == Blame::Unavailable => {
-                    backoff = (backoff * 2).min(limits::DIAL_AGAIN);
-                    (
-                        Step::Still(Joining::Unreachable(error.to_string())),
-                        Some(backoff),
-                    )
+                    report(Step::Still(Joining::Unreachable(error.to_string())));
+                    thread::park_timeout(pause);
+                    pause = (pause * 2).min(limits::DIAL_AGAIN);
                 }
                 Err(error) => {
                     let error = crate::error::Error::from(error);
-                    (Step::Still(Joining::Failed(error.to_string())), None)
+                    return report(Step::Still(Joining::Failed(error.to_string())));
                 }
-            };
-            if told.as_ref() != Some(&step) {
-                report(step.clone());
-                told = Some(step);
-            }
-            match pause.map(|pause| stopped.recv_timeout(pause)) {
-                Some(Err(RecvTimeoutError::Timeout)) => {}
-                _ => return,
             }
         }
     }
 
-    /// Asks for access, or what became of the request; true when the room is here.
-    fn ask(&mut self) -> Result<bool, Error> {
-        if let Some(request) = self.request {
-            match block_on(self.sync.bootstrap_status(&request))? {
-                BootstrapStatus::Pending(_) => return Ok(false),
-                BootstrapStatus::Granted => self.request = None,
-                _ => return Err(Error::AccessDenied(self.at.room)),
+    /// Asks for access. The weakest right to write is enough for a chat.
+    fn ask(&self) -> Result<(), Error> {
+        let (sync, key) = (&self.sync, self.key);
+        let report = match &self.at {
+            RoomAddress::Plain { room, at } => {
+                block_on(sync.sync_with_peer_for_bootstrap(at, room, key, Permission::Write))
             }
-        }
-        let RoomAddress { room, at } = &self.at;
-        let asked = self
-            .sync
-            .sync_with_peer_for_bootstrap(at, room, self.key, Permission::Write);
-        match block_on(asked) {
-            Ok(_) => Ok(true),
-            Err(Error::BootstrapPending { request_id }) => {
-                self.request = Some(request_id);
-                Ok(false)
+            RoomAddress::Ticket(ticket) => block_on(sync.join(ticket, key, Permission::Write)),
+        };
+        report.map(drop)
+    }
+
+    /// Waits for the decision; `None` if nobody wants to know it any more.
+    fn wait(&mut self, request: &RequestId) -> Option<Result<(), Error>> {
+        let decision = pin!(self.sync.await_bootstrap(request));
+        match block_on(select(decision, &mut self.stopped)) {
+            Either::Left((decided, _)) => Some(decided),
+            Either::Right((Ok(()), _)) => {
+                // If nobody is there to be told, the request ends by itself some day.
+                let _ = block_on(self.sync.cancel_bootstrap_request(request));
+                None
             }
-            Err(error) => Err(error),
+            Either::Right((Err(oneshot::Canceled), _)) => None,
         }
     }
 }

@@ -33,10 +33,10 @@ pub(crate) const SCREEN: (u16, u16) = (30, 8);
 /// Things that wait for the thread that works, and for the screen.
 pub(crate) const QUEUE: usize = 256;
 
-/// How often a pending request for access is asked after.
-pub(crate) const ASK_AGAIN: Duration = Duration::from_secs(1);
+/// The pause before somebody who is not there is dialled again, doubled each time.
+pub(crate) const DIAL_AGAIN_FIRST: Duration = Duration::from_secs(2);
 
-/// The longest pause before somebody who is not there is dialled again.
+/// The longest such pause.
 pub(crate) const DIAL_AGAIN: Duration = Duration::from_secs(30);
 
 /// How often requests for access and what peers hold are looked at; messages do not wait for this.

@@ -35,6 +35,7 @@ pub(crate) struct Peer {
     pub(crate) device: PublicKey,
     /// The height up to which it has everything that was written here; `None` if that is not known.
     pub(crate) holds: Option<Height>,
+    pub(crate) is_connected: bool,
 }
 
 /// Somebody who would like to be let in.
@@ -60,6 +61,8 @@ pub(crate) struct RoomView {
     pub(crate) own_key: PublicKey,
     /// What others need to join; `None` while nobody can dial this device.
     pub(crate) address: Option<RoomAddress>,
+    /// The same with the key of this device, for a QR code.
+    pub(crate) ticket: Option<RoomAddress>,
 }
 
 impl RoomView {

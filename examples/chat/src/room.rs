@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use eidetica::auth::Right;
 use eidetica::crdt::Value;
-use eidetica::{Database, Entry, Id, Instance, PublicKey};
+use eidetica::{Database, Entry, Height, Id, Instance, PublicKey};
 use serde::Serialize;
 
 use crate::error::Result;
@@ -98,19 +98,24 @@ impl Room {
     /// Rows are kept in the order of their keys, so a key begins with the height of its entry: the newest messages are
     /// the last rows. It is an index and no proof: the order that is shown is that of the entries.
     fn new_key(&self) -> Result<String> {
-        let height = self.highest()? + 1;
+        let height = self.highest()?.0 + 1;
         Ok(format!("{height:016x}-{:016x}", rand::random::<u64>()))
     }
 
-    fn highest(&self) -> Result<u64> {
+    /// The height of what was written last.
+    pub(crate) fn highest(&self) -> Result<Height> {
         let tips = self.database.tips()?;
-        Ok(tips.iter().map(|tip| tip.height.0).max().unwrap_or(0))
+        Ok(tips
+            .iter()
+            .map(|tip| tip.height)
+            .max()
+            .unwrap_or(Height::ROOT))
     }
 
     /// The newest messages, oldest first, and whether there are older ones.
     pub(crate) fn messages(&mut self) -> Result<(Vec<Message>, bool)> {
         // No honest key claims more than the height that there is.
-        let end = format!("{:016x}~", self.highest()?);
+        let end = format!("{:016x}~", self.highest()?.0);
         let table = self.database.table::<Row<'_>>(MESSAGES)?;
         let newest = table
             .rows()

@@ -9,9 +9,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 
 use eidetica::crdt::Doc;
-use eidetica::sync::{BootstrapRequest, RequestState, Sync, state::SyncStateManager};
+use eidetica::sync::state::SyncStateManager;
+use eidetica::sync::{BootstrapRequest, PeerCopy, Reach, RequestState, Scheme, Sync};
 use eidetica::user::types::{DatabasePreferences, SyncSettings};
-use eidetica::{Database, Id, Instance, PublicKey, User};
+use eidetica::{Database, Height, Id, Instance, KeyId, PublicKey, User};
 
 use crate::address::RoomAddress;
 use crate::args::{Args, Transport};
@@ -208,7 +209,7 @@ impl Session {
     }
 
     fn join(&mut self, at: RoomAddress) -> Result<()> {
-        let room = at.room;
+        let room = at.room();
         if !self.rooms.contains_key(&room) {
             self.track(room, &at.to_string())?;
             (self.tell)(News::Joining {
@@ -233,32 +234,34 @@ impl Session {
     }
 
     fn went_on(&mut self, at: RoomAddress, step: Step) -> Result<()> {
-        if !self.attempts.contains_key(&at.room) {
+        if !self.attempts.contains_key(&at.room()) {
             return Ok(());
         }
         match step {
             Step::Still(state) => {
                 if matches!(state, Joining::Failed(_)) {
-                    self.attempts.remove(&at.room);
-                    self.user.remove_database(at.room)?;
+                    self.attempts.remove(&at.room());
+                    self.user.remove_database(at.room())?;
                 }
                 (self.tell)(News::Joining { at, state });
                 Ok(())
             }
             Step::Joined => {
-                self.attempts.remove(&at.room);
+                self.attempts.remove(&at.room());
                 // Again: now that it is here, the key that has a right in it is known.
-                self.track(at.room, &at.to_string())?;
-                match self.rooms.contains_key(&at.room) {
+                self.track(at.room(), &at.to_string())?;
+                match self.rooms.contains_key(&at.room()) {
                     true => Ok(()),
-                    false => self.add(self.user.open_database(at.room)?),
+                    false => self.add(self.user.open_database(at.room())?),
                 }
             }
         }
     }
 
     fn give_up(&mut self, room: Id) -> Result<()> {
-        self.attempts.remove(&room);
+        if let Some(attempt) = self.attempts.remove(&room) {
+            attempt.give_up();
+        }
         Ok(self.user.remove_database(room)?)
     }
 
@@ -307,15 +310,15 @@ impl Session {
     }
 
     fn tell_room(&mut self, id: Id) -> Result<()> {
-        let address = self.address_of(id);
         let Some(room) = self.rooms.get_mut(&id) else {
             return Ok(());
         };
         if room.take_changed() {
-            (self.tell)(News::Room(Box::new(view(room, address)?)));
+            (self.tell)(News::Room(Box::new(view(room, &self.sync)?)));
         }
-        let peers = peers(&self.sync, room.database())?;
-        if self.peers.get(&id) != Some(&peers) {
+        let known = self.peers.get(&id).map(Vec::as_slice).unwrap_or_default();
+        let peers = peers(&self.sync, room, known)?;
+        if peers != known {
             (self.tell)(News::Peers {
                 room: id,
                 peers: peers.clone(),
@@ -337,17 +340,23 @@ impl Session {
         }
         Ok(())
     }
-
-    fn address_of(&self, room: Id) -> Option<RoomAddress> {
-        let at = self.sync.get_server_address().ok()?;
-        Some(RoomAddress { room, at })
-    }
 }
 
-fn view(room: &mut Room, address: Option<RoomAddress>) -> Result<RoomView> {
+fn view(room: &mut Room, sync: &Sync) -> Result<RoomView> {
     let (messages, has_more) = room.messages()?;
     let mut members = room.members()?;
     members.extend(room.former_members(&messages, &members)?);
+    let ticket = sync.ticket(room.id()).ok();
+    let ticket = ticket.map(|ticket| RoomAddress::Ticket(Box::new(ticket)));
+    // An Iroh address has characters that a shell wants quoted.
+    let plain = sync
+        .get_server_address()
+        .ok()
+        .filter(|at| at.scheme() == Scheme::Http);
+    let plain = plain.map(|at| RoomAddress::Plain {
+        room: room.id(),
+        at,
+    });
     Ok(RoomView {
         id: room.id(),
         name: room.name()?,
@@ -355,28 +364,48 @@ fn view(room: &mut Room, address: Option<RoomAddress>) -> Result<RoomView> {
         has_more,
         members,
         own_key: room.database().default_auth_key().public_key(),
-        address,
+        address: plain.or_else(|| ticket.clone()),
+        ticket,
     })
 }
 
-/// The devices that have the room, and up to where. The highest entry that both had after a synchronization is above
-/// everything that had been written here by then, and below everything written since.
-fn peers(sync: &Sync, database: &Database) -> Result<Vec<Peer>> {
-    let op = sync.sync_tree().new_operation()?;
-    let state = SyncStateManager::new(&op);
-    let mut peers = Vec::new();
-    for peer in sync.list_peers()? {
-        let cursor = state.get_sync_cursor(peer.pubkey, database.root_id())?;
-        let Some(last) = cursor.last_synced_entry else {
-            continue;
+/// The devices that have the room, and up to where. `known` is what was known before.
+fn peers(sync: &Sync, room: &Room, known: &[Peer]) -> Result<Vec<Peer>> {
+    let highest = room.highest()?;
+    let copies = sync.database_status(room.id())?.peers.into_iter();
+    let peer = |copy: PeerCopy| {
+        let device = copy.peer.public_key();
+        let before = known.iter().find(|known| known.device == device);
+        let holds = match (copy.has_latest, before) {
+            (true, _) => Some(highest),
+            (false, Some(before)) => before.holds,
+            (false, None) => synced_before(sync, room, copy.peer)?,
         };
-        let holds = database.get(&last)?.map(|entry| entry.stamp().height);
-        peers.push(Peer {
-            device: peer.pubkey.public_key(),
+        let is_connected = matches!(
+            copy.connection,
+            Reach::Connected { .. } | Reach::Subscribed { .. }
+        );
+        Ok(Peer {
+            device,
             holds,
-        });
-    }
-    Ok(peers)
+            is_connected,
+        })
+    };
+    copies.map(peer).collect()
+}
+
+/// What a peer held when it was last synchronized with. The highest entry that both had then is above everything that
+/// had been written here, and below everything written since.
+fn synced_before(sync: &Sync, room: &Room, peer: KeyId) -> Result<Option<Height>> {
+    let op = sync.sync_tree().new_operation()?;
+    let cursor = SyncStateManager::new(&op).get_sync_cursor(peer, room.id())?;
+    let Some(last) = cursor.last_synced_entry else {
+        return Ok(None);
+    };
+    Ok(room
+        .database()
+        .get(&last)?
+        .map(|entry| entry.stamp().height))
 }
 
 impl From<BootstrapRequest> for Request {

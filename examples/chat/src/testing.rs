@@ -1,8 +1,10 @@
 //! What tests share: keys, members, messages, rooms.
 
 use eidetica::auth::Permission;
+use eidetica::sync::Ticket;
 use eidetica::{Height, Id, PublicKey, Stamp};
 
+use crate::address::RoomAddress;
 use crate::model::{Member, Message, RoomView};
 
 pub(crate) fn key(n: u8) -> PublicKey {
@@ -47,5 +49,11 @@ pub(crate) fn room(n: u8, name: &str, messages: Vec<Message>) -> Box<RoomView> {
         members: vec![member(1, "alice"), member(2, "bob")],
         own_key: key(1),
         address: Some(format!("{}@127.0.0.1:4950", id(n)).parse().unwrap()),
+        ticket: Some(ticket(n)),
     })
+}
+
+fn ticket(n: u8) -> RoomAddress {
+    let addresses = vec!["127.0.0.1:4950".parse().unwrap()];
+    RoomAddress::Ticket(Box::new(Ticket::new(id(n), key(7), addresses).unwrap()))
 }

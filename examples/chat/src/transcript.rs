@@ -291,6 +291,7 @@ mod tests {
         Peer {
             device: key(n),
             holds: Some(Height(holds)),
+            is_connected: true,
         }
     }
 

@@ -113,10 +113,17 @@ fn title_right(app: &App) -> String {
         "member",
         "members",
     );
-    match (tab.peers.len(), tab.undelivered()) {
-        (0, _) => format!("{people}, no peers yet"),
-        (_, 0) => people,
-        (_, waiting) => format!("{people}, {waiting} undelivered"),
+    let is_online = tab.peers.iter().any(|peer| peer.is_connected);
+    let connected = match (tab.peers.is_empty(), is_online) {
+        (true, _) => ", no peers yet",
+        (false, false) => ", offline",
+        (false, true) => "",
+    };
+    match tab.undelivered() {
+        waiting if waiting > 0 && !tab.peers.is_empty() => {
+            format!("{people}{connected}, {waiting} undelivered")
+        }
+        _ => format!("{people}{connected}"),
     }
 }
 
@@ -197,14 +204,14 @@ fn waiting(app: &App, width: u16) -> Vec<Line<'static>> {
         return Vec::new();
     };
     let text = match state {
-        Joining::Connecting => format!("Connecting to {} …", at.at),
+        Joining::Connecting => format!("Connecting to {} …", at.place()),
         Joining::Waiting => format!(
             "Waiting to be let in: an administrator of the room has to approve it. They see the beginning of your key: {}",
             app.fingerprint
         ),
         Joining::Unreachable(why) => format!(
             "Cannot reach {}: {why}\n\nIt is tried again, until you /giveup.",
-            at.at
+            at.place()
         ),
         Joining::Failed(why) => {
             format!("Not joined: {why}\n\n/giveup closes this; /join ADDRESS tries again.")
@@ -341,7 +348,10 @@ fn invite(room: &RoomView, area: Rect) -> Vec<Line<'static>> {
         let hint = "Somebody who administers the room has to let them in.";
         lines.extend(wrapped(hint, area.width).into_iter().map(Stylize::dim));
     }
-    let code = qr(&text);
+    let code = room
+        .ticket
+        .as_ref()
+        .and_then(|ticket| qr(&ticket.to_qr_text()));
     let fits = |code: &Vec<Line<'_>>| {
         code.len() + lines.len() <= usize::from(area.height)
             && code
@@ -538,6 +548,7 @@ mod tests {
             peers: vec![Peer {
                 device: key(5),
                 holds: Some(Height(1)),
+                is_connected: true,
             }],
         }));
         app.handle(Event::Paste("typing".into()));

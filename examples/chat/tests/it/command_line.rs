@@ -86,7 +86,7 @@ fn the_terminal_is_as_it_was_afterwards() {
 fn nobody_there_is_said_and_tried_again() {
     let room = "0".repeat(64);
     let mut bob = chat("bob", &["--connect", &format!("{room}@127.0.0.1:1")]);
-    bob.sees("Cannot reach http://127.0.0.1:1");
+    bob.sees("Cannot reach 127.0.0.1:1");
     bob.say("/giveup");
     bob.sees("You are in no room");
     bob.leave();

@@ -153,6 +153,33 @@ fn the_guides_two_terminals() {
 }
 
 #[test]
+fn two_talk_over_iroh() {
+    // On loopback alone: no relay, no look-up, no other machine is asked.
+    let iroh = [
+        "--transport",
+        "iroh",
+        "--relays",
+        "disabled",
+        "--listen",
+        "127.0.0.1:0",
+    ];
+    let mut alice = chat("alice", &[&iroh[..], &["--room-name", "Demo"]].concat());
+    alice.sees("Demo");
+    let ticket = alice.ticket();
+    let mut bob = chat("bob", &[&iroh[..], &[&ticket]].concat());
+    bob.sees("Waiting to be let in");
+    alice.sees("asks to join Demo");
+    alice.say("/approve");
+    bob.sees("2 members");
+    alice.say("hello bob");
+    bob.sees("hello bob");
+    bob.say("hello alice");
+    alice.sees("hello alice");
+    alice.sees("✓ hello bob");
+    bob.sees("✓ hello alice");
+}
+
+#[test]
 fn two_rooms_at_once() {
     let (mut alice, mut bob, _) = two(&[], &[]);
     bob.say("/create Bob's own");

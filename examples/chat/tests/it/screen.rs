@@ -114,6 +114,16 @@ impl Chat {
         address[middle - 64..end.map_or(address.len(), |end| middle + 1 + end)].to_owned()
     }
 
+    /// The ticket of the room, as it is shown to be handed over.
+    pub(crate) fn ticket(&mut self) -> String {
+        self.say("/invite");
+        let shown = self.sees("eidetica:");
+        self.keys("\u{1b}i");
+        let lines = shown.lines().skip_while(|line| !line.contains("eidetica:"));
+        let ticket = lines.take_while(|line| line.starts_with(|c: char| c.is_ascii_alphanumeric()));
+        ticket.flat_map(str::split_whitespace).collect()
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         let pid = Pid::from_child(&self.child);
         kill_process(pid, signal).unwrap();
