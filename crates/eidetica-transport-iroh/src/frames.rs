@@ -28,16 +28,8 @@ pub(crate) struct Sending {
     ended: bool,
 }
 
-/// Why nobody takes what is sent.
-#[derive(Debug)]
-enum NotTaken {
-    /// Nobody reads, or the connection is gone.
-    Stopped,
-    /// It made no progress.
-    Late,
-    /// The stream is gone.
-    Lost(WriteError),
-}
+/// Nobody takes what is sent.
+struct NotTaken;
 
 impl Sending {
     pub(crate) fn new(stream: SendStream, idle: Duration) -> Self {
@@ -56,11 +48,8 @@ impl Sending {
         let stopped = self.stream.stopped();
         let sent = tokio::select! {
             sent = self.send(head, frames) => sent,
-            _ = stopped => Err(NotTaken::Stopped),
+            _ = stopped => Err(NotTaken),
         };
-        if let Err(reason) = &sent {
-            tracing::trace!(?reason, "frames are not taken");
-        }
         // Also after a cut: what was sent before it arrives, and then an end without the mark.
         if sent.is_ok() && self.stream.finish().is_ok() {
             self.ended = true;
@@ -97,8 +86,11 @@ impl Sending {
     async fn write(&mut self, bytes: &[u8]) -> Result<(), NotTaken> {
         let written: Result<(), WriteError> = timeout(self.idle, self.stream.write_all(bytes))
             .await
-            .map_err(|_| NotTaken::Late)?;
-        written.map_err(NotTaken::Lost)
+            .map_err(|_| NotTaken)?;
+        written.map_err(|error| {
+            tracing::trace!(%error, "frames are not taken");
+            NotTaken
+        })
     }
 }
 

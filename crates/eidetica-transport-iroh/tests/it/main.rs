@@ -59,7 +59,11 @@ async fn fixture() -> Fixture {
         server: Box::new(transport(IrohConfig::local())),
         client: Box::new(transport(IrohConfig::local())),
         bind: "ignored".into(),
-        pause: Box::new(|| tokio::time::sleep(Duration::from_millis(2)).boxed()),
+        pause: Box::new(|| {
+            tokio::time::timeout(Duration::from_millis(2), std::future::pending())
+                .map(|late| late.unwrap_or(()))
+                .boxed()
+        }),
     }
 }
 
