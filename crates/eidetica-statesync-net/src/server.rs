@@ -54,6 +54,23 @@ pub enum ServeError {
     Answering,
 }
 
+impl ServeError {
+    /// Whether the client has left, with an answer on its way perhaps: it may at any time.
+    fn is_departure(&self) -> bool {
+        use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
+        match self {
+            Self::Io(error) => {
+                matches!(
+                    error.kind(),
+                    BrokenPipe | ConnectionAborted | ConnectionReset
+                )
+            }
+            Self::Transport(error) => matches!(error, TransportError::PeerGone),
+            _ => false,
+        }
+    }
+}
+
 /// Serves a database until it is stopped.
 pub struct Server<D: Authdb, W: Witness> {
     desk: Arc<Desk<Served<D>, W>>,
@@ -151,8 +168,10 @@ impl<D: Authdb, W: Witness> Server<D, W> {
     }
 
     fn fail(&self, from: impl std::fmt::Display, error: &ServeError) {
-        tracing::debug!(%from, %error, "a connection failed");
-        self.desk.witness.failed(error);
+        tracing::debug!(%from, %error, "a connection ended");
+        if !error.is_departure() {
+            self.desk.witness.failed(error);
+        }
     }
 
     /// Answers what comes on a connection, in order. What has arrived together is answered together.

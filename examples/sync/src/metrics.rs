@@ -233,7 +233,7 @@ impl ClientMetrics {
         let mut registry = Registry::with_prefix("sync_client");
         register!(registry, metrics, {
             requests: "Requests to servers";
-            errors: "What servers did wrong; one that closes a connection between two syncs is no error";
+            errors: "What servers did wrong; one that closes its connection is no error";
             alarms: "Targets that cannot be true together";
             operations_fetched: "Operations received";
             operations_verified: "Operations proven";

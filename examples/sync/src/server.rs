@@ -58,10 +58,15 @@ async fn serve<D: Growing>(options: ServerOptions) -> anyhow::Result<()> {
         "server listening and continuously adding operations"
     );
 
+    let serving = Arc::clone(&server);
+    let mut listening = tokio::spawn(async move { serving.listen(binding).await });
     let growing = grow_forever(served, workload, &options, &metrics);
     let ended = tokio::select! {
         signal = stop => Ok(signal),
-        ended = server.listen(binding) => Err(ended.map_or_else(anyhow::Error::from, |()| anyhow::anyhow!("stopped listening"))),
+        ended = &mut listening => Err(match ended? {
+            Ok(()) => anyhow::anyhow!("it stopped listening"),
+            Err(error) => anyhow::Error::from(error).context("cannot listen any longer"),
+        }),
         failed = growing => Err(failed),
     };
     server.stop().await;

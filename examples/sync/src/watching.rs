@@ -5,7 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use eidetica_statesync::{Counters, Dropped, Evidence, Feedback, Pin, Progress, Refusal, Target};
-use eidetica_statesync_net::{SourceNews, Watcher};
+use eidetica_statesync_net::{Closed, SourceNews, Watcher};
 use indicatif::ProgressBar;
 use tracing::{debug, error, info, warn};
 
@@ -220,7 +220,9 @@ impl Watcher for Watching {
             }
             SourceNews::Disconnected(reason) => {
                 self.connections(-1);
-                self.metrics.error("disconnected");
+                if !matches!(reason, Closed::Ended) {
+                    self.metrics.error("disconnected");
+                }
                 warn!(server = %self.server(source), %reason, "the connection to a server is gone: connecting again");
             }
             SourceNews::Unreachable(reason, retry) => {
