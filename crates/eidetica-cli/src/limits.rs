@@ -52,3 +52,7 @@ pub(crate) const SHORT_ENTRY: usize = 12;
 
 /// The shortest beginning of an id that stands for the whole.
 pub(crate) const SHORTEST_ID: usize = 6;
+
+/// Void entries that one settings entry adopts: each may have to be a parent of it, and it has room for so many
+/// besides the tips.
+pub(crate) const ADOPTED_AT_ONCE: usize = 32;

@@ -246,9 +246,12 @@ pub(crate) fn adopt(args: &Adopt, context: &Context) -> Result<()> {
             "the key has no void entries that hold data",
         ));
     }
-    let entry = database.change_settings(|settings| settings.adopt(entries.iter().copied()))?;
+    let made = entries
+        .chunks(limits::ADOPTED_AT_ONCE)
+        .map(|entries| Ok(database.adopt(entries)?.id().to_string()));
+    let made: Vec<String> = made.collect::<Result<_>>()?;
     let adopted: Vec<String> = entries.iter().map(ToString::to_string).collect();
-    let value = serde_json::json!({"entry": entry.id().to_string(), "adopted": adopted});
+    let value = serde_json::json!({"entries": made, "adopted": adopted});
     context.output.result(&value, || {
         format!(
             "adopted {}",
@@ -257,7 +260,7 @@ pub(crate) fn adopt(args: &Adopt, context: &Context) -> Result<()> {
     })
 }
 
-/// The void entries of a key that write no settings; as many as one entry can adopt.
+/// The void entries of a key that write no settings.
 fn void_data_of(database: &Database, key: KeyId) -> Result<Vec<Id>> {
     let (mut found, mut from) = (Vec::new(), Some(0));
     while let Some(next) = from {
