@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use eidetica_authdb::{Any, Disk, MemoryDisk, Operation, Options};
 use eidetica_authdb_dir::DirDisk;
-use eidetica_benches::{Chosen, number};
+use eidetica_benches::{Chosen, number, processor_time};
 use eidetica_mmr::{Frontier, Leaves, Location, leaf_hash, verify_range};
 
 const COMMIT: u64 = 10_000;
@@ -110,11 +110,6 @@ impl Took {
     fn fair(self) -> f64 {
         self.processor.unwrap_or(self.wall).as_secs_f64()
     }
-}
-
-fn processor_time() -> Option<Duration> {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
-    Some(Duration::from_nanos(text.split(' ').next()?.parse().ok()?))
 }
 
 fn row(what: &str, count: u64, took: Took, limit: Option<Took>) {
