@@ -262,7 +262,9 @@ impl Engine {
         let Some(source) = self.sources.get(pending.source) else {
             return;
         };
-        source.ask_less(source.batch / 2);
+        if source.is_ready(now_ms) {
+            source.ask_less(source.batch / 2);
+        }
         let dropped = match pending.asked {
             Asked::Target => source.kept_silent(now_ms),
             _ => source.failed(now_ms),

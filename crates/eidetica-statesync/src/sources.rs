@@ -100,8 +100,11 @@ impl Source {
         found.and_then(|at| self.late.remove(at)).is_some()
     }
 
-    /// A failure: it rests, longer each time.
+    /// A failure: it rests, longer each time. What fails while it rests was asked before, and is no other failure.
     pub(crate) fn failed(&mut self, now_ms: u64) -> Option<Dropped> {
+        if self.rests_until > now_ms {
+            return None;
+        }
         self.failures += 1;
         self.back_off(self.failures, now_ms);
         (self.failures >= limits::FAILURES).then_some(Dropped::Failures)

@@ -202,6 +202,64 @@ fn answer(engine: &mut Engine, log: &Log, (source, request): &(SourceId, Vec<u8>
 }
 
 #[test]
+fn replies_that_are_late() {
+    let log = Log::of(10_000, 1);
+    let most = limits::LATE_REQUESTS;
+    let (mut engine, mut asked) = midway(&log, |config| config.outstanding = most);
+    let late = 2_000;
+    engine.handle_input(Input::Tick, late);
+    assert_eq!(engine.counters().late, most as u64);
+    // One more request, and nobody waits for it any more either.
+    let mut now_ms = late + limits::BACKOFF_MS;
+    asked.extend(requests(&mut engine, now_ms));
+    now_ms += late;
+    engine.handle_input(Input::Tick, now_ms);
+    let reply = |engine: &mut Engine, (source, request): &(SourceId, Vec<u8>)| {
+        let message = respond(&name(), &log, request).message;
+        let source = *source;
+        engine.handle_input(Input::Reply { source, message }, now_ms);
+        engine.counters().faults
+    };
+    let newest = &asked[asked.len() - most..];
+    for request in newest {
+        assert_eq!(reply(&mut engine, request), 0);
+    }
+    let one_before = &asked[asked.len() - most - 1];
+    assert_eq!(reply(&mut engine, one_before), 1, "that one is forgotten");
+}
+
+#[test]
+fn how_long_a_proof_is_looked_for() {
+    let log = Log::of(100, 1);
+    let pin = log.claim_at(Leaves(50), SIGNER);
+    let mut config = config(Trust::Caller);
+    config.timeout_ms = limits::TIMEOUT_MS;
+    let mut engine = Engine::new(config, Local::default(), Some(pin)).unwrap();
+    engine.handle_input(Input::Connected(SourceId(1)), 0);
+    engine.handle_input(Input::Target(log.newest()), 0);
+    let asked = requests(&mut engine, 0);
+    assert_eq!(asked.len(), 1);
+    // At the last moment it is still of use.
+    assert_eq!(outputs(&mut engine, limits::CANDIDATE_MS - 1), []);
+    assert_eq!(
+        engine.poll_output(limits::CANDIDATE_MS - 1),
+        Output::Timeout(limits::CANDIDATE_MS)
+    );
+    answer(&mut engine, &log, &asked[0]);
+    assert_eq!(engine.counters().adopted, 1);
+}
+
+#[test]
+fn many_requests_that_are_late_at_once_are_one_failure() {
+    let log = Log::of(10_000, 1);
+    let (mut engine, _) = midway(&log, |config| config.outstanding = limits::OUTSTANDING);
+    engine.handle_input(Input::Tick, 2_000);
+    let found = feedback(&mut engine, 2_000);
+    assert_eq!(found, [Feedback::Late; limits::OUTSTANDING]);
+    assert_eq!(engine.progress().sources, 1);
+}
+
+#[test]
 fn requests_in_flight() {
     let log = Log::of(10_000, 1);
     for outstanding in [1, limits::OUTSTANDING] {
