@@ -12,6 +12,13 @@ pub(crate) struct Args {
 
 /// The task.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let mut command = cargo(["run", "--release", "--quiet", "--package", "eidetica-simulation", "--"]);
+    let mut command = cargo([
+        "run",
+        "--release",
+        "--quiet",
+        "--package",
+        "eidetica-simulation",
+        "--",
+    ]);
     run_command(command.args(&args.args))
 }

@@ -150,6 +150,8 @@ impl Engine {
                 break;
             };
             match self.links.of_peer(&unit.peer) {
+                // The sync before it has not ended: there is nothing to connect for yet.
+                None if self.is_busy(&unit) => self.work.ready.push_back(unit),
                 None => self.dial_for(unit, now_ms),
                 Some(link) => self.start_unit(unit, link),
             }
@@ -164,16 +166,11 @@ impl Engine {
             UnitKind::Live => return,
             _ => {}
         }
-        let running = |sync: &crate::work::PairSync| sync.running;
-        let busy = match &kind {
-            UnitKind::Sync(database) => {
-                self.work.syncs.get(&(peer, *database)).is_some_and(running)
-            }
-            _ => false,
-        };
-        if busy || !self.has_room_for(&peer) || !self.links.has_room(link) {
-            return self.work.ready.push_back(Unit { peer, kind });
+        let unit = Unit { peer, kind };
+        if self.is_busy(&unit) || !self.has_room_for(&peer) || !self.links.has_room(link) {
+            return self.work.ready.push_back(unit);
         }
+        let kind = unit.kind;
         let (purpose, job) = match kind {
             UnitKind::Sync(database) => {
                 let Some(sync) = self.work.syncs.get_mut(&(peer, database)) else {
@@ -219,6 +216,18 @@ impl Engine {
         );
         self.links.task_started(link);
         self.actions.push_back(Action::Run(task, link, job));
+    }
+
+    /// Whether the same sync runs already.
+    fn is_busy(&self, unit: &Unit) -> bool {
+        let running = |sync: &crate::work::PairSync| sync.running;
+        match &unit.kind {
+            UnitKind::Sync(database) => {
+                let pair = (unit.peer, *database);
+                self.work.syncs.get(&pair).is_some_and(running)
+            }
+            _ => false,
+        }
     }
 
     /// Whether one more session may run. Peers that may stall, for all that is known, do not get all of them.

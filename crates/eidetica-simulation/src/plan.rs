@@ -312,7 +312,7 @@ impl World {
         }
         for at in honest {
             if draw.one_in(4) {
-                let skew_ms = draw.between(0, 7_200_000) as i64 - 3_600_000;
+                let skew_ms = draw.between(0, 3_660_000) as i64 - 60_000;
                 self.env.after(
                     draw.between(0, end_ms),
                     Event::Act(Act::Clock(*at, skew_ms)),

@@ -529,8 +529,9 @@ impl Node {
         let stream = env.net.stream();
         session.open(stream);
         self.by_stream.insert(stream, id);
-        if !session.cut {
-            session.send(Body::Open, env);
+        match session.cut {
+            true => session.inbox.push_back(Item::Cut),
+            false => session.send(Body::Open, env),
         }
     }
 

@@ -16,9 +16,9 @@ use crate::{
 };
 
 /// Databases that both honest nodes sync with each other and with everybody who stalls.
-const DATABASES: usize = 4;
+const DATABASES: usize = 2;
 /// How long it goes on.
-const MINUTES: u64 = 10;
+const MINUTES: u64 = 4;
 
 /// What two honest nodes say to each other, and when, while so many peers stall: they connect and say nothing, begin
 /// requests and do not go on, are asked and do not answer, and read nothing.
