@@ -369,10 +369,23 @@ fn view(room: &mut Room, sync: &Sync) -> Result<RoomView> {
     })
 }
 
-/// The devices that have the room, and up to where. `known` is what was known before.
+/// The devices that have the room, and up to where. `known` is what was known before: who was here once and is not now
+/// lacks what is written meanwhile.
 fn peers(sync: &Sync, room: &Room, known: &[Peer]) -> Result<Vec<Peer>> {
     let highest = room.highest()?;
-    let copies = sync.database_status(room.id())?.peers.into_iter();
+    let copies = sync.database_status(room.id())?.peers;
+    let is_away = |known: &&Peer| {
+        copies
+            .iter()
+            .all(|copy| copy.peer.public_key() != known.device)
+    };
+    let away = known.iter().filter(is_away).cloned();
+    let away: Vec<Peer> = away
+        .map(|peer| Peer {
+            is_connected: false,
+            ..peer
+        })
+        .collect();
     let peer = |copy: PeerCopy| {
         let device = copy.peer.public_key();
         let before = known.iter().find(|known| known.device == device);
@@ -391,7 +404,8 @@ fn peers(sync: &Sync, room: &Room, known: &[Peer]) -> Result<Vec<Peer>> {
             is_connected,
         })
     };
-    copies.map(peer).collect()
+    let here = copies.into_iter().map(peer);
+    here.chain(away.into_iter().map(Ok)).collect()
 }
 
 /// What a peer held when it was last synchronized with. The highest entry that both had then is above everything that

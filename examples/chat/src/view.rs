@@ -348,23 +348,20 @@ fn invite(room: &RoomView, area: Rect) -> Vec<Line<'static>> {
         let hint = "Somebody who administers the room has to let them in.";
         lines.extend(wrapped(hint, area.width).into_iter().map(Stylize::dim));
     }
-    let code = room
-        .ticket
-        .as_ref()
-        .and_then(|ticket| qr(&ticket.to_qr_text()));
+    // The ticket names the device that has to answer; the plain address is a smaller code.
+    let codes = [&room.ticket, &room.address].into_iter().flatten();
+    let mut codes = codes.filter_map(|address| qr(&address.to_qr_text()));
+    let rows = usize::from(area.height).saturating_sub(lines.len());
+    let columns = usize::from(area.width);
     let fits = |code: &Vec<Line<'_>>| {
-        code.len() + lines.len() <= usize::from(area.height)
-            && code
-                .first()
-                .is_some_and(|line| line.width() <= usize::from(area.width))
+        code.len() <= rows && code.iter().all(|line| line.width() <= columns)
     };
-    match code.filter(fits) {
+    match codes.find(fits) {
         Some(code) => lines.extend(code),
-        None => lines.extend(
-            wrapped("\nOn a larger screen there is a QR code too.", area.width)
-                .into_iter()
-                .map(Stylize::dim),
-        ),
+        None => {
+            let hint = "\nOn a larger screen there is a QR code too.";
+            lines.extend(wrapped(hint, area.width).into_iter().map(Stylize::dim));
+        }
     }
     lines
 }

@@ -163,9 +163,7 @@ fn add(list: &Database, text: &str) -> Result<()> {
         done: false,
         added_ms: u64::try_from(since_1970.as_millis())?,
     };
-    let transaction = list.new_transaction()?;
-    transaction.table(ITEMS)?.add(&item)?;
-    transaction.commit()?;
+    list.transact(|transaction| Ok(transaction.table(ITEMS)?.add(&item)?))?;
     show(list)
 }
 
@@ -173,17 +171,13 @@ fn add(list: &Database, text: &str) -> Result<()> {
 fn change(list: &Database, number: usize, edit: impl FnOnce(&mut Item)) -> Result<()> {
     let (key, mut item) = item(list, number)?;
     edit(&mut item);
-    let transaction = list.new_transaction()?;
-    transaction.table(ITEMS)?.set(key, &item)?;
-    transaction.commit()?;
+    list.transact(|transaction| Ok(transaction.table(ITEMS)?.set(&key, &item)?))?;
     show(list)
 }
 
 fn remove(list: &Database, number: usize) -> Result<()> {
     let (key, _) = item(list, number)?;
-    let transaction = list.new_transaction()?;
-    transaction.table::<Item>(ITEMS)?.delete(key)?;
-    transaction.commit()?;
+    list.transact(|transaction| Ok(transaction.table::<Item>(ITEMS)?.delete(&key)?))?;
     show(list)
 }
 
