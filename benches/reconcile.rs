@@ -32,10 +32,11 @@ use eidetica_protocol::{
 use eidetica_storage::{Durability, MemoryEngine};
 
 const NOW: u64 = 1_800_000_000_000;
+const PARTS: [(&str, fn()); 2] = [("chain", chain), ("dag", real_dag)];
 const DIFFERENCES: [u64; 4] = [0, 1, 100, 10_000];
 
 fn main() {
-    run(&[("chain", chain), ("dag", real_dag)]);
+    run(&PARTS);
     println!("\npeak memory of the process: {} MiB", peak_mib());
 }
 
@@ -462,7 +463,8 @@ fn real_dag() {
                 .collect::<Vec<_>>(),
             &mut Budget::unlimited(),
         )
-        .unwrap();
+        .unwrap()
+        .to_vec();
         let d = (have + lack) as u64;
         show(
             "cold",
