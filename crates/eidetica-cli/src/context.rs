@@ -105,6 +105,8 @@ impl Network {
     /// Enables synchronization, over nothing yet, in the name of a user.
     pub(crate) fn start(user: &User) -> Result<Self> {
         let sync = user.instance().enable_sync()?.sync()?;
+        // Most commands do one thing and end.
+        sync.set_background(false)?;
         Ok(Self { sync })
     }
 

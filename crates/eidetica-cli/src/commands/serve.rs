@@ -40,6 +40,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
         network.enable_iroh(config)?;
     }
     let address = network.listen(&args.listen)?;
+    network.sync().set_background(true)?;
     announce(&address, &network, &user, context)?;
     answer(&network, &user, context)
 }

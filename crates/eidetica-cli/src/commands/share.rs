@@ -85,6 +85,7 @@ fn share(args: &Args, db: &str, context: &Context) -> Result<()> {
         network.enable_iroh(config)?;
     }
     network.listen(args.listen.as_deref().unwrap_or_default())?;
+    network.sync().set_background(true)?;
     let (id, by) = (database.root_id(), database.default_auth_key());
     let ticket = match args.permission {
         None => network.sync().ticket(id)?,

@@ -32,6 +32,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
         }
     };
     let sync = instance.enable_sync()?.sync()?;
+    sync.set_background(args.watch)?;
     let look = || -> Result<Vec<DatabaseStatus>> {
         match only {
             Some(id) => Ok(vec![sync.database_status(id)?]),
@@ -124,9 +125,19 @@ fn is_safe(databases: &[DatabaseStatus]) -> bool {
 /// What a change is noticed by: times alone are none.
 fn line_value(status: &DatabaseStatus) -> Value {
     let copies = status.peers.iter().map(|copy| {
-        json!([copy.peer.to_string(), copy.connection.to_string(), copy.has_latest, left(copy), copy.is_pending])
+        json!([
+            copy.peer.to_string(),
+            copy.connection.to_string(),
+            copy.has_latest,
+            left(copy),
+            copy.is_pending
+        ])
     });
-    json!([status.database_id.to_string(), status.name, copies.collect::<Vec<_>>()])
+    json!([
+        status.database_id.to_string(),
+        status.name,
+        copies.collect::<Vec<_>>()
+    ])
 }
 
 fn database_value(status: &DatabaseStatus) -> Value {
@@ -183,7 +194,13 @@ fn text(databases: &[DatabaseStatus]) -> String {
             ]
         })
     });
-    let columns = ["database", "peer", "connection", "has the latest", "left to send"];
+    let columns = [
+        "database",
+        "peer",
+        "connection",
+        "has the latest",
+        "left to send",
+    ];
     let safe = match is_safe(databases) {
         true => "safe to close: every write is on another device, or for this one alone",
         false => "not safe to close: some writes are on this device only",

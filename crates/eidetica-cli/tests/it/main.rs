@@ -19,6 +19,7 @@ mod places;
 mod readme;
 mod scripts;
 mod sharing;
+mod status;
 mod tables;
 mod tickets;
 mod users;

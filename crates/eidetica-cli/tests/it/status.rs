@@ -1,0 +1,69 @@
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+
+use crate::{home::Home, sharing::Server};
+
+/// A running `eidetica --json status --watch`.
+struct Watch(Child);
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn the_status_says_what_is_left_to_send_and_watching_sends_it() {
+    let (alice, bob) = (Home::new(), Home::empty());
+    let id = alice.ok(&["db", "create", "db"]).trim().to_owned();
+    alice.ok(&["db", "wildcard", "db", "write:10"]);
+    bob.ok(&["init", "--user", "bob", "--no-password"]);
+    let status = &bob.json(&["status"])[0];
+    assert_eq!(status["safe_to_close"], true);
+    assert_eq!(status["sync"], Value::Array(vec![]));
+    let server = Server::start(&alice);
+    bob.ok(&["sync", &server.address, &id]);
+    bob.ok(&["set", "db", "notes", "title=made on the train"]);
+
+    let status = &bob.json(&["status", "db"])[0];
+    assert_eq!(status["safe_to_close"], false);
+    let database = &status["sync"][0];
+    assert_eq!(
+        (&database["name"], &database["on_commit"]),
+        (&"db".into(), &true.into())
+    );
+    let peer = &database["peers"][0];
+    assert_eq!(
+        (&peer["has_latest"], &peer["to_send"]),
+        (&false.into(), &1.into())
+    );
+    let text = bob.ok(&["status"]);
+    assert!(
+        text.contains("not safe to close") && text.contains("1 entry"),
+        "{text}"
+    );
+
+    let child = bob
+        .command(&["--json", "status", "--watch"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut watch = Watch(child);
+    let lines = BufReader::new(watch.0.stdout.take().unwrap()).lines();
+    let mut values = lines.map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
+    let safe = values.find(|value| value["safe_to_close"] == true).unwrap();
+    assert_eq!(safe["sync"][0]["peers"][0]["to_send"], 0);
+    let interrupt = Command::new("kill")
+        .args(["-INT", &watch.0.id().to_string()])
+        .status();
+    assert!(interrupt.unwrap().success() && watch.0.wait().unwrap().success());
+    server.quit();
+    assert_eq!(
+        alice.ok(&["get", "db", "notes", "title"]),
+        "made on the train\n"
+    );
+    assert_eq!(bob.json(&["status"])[0]["safe_to_close"], true);
+}
