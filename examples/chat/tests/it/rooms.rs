@@ -58,16 +58,19 @@ fn three_talk_and_the_same_order_is_on_every_screen() {
     alice.sees("carol");
     alice.say("/approve");
     carol.sees("3 members");
-    alice.say("one");
-    carol.sees("one");
-    carol.say("two");
-    bob.sees("two");
-    bob.say("three");
+    alice.say("apple");
+    carol.sees("apple");
+    carol.say("banana");
+    bob.sees("banana");
+    bob.say("cherry");
     for chat in [&mut alice, &mut bob, &mut carol] {
-        chat.sees("three");
-        let shown = chat.sees("two");
+        chat.sees("cherry");
+        let shown = chat.sees("banana");
         let at = |text| shown.find(text).unwrap();
-        assert!(at("one") < at("two") && at("two") < at("three"), "{shown}");
+        assert!(
+            at("apple") < at("banana") && at("banana") < at("cherry"),
+            "{shown}"
+        );
     }
 }
 
