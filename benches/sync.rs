@@ -1,5 +1,5 @@
 //! Two nodes over HTTP on loopback, each a process with a data directory of its own:
-//! `cargo bench -p eidetica-benches --bench sync`.
+//! `cargo bench -p eidetica-benches --bench sync`. With `--features iroh` the same over Iroh, directly, in the same run.
 //!
 //! For a chain and for a real history: the bootstrap of `ENTRIES` entries (default 100000), beside what
 //! two cores verify alone in the same run; the peak memory of both processes; a sync with nothing to
@@ -42,18 +42,34 @@ fn main() {
             .into_iter()
             .filter(|engine| wanted(engine, ["fjall", "redb"]))
         {
-            measure(shape, engine);
+            for over in TRANSPORTS {
+                measure(shape, engine, over);
+            }
         }
     }
 }
+
+const TRANSPORTS: &[&str] = if cfg!(feature = "iroh") {
+    &["http", "iroh"]
+} else {
+    &["http"]
+};
 
 fn entries() -> usize {
     number("ENTRIES", 100_000) as usize
 }
 
-fn open(backend: &str) -> (Instance, User) {
+fn open(backend: &str, over: &str) -> (Instance, User) {
     let instance = Instance::connect(backend).unwrap().enable_sync().unwrap();
-    instance.sync().unwrap().enable_http_transport().unwrap();
+    let sync = instance.sync().unwrap();
+    #[cfg(feature = "iroh")]
+    if over == "iroh" {
+        let config = eidetica::sync::IrohConfig::local();
+        sync.enable_iroh_transport_with(config).unwrap();
+    }
+    if over == "http" {
+        sync.enable_http_transport().unwrap();
+    }
     instance.create_user("user", None).unwrap();
     let user = instance.login_user("user", None).unwrap();
     (instance, user)
@@ -77,12 +93,12 @@ fn peak_mib() -> u64 {
 /// The server: writes the history, then serves it; each line of input asks for one more commit, the
 /// end of input for the peak memory.
 fn serve(orders: &str) {
-    let [shape, engine, dir] = orders
-        .splitn(3, ' ')
+    let [shape, engine, over, dir] = orders
+        .splitn(4, ' ')
         .collect::<Vec<_>>()
         .try_into()
         .unwrap();
-    let (instance, user) = open(&format!("{engine}:{dir}"));
+    let (instance, user) = open(&format!("{engine}:{dir}"), over);
     let database = match shape {
         "chain" => {
             let database = create(&user);
@@ -91,7 +107,7 @@ fn serve(orders: &str) {
         }
         // Forks are slow on disk: they are made in memory and fetched from there.
         _ => {
-            let (maker, author) = open("memory:");
+            let (maker, author) = open("memory:", over);
             let made = create(&author);
             write_history(&made, &Shape::read(), entries());
             let (from, to) = (maker.sync().unwrap(), instance.sync().unwrap());
@@ -150,9 +166,9 @@ struct Server {
 }
 
 impl Server {
-    fn start(shape: &str, engine: &str, dir: &Path) -> Self {
+    fn start(shape: &str, engine: &str, over: &str, dir: &Path) -> Self {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .env(SERVE, format!("{shape} {engine} {}", dir.display()))
+            .env(SERVE, format!("{shape} {engine} {over} {}", dir.display()))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -193,10 +209,11 @@ impl Server {
     }
 }
 
-fn measure(shape: &str, engine: &str) {
+fn measure(shape: &str, engine: &str, over: &str) {
     let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let mut server = Server::start(shape, engine, &there.path().join("store"));
-    let (instance, user) = open(&format!("{engine}:{}", here.path().join("store").display()));
+    let mut server = Server::start(shape, engine, over, &there.path().join("store"));
+    let backend = format!("{engine}:{}", here.path().join("store").display());
+    let (instance, user) = open(&backend, over);
     let sync = instance.sync().unwrap();
     let pull =
         || block_on(sync.sync_with_peer(server.address.as_str(), Some(&server.database))).unwrap();
@@ -213,7 +230,7 @@ fn measure(shape: &str, engine: &str) {
     let limit = verify_limit(&database);
     let speed = rate(count, stored);
     println!(
-        "{shape}, {engine}: {count} entries bootstrapped at {speed:.0}/s, {:.2} of {limit:.0} verified/s alone; \
+        "{shape}, {engine}, {over}: {count} entries bootstrapped at {speed:.0}/s, {:.2} of {limit:.0} verified/s alone; \
          readable after {:.0}/s; {:.1} bytes of frames an entry; peak {peak} MiB here",
         speed / limit,
         rate(count, readable),

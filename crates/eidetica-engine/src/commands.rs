@@ -79,6 +79,7 @@ impl Engine {
             }
             Command::AddAddress(key, address) => {
                 self.peers.add_address(&key, &address)?;
+                self.links.try_next(&key, address.without_key());
                 self.keep_live(&key, now_ms);
             }
             Command::RemoveAddress(key, address) => self.peers.remove_address(&key, &address)?,

@@ -69,6 +69,16 @@ impl Links {
         self.dials.insert(target, dial);
     }
 
+    /// A dial of this peer that is under way tries this address next.
+    pub(crate) fn try_next(&mut self, peer: &PublicKey, address: Address) {
+        let dial = self.dials.get_mut(&DialTarget::Peer(*peer));
+        if let Some(dial) = dial.filter(|dial| dial.address != address)
+            && !dial.rest.contains(&address)
+        {
+            dial.rest.push_front(address);
+        }
+    }
+
     /// Takes out the dial that this link belongs to.
     pub(crate) fn take_dial(&mut self, link: LinkId) -> Option<(DialTarget, Dial)> {
         let target = self

@@ -84,6 +84,9 @@ pub(crate) fn of_connect(
         {
             unreachable("that device speaks no version of this protocol")
         }
+        ConnectionError::TransportError(error) if is_tls(error.code) => TransportError::Protocol {
+            detail: "whoever answers there does not prove the key of the address",
+        },
         ConnectionError::TimedOut => late("connection", dial),
         other => self::of_connection(other, dial),
     };
@@ -103,6 +106,11 @@ pub(crate) fn of_connect(
         },
         other => unreachable(&other.to_string()),
     }
+}
+
+/// Whether an error comes of the TLS handshake.
+fn is_tls(code: TransportErrorCode) -> bool {
+    (0x100..0x200).contains(&u64::from(code))
 }
 
 /// The TLS alert of a server that speaks none of the protocols offered.

@@ -4,6 +4,7 @@ use eidetica_auth::{Permission, Scope};
 use eidetica_engine::{EngineError, PeerStatus, RequestState, Target};
 use eidetica_node::NodeError;
 use eidetica_protocol::{BootstrapAnswer, Failure, Refusal};
+use eidetica_transport::EndpointAddress;
 
 use crate::world::{Net, Peer, on_selected};
 
@@ -134,7 +135,14 @@ fn a_wrong_key_is_not_talked_to(net: &Net) {
         alice.node.device()
     );
     let carol = Peer::new(net, "carol");
-    let wrong = address.with_key(bob.key.public());
+    let wrong = match address.endpoint() {
+        // It names the key itself.
+        Some(place) => EndpointAddress::new(bob.key.public())
+            .with_direct(place.direct().iter().copied())
+            .unwrap()
+            .into(),
+        None => address.with_key(bob.key.public()),
+    };
     let refused = carol.node.connect(Target::Address(wrong)).wait();
     let Err(NodeError::Engine(EngineError::Connect(error))) = refused else {
         panic!("{refused:?}")

@@ -26,14 +26,18 @@ fn a_port_in_use_is_a_typed_error(net: &Net) {
         std::slice::from_ref(&address)
     );
     let bind = address.to_string().split_once("://").unwrap().1.to_owned();
-    let refused = bob.node.start_server(&bind).wait();
-    assert_eq!(
-        refused,
-        Err(NodeError::Transport(TransportError::InUse {
-            bind: bind.clone()
-        }))
-    );
-    assert!(!bob.node.is_server_running());
+    // An endpoint of Iroh has a place of its own, whatever it is told.
+    let has_places = !matches!(net, Net::Iroh);
+    if has_places {
+        let refused = bob.node.start_server(&bind).wait();
+        assert_eq!(
+            refused,
+            Err(NodeError::Transport(TransportError::InUse {
+                bind: bind.clone()
+            }))
+        );
+        assert!(!bob.node.is_server_running());
+    }
     assert_eq!(
         alice.node.start_server("elsewhere").wait(),
         Err(NodeError::ServerRunning)
@@ -59,13 +63,18 @@ fn an_unreachable_peer_is_a_typed_error(net: &Net) {
         !error.peer_fault && error.text.contains("unreachable"),
         "{error}"
     );
-    let iroh = Target::Address(Address::iroh(&"0a".repeat(32)).unwrap());
-    let failed = bob.node.connect(iroh).wait();
+    let (other, scheme) = match net {
+        Net::Iroh => (Address::memory("m").unwrap(), "memory"),
+        _ => (Address::iroh(&"0a".repeat(32)).unwrap(), "iroh"),
+    };
+    let failed = bob.node.connect(Target::Address(other)).wait();
     let Err(NodeError::Engine(EngineError::Connect(error))) = failed else {
         panic!("{failed:?}")
     };
     assert!(
-        error.text.contains("no transport enabled for iroh"),
+        error
+            .text
+            .contains(&format!("no transport enabled for {scheme}")),
         "{error}"
     );
 }
