@@ -190,7 +190,7 @@ impl Cost {
 fn ask(replica: &Replica, query: Query, cost: &mut Cost) -> eidetica_protocol::Answer {
     let transfers = matches!(query, Query::Difference { .. } | Query::Selected { .. });
     let start = Instant::now();
-    let answer = answer(&replica.backend, query).unwrap();
+    let answer = answer(&replica.backend, query, NOW).unwrap();
     if !transfers {
         cost.comparing += start.elapsed();
     }
@@ -304,7 +304,7 @@ fn negentropy(ours: &[Stamp], theirs: &[Stamp], differences: usize) {
         let mut storage = NegentropyStorageVector::with_capacity(stamps.len());
         for stamp in stamps {
             storage
-                .insert(stamp.height.0, Id::new(*stamp.id.as_bytes()))
+                .insert(stamp.height.0, Id::from_byte_array(*stamp.id.as_bytes()))
                 .unwrap();
         }
         storage.seal().unwrap();
