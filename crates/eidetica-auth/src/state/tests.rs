@@ -91,7 +91,8 @@ fn an_entry_about_a_key_costs_the_same_however_many_branches_have_named_it() {
 
 #[test]
 fn so_does_a_setting_of_the_wildcard() {
-    let wildcard = |n: u32| AuthRecord::Wildcard((!n.is_multiple_of(7)).then_some(Permission::Write(n)));
+    let wildcard =
+        |n: u32| AuthRecord::Wildcard((!n.is_multiple_of(7)).then_some(Permission::Write(n)));
     let (few, many) = (weighed(200, wildcard), weighed(1_600, wildcard));
     assert!(many <= few + few / 4, "{few} sources an entry, then {many}");
 }
