@@ -134,7 +134,9 @@ fn measure(engine: &str) {
         ("acceptor to dialler", &theirs, &ours),
     ] {
         // The first ones find out what the peer has.
-        (0..20).for_each(|n| drop(once(from, to, n)));
+        for n in 0..20 {
+            once(from, to, n);
+        }
         let times: Vec<_> = (0..writes()).map(|n| once(from, to, n)).collect();
         let (commits, visible): (Vec<_>, Vec<_>) = times.into_iter().unzip();
         println!("{engine}, {name}: visible {}", summary(visible));

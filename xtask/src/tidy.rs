@@ -376,10 +376,13 @@ mod tests {
             "fn there() {}".to_owned(),
         );
         let crates = [("x", root().join("crates/x"))];
-        let found = |text: &str| tests_named_by("A.md", text, &[code.clone()], &crates);
+        let found = |text: &str| tests_named_by("A.md", text, std::slice::from_ref(&code), &crates);
         assert_eq!(found("| `x::there` |"), []);
         assert_eq!(found("| `x::there`, `x::gone` |").len(), 1);
-        assert_eq!(named_tests(&[code.clone()], &crates).len(), NAMING.len());
+        assert_eq!(
+            named_tests(std::slice::from_ref(&code), &crates).len(),
+            NAMING.len()
+        );
     }
 
     #[test]

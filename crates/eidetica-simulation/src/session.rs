@@ -4,6 +4,7 @@
 //! later, so that other things happen in between.
 
 use std::collections::VecDeque;
+use std::ops::ControlFlow;
 
 use bytes::Bytes;
 use eidetica_engine::{Job, JobResult, LinkId, StreamId as LiveId, TaskId};
@@ -471,11 +472,11 @@ impl Node {
             return;
         };
         match self.run(id, &mut session, env) {
-            Ok(until_ms) => {
+            ControlFlow::Continue(until_ms) => {
                 self.set_timer(id, &mut session, until_ms, env);
                 self.sessions.insert(id, session);
             }
-            Err(ended) => self.finish(&session, ended, env),
+            ControlFlow::Break(ended) => self.finish(&session, ended, env),
         }
     }
 
@@ -485,14 +486,14 @@ impl Node {
         id: SessionId,
         session: &mut Session,
         env: &mut Env,
-    ) -> Result<Option<u64>, Ended> {
+    ) -> ControlFlow<Ended, Option<u64>> {
         let now_ms = self.now_ms(env);
         loop {
             let mut sent_ms = None;
             match session.flush(now_ms, env) {
                 Flushed::Done => {}
                 Flushed::Waits(until_ms) if session.machine.reads_on() => sent_ms = Some(until_ms),
-                Flushed::Waits(until_ms) => return Ok(Some(until_ms)),
+                Flushed::Waits(until_ms) => return ControlFlow::Continue(Some(until_ms)),
                 Flushed::Failed => {
                     let cut = Input::Closed(CloseReason::Cut);
                     session.machine.handle_input(cut, now_ms);
@@ -515,10 +516,13 @@ impl Node {
                         self.later(Work::Live(live, event), env);
                     }
                 }
-                Step::Done(ended) => return Err(ended),
+                Step::Done(ended) => return ControlFlow::Break(ended),
                 Step::Wait(until_ms) => match session.take(env) {
                     Some(input) => session.machine.handle_input(input, now_ms),
-                    None => return Ok([until_ms, sent_ms].into_iter().flatten().min()),
+                    None => {
+                        let until_ms = [until_ms, sent_ms].into_iter().flatten().min();
+                        return ControlFlow::Continue(until_ms);
+                    }
                 },
             }
         }
@@ -539,7 +543,7 @@ impl Node {
     fn drop_stream(&mut self, session: &mut Session, env: &mut Env) {
         if let Some(stream) = session.stream.take() {
             self.by_stream.remove(&stream);
-            if !(session.ended && session.heard) && !session.cut {
+            if !(session.cut || session.ended && session.heard) {
                 let side = session.side;
                 env.send(session.conn, side, stream, Body::Reset);
             }

@@ -143,7 +143,7 @@ impl World {
             Seat::Rogue(rogue) => rogue.receive(conn, to, stream, body, &mut self.env),
             Seat::Honest(_, Some(node)) => node.receive(conn, to, stream, body, &mut self.env),
             // Nobody is there, but the host may say so.
-            Seat::Honest(_, None) if matches!(body, Body::Dial) && at % 2 == 0 => {
+            Seat::Honest(_, None) if matches!(body, Body::Dial) && at.is_multiple_of(2) => {
                 self.env.send(conn, to, CONTROL, Body::Refused);
             }
             Seat::Honest(_, None) => {}

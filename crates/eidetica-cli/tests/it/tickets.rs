@@ -75,7 +75,7 @@ fn guest(name: &str) -> Home {
     home
 }
 
-fn join<'a>(ticket: &'a str) -> [&'a str; 4] {
+fn join(ticket: &str) -> [&str; 4] {
     ["join", ticket, "--iroh", "local"]
 }
 

@@ -438,10 +438,7 @@ impl Sync {
             .into_iter()
             .find(|own| own.id == *request)
             .map(|own| own.database);
-        match (
-            self.node.await_request(*request, deadline).await?,
-            database,
-        ) {
+        match (self.node.await_request(*request, deadline).await?, database) {
             (false, Some(database)) => Err(Error::AccessDenied(database)),
             _ => Ok(()),
         }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use eidetica_auth::SecretKey;
-use eidetica_entry::{Id, PublicKey};
 use eidetica_engine::Wishes;
+use eidetica_entry::{Id, PublicKey};
 use eidetica_node::Policy;
 
 use crate::{Instance, KeyRef, instance::WeakInstance};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use eidetica_auth::{InviteProof, IntoPermission, Permission, SecretKey, SignedRequest};
+use eidetica_auth::{IntoPermission, InviteProof, Permission, SecretKey, SignedRequest};
 use eidetica_engine::{EngineError, Target};
 use eidetica_entry::{Id, PublicKey};
 use eidetica_node::NodeError;

@@ -191,7 +191,7 @@ fn the_most_active_of_several_users_counts() {
     track(&carol, id, off.clone());
     assert_eq!(interval(), (true, true, None));
     track(&pair.bob, id, off);
-    assert_eq!(interval().0, false, "disabled by all");
+    assert!(!interval().0, "disabled by all");
 }
 
 #[test]
