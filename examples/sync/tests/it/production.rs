@@ -179,9 +179,13 @@ fn the_signer_is_not_the_server() {
 
 #[test]
 fn who_asks_too_much_is_told_to_wait() {
-    let mut server = server(&["-i", "400", "-o", "0", "--operation-rate", "100"]);
+    // A full bucket holds 2,000, and of an immutable database a client needs every operation.
+    let database = ["--db", "immutable"];
+    let rated = ["-i", "2600", "-o", "0", "--operation-rate", "1000"];
+    let mut server = server(&[&database[..], &rated].concat());
     let address = server.address();
-    let mut client = client(&[&address], &["-b", "40", "-i", "1h"]);
+    let options = [&database[..], &["-b", "200", "-i", "1h"]].concat();
+    let mut client = client(&[&address], &options);
     client.expect("✅");
     let busy = |page: String| {
         page.lines()
