@@ -6,8 +6,8 @@ use eidetica_entry::{Entry, Height, Id, Stamp, pack};
 use eidetica_storage::{Row, Space};
 use eidetica_testkit::{EngineKind, Rng};
 
-use crate::damage::rows;
 use crate::exchange::{forge, resign};
+use crate::in_memory::damage::rows;
 use crate::laws::change;
 use crate::world::{all_packs, database, engine_of, ingest, ingest_entries, instance_on, key};
 

@@ -7,18 +7,16 @@
     missing_docs
 )]
 
-mod attacks;
 mod authority;
 mod closures;
 mod commits;
-mod costs;
-mod damage;
 mod engines;
 mod exchange;
 mod flood;
 mod history;
 mod hostile;
 mod imports;
+mod in_memory;
 mod laws;
 mod others;
 mod settings;

@@ -7,7 +7,7 @@ use eidetica::{
     sync::{IrohConfig, Relays},
 };
 
-use crate::relay::relay;
+use crate::relay::{other_family, relay};
 
 fn instance(bind: &str, relays: &Relays) -> Instance {
     let instance = Instance::open(Box::new(InMemory::new())).unwrap();
@@ -33,12 +33,12 @@ fn settings() -> Doc {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_guide_through_a_relay() -> eidetica::Result<()> {
+    let Some(bind) = other_family() else {
+        return Ok(());
+    };
     let (server, relays) = relay().await;
     // One on IPv4 alone, one on IPv6 alone: nothing goes directly.
-    let (alice, bob) = (
-        instance("127.0.0.1:0", &relays),
-        instance("[::1]:0", &relays),
-    );
+    let (alice, bob) = (instance("127.0.0.1:0", &relays), instance(bind, &relays));
     let author = alice.login_user("user", None)?;
     let database = author.create_database(settings(), author.get_default_key()?)?;
     let op = database.new_transaction()?;

@@ -1,0 +1,5 @@
+//! Tests that work on an engine in memory, wherever the test matrix is at: it runs them once.
+
+mod attacks;
+mod costs;
+pub(crate) mod damage;
