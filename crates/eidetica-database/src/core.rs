@@ -60,6 +60,8 @@ pub(crate) struct Core {
     batches: Arc<AtomicU64>,
     /// How often the sequencer was loaded.
     loads: AtomicU64,
+    /// A version at which no import was being published, plus one.
+    pub(crate) whole_at: AtomicU64,
     /// Whether state rows are behind the entries.
     behind: AtomicBool,
     /// Whether entries have changed sides and the state rows do not show it.
@@ -130,6 +132,7 @@ impl Core {
             settled: AtomicU64::new(0),
             batches: Arc::default(),
             loads: AtomicU64::new(0),
+            whole_at: AtomicU64::new(0),
             behind: AtomicBool::new(!state.is_applied() || !state.is_settled()),
             settling: AtomicBool::new(!state.is_settled()),
             falls: AtomicU64::new(0),

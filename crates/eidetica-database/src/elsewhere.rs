@@ -132,6 +132,19 @@ impl Database {
         self.shared().racing(work)
     }
 
+    /// Whether an import is committed and not yet in the log as a whole. One look for each version.
+    fn is_publishing(&self, snapshot: &dyn Snapshot, version: u64) -> Result<bool> {
+        let whole_at = &self.core().whole_at;
+        if whole_at.load(Ordering::Acquire) == version + 1 {
+            return Ok(false);
+        }
+        let publishing = self.has_committed_import(snapshot)?;
+        if !publishing {
+            whole_at.store(version + 1, Ordering::Release);
+        }
+        Ok(publishing)
+    }
+
     /// A snapshot with the state of all entries in it, and its version, where others may write between our steps.
     pub(crate) fn settled_beside_others(&self) -> Result<(u64, Box<dyn Snapshot>)> {
         self.racing(|| {
@@ -139,7 +152,8 @@ impl Database {
                 let snapshot = self.shared().engine.snapshot()?;
                 let found = self.core().log.reader(&*snapshot).state()?;
                 self.meet(&found)?;
-                if found.is_applied() && found.is_settled() {
+                let settled = found.is_applied() && found.is_settled();
+                if settled && !self.is_publishing(&*snapshot, found.version)? {
                     return Ok((found.version, snapshot));
                 }
                 drop(snapshot);

@@ -4,7 +4,7 @@
 //! there, by whichever writer comes by first, with no lock held. So a callback may read, write and wait
 //! like any other code; what it commits is delivered after it returns.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -112,6 +112,8 @@ pub(crate) struct Events {
 
 #[derive(Default)]
 struct Queue {
+    /// Own entries that go the way of those of peers.
+    own: HashSet<Id>,
     /// By arrival number; a gap is an entry whose batch is not in the engine either.
     waiting: BTreeMap<u64, Waiting>,
     delivering: bool,
@@ -181,13 +183,25 @@ impl Events {
         let database = database.without_key();
         while let Some((arrival, waiting)) = delivery.next() {
             match waiting.event(arrival, &database) {
-                Ok(Some(event)) => self.call(&event, &database),
+                Ok(Some(mut event)) => {
+                    if self.queue.lock().own.remove(&event.entry.id()) {
+                        event.origin = Origin::Local;
+                    }
+                    self.call(&event, &database);
+                }
                 Ok(None) => {}
                 Err(error) => {
                     self.failures.fetch_add(1, Ordering::Relaxed);
                     tracing::warn!(arrival, %error, "cannot read an entry for its callbacks");
                 }
             }
+        }
+    }
+
+    /// Says that these entries are this instance's own, whoever may put them into the log.
+    pub(crate) fn expect_own(&self, ids: &[Id]) {
+        if self.any() {
+            self.queue.lock().own.extend(ids);
         }
     }
 

@@ -154,6 +154,7 @@ impl Spool {
             let mut sequencer = database.core().sequence()?;
             self.commit_row(&mut sequencer)
         })?;
+        database.core().events.expect_own(&self.entries);
         database.publish_beside_others(&self.prefix)
     }
 
@@ -281,10 +282,22 @@ impl Database {
         Ok(())
     }
 
+    /// Whether there is an import that is committed and not published as a whole.
+    pub(crate) fn has_committed_import(&self, snapshot: &dyn Snapshot) -> Result<bool> {
+        let mut rest = Keys::prefix(database_prefix(self));
+        let length = rest.start.len() + 8;
+        while let Some(key) = first_key(snapshot, &rest)? {
+            let import = key.get(..length).unwrap_or(&key);
+            if key == [import, &[COMMITTED]].concat() {
+                return Ok(true);
+            }
+            rest.start = Keys::prefix(import.to_vec()).end.unwrap_or_default();
+        }
+        Ok(false)
+    }
+
     fn first_spooled(&self, range: &Keys) -> Result<Option<Bytes>> {
-        let snapshot = self.shared().engine.snapshot()?;
-        let page = snapshot.scan(Space::Local, range, Direction::Forward, ScanLimit::rows(1))?;
-        Ok(page.rows.into_iter().next().map(|row| row.key))
+        first_key(&*self.shared().engine.snapshot()?, range)
     }
 
     /// Like [`publish`](Self::publish), while other processes may be publishing the same import.
@@ -359,6 +372,11 @@ impl Database {
         }
         Ok(page.rest(range, Direction::Forward))
     }
+}
+
+fn first_key(snapshot: &dyn Snapshot, range: &Keys) -> Result<Option<Bytes>> {
+    let page = snapshot.scan(Space::Local, range, Direction::Forward, ScanLimit::rows(1))?;
+    Ok(page.rows.into_iter().next().map(|row| row.key))
 }
 
 fn spooled_entry(row: &Row) -> Result<Entry> {
