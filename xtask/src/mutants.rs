@@ -437,7 +437,8 @@ mod tests {
                 assert!(path.starts_with(dir.join("src")), "{}", patch.place);
             }
             let tests = dir.join("tests").join(&patch.test.target);
-            let (module, name) = patch.test.path.split_once("::").unwrap();
+            let (module, name) = patch.test.path.rsplit_once("::").unwrap();
+            let module = module.replace("::", "/");
             let text = fs::read_to_string(tests.join(module).with_extension("rs")).unwrap();
             let test = format!("\n#[test]\nfn {name}() {{\n");
             assert!(text.contains(&test), "{}: no {name}", patch.place);

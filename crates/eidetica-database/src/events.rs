@@ -158,7 +158,11 @@ impl Events {
                 origin,
             };
             let event = Waiting::Event(event);
-            self.queue.lock().waiting.insert(arrival, event);
+            let mut queue = self.queue.lock();
+            // Below that, another process has taken the place, and is told of already.
+            if !self.has_others || arrival >= self.durable.load(Ordering::Acquire) {
+                queue.waiting.insert(arrival, event);
+            }
         }
     }
 

@@ -158,8 +158,9 @@ fn callbacks_are_told_of_every_processs_entries_once_and_in_order() {
     let (a, b) = (open(&all[0], &id), open(&all[1], &id));
     let (heard_a, heard_b) = (told(&a), told(&b));
     thread::scope(|scope| {
-        for db in [&a, &b] {
-            scope.spawn(move || (0..EACH).for_each(|n| set(db, "doc", "n", n as i64)));
+        // Different values: equal ones on equal tips would be one entry, made by both.
+        for (db, who) in [(&a, 1), (&b, -1)] {
+            scope.spawn(move || (1..=EACH).for_each(|n| set(db, "doc", "n", who * n as i64)));
         }
     });
     let listen = |heard: Receiver<(Id, Origin)>| -> Vec<(Id, Origin)> {
