@@ -13,7 +13,7 @@ use eidetica_protocol::{
 use eidetica_transport::{Address, Blame as TransportBlame, Channel, FrameStream, TransportError};
 use tokio::time::timeout;
 
-use crate::{NodeError, driver::now_ms, handle::Shared};
+use crate::{NodeError, clock::now_ms, handle::Shared};
 
 /// Dials peers in the name of this device.
 pub(crate) struct Dialer {

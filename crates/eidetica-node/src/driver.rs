@@ -7,7 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use eidetica_auth::{RequestId, SecretKey, SignedRequest};
@@ -27,6 +27,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     Backend, NodeError,
+    clock::now_ms,
     dial::Dialer,
     handle::Shared,
     limits,
@@ -37,14 +38,6 @@ use crate::{
     session::{self, BootstrapReply, Services, Stop},
     wire::Wire,
 };
-
-/// The time that the pure machines are told: wall-clock milliseconds.
-pub(crate) fn now_ms() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_millis() as u64
-}
 
 /// The reply to a command that has no result.
 pub(crate) type DoneReply = oneshot::Sender<Result<(), NodeError>>;

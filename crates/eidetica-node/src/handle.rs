@@ -25,11 +25,7 @@ use futures::channel::oneshot;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
-use crate::{
-    NodeError, NodeLimits,
-    block_on::block_on,
-    driver::{Event, now_ms},
-};
+use crate::{NodeError, NodeLimits, block_on::block_on, clock::now_ms, driver::Event};
 
 /// What a node is doing, as everybody may see it.
 pub(crate) struct Shared {

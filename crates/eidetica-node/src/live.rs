@@ -17,7 +17,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    driver::{News, now_ms},
+    clock::now_ms,
+    driver::News,
     link::Link,
     session::{Services, until},
 };

@@ -13,7 +13,8 @@ use tokio::sync::mpsc;
 
 use crate::{
     Backend, NodeError, NodeHandle, NodeLimits,
-    driver::{Driver, now_ms},
+    clock::now_ms,
+    driver::Driver,
     handle::{Changes, Shared},
     limits,
 };

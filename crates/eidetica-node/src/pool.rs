@@ -14,7 +14,7 @@ use eidetica_protocol::{
 use parking_lot::Mutex;
 use tokio::sync::{Mutex as Queue, Semaphore, SemaphorePermit};
 
-use crate::{Backend, driver::now_ms, limits};
+use crate::{Backend, clock::now_ms, limits};
 
 /// The backend, as tasks call it.
 pub(crate) struct Pool {

@@ -17,7 +17,8 @@ use tokio::{sync::Semaphore, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    driver::{News, now_ms},
+    clock::now_ms,
+    driver::News,
     handle::Shared,
     live,
     session::{self, Services, Stop},

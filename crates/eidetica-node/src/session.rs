@@ -16,11 +16,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    driver::{News, now_ms},
-    pool::Pool,
-    wire::Wire,
-};
+use crate::{clock::now_ms, driver::News, pool::Pool, wire::Wire};
 
 /// What the three machines have in common.
 pub(crate) trait Machine {
