@@ -237,8 +237,8 @@ impl Database {
     }
 
     /// Calls `call` for every entry that is committed through this instance, once it is durable, in the
-    /// order of arrival, on the thread of some writer, with no lock held. Its error is logged and counted and
-    /// undoes nothing.
+    /// order of arrival, on the thread of some writer (or, on an engine that processes share, of whoever follows the
+    /// others), with no lock held. Its error is logged and counted and undoes nothing.
     ///
     /// # Errors
     /// More than [`limits::CALLBACKS`].

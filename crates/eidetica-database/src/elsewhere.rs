@@ -90,7 +90,10 @@ impl Databases {
             let logs: Vec<&DatabaseLog> = cores.iter().map(|core| &core.log).collect();
             let states = self.log().states(&*snapshot, &logs)?;
             for (core, state) in cores.iter().zip(states) {
-                self.handle(Arc::clone(core)).meet(&state)?;
+                // What is wrong with one is no reason not to look at the others.
+                if let Err(error) = self.handle(Arc::clone(core)).meet(&state) {
+                    tracing::warn!(database = %core.id, %error, "cannot follow another process");
+                }
             }
         }
         Ok(())
@@ -147,36 +150,45 @@ impl Database {
 
     /// A snapshot with the state of all entries in it, and its version, where others may write between our steps.
     pub(crate) fn settled_beside_others(&self) -> Result<(u64, Box<dyn Snapshot>)> {
-        self.racing(|| {
-            for _ in 0..limits::RACES {
-                let snapshot = self.shared().engine.snapshot()?;
-                let found = self.core().log.reader(&*snapshot).state()?;
-                self.meet(&found)?;
-                let settled = found.is_applied() && found.is_settled();
-                if settled && !self.is_publishing(&*snapshot, found.version)? {
-                    return Ok((found.version, snapshot));
-                }
-                drop(snapshot);
-                // An import that is being published is seen as a whole or not at all.
-                self.recover_imports()?;
-                let mut sequencer = self.core().sequence()?;
-                self.flush(&mut sequencer)?;
+        for _ in 0..limits::RACES {
+            match self.settled_once() {
+                Ok(Some(settled)) => return Ok(settled),
+                Ok(None) => {}
+                Err(error) if error.is_lost_race() => {}
+                Err(error) => return Err(error),
             }
-            Err(Error::Busy)
-        })
+        }
+        Err(Error::Busy)
+    }
+
+    /// `None` if there was something to write first, which is written now.
+    fn settled_once(&self) -> Result<Option<(u64, Box<dyn Snapshot>)>> {
+        let snapshot = self.shared().engine.snapshot()?;
+        let found = self.core().log.reader(&*snapshot).state()?;
+        self.meet(&found)?;
+        let settled = found.is_applied() && found.is_settled();
+        if settled && !self.is_publishing(&*snapshot, found.version)? {
+            return Ok(Some((found.version, snapshot)));
+        }
+        drop(snapshot);
+        // An import that is being published is seen as a whole or not at all.
+        self.recover_imports()?;
+        let mut sequencer = self.core().sequence()?;
+        self.flush(&mut sequencer)?;
+        Ok(None)
     }
 }
 
 impl Shared {
     /// See [`Database::racing`].
     pub(crate) fn racing<T>(&self, mut work: impl FnMut() -> Result<T>) -> Result<T> {
-        for _ in 1..limits::RACES {
+        for _ in 0..limits::RACES {
             match work() {
-                Err(error) if error.is_lost_race() && self.has_others() => {}
+                Err(error) if self.has_others() && (error.is_lost_race() || error.exists()) => {}
                 done => return done,
             }
         }
-        work()
+        Err(Error::Busy)
     }
 }
 

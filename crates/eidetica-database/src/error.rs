@@ -178,15 +178,19 @@ impl Error {
         matches!(self, Self::Conflict { .. } | Self::Busy) || self.is_lost_race()
     }
 
-    /// Whether another process has written to the same rows first, or made the same database.
+    /// Whether another process has written to the same rows first.
     pub(crate) fn is_lost_race(&self) -> bool {
         match self {
             Self::Engine(error) | Self::Log(LogError::Engine(error)) => {
                 matches!(error, EngineError::PreconditionFailed { .. })
             }
-            Self::Log(LogError::Exists(_)) => true,
             _ => false,
         }
+    }
+
+    /// Whether the database to be made is here, as another process may have seen to.
+    pub(crate) fn exists(&self) -> bool {
+        matches!(self, Self::Log(LogError::Exists(_)))
     }
 }
 
