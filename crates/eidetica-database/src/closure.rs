@@ -55,12 +55,20 @@ impl Databases {
     /// The closure of a database, if it is here.
     pub(crate) fn closure(&self, id: &Id) -> Result<Option<Database>> {
         let mut closures = self.shared().closures.lock();
-        if let Some(core) = closures.get(id) {
+        let known = closures.get(id).cloned();
+        if let Some(core) = &known
+            && !self.shared().has_others()
+        {
             return Ok(Some(self.handle(Arc::clone(core))));
         }
+        // Another process may have taken it away, and brought it again.
         let Some(log) = self.log().closure(id)? else {
+            closures.remove(id);
             return Ok(None);
         };
+        if let Some(core) = known.filter(|core| core.log.no() == log.no()) {
+            return Ok(Some(self.handle(core)));
+        }
         let core = Arc::new(Core::load_closure(self.shared(), log)?);
         closures.insert(*id, Arc::clone(&core));
         Ok(Some(self.handle(core)))

@@ -92,7 +92,10 @@ impl Database {
                 Ok(Some(entry))
             }
             Err(error) => {
-                drop(held);
+                // Whoever waits for the lock must not build on what is not there.
+                if let Some(mut held) = held {
+                    held.fail();
+                }
                 self.core().events.cancel(arrival, &entry.id());
                 self.core().drop_sequencer(load);
                 Err(error.into())

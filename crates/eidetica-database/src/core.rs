@@ -12,8 +12,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use eidetica_crdt::StoreKind;
 use eidetica_entry::dag::Budget;
 use eidetica_entry::{Id, Ids, ParentInfo, Stamp, StoreName, derive_settings};
+use eidetica_storage::commit::{GroupCommit, Lane};
 use eidetica_storage::log::{DatabaseLog, LogError, LogReader, LogState, LogWriter};
-use eidetica_storage::{Snapshot, Space};
+use eidetica_storage::{Batch, Durability, Snapshot, Space};
 use parking_lot::{Condvar, MappedMutexGuard, Mutex, MutexGuard, RwLock};
 
 use crate::Database;
@@ -55,11 +56,15 @@ pub(crate) struct Core {
     /// The version of the newest batch that is in the engine.
     version: AtomicU64,
     /// The number of the newest staged batch that is in the engine.
-    pub(crate) settled: AtomicU64,
+    settled: AtomicU64,
     /// The last number that a batch was given. None is given twice, however often the sequencer is loaded.
     batches: Arc<AtomicU64>,
     /// How often the sequencer was loaded.
     loads: AtomicU64,
+    /// Arrivals below this one were found in the engine and not told yet; 0 if there are none.
+    unmet: AtomicU64,
+    has_others: bool,
+    group: GroupCommit,
     /// A version at which no import was being published, plus one.
     pub(crate) whole_at: AtomicU64,
     /// Whether state rows are behind the entries.
@@ -132,6 +137,9 @@ impl Core {
             settled: AtomicU64::new(0),
             batches: Arc::default(),
             loads: AtomicU64::new(0),
+            unmet: AtomicU64::new(0),
+            has_others: shared.has_others(),
+            group: shared.group.clone(),
             whole_at: AtomicU64::new(0),
             behind: AtomicBool::new(!state.is_applied() || !state.is_settled()),
             settling: AtomicBool::new(!state.is_settled()),
@@ -202,17 +210,34 @@ impl Core {
         self.sequencer.lock()
     }
 
+    /// The order of this database's batches.
+    pub(crate) fn lane(&self) -> Lane {
+        Lane(u64::from(self.log.no().0))
+    }
+
+    /// Loads what is in the engine. Called with the lock held.
     pub(crate) fn load_sequencer(&self) -> Result<Sequencer> {
+        let load = self.loads.fetch_add(1, Ordering::AcqRel);
+        if load > 0 {
+            // Behind this, all that was staged before is written or refused.
+            self.group
+                .write(self.lane(), Batch::new(), Durability::Relaxed)?;
+        }
         let writer = self.log.writer()?;
         let snapshot = self.log.engine().snapshot()?;
         *self.registry.write() = load_registry(&self.log, &*snapshot)?;
         let state = writer.state();
         self.note_state(state);
         self.events.reload(state.next_arrival);
+        if self.has_others
+            && self.version.fetch_max(state.version, Ordering::AcqRel) < state.version
+        {
+            self.unmet.fetch_max(state.next_arrival, Ordering::AcqRel);
+        }
         Ok(Sequencer {
             overlay: Overlay::default(),
             staged: VecDeque::new(),
-            load: self.loads.fetch_add(1, Ordering::AcqRel),
+            load,
             last: 0,
             batches: Arc::clone(&self.batches),
             deferred: Deferred::new(state.next_arrival),
@@ -220,6 +245,11 @@ impl Core {
             settled_below: 0,
             writer,
         })
+    }
+
+    /// Arrivals below the returned one have come by another process and were not told.
+    pub(crate) fn take_unmet(&self) -> Option<u64> {
+        Some(self.unmet.swap(0, Ordering::AcqRel)).filter(|next| *next > 0)
     }
 
     /// Says that a batch could not be written: what was staged with it, in this load of the sequencer, is worthless.
@@ -238,9 +268,9 @@ impl Core {
 
     /// Waits until what is staged now is in the engine, or something staged was not written.
     pub(crate) fn wait_for_staged(&self) -> Result<()> {
+        let before = *self.failures.lock();
         let staged = self.sequence()?.last;
         let mut failures = self.failures.lock();
-        let before = *failures;
         while self.settled.load(Ordering::Acquire) < staged && *failures == before {
             self.moved.wait(&mut failures);
         }

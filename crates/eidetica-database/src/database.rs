@@ -321,7 +321,7 @@ impl Database {
     }
 
     pub(crate) fn lane(&self) -> Lane {
-        Lane(u64::from(self.core.log.no().0))
+        self.core.lane()
     }
 
     /// Writes a batch while the database's lock is held. All earlier batches are in the engine then too.

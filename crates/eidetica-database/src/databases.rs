@@ -228,12 +228,21 @@ impl Databases {
         let Some(log) = self.0.log.database(id)? else {
             return Ok(None);
         };
+        let mut fresh = false;
         let core = self.0.open.get_or_load(id, || {
+            fresh = true;
             let core = Arc::new(Core::load(&self.0, log)?);
-            self.handle(Arc::clone(&core)).recover_imports()?;
+            if !self.0.has_others() {
+                self.handle(Arc::clone(&core)).recover_imports()?;
+            }
             Ok(core)
         })?;
-        Ok(Some(self.handle(core)))
+        let database = self.handle(core);
+        // Beside other processes it tells callbacks, which may want this database.
+        if fresh && self.0.has_others() {
+            database.recover_imports()?;
+        }
+        Ok(Some(database))
     }
 
     /// The ids of all databases, ascending.

@@ -12,10 +12,11 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Weak};
 use std::thread;
 
+use eidetica_entry::Id;
 use eidetica_storage::log::{DatabaseLog, LogState};
 use eidetica_storage::{Engine, EngineError, Snapshot, Watch};
 
-use crate::core::{Core, Written};
+use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::shared::Shared;
 use crate::{Database, Databases, limits};
@@ -90,10 +91,29 @@ impl Databases {
             let logs: Vec<&DatabaseLog> = cores.iter().map(|core| &core.log).collect();
             let states = self.log().states(&*snapshot, &logs)?;
             for (core, state) in cores.iter().zip(states) {
+                let Some(state) = state else {
+                    shared.closures.lock().remove(&core.id);
+                    continue;
+                };
                 // What is wrong with one is no reason not to look at the others.
                 if let Err(error) = self.handle(Arc::clone(core)).meet(&state) {
                     tracing::warn!(database = %core.id, %error, "cannot follow another process");
                 }
+            }
+        }
+        self.wake_for_new()
+    }
+
+    /// Judges entries that waited for databases that another process has brought.
+    fn wake_for_new(&self) -> Result<()> {
+        let shared = self.shared();
+        let awaited: Vec<Id> = shared.awaited.lock().keys().copied().collect();
+        for id in awaited {
+            if shared.version_of(&id).is_none() {
+                let here = [self.find(&id)?, self.closure(&id)?];
+                here.into_iter()
+                    .flatten()
+                    .for_each(|database| database.wake_awaiting());
             }
         }
         Ok(())
@@ -104,13 +124,21 @@ impl Database {
     /// Takes notice of a state of this database that was found in the engine, if another process has made it: what is
     /// kept of it in memory is loaded again, callbacks are told, and entries that waited for it are judged.
     pub(crate) fn meet(&self, found: &LogState) -> Result<()> {
-        let Some(written) = self.core().meet(found)? else {
-            return Ok(());
-        };
-        self.core().announce(&written, self);
-        self.judge_met()?;
-        self.wake_awaiting();
+        self.core().meet(found)?;
+        self.tell_met();
         Ok(())
+    }
+
+    /// Tells what was found when the sequencer was loaded. Called with no lock held.
+    fn tell_met(&self) {
+        let Some(next) = self.core().take_unmet() else {
+            return;
+        };
+        self.core().events.durable(next, self);
+        if let Err(error) = self.judge_met() {
+            tracing::warn!(database = %self.id(), %error, "entries that waited were not judged");
+        }
+        self.wake_awaiting();
     }
 
     /// Judges entries again whose ancestors another process has brought.
@@ -132,7 +160,9 @@ impl Database {
     /// Runs `work`, and again while another process is faster. Each attempt that loses means that somebody else's batch
     /// was written.
     pub(crate) fn racing<T>(&self, work: impl FnMut() -> Result<T>) -> Result<T> {
-        self.shared().racing(work)
+        let done = self.shared().racing(work);
+        self.tell_met();
+        done
     }
 
     /// Whether an import is committed and not yet in the log as a whole. One look for each version.
@@ -158,7 +188,7 @@ impl Database {
                 Err(error) => return Err(error),
             }
         }
-        Err(Error::Busy)
+        Err(Error::Overtaken)
     }
 
     /// `None` if there was something to write first, which is written now.
@@ -166,6 +196,12 @@ impl Database {
         let snapshot = self.shared().engine.snapshot()?;
         let found = self.core().log.reader(&*snapshot).state()?;
         self.meet(&found)?;
+        if found.version > self.core().version() {
+            // Staged here, written by whom is not known yet: numbers of stores may be others.
+            drop(snapshot);
+            self.core().wait_for_staged()?;
+            return Ok(None);
+        }
         let settled = found.is_applied() && found.is_settled();
         if settled && !self.is_publishing(&*snapshot, found.version)? {
             return Ok(Some((found.version, snapshot)));
@@ -188,29 +224,24 @@ impl Shared {
                 done => return done,
             }
         }
-        Err(Error::Busy)
+        Err(Error::Overtaken)
     }
 }
 
 impl Core {
-    /// Loads the sequencer again if `found` is ahead of all that was staged here. Says what is in the engine then.
-    fn meet(&self, found: &LogState) -> Result<Option<Written>> {
+    /// Loads the sequencer again if `found` is ahead of all that was staged here.
+    fn meet(&self, found: &LogState) -> Result<()> {
         if found.version <= self.version() {
-            return Ok(None);
+            return Ok(());
         }
         let mut sequencer = self.lock_sequencer();
         let own = sequencer.as_ref().is_some_and(|sequencer| {
             !sequencer.has_failed() && sequencer.writer.state().version >= found.version
         });
-        // Ours, or about to be refused.
-        if own {
-            return Ok(None);
+        // Else it is ours, or what is staged is about to be refused and then loaded.
+        if !own {
+            *sequencer = Some(self.load_sequencer()?);
         }
-        let loaded = self.load_sequencer()?;
-        let written = Written::new(self.settled.load(Ordering::Acquire), loaded.writer.state());
-        *sequencer = Some(loaded);
-        drop(sequencer);
-        self.settle(&written);
-        Ok(Some(written))
+        Ok(())
     }
 }

@@ -135,8 +135,8 @@ pub enum Error {
     #[error(transparent)]
     Log(LogError),
     /// Other processes were faster, again and again.
-    #[error("other processes wrote to the database each time first")]
-    Busy,
+    #[error("other processes wrote to the database first, each time")]
+    Overtaken,
     /// An earlier failure stopped this database; open it again.
     #[error("the database stopped after a failure: {0}")]
     Stopped(String),
@@ -167,7 +167,7 @@ impl Error {
                 eidetica_storage::Blame::Corrupt => Blame::Corrupt,
                 eidetica_storage::Blame::Unavailable => Blame::Unavailable,
             },
-            Self::Stopped(_) | Self::Busy => Blame::Unavailable,
+            Self::Stopped(_) | Self::Overtaken => Blame::Unavailable,
             _ => Blame::Caller,
         }
     }
@@ -175,7 +175,7 @@ impl Error {
     /// Whether running the same transaction again may succeed.
     #[must_use]
     pub fn is_conflict(&self) -> bool {
-        matches!(self, Self::Conflict { .. } | Self::Busy) || self.is_lost_race()
+        matches!(self, Self::Conflict { .. }) || self.is_lost_race()
     }
 
     /// Whether another process has written to the same rows first.
@@ -184,6 +184,7 @@ impl Error {
             Self::Engine(error) | Self::Log(LogError::Engine(error)) => {
                 matches!(error, EngineError::PreconditionFailed { .. })
             }
+            Self::Overtaken => true,
             _ => false,
         }
     }

@@ -112,7 +112,8 @@ pub(crate) struct Events {
 
 #[derive(Default)]
 struct Queue {
-    /// Own entries that go the way of those of peers.
+    /// Own entries that go the way of those of peers. One that turns out void stays here: 32 bytes for the many of an
+    /// entry of an import.
     own: HashSet<Id>,
     /// By arrival number; a gap is an entry whose batch is not in the engine either.
     waiting: BTreeMap<u64, Waiting>,
@@ -158,11 +159,7 @@ impl Events {
                 origin,
             };
             let event = Waiting::Event(event);
-            let mut queue = self.queue.lock();
-            // Below that, another process has taken the place, and is told of already.
-            if !self.has_others || arrival >= self.durable.load(Ordering::Acquire) {
-                queue.waiting.insert(arrival, event);
-            }
+            self.queue.lock().waiting.insert(arrival, event);
         }
     }
 
@@ -206,6 +203,14 @@ impl Events {
     pub(crate) fn expect_own(&self, ids: &[Id]) {
         if self.any() {
             self.queue.lock().own.extend(ids);
+        }
+    }
+
+    /// Says that they will not be put there.
+    pub(crate) fn forget_own(&self, ids: &[Id]) {
+        let own = &mut self.queue.lock().own;
+        for id in ids {
+            own.remove(id);
         }
     }
 

@@ -241,6 +241,24 @@ impl Wave {
         self.packs.insert(0, WavePack { whole, entries });
     }
 
+    /// Entries that were judged and could not be written.
+    fn again(accepted: Accepted, report: &mut IngestReport) -> Self {
+        report.new -= accepted.new.len() as u64;
+        report.void -= accepted.void.len() as u64;
+        Self {
+            packs: accepted.packs,
+            version: u64::MAX,
+            ..Self::default()
+        }
+    }
+
+    /// Verified entries of this instance. They may be stored already.
+    pub(crate) fn own(entries: Vec<Entry>) -> Self {
+        let mut wave = Self::default();
+        wave.begin_with(entries);
+        wave
+    }
+
     pub(crate) fn root(&self, database: Id) -> Option<&Entry> {
         self.packs
             .iter()
@@ -502,18 +520,23 @@ impl Database {
 
     /// Judges and stores one wave. Several batches at most: the entries, and state that was deferred.
     /// Says whether there was anything to store.
-    fn store(&self, wave: Wave, source: Source, report: &mut IngestReport) -> Result<bool> {
-        let mut wave = Some(wave);
-        self.racing(|| self.store_once(wave.take().unwrap_or_default(), source, report))
-    }
-
-    /// Where another process was faster, what was accepted is ready to be judged again.
-    fn store_once(
+    pub(crate) fn store(
         &self,
         mut wave: Wave,
         source: Source,
         report: &mut IngestReport,
     ) -> Result<bool> {
+        self.racing(|| self.store_once(&mut wave, source, report))
+    }
+
+    /// Takes the wave. Where another process was faster, what was accepted of it is there to be judged again.
+    fn store_once(
+        &self,
+        again: &mut Wave,
+        source: Source,
+        report: &mut IngestReport,
+    ) -> Result<bool> {
+        let mut wave = std::mem::take(again);
         report.known += wave.known;
         report.bad_packs.append(&mut wave.bad_packs);
         for (id, reason) in std::mem::take(&mut wave.bad) {
@@ -549,7 +572,7 @@ impl Database {
             self.core().surplus.lock().add(refused);
             let written = self.write_wave(&accepted, &known, &*snapshot, &mut sequencer);
             if written.as_ref().is_err_and(Error::is_lost_race) {
-                self.put_back(accepted, source, report);
+                *again = Wave::again(accepted, report);
             }
             written?
         };
@@ -557,14 +580,6 @@ impl Database {
             self.core().announce(written, self);
         }
         Ok(written.is_some())
-    }
-
-    fn put_back(&self, accepted: Accepted, source: Source, report: &mut IngestReport) {
-        report.new -= accepted.new.len() as u64;
-        report.void -= accepted.void.len() as u64;
-        let entries = accepted.packs.into_iter().flat_map(|pack| pack.entries);
-        let ready = entries.map(|entry| (entry, source));
-        self.core().pool.lock().add_ready(ready);
     }
 
     /// Drops entries that were stored after the wave was prepared.

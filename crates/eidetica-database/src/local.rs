@@ -89,17 +89,20 @@ impl Local {
         })
     }
 
+    /// Numbers of stores are never given again: the longer list is the newer one.
+    fn learn(&self, registry: Registry) {
+        let mut known = self.registry.write();
+        if registry.len() > known.len() {
+            *known = registry;
+        }
+    }
+
     /// Takes notice of what another process has written; says which version is in the snapshot.
     fn meet(&self, snapshot: &dyn Snapshot) -> Result<u64> {
         let found = read_version(self.number, snapshot)?;
         if found > self.version.load(Ordering::Acquire) {
             let (_, registry) = load(self.number, snapshot)?;
-            let mut known = self.registry.write();
-            // Numbers of stores are never given again: the longer list is the newer one.
-            if registry.len() > known.len() {
-                *known = registry;
-            }
-            drop(known);
+            self.learn(registry);
             self.version.fetch_max(found, Ordering::AcqRel);
         }
         Ok(found)
@@ -269,7 +272,7 @@ impl LocalDatabase {
                 .group
                 .write(lane, batch, self.shared.durability)?;
             if let Some(grown) = grown {
-                *self.inner.registry.write() = grown;
+                self.inner.learn(grown);
             }
             self.inner.version.fetch_max(version + 1, Ordering::AcqRel);
         }

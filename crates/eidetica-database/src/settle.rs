@@ -151,15 +151,29 @@ impl Database {
         }
         let group = &self.shared().group;
         match group.write(self.lane(), Batch::new(), Durability::Relaxed) {
-            Ok(()) => {
+            Ok(()) if self.is_written(sequencer)? => {
                 sequencer.settle_all();
                 Ok(())
+            }
+            Ok(()) => {
+                sequencer.fail();
+                Err(Error::Overtaken)
             }
             Err(error) => {
                 sequencer.fail();
                 Err(error.into())
             }
         }
+    }
+
+    /// Whether what was staged is what the engine has: another process may have been faster.
+    fn is_written(&self, sequencer: &Sequencer) -> Result<bool> {
+        if !self.shared().has_others() {
+            return Ok(true);
+        }
+        let snapshot = self.shared().engine.snapshot()?;
+        let reader = self.core().log.reader(&*snapshot);
+        Ok(reader.state()? == *sequencer.writer.state())
     }
 
     /// Settles a bounded part of what is still to be settled; says whether there was anything.

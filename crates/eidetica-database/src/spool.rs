@@ -28,6 +28,7 @@ use crate::core::{Sequencer, Written};
 use crate::error::{Error, Result};
 use crate::events::Origin;
 use crate::import::{Group, Piece};
+use crate::ingest::{IngestReport, Wave};
 use crate::overlay::View;
 use crate::query::DynRows;
 use crate::{Database, limits, seal};
@@ -150,11 +151,17 @@ impl Spool {
     /// peer are.
     fn commit_beside_others(&mut self) -> Result<()> {
         let database = self.database.clone();
-        database.racing(|| {
+        let events = &database.core().events;
+        // From the row on, another process or thread may publish it.
+        events.expect_own(&self.entries);
+        let committed = database.racing(|| {
             let mut sequencer = database.core().sequence()?;
             self.commit_row(&mut sequencer)
-        })?;
-        database.core().events.expect_own(&self.entries);
+        });
+        if committed.is_err() {
+            events.forget_own(&self.entries);
+        }
+        committed?;
         database.publish_beside_others(&self.prefix)
     }
 
@@ -306,10 +313,11 @@ impl Database {
         while let Some(range) = rest {
             let (mut batch, mut entries) = (Batch::new(), Vec::new());
             rest = self.take_spooled(&range, &mut batch, |row| {
-                entries.push((spooled_entry(row)?, None));
+                entries.push(spooled_entry(row)?);
                 Ok(())
             })?;
-            self.judge_ready(entries)?;
+            // They leave the spool once they are in the log, whoever put them there.
+            self.store(Wave::own(entries), None, &mut IngestReport::default())?;
             let group = &self.shared().group;
             group.write(SPOOLING, batch, Durability::Relaxed)?;
         }

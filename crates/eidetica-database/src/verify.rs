@@ -200,14 +200,13 @@ impl Database {
     }
 
     fn verify_into(&self, report: &mut VerifyReport) -> Result<()> {
-        if report.read(self.catch_up())?.is_none() {
+        let Some((_, snapshot)) = report.read(self.settled())? else {
             return Ok(());
-        }
+        };
         // A log of its own, so that no cached pack hides a damaged row.
         let Some(log) = report.read(self.fresh_log())? else {
             return Ok(());
         };
-        let snapshot = self.shared().engine.snapshot()?;
         let reader = log.reader(&*snapshot);
         let Some(state) = report.read(reader.state().map_err(Error::from))? else {
             return Ok(());

@@ -1,6 +1,7 @@
 //! Several processes on one engine: each has its own instance, and what they share are rows.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
@@ -262,6 +263,8 @@ fn what_one_process_defers_the_other_shows_whole() {
     let (all, _) = processes(2);
     ingest(&all[0], db.id(), &all_packs(&source, &db.id()));
     let here = open(&all[1], &db.id());
+    // Nobody has read it here before.
+    assert!(here.verify().unwrap().is_sound());
     assert_eq!(here.state_hash().unwrap(), db.state_hash().unwrap());
     check(&all, &db.id());
 }
@@ -295,6 +298,83 @@ fn an_import_in_one_process_survives_that_another_opens_the_database() {
     assert_eq!(rows(&b), 600);
     assert_eq!(rows(&a), 600);
     assert_eq!(number(&a, "doc", "meanwhile"), Some(1));
+    check(&all, &id);
+}
+
+#[test]
+fn readers_of_all_processes_see_all_of_an_import_or_nothing() {
+    const ROWS: usize = 24;
+    let (all, id) = processes(2);
+    let importer = open(&all[0], &id);
+    let heard = told(&importer);
+    let done = AtomicBool::new(false);
+    let see = |db: Database| {
+        let mut seen = Vec::new();
+        while !done.load(Ordering::Acquire) {
+            let rows = db.table::<serde_json::Value>("rows").unwrap();
+            let first = rows.get("00000").unwrap().is_some();
+            let last = rows.get(&format!("{:05}", ROWS - 1)).unwrap().is_some();
+            seen.push((first, last));
+        }
+        seen
+    };
+    let ids = thread::scope(|scope| {
+        let readers = all.iter().map(|one| open(one, &id));
+        let readers: Vec<_> = readers.map(|db| scope.spawn(|| see(db))).collect();
+        // More than one batch of entries moves into the log.
+        let mut import = importer.import().with_memory_bytes(64 << 10);
+        for n in 0..ROWS {
+            let mut row = Doc::new();
+            row.set_string("text", "x".repeat(512 << 10));
+            import.insert_row("rows", format!("{n:05}"), row).unwrap();
+        }
+        let ids = import.commit().unwrap();
+        // What is acknowledged is there.
+        let rows = importer.table::<serde_json::Value>("rows").unwrap();
+        assert_eq!(rows.rows().iter().count(), ROWS);
+        done.store(true, Ordering::Release);
+        for reader in readers {
+            let seen = reader.join().unwrap();
+            assert!(seen.iter().all(|(first, last)| !first || *last), "half");
+        }
+        ids
+    });
+    for id in ids {
+        assert_eq!(heard.recv_timeout(PATIENCE).unwrap(), (id, Origin::Local));
+    }
+    check(&all, &id);
+}
+
+#[test]
+fn settings_and_data_of_many_processes_all_count() {
+    const EACH: u8 = 12;
+    let (all, id) = processes(2);
+    thread::scope(|scope| {
+        for (who, databases) in all.iter().enumerate() {
+            let grants = open(databases, &id);
+            scope.spawn(move || {
+                for n in 0..EACH {
+                    let member = key(50 + 50 * who as u8 + n).public();
+                    let tx = grants.new_transaction();
+                    tx.settings()
+                        .grant(member, Permission::Write(5), "")
+                        .unwrap();
+                    tx.commit().unwrap();
+                }
+            });
+            let data = open(databases, &id);
+            scope.spawn(move || {
+                for n in 0..EACH {
+                    set(&data, &format!("own {who}"), "n", i64::from(n));
+                }
+            });
+        }
+    });
+    let db = open(&all[1], &id);
+    assert_eq!(db.entry_count().unwrap(), 1 + 4 * u64::from(EACH));
+    for n in (0..EACH).flat_map(|n| [50 + n, 100 + n]) {
+        assert!(db.right_of(&key(n).public()).unwrap().is_some());
+    }
     check(&all, &id);
 }
 

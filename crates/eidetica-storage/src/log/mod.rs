@@ -157,7 +157,7 @@ impl EntryLog {
         self.find_in(Directory::Closures, &*snapshot, id)
     }
 
-    /// The states of several databases, in their order. One lookup for all.
+    /// The states of several databases, in their order; `None` for a closure that was taken away. One lookup for all.
     ///
     /// # Errors
     /// The engine's errors, a damaged row.
@@ -165,7 +165,7 @@ impl EntryLog {
         &self,
         snapshot: &dyn Snapshot,
         databases: &[&DatabaseLog],
-    ) -> Result<Vec<LogState>, LogError> {
+    ) -> Result<Vec<Option<LogState>>, LogError> {
         let numbers: Vec<DbNo> = databases.iter().map(|log| log.no).collect();
         rows::read_states(&numbers, snapshot)
     }

@@ -240,15 +240,14 @@ pub(super) fn read_state(no: DbNo, snapshot: &dyn Snapshot) -> Result<(LogState,
 pub(super) fn read_states(
     numbers: &[DbNo],
     snapshot: &dyn Snapshot,
-) -> Result<Vec<LogState>, LogError> {
+) -> Result<Vec<Option<LogState>>, LogError> {
     let keys: Vec<_> = numbers.iter().map(|no| version_key(*no)).collect();
     let keys: Vec<&[u8]> = keys.iter().map(AsRef::as_ref).collect();
     let values = snapshot.multi_get(Space::Meta, &keys)?;
-    let states = numbers.iter().zip(values).map(|(no, value)| {
-        let value = value.ok_or_else(|| LogError::corrupt(version_row(*no), "missing"))?;
-        decode_state(*no, &value)
-    });
-    states.collect()
+    let states = numbers.iter().zip(values);
+    states
+        .map(|(no, value)| value.map(|value| decode_state(*no, &value)).transpose())
+        .collect()
 }
 
 /// Takes away all rows of a closure whose version row is still this one.
