@@ -46,6 +46,9 @@ pub struct Redeemed {
     pub key: PublicKey,
     /// Whether its grant is committed.
     pub granted: bool,
+    /// Its grants that are being made now: one key may ask several times at once.
+    #[serde(skip)]
+    making: u32,
 }
 
 impl Invite {
@@ -157,12 +160,16 @@ impl Invites {
         let (by, free) = (invite.by, invite.free());
         match invite.place_of(&asked.key) {
             Some(Redeemed { granted: true, .. }) => Some(Err(Refusal::INVITE_USED)),
-            Some(_) => Some(Ok(by)),
+            Some(place) => {
+                place.making += 1;
+                Some(Ok(by))
+            }
             None if free == 0 => Some(Err(Refusal::INVITE_USED)),
             None => {
                 invite.redeemed.push(Redeemed {
                     key: asked.key,
                     granted: false,
+                    making: 1,
                 });
                 self.write(id);
                 Some(Ok(by))
@@ -170,19 +177,18 @@ impl Invites {
         }
     }
 
-    /// A place has led to a grant, or is given back.
+    /// A place has led to a grant, or to none. It is given back when none of its grants came about and none is being
+    /// made any more.
     fn settle(&mut self, id: &PublicKey, key: &PublicKey, granted: bool) {
         let Some(invite) = self.invites.get_mut(id) else {
             return;
         };
-        match granted {
-            true => {
-                if let Some(place) = invite.place_of(key) {
-                    place.granted = true;
-                }
-            }
-            false => invite.redeemed.retain(|place| place.key != *key),
+        if let Some(place) = invite.place_of(key) {
+            place.making = place.making.saturating_sub(1);
+            place.granted |= granted;
         }
+        let is_kept = |place: &Redeemed| place.key != *key || place.granted || place.making > 0;
+        invite.redeemed.retain(is_kept);
         self.write(id);
     }
 

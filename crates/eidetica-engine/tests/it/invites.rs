@@ -115,6 +115,34 @@ fn a_place_is_taken_before_the_grant_and_survives_a_restart() {
     assert_eq!(left(&bench), 0);
 }
 
+/// One key asks twice at once: the second grant finds the first one's. In whatever order they are told, one place is used.
+#[test]
+fn a_key_that_asks_twice_at_once_uses_one_place() {
+    let outcomes = [GrantOutcome::Granted, GrantOutcome::Held];
+    for order in [[0, 1], [1, 0]] {
+        let mut bench = issued(1);
+        assert_eq!(redeem(&mut bench, 10), to_grant());
+        assert_eq!(redeem(&mut bench, 10), to_grant());
+        for n in order {
+            let answer = settle(&mut bench, 10, Ok(outcomes[n]));
+            assert_eq!(answer, BootstrapAnswer::Granted);
+            assert_eq!(left(&bench), 0, "{order:?}");
+        }
+        assert_eq!(redeem(&mut bench, 11), refused(Refusal::INVITE_USED));
+        assert_eq!(redeem(&mut bench, 10), refused(Refusal::INVITE_USED));
+        let mut bench = bench.restart();
+        assert_eq!(redeem(&mut bench, 11), refused(Refusal::INVITE_USED));
+    }
+    // Where neither is granted the place is free again, once both are over.
+    let mut bench = issued(1);
+    assert_eq!(redeem(&mut bench, 10), to_grant());
+    assert_eq!(redeem(&mut bench, 10), to_grant());
+    settle(&mut bench, 10, Err("not unlocked".to_owned()));
+    assert_eq!(redeem(&mut bench, 11), refused(Refusal::INVITE_USED));
+    settle(&mut bench, 10, Ok(GrantOutcome::Held));
+    assert_eq!(grant(&mut bench, 11), BootstrapAnswer::Granted);
+}
+
 #[test]
 fn an_invite_ends() {
     let mut bench = issued(5);
