@@ -199,8 +199,10 @@ impl Live {
     /// Whether a frame of the peer's, or its end, may be handed in now.
     pub fn wants_frame(&self) -> bool {
         let is_free = matches!(self.hearing, Hearing::Nothing | Hearing::Packs(_));
-        // Whoever asks and does not read the answers is not asked for more.
-        self.ended.is_none() && is_free && self.plain.len() < limits::LIVE_WAITING
+        // Whoever asks and does not read the answers is not asked for more; an answer that is due is always read, because
+        // the next question waits for it.
+        let has_room = self.asked.is_some() || self.plain.len() < limits::LIVE_WAITING;
+        self.ended.is_none() && is_free && has_room
     }
 
     /// Takes one input.
@@ -239,9 +241,10 @@ impl Live {
             }
             Notice::Subscribe(databases) => self.subscribe(databases),
             Notice::Unsubscribe(databases) => {
-                let gone = self.unsubscribe(databases);
-                self.plain
-                    .push_back(LiveMessage::Unsubscribe { databases: gone });
+                let databases = self.unsubscribe(databases);
+                if !databases.is_empty() {
+                    self.plain.push_back(LiveMessage::Unsubscribe { databases });
+                }
             }
             Notice::Check if self.plain.contains(&LiveMessage::Check) => {}
             Notice::Check => self.plain.push_back(LiveMessage::Check),
@@ -266,10 +269,7 @@ impl Live {
         if self.is_done || self.ended.is_some() {
             return Output::Timeout(None);
         }
-        if let Err(failure) = self.say(now_ms) {
-            self.end(Err(failure));
-            return self.poll_output(now_ms);
-        }
+        self.say(now_ms);
         if let Some(output) = self.outputs.pop_front() {
             return output;
         }
@@ -344,8 +344,14 @@ impl Live {
             return;
         }
         self.subs.extend(new.iter().map(|id| (*id, Sub::default())));
-        self.plain
-            .push_back(LiveMessage::Subscribe { databases: new });
+        // All that one question asks of is in `subs`, which is as much as it may ask of.
+        if let Some(LiveMessage::Subscribe { databases }) = self.plain.back_mut() {
+            databases.extend(new);
+            databases.sort_unstable();
+        } else {
+            self.plain
+                .push_back(LiveMessage::Subscribe { databases: new });
+        }
     }
 
     /// Those that were subscribed to, in order.

@@ -37,9 +37,9 @@ pub(super) struct Message {
 
 impl Live {
     /// Begins to say the next thing, when the last one is on its way.
-    pub(super) fn say(&mut self, now_ms: u64) -> Result<(), Failure> {
+    pub(super) fn say(&mut self, now_ms: u64) {
         if !self.frames.is_empty() || !matches!(self.saying, Saying::Nothing) {
-            return Ok(());
+            return;
         }
         // One question at a time: the answer is about what was subscribed to when it was asked.
         let waits = |message: &mut LiveMessage| !(message.is_question() && self.asked.is_some());
@@ -50,21 +50,14 @@ impl Live {
             self.say_query = Some(self.ask(Query::Tips { database }));
             self.saying = Saying::Tips(database, errand);
         }
-        Ok(())
     }
 
-    pub(super) fn say_plain(&mut self, message: LiveMessage, now_ms: u64) -> Result<(), Failure> {
+    fn say_plain(&mut self, message: LiveMessage, now_ms: u64) {
         if message.is_question() {
             self.asked = Some(self.ids());
             self.since_ms = Some(now_ms);
         }
-        match &message {
-            LiveMessage::Unsubscribe { databases } if databases.is_empty() => Ok(()),
-            _ => {
-                self.queue(&Frame::Live(message));
-                Ok(())
-            }
-        }
+        self.queue(&Frame::Live(message));
     }
 
     pub(super) fn queue(&mut self, frame: &Frame) {

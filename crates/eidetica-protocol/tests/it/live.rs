@@ -430,6 +430,39 @@ fn subscriptions_change_while_the_stream_lives() {
 }
 
 #[test]
+fn many_subscriptions_at_once_are_one_question() {
+    let seeds: Vec<u8> = (1..=20).collect();
+    let (ours, theirs, ids) = both(&seeds);
+    let mut net = Net::over(ours, theirs, &ids[..1], &ids[..1]);
+    // As after every sync that is over, while the answer to the opening is due.
+    for id in &ids[1..] {
+        net.dialler.live.handle_notice(Notice::Subscribe(vec![*id]));
+    }
+    net.settle();
+    assert_eq!(net.kinds, ["claims", "digest", "subscribe", "digest"]);
+    assert_eq!(net.dialler.events(), vec![LiveEvent::Checked; 2]);
+    assert_eq!(net.acceptor.live.databases().count(), 20);
+}
+
+#[test]
+fn an_answer_that_is_due_is_read_however_much_waits_to_be_said() {
+    let seeds: Vec<u8> = (1..=20).collect();
+    let (ours, theirs, ids) = both(&seeds);
+    let mut net = Net::over(ours, theirs, &ids[..1], &ids[..1]);
+    for pair in ids.windows(2) {
+        let live = &mut net.dialler.live;
+        live.handle_notice(Notice::Subscribe(vec![pair[1]]));
+        live.handle_notice(Notice::Unsubscribe(vec![pair[0]]));
+    }
+    net.settle();
+    assert!(net.dialler.done.is_none() && net.acceptor.done.is_none());
+    assert_eq!(net.dialler.events(), vec![LiveEvent::Checked; 20]);
+    let subscribed = |side: &Side| side.live.databases().copied().collect::<Vec<_>>();
+    assert_eq!(subscribed(&net.acceptor), ids[19..]);
+    assert_eq!(subscribed(&net.dialler), ids[19..]);
+}
+
+#[test]
 fn whoever_may_not_read_hears_what_it_hears_of_nothing() {
     let run = |hidden: bool| {
         let (ours, mut theirs, ids) = both(&[1, 2]);
