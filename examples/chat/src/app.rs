@@ -1,7 +1,8 @@
 //! What the screen shows and how it changes: events in, commands out. No terminal, no databases, no clock.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
+use eidetica::sync::RequestId;
 use eidetica::{Id, PublicKey};
 use jiff::tz::TimeZone;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
@@ -67,7 +68,10 @@ pub(crate) struct App {
     pub(crate) panel: Option<Panel>,
     /// The first line of the panel that is shown, or the request that is chosen.
     pub(crate) panel_at: usize,
+    /// In the order in which they came: whoever comes later moves nobody.
     pub(crate) requests: Vec<Request>,
+    /// The requests when the line that is being typed was begun: what its numbers mean.
+    numbered: Vec<RequestId>,
     pub(crate) notice: Option<String>,
     /// The beginning of the own key.
     pub(crate) fingerprint: String,
@@ -91,6 +95,7 @@ impl App {
             panel: None,
             panel_at: 0,
             requests: Vec::new(),
+            numbered: Vec::new(),
             notice: None,
             fingerprint: fingerprint(own_key, limits::FINGERPRINT),
             storage,
@@ -104,6 +109,9 @@ impl App {
 
     /// Takes one event in.
     pub(crate) fn handle(&mut self, event: Event) {
+        if matches!(event, Event::Key(_) | Event::Paste(_)) && self.input.text().is_empty() {
+            self.numbered = self.requests.iter().map(|request| request.id).collect();
+        }
         match event {
             Event::Key(key) => self.key(key),
             Event::Paste(text) => self
@@ -238,6 +246,9 @@ impl App {
     fn scroll(&mut self, by: isize) {
         if self.panel.is_some() {
             self.panel_at = self.panel_at.saturating_add_signed(by.saturating_neg());
+            if self.panel == Some(Panel::Requests) {
+                self.panel_at = self.panel_at.min(self.requests.len().saturating_sub(1));
+            }
             return;
         }
         let rows = self.rows;
@@ -263,6 +274,8 @@ impl App {
         }
         self.current = tab;
         self.panel = None;
+        // Nobody knows which list a line meant that was begun some time ago.
+        self.numbered.clear();
         if let Some(now) = self.tab_mut() {
             now.unread = 0;
             self.input = std::mem::take(&mut now.draft);
@@ -325,8 +338,8 @@ impl App {
             Slash::Requests => self.toggle(Panel::Requests),
             Slash::People => self.toggle(Panel::People),
             Slash::Help => self.toggle(Panel::Help),
-            Slash::Approve(number) => self.decide_on(number, true),
-            Slash::Reject(number) => self.decide_on(number, false),
+            Slash::Approve(number) => self.decide_by(number, true),
+            Slash::Reject(number) => self.decide_by(number, false),
             Slash::Room(number) => self.show(number - 1),
             Slash::GiveUp => self.give_up(),
             Slash::Quit => self.is_done = true,
@@ -351,13 +364,25 @@ impl App {
     /// Decides on the request that is chosen, if they are shown.
     fn decide(&mut self, let_in: bool) {
         match self.panel {
-            Some(Panel::Requests) => self.decide_on(self.panel_at + 1, let_in),
+            Some(Panel::Requests) => self.decide_on(self.panel_at, let_in),
             _ => self.toggle(Panel::Requests),
         }
     }
 
-    fn decide_on(&mut self, number: usize, let_in: bool) {
-        let Some(request) = self.requests.get(number - 1) else {
+    /// Decides on the request of this number, from 1, unless the number meant another one when it was typed.
+    fn decide_by(&mut self, number: usize, let_in: bool) {
+        let at = number - 1;
+        let now = self.requests.get(at).map(|request| request.id);
+        if now.is_some() && now != self.numbered.get(at).copied() {
+            self.panel = None;
+            self.toggle(Panel::Requests);
+            return self.say("the list has changed meanwhile: look again");
+        }
+        self.decide_on(at, let_in);
+    }
+
+    fn decide_on(&mut self, at: usize, let_in: bool) {
+        let Some(request) = self.requests.get(at) else {
             return self.say("nobody asks to join");
         };
         let id = request.id;
@@ -392,10 +417,7 @@ impl App {
                     self.say(why);
                 }
             }
-            News::Requests(requests) => {
-                self.requests = requests;
-                self.panel_at = self.panel_at.min(self.requests.len().saturating_sub(1));
-            }
+            News::Requests(requests) => self.take_requests(requests),
             News::Show(id) => {
                 self.wanted = Some(id);
                 self.show_wanted();
@@ -415,6 +437,28 @@ impl App {
         }
         tab.content = Content::Open(room);
         tab.transcript = None;
+    }
+
+    /// Takes the requests as they are now. The mark stays on the one that is chosen; if that is gone, none is chosen.
+    fn take_requests(&mut self, mut requests: Vec<Request>) {
+        let before: BTreeMap<RequestId, usize> = self
+            .requests
+            .iter()
+            .enumerate()
+            .map(|(at, request)| (request.id, at))
+            .collect();
+        let place = |request: &Request| before.get(&request.id).copied().unwrap_or(usize::MAX);
+        requests.sort_by_key(place);
+        let before = std::mem::replace(&mut self.requests, requests);
+        if self.panel != Some(Panel::Requests) {
+            return;
+        }
+        if let Some(chosen) = before.get(self.panel_at) {
+            match self.requests.iter().position(|now| now.id == chosen.id) {
+                Some(at) => self.panel_at = at,
+                None => self.panel = None,
+            }
+        }
     }
 
     fn show_wanted(&mut self) {
@@ -515,10 +559,22 @@ impl Tab {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{id, key, message, room};
+    use crate::testing::{id, key, message, request, room};
 
     fn app() -> App {
         App::new(&key(1), "in memory".to_owned(), TimeZone::UTC)
+    }
+
+    /// These requests wait now; they are told by id.
+    fn asked(app: &mut App, requests: &[u8]) {
+        let requests = requests.iter().copied().map(request).collect();
+        app.handle(Event::News(News::Requests(requests)));
+    }
+
+    fn numbers(app: &App) -> Vec<u8> {
+        let ids = app.requests.iter().map(|request| request.id);
+        ids.map(|id| (1..=9).find(|n| request(*n).id == id).unwrap())
+            .collect()
     }
 
     /// An app in two rooms, with the first one shown.
@@ -666,17 +722,8 @@ mod tests {
     #[test]
     fn requests_are_decided_by_keys_or_by_number() {
         let mut app = in_rooms();
-        let ids: Vec<eidetica::sync::RequestId> = (1..=2u8)
-            .map(|n| format!("{n:02x}").repeat(32).parse().unwrap())
-            .collect();
-        let request = |n: usize| Request {
-            id: ids[n],
-            room: id(8),
-            key: key(3),
-            name: "carol".into(),
-            permission: eidetica::auth::Permission::Write(0),
-        };
-        app.handle(Event::News(News::Requests(vec![request(0), request(1)])));
+        let ids = [1, 2].map(|n| request(n).id);
+        asked(&mut app, &[1, 2]);
         press(&mut app, KeyModifiers::CONTROL, KeyCode::Char('y'));
         assert_eq!((app.panel, sent(&mut app)), (Some(Panel::Requests), vec![]));
         press(&mut app, KeyModifiers::NONE, KeyCode::Down);
@@ -684,9 +731,70 @@ mod tests {
         assert_eq!(sent(&mut app), [Command::Reject(ids[1])]);
         enter(&mut app, "/approve");
         assert_eq!(sent(&mut app), [Command::Approve(ids[0])]);
-        app.handle(Event::News(News::Requests(vec![])));
+        asked(&mut app, &[]);
         enter(&mut app, "/approve");
         assert!(sent(&mut app).is_empty() && app.notice.is_some());
+    }
+
+    #[test]
+    fn the_mark_stays_on_the_request_that_was_chosen() {
+        let mut app = in_rooms();
+        asked(&mut app, &[5, 6]);
+        press(&mut app, KeyModifiers::ALT, KeyCode::Char('r'));
+        press(&mut app, KeyModifiers::NONE, KeyCode::Down);
+        // Others come whose ids are lower, and the one above is withdrawn.
+        asked(&mut app, &[1, 2, 5, 6, 7]);
+        assert_eq!(numbers(&app), [5, 6, 1, 2, 7]);
+        asked(&mut app, &[1, 2, 6, 7]);
+        assert_eq!((numbers(&app), app.panel_at), (vec![6, 1, 2, 7], 0));
+        press(&mut app, KeyModifiers::CONTROL, KeyCode::Char('y'));
+        assert_eq!(sent(&mut app), [Command::Approve(request(6).id)]);
+        // Once it is gone, nobody else is marked.
+        asked(&mut app, &[1, 2, 7]);
+        assert_eq!(app.panel, None);
+        press(&mut app, KeyModifiers::CONTROL, KeyCode::Char('y'));
+        assert_eq!((app.panel, sent(&mut app)), (Some(Panel::Requests), vec![]));
+    }
+
+    #[test]
+    fn the_mark_does_not_run_past_the_end() {
+        let mut app = in_rooms();
+        asked(&mut app, &[1, 2, 3]);
+        press(&mut app, KeyModifiers::ALT, KeyCode::Char('r'));
+        (0..9).for_each(|_| press(&mut app, KeyModifiers::NONE, KeyCode::Down));
+        press(&mut app, KeyModifiers::NONE, KeyCode::Up);
+        press(&mut app, KeyModifiers::CONTROL, KeyCode::Char('y'));
+        assert_eq!(sent(&mut app), [Command::Approve(request(2).id)]);
+        // The first line of another panel is not a request.
+        press(&mut app, KeyModifiers::NONE, KeyCode::F(1));
+        (0..5).for_each(|_| press(&mut app, KeyModifiers::NONE, KeyCode::Down));
+        asked(&mut app, &[1]);
+        assert_eq!((app.panel, app.panel_at), (Some(Panel::Help), 5));
+    }
+
+    #[test]
+    fn a_number_means_what_it_meant_when_it_was_typed() {
+        let mut app = in_rooms();
+        asked(&mut app, &[5, 6]);
+        app.handle(Event::Paste("/approve 1".into()));
+        asked(&mut app, &[6]);
+        press(&mut app, KeyModifiers::NONE, KeyCode::Enter);
+        assert_eq!((app.panel, sent(&mut app)), (Some(Panel::Requests), vec![]));
+        assert!(app.notice.as_ref().unwrap().contains("changed"));
+        enter(&mut app, "/approve 1");
+        assert_eq!(sent(&mut app), [Command::Approve(request(6).id)]);
+        // Nor does a line count that was left standing in another room.
+        app.handle(Event::Paste("/approve 1".into()));
+        press(&mut app, KeyModifiers::CONTROL, KeyCode::Char('n'));
+        asked(&mut app, &[4]);
+        press(&mut app, KeyModifiers::CONTROL, KeyCode::Char('p'));
+        press(&mut app, KeyModifiers::NONE, KeyCode::Enter);
+        assert!(sent(&mut app).is_empty());
+        // Whoever comes meanwhile changes no number.
+        app.handle(Event::Paste("/reject".into()));
+        asked(&mut app, &[3, 4]);
+        press(&mut app, KeyModifiers::NONE, KeyCode::Enter);
+        assert_eq!(sent(&mut app), [Command::Reject(request(4).id)]);
     }
 
     #[test]

@@ -18,31 +18,37 @@ pub(crate) fn run(
     events: &Receiver<Event>,
     mut command: impl FnMut(Command) -> bool,
 ) {
+    let mut wanted = None;
     let mut is_announced = false;
-    let mut told: Vec<RequestId> = Vec::new();
+    let mut asked: Option<RequestId> = None;
     for event in events {
         match &event {
-            Event::News(News::Room(room)) if !is_announced => {
+            // Told before the rooms are; rooms that others decide on yet come first.
+            Event::News(News::Show(room)) => wanted = Some(*room),
+            Event::News(News::Room(room)) if !is_announced && wanted == Some(room.id) => {
                 announce(room);
                 is_announced = true;
             }
             Event::News(News::Notice(notice)) => eprintln!("{}", escape(notice)),
-            Event::Line(line) => answer(app, line, &mut command),
+            Event::Line(line) => answer(asked, line, &mut command),
             _ => {}
         }
         app.handle(event);
         if app.is_done {
             return;
         }
-        for request in app
-            .requests
-            .iter()
-            .filter(|request| !told.contains(&request.id))
-        {
-            println!("{}. Let in? Type y or n.", asking(app, request));
-        }
-        told = app.requests.iter().map(|request| request.id).collect();
+        asked = ask(app, asked);
     }
+}
+
+/// Asks about the next one as soon as the last one is decided; the request that was asked about.
+fn ask(app: &App, asked: Option<RequestId>) -> Option<RequestId> {
+    if app.requests.iter().any(|request| Some(request.id) == asked) {
+        return asked;
+    }
+    let next = app.requests.first()?;
+    println!("{}. Let in? Type y or n.", asking(app, next));
+    Some(next.id)
 }
 
 fn announce(room: &RoomView) {
@@ -52,14 +58,14 @@ fn announce(room: &RoomView) {
     println!("Ctrl-C ends it.");
 }
 
-/// Lets the first of those in who ask, or refuses.
-fn answer(app: &App, line: &str, command: &mut impl FnMut(Command) -> bool) {
-    let Some(request) = app.requests.first() else {
+/// Lets the one in who was asked about, or refuses.
+fn answer(asked: Option<RequestId>, line: &str, command: &mut impl FnMut(Command) -> bool) {
+    let Some(request) = asked else {
         return println!("nobody asks to join");
     };
     let decision = match line.trim() {
-        "y" | "yes" => Command::Approve(request.id),
-        "n" | "no" => Command::Reject(request.id),
+        "y" | "yes" => Command::Approve(request),
+        "n" | "no" => Command::Reject(request),
         _ => return println!("y lets in, n refuses"),
     };
     if !command(decision) {
@@ -80,4 +86,62 @@ pub(crate) fn read_lines(events: SyncSender<Event>) -> Result<()> {
         .name("lines".to_owned())
         .spawn(read)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::sync_channel;
+
+    use jiff::tz::TimeZone;
+
+    use super::*;
+    use crate::testing::{id, key, request, room};
+
+    /// The commands that these events lead to.
+    fn given(events: impl IntoIterator<Item = Event>) -> Vec<Command> {
+        let (sender, receiver) = sync_channel(100);
+        events
+            .into_iter()
+            .for_each(|event| sender.send(event).unwrap());
+        drop(sender);
+        let mut app = App::new(&key(1), "in memory".to_owned(), TimeZone::UTC);
+        let mut given = Vec::new();
+        run(&mut app, &receiver, |command| {
+            given.push(command);
+            true
+        });
+        given
+    }
+
+    fn asked(requests: &[u8]) -> Event {
+        Event::News(News::Requests(
+            requests.iter().copied().map(request).collect(),
+        ))
+    }
+
+    fn line(text: &str) -> Event {
+        Event::Line(text.to_owned())
+    }
+
+    #[test]
+    fn an_answer_is_about_the_one_that_was_asked_about() {
+        let start = [
+            Event::News(News::Show(id(8))),
+            Event::News(News::Room(room(8, "Tea", vec![]))),
+            line("y"),
+            asked(&[5]),
+            asked(&[1, 5]),
+            line("perhaps"),
+            line("y"),
+            asked(&[1]),
+            line("n"),
+            asked(&[]),
+            line("y"),
+        ];
+        let expected = [
+            Command::Approve(request(5).id),
+            Command::Reject(request(1).id),
+        ];
+        assert_eq!(given(start), expected);
+    }
 }

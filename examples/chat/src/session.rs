@@ -241,7 +241,10 @@ impl Session {
             Step::Still(state) => {
                 if matches!(state, Joining::Failed(_)) {
                     self.attempts.remove(&at.room());
-                    self.user.remove_database(at.room())?;
+                    // A room that one is in stays, however another attempt to join it ended.
+                    if !self.rooms.contains_key(&at.room()) {
+                        self.user.remove_database(at.room())?;
+                    }
                 }
                 (self.tell)(News::Joining { at, state });
                 Ok(())

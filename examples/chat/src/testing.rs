@@ -5,7 +5,7 @@ use eidetica::sync::Ticket;
 use eidetica::{Height, Id, PublicKey, Stamp};
 
 use crate::address::RoomAddress;
-use crate::model::{Member, Message, RoomView};
+use crate::model::{Member, Message, Request, RoomView};
 
 pub(crate) fn key(n: u8) -> PublicKey {
     format!("ed25519:{}", format!("{n:02x}").repeat(32))
@@ -51,6 +51,17 @@ pub(crate) fn room(n: u8, name: &str, messages: Vec<Message>) -> Box<RoomView> {
         address: Some(format!("{}@127.0.0.1:4950", id(n)).parse().unwrap()),
         ticket: Some(ticket(n)),
     })
+}
+
+/// The n-th key asks to join the room 8.
+pub(crate) fn request(n: u8) -> Request {
+    Request {
+        id: format!("{n:02x}").repeat(32).parse().unwrap(),
+        room: id(8),
+        key: key(n),
+        name: format!("asker{n}"),
+        permission: Permission::Write(0),
+    }
 }
 
 fn ticket(n: u8) -> RoomAddress {

@@ -230,7 +230,11 @@ fn panel_lines(frame: &mut Frame<'_>, app: &mut App, panel: Panel, area: Rect) {
     };
     let most = lines.len().saturating_sub(usize::from(area.height));
     let first = match panel {
-        Panel::Requests => 0,
+        // As far as needed for the one that is marked.
+        Panel::Requests => {
+            let above = lines.len().saturating_sub(app.requests.len());
+            (above + app.panel_at + 1).saturating_sub(usize::from(area.height))
+        }
         _ => {
             app.panel_at = app.panel_at.min(most);
             app.panel_at
@@ -500,7 +504,7 @@ mod tests {
     use super::*;
     use crate::app::Event;
     use crate::model::{Message, News, Peer};
-    use crate::testing::{id, key, message, room};
+    use crate::testing::{id, key, message, request, room};
 
     fn app() -> App {
         App::new(
@@ -720,6 +724,19 @@ mod tests {
         );
         assert!(screen(&mut app, columns, rows).concat().contains("hello"));
         screen(&mut app, 1, 1);
+    }
+
+    #[test]
+    fn the_request_that_is_marked_is_on_the_screen() {
+        let mut app = in_room(vec![]);
+        let requests = (1..=40).map(request).collect();
+        app.handle(Event::News(News::Requests(requests)));
+        app.panel = Some(Panel::Requests);
+        for (at, text) in [(0, "1 asker1 "), (25, "26 asker26 "), (39, "40 asker40 ")] {
+            app.panel_at = at;
+            let shown = screen(&mut app, 60, 14);
+            assert!(shown.iter().any(|line| line.starts_with(text)), "{shown:?}");
+        }
     }
 
     #[test]
