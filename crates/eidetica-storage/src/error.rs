@@ -60,7 +60,9 @@ pub enum EngineError {
         detail: Arc<str>,
     },
     /// The data was written by a newer version and is left untouched.
-    #[error("the stored format {found} is newer than the supported {supported}")]
+    #[error(
+        "the storage has format {found}, and this program knows formats up to {supported}: open it with a newer one"
+    )]
     NewerFormat {
         /// The version found.
         found: u32,

@@ -22,13 +22,28 @@ pub enum LogError {
         detail: String,
     },
     /// The rows were written by a later version of this crate.
-    #[error("entry log format {found} is newer than the supported {supported}")]
+    #[error(
+        "the rows have format {found}, and this program knows formats up to {supported}: open them with a newer one"
+    )]
     NewerFormat {
         /// The version found.
         found: u32,
         /// The newest version that is understood.
         supported: u32,
     },
+    /// The rows were written by an earlier version of this crate, and nothing leads from there to the present format.
+    #[error(
+        "the rows have format {found}, and this program, which is at {supported}, cannot bring them up: an older one can"
+    )]
+    OlderFormat {
+        /// The version found.
+        found: u32,
+        /// The version that this crate writes.
+        supported: u32,
+    },
+    /// Rows are being copied into the engine, or were until something stopped it: it is not whole.
+    #[error("a restore or migration into this place has not been finished")]
+    Unfinished,
     /// A database with this id is here already.
     #[error("database {0} exists")]
     Exists(Id),
@@ -57,6 +72,8 @@ impl LogError {
             Self::Engine(error) => error.blame(),
             Self::Corrupt { .. } => Blame::Corrupt,
             Self::NewerFormat { .. }
+            | Self::OlderFormat { .. }
+            | Self::Unfinished
             | Self::Exists(_)
             | Self::NotRoot(_)
             | Self::Foreign(_)

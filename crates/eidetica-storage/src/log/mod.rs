@@ -21,6 +21,7 @@
 
 mod cache;
 mod error;
+pub mod format;
 mod marks;
 mod packs;
 mod reader;
@@ -79,12 +80,13 @@ struct Shared {
 }
 
 impl EntryLog {
-    /// Opens the log, or makes an empty one in an engine that has none.
+    /// Opens the log, or makes an empty one in an engine that has none. Rows of an older format are brought to the
+    /// present one first; see [`format`].
     ///
     /// # Errors
-    /// [`LogError::NewerFormat`] for rows of a later version, and the engine's errors.
+    /// Those of [`format::check_with`].
     pub fn open(engine: Arc<dyn Engine>, cache: CacheSize) -> Result<Self, LogError> {
-        rows::check_format(&*engine)?;
+        format::check(&*engine)?;
         let cache = PackCache::new(cache);
         Ok(Self {
             shared: Arc::new(Shared { engine, cache }),

@@ -8,14 +8,10 @@ use eidetica_entry::{Entry, Height, Id, PublicKey, Stamp};
 
 use super::marks::Chunk;
 use super::{DbNo, LogError, LogState, Mark};
-use crate::{Batch, Durability, Engine, EngineError, KeyRange, Snapshot, Space};
+use crate::{Batch, Engine, KeyRange, Snapshot, Space};
 
-/// The version of the row formats that this build reads and writes.
-pub(super) const FORMAT: u32 = 1;
-
-/// First byte of all keys of the log in [`Space::Meta`].
+/// First byte of all keys of the log in [`Space::Meta`]. The second bytes f, g, k and x are those of `format`.
 const META: u8 = b'L';
-const FORMAT_KEY: [u8; 2] = [META, b'f'];
 const NEXT_NO_KEY: [u8; 2] = [META, b'n'];
 const DIRECTORY: [u8; 2] = [META, b'd'];
 const CLOSURES: [u8; 2] = [META, b'c'];
@@ -66,6 +62,16 @@ fn checked<'v, const N: usize>(key: &[u8], value: &'v [u8]) -> Option<&'v [u8]> 
     (*sum == checksum(key, &[rest])).then_some(rest)
 }
 
+/// Writes a small row, as [`put`].
+pub(super) fn put_sum(key: &[u8], value: &[&[u8]], batch: &mut Batch) {
+    put::<SUM>(Space::Meta, key, value, batch);
+}
+
+/// The value of a small row, as [`checked`].
+pub(super) fn checked_sum<'v>(key: &[u8], value: &'v [u8]) -> Option<&'v [u8]> {
+    checked::<SUM>(key, value)
+}
+
 /// A [`checked`] value of one field.
 fn checked_field<const N: usize>(key: &[u8], value: &[u8]) -> Option<[u8; N]> {
     whole(checked::<SUM>(key, value)?)
@@ -93,36 +99,7 @@ pub(super) fn is_undamaged(key: &[u8], value: &[u8]) -> bool {
     checked::<SUM>(key, value).is_some()
 }
 
-// ---- format and directory -----------------------------------------------------------------------
-
-/// Compares the format row with [`FORMAT`], writing it into an engine that has none.
-pub(super) fn check_format(engine: &dyn Engine) -> Result<(), LogError> {
-    loop {
-        let Some(value) = engine.snapshot()?.get(Space::Meta, &FORMAT_KEY)? else {
-            let mut batch = Batch::new();
-            batch.expect(Space::Meta, &FORMAT_KEY, None);
-            put::<SUM>(
-                Space::Meta,
-                &FORMAT_KEY,
-                &[&FORMAT.to_le_bytes()],
-                &mut batch,
-            );
-            match engine.write(&batch, Durability::Durable) {
-                // Another process was faster: see what it wrote.
-                Err(EngineError::PreconditionFailed { .. }) => continue,
-                written => return Ok(written?),
-            }
-        };
-        return match checked_field(&FORMAT_KEY, &value).map(u32::from_le_bytes) {
-            Some(FORMAT) => Ok(()),
-            Some(0) | None => Err(LogError::corrupt("entry log format row", "does not decode")),
-            Some(found) => Err(LogError::NewerFormat {
-                found,
-                supported: FORMAT,
-            }),
-        };
-    }
-}
+// ---- directory ----------------------------------------------------------------------------------
 
 /// Which of the two lists of databases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
