@@ -54,6 +54,7 @@ const CRATES: &[Place] = &[
         ],
     ),
     pure("eidetica-authdb", 3, &["eidetica-mmr"]),
+    pure("eidetica-backup", 3, &["eidetica-storage"]),
     pure("eidetica-statesync", 3, &["eidetica-mmr"]),
     pure("eidetica-protocol", 3, &["eidetica-entry", "eidetica-auth"]),
     pure(
@@ -146,6 +147,8 @@ const CRATES: &[Place] = &[
             "eidetica-database",
             "eidetica-protocol",
             "eidetica-engine",
+            "eidetica-backup",
+            "eidetica-storage-dir",
             "eidetica-storage-fjall",
             "eidetica-storage-postgres",
             "eidetica-storage-redb",
@@ -197,6 +200,7 @@ const TESTS_REACH_UP: &[(&str, &str)] = &[
 
 /// Outside the layers: they may use any crate of ours, and no crate of the layers may use them outside its tests.
 const BESIDE: &[&str] = &[
+    "eidetica-crash",
     "eidetica-simulation",
     "eidetica-testkit",
     "eidetica-benches",

@@ -3,6 +3,7 @@
 mod authority;
 mod bench;
 mod ci;
+mod crash;
 mod fuzz;
 mod layers;
 mod mutants;
@@ -45,6 +46,8 @@ enum Task {
     Mutants(mutants::Args),
     /// Simulate many nodes on a virtual clock, network and disk, from seeds
     Sim(sim::Args),
+    /// Kill databases, fail what is below them, cut their power, fill their disks; nothing acknowledged is lost
+    Crash(crash::Args),
     /// Fuzz every target for some seconds (needs a nightly toolchain and cargo-fuzz)
     Fuzz(fuzz::Args),
 }
@@ -70,6 +73,7 @@ fn run() -> anyhow::Result<()> {
         Task::Statesync(args) => statesync::run(&args),
         Task::Mutants(args) => mutants::run(&args),
         Task::Sim(args) => sim::run(&args),
+        Task::Crash(args) => crash::run(&args),
         Task::Fuzz(args) => fuzz::run(&args),
     }
 }
