@@ -135,8 +135,23 @@ impl Engine {
         let waiting = self.requests.waiting_for(peer).into_iter();
         let asked: Vec<RequestRef> = waiting.map(request_ref).collect();
         for request in asked {
+            self.ask_by_itself(*peer, request, now_ms);
+        }
+    }
+
+    /// The peer says that it has decided one of our requests: it is asked how, unless it is going to be anyway.
+    pub(crate) fn handle_decided(&mut self, peer: PublicKey, id: &RequestId, now_ms: u64) {
+        let waiting = self.requests.waiting_for(&peer).into_iter();
+        let asked = waiting.map(request_ref).find(|asked| asked.id == *id);
+        if let Some(request) = asked {
+            self.ask_by_itself(peer, request, now_ms);
+        }
+    }
+
+    fn ask_by_itself(&mut self, peer: PublicKey, request: RequestRef, now_ms: u64) {
+        if self.work.asking.insert(request.id) {
             let kind = UnitKind::Call(None, Job::Status(request));
-            self.push_ready(Unit { peer: *peer, kind }, now_ms);
+            self.push_ready(Unit { peer, kind }, now_ms);
         }
     }
 

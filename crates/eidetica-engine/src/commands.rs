@@ -79,7 +79,7 @@ impl Engine {
             }
             Command::AddAddress(key, address) => {
                 self.peers.add_address(&key, &address)?;
-                self.links.try_next(&key, address.without_key());
+                self.links.try_next(&key, address.without_key(), now_ms);
                 self.keep_live(&key, now_ms);
             }
             Command::RemoveAddress(key, address) => self.peers.remove_address(&key, &address)?,
@@ -227,7 +227,10 @@ impl Engine {
                 self.check_peer(&key)?;
                 self.begin(want, key, now_ms);
             }
-            Target::Address(address) => self.want_address(want, address),
+            Target::Address(address) => self.want_address(want, address, now_ms),
+            Target::Device { key, addresses } => {
+                self.want_device(want, key, addresses, now_ms)?;
+            }
         }
         Ok(())
     }

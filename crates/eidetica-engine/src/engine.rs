@@ -279,6 +279,7 @@ impl Engine {
             self.streams.next_due_ms(),
             self.schedule.next_due_ms().filter(|_| self.is_active),
             self.links.next_idle_ms(),
+            self.links.next_dial_ms(),
             self.requests.next_expiry_ms(),
             self.flush_at_ms,
         ];
@@ -315,6 +316,7 @@ impl Engine {
             }
             self.check_streams(now_ms);
         }
+        self.try_more_addresses(now_ms);
         for link in self.links.idle(now_ms) {
             self.close(link);
         }
@@ -349,6 +351,7 @@ impl Engine {
         for link in self.links.of(peer) {
             self.close(link);
         }
+        self.end_dial(peer, reason);
         self.fail_ready_of(peer, reason, now_ms);
         self.end_streams_of(peer);
         self.streams.reconnects.remove(peer);
@@ -370,6 +373,7 @@ impl Engine {
         let links = self.links.take_all();
         self.actions.extend(links.into_iter().map(Action::Close));
         self.work.ready.clear();
+        self.work.asking.clear();
         self.work.syncs.clear();
         self.grants.clear();
         self.awaiting.clear();

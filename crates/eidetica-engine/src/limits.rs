@@ -2,8 +2,10 @@
 
 /// Peers remembered.
 pub const PEERS: usize = 4096;
-/// Addresses remembered per peer.
+/// Addresses remembered per peer. The one that was given or worked the longest time ago gives way.
 pub const ADDRESSES: usize = 16;
+/// How long a dial waits for an address before it tries the next one beside it.
+pub const DIAL_STAGGER_MS: u64 = 250;
 /// Pairs of a peer and a database.
 pub const PAIRS: usize = 65_536;
 /// Bytes of a peer's display name.

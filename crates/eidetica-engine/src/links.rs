@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use eidetica_entry::PublicKey;
 use eidetica_transport::Address;
 
-use crate::{LinkId, limits, work::Want};
+use crate::{ConnectError, LinkId, limits, work::Want};
 
 /// What a dial is for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -16,14 +16,46 @@ pub(crate) enum DialTarget {
     Address(Address),
 }
 
-/// Attempts to reach one target, one address after the other.
-#[derive(Debug)]
+/// Attempts to reach one target: one address after the other, each a little later beside those before it. The first
+/// that leads there wins.
+#[derive(Debug, Default)]
 pub(crate) struct Dial {
-    pub(crate) link: LinkId,
-    pub(crate) address: Address,
+    /// Under way.
+    pub(crate) attempts: BTreeMap<LinkId, Address>,
+    /// Not tried yet.
     pub(crate) rest: VecDeque<Address>,
-    /// What waits for an address. What waits for a peer is in the queue of ready work.
+    /// When the next one is tried, whatever becomes of those under way.
+    pub(crate) next_ms: u64,
+    /// Why an attempt failed: the last, unless another told more.
+    pub(crate) error: Option<ConnectError>,
+    /// What waits for this dial. What else waits for a peer is in the queue of ready work.
     pub(crate) wants: Vec<Want>,
+}
+
+impl Dial {
+    /// At these addresses, the likeliest first.
+    pub(crate) fn at(addresses: impl IntoIterator<Item = Address>) -> Self {
+        Self {
+            rest: addresses.into_iter().collect(),
+            ..Self::default()
+        }
+    }
+
+    /// Takes one more address, to be tried before those that are left.
+    pub(crate) fn add(&mut self, address: Address, now_ms: u64) {
+        self.rest.retain(|other| *other != address);
+        if self.attempts.values().all(|other| *other != address) {
+            self.rest.push_front(address);
+            self.next_ms = self.next_ms.min(now_ms);
+        }
+    }
+
+    /// Notes why an attempt failed: that somebody else answered says more than that nobody did.
+    pub(crate) fn failed(&mut self, error: &ConnectError) {
+        if self.error.as_ref().is_none_or(|before| !before.peer_fault) {
+            self.error = Some(error.clone());
+        }
+    }
 }
 
 /// An open connection.
@@ -65,28 +97,45 @@ impl Links {
         self.dials.contains_key(target)
     }
 
-    pub(crate) fn start_dial(&mut self, target: DialTarget, dial: Dial) {
+    pub(crate) fn put_dial(&mut self, target: DialTarget, dial: Dial) {
         self.dials.insert(target, dial);
     }
 
     /// A dial of this peer that is under way tries this address next.
-    pub(crate) fn try_next(&mut self, peer: &PublicKey, address: Address) {
-        let dial = self.dials.get_mut(&DialTarget::Peer(*peer));
-        if let Some(dial) = dial.filter(|dial| dial.address != address)
-            && !dial.rest.contains(&address)
-        {
-            dial.rest.push_front(address);
+    pub(crate) fn try_next(&mut self, peer: &PublicKey, address: Address, now_ms: u64) {
+        if let Some(dial) = self.dials.get_mut(&DialTarget::Peer(*peer)) {
+            dial.add(address, now_ms);
         }
     }
 
-    /// Takes out the dial that this link belongs to.
-    pub(crate) fn take_dial(&mut self, link: LinkId) -> Option<(DialTarget, Dial)> {
-        let target = self
-            .dials
-            .iter()
-            .find(|(_, dial)| dial.link == link)
-            .map(|(target, _)| target.clone())?;
-        self.dials.remove(&target).map(|dial| (target, dial))
+    /// Takes out the dial that this attempt belongs to, and the attempt out of it.
+    pub(crate) fn take_attempt(&mut self, link: LinkId) -> Option<(DialTarget, Dial, Address)> {
+        let mut dials = self.dials.iter();
+        let found = dials.find(|(_, dial)| dial.attempts.contains_key(&link));
+        let target = found.map(|(target, _)| target.clone())?;
+        let mut dial = self.dials.remove(&target)?;
+        let address = dial.attempts.remove(&link)?;
+        Some((target, dial, address))
+    }
+
+    pub(crate) fn take_dial(&mut self, target: &DialTarget) -> Option<Dial> {
+        self.dials.remove(target)
+    }
+
+    /// The dials whose next address is due.
+    pub(crate) fn take_due(&mut self, now_ms: u64) -> Vec<(DialTarget, Dial)> {
+        let is_due = |dial: &Dial| !dial.rest.is_empty() && now_ms >= dial.next_ms;
+        let dials = self.dials.iter().filter(|(_, dial)| is_due(dial));
+        let due: Vec<DialTarget> = dials.map(|(target, _)| target.clone()).collect();
+        due.into_iter()
+            .filter_map(|target| self.dials.remove(&target).map(|dial| (target, dial)))
+            .collect()
+    }
+
+    /// When a dial tries its next address.
+    pub(crate) fn next_dial_ms(&self) -> Option<u64> {
+        let more = self.dials.values().filter(|dial| !dial.rest.is_empty());
+        more.map(|dial| dial.next_ms).min()
     }
 
     /// A link is open; returns one that it takes the place of and on which nothing runs.
@@ -194,12 +243,9 @@ impl Links {
     pub(crate) fn take_all(&mut self) -> Vec<LinkId> {
         self.by_peer.clear();
         let open = std::mem::take(&mut self.links).into_keys();
-        open.chain(
-            std::mem::take(&mut self.dials)
-                .into_values()
-                .map(|dial| dial.link),
-        )
-        .collect()
+        let dials = std::mem::take(&mut self.dials).into_values();
+        open.chain(dials.flat_map(|dial| dial.attempts.into_keys()))
+            .collect()
     }
 
     /// Links of one peer.

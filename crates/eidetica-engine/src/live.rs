@@ -280,7 +280,7 @@ impl Engine {
             // As if it were not there: it is looked for again at every check.
             LiveEvent::Absent(_) => {}
             LiveEvent::Received { database: _, new } => self.peers.received(&peer, new),
-            LiveEvent::Decided(_) => self.ask_about_waiting(&peer, now_ms),
+            LiveEvent::Decided(request) => self.handle_decided(peer, &request, now_ms),
         }
     }
 

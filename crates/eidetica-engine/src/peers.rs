@@ -265,7 +265,7 @@ impl Peers {
     }
 
     /// Puts the address first: it is the latest that was given, or that worked. It replaces what was known of the same
-    /// Iroh endpoint.
+    /// Iroh endpoint, and drives out the last where there are too many.
     pub(crate) fn add_address(
         &mut self,
         key: &PublicKey,
@@ -276,14 +276,8 @@ impl Peers {
         let before = peer.addresses.clone();
         peer.addresses
             .retain(|other| *other != address && !other.is_same_endpoint(&address));
-        if peer.addresses.len() >= limits::ADDRESSES {
-            peer.addresses = before;
-            return Err(EngineError::TooMany {
-                what: "addresses",
-                limit: limits::ADDRESSES,
-            });
-        }
         peer.addresses.insert(0, address);
+        peer.addresses.truncate(limits::ADDRESSES);
         if peer.addresses != before {
             self.write_peer(key);
         }

@@ -170,6 +170,7 @@ impl Engine {
         if self.is_busy(&unit) || !self.has_room_for(&peer) || !self.links.has_room(link) {
             return self.work.ready.push_back(unit);
         }
+        self.work.leaves_ready(&unit);
         let kind = unit.kind;
         let (purpose, job) = match kind {
             UnitKind::Sync(database) => {
@@ -218,13 +219,23 @@ impl Engine {
         self.actions.push_back(Action::Run(task, link, job));
     }
 
-    /// Whether the same sync runs already.
+    /// Whether the same sync runs already, or the same question that nobody waits for.
     fn is_busy(&self, unit: &Unit) -> bool {
         let running = |sync: &crate::work::PairSync| sync.running;
         match &unit.kind {
             UnitKind::Sync(database) => {
                 let pair = (unit.peer, *database);
                 self.work.syncs.get(&pair).is_some_and(running)
+            }
+            UnitKind::Call(None, Job::Status(asked)) => {
+                let same = |task: &Task| match &task.purpose {
+                    Purpose::Call {
+                        command: None,
+                        job: Job::Status(other),
+                    } => task.peer == unit.peer && other.id == asked.id,
+                    _ => false,
+                };
+                self.work.tasks.values().any(same)
             }
             _ => false,
         }
@@ -241,6 +252,7 @@ impl Engine {
     }
 
     pub(crate) fn fail_unit(&mut self, unit: Unit, error: &EngineError, now_ms: u64) {
+        self.work.leaves_ready(&unit);
         let Unit { peer, kind } = unit;
         match kind {
             UnitKind::Connect(command) | UnitKind::Call(Some(command), _) => {

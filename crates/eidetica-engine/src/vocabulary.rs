@@ -30,6 +30,14 @@ pub struct StreamId(pub(crate) u64);
 pub enum Target {
     /// A registered peer, at any of its addresses; it must prove this key.
     Peer(PublicKey),
+    /// This device, at any of these addresses, the likeliest first, or of those that are known. At most
+    /// [`limits::ADDRESSES`](crate::limits::ADDRESSES) are tried. It becomes registered, with the address that led there.
+    Device {
+        /// The key that it must prove.
+        key: PublicKey,
+        /// Where it may be.
+        addresses: Vec<Address>,
+    },
     /// Whoever is there; if the address pins a key, only that device. The peer becomes registered.
     Address(Address),
 }
@@ -217,10 +225,10 @@ pub enum JobResult {
 #[derive(Debug)]
 pub enum Action {
     /// Dial, within [`HANDSHAKE_MS`](eidetica_protocol::limits::HANDSHAKE_MS) and a deadline for the dial itself, and
-    /// do the handshake with all [`claims`](crate::Engine::claims). The key is the one to pin.
-    /// -> [`Input::Connected`] or [`Input::ConnectFailed`]
+    /// do the handshake with all [`claims`](crate::Engine::claims). The key is the one to pin. Others may be under way
+    /// to the same peer. -> [`Input::Connected`] or [`Input::ConnectFailed`]
     Connect(LinkId, Address, Option<PublicKey>),
-    /// Close a connection. No answer; reports about it are ignored from now on.
+    /// Close a connection, or give up a dial. No answer; reports about it are ignored from now on.
     Close(LinkId),
     /// Run a session on a connection. -> [`Input::Finished`]
     Run(TaskId, LinkId, Job),

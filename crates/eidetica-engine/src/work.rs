@@ -1,7 +1,8 @@
 //! What is to be done, is being done, and for whom.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use eidetica_auth::RequestId;
 use eidetica_entry::{Id, PublicKey};
 use eidetica_protocol::Outcome;
 
@@ -90,6 +91,8 @@ pub(crate) struct Open {
 pub(crate) struct Work {
     next_task: u64,
     pub(crate) ready: VecDeque<Unit>,
+    /// Own requests of which the next question how they stand is in [`ready`](Self::ready), asked by nobody.
+    pub(crate) asking: BTreeSet<RequestId>,
     pub(crate) syncs: BTreeMap<(PublicKey, Id), PairSync>,
     pub(crate) tasks: BTreeMap<TaskId, Task>,
     pub(crate) open: BTreeMap<CommandId, Open>,
@@ -99,6 +102,13 @@ impl Work {
     pub(crate) fn new_task(&mut self) -> TaskId {
         self.next_task += 1;
         TaskId(self.next_task)
+    }
+
+    /// A unit is not in `ready` any more.
+    pub(crate) fn leaves_ready(&mut self, unit: &Unit) {
+        if let UnitKind::Call(None, Job::Status(request)) = &unit.kind {
+            self.asking.remove(&request.id);
+        }
     }
 
     /// When the next retry or deadline is due.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use eidetica_auth::Permission;
+use eidetica_auth::{Permission, SignedRequest};
 use eidetica_engine::{
     Action, Command, Input, Job, JobResult, LinkId, Reach, Response, Selection, StreamId, Target,
     Wishes, limits,
@@ -667,6 +667,44 @@ fn an_own_request_keeps_the_peer_connected_and_what_is_granted_is_fetched() {
     let reply = bench.reply(waits);
     assert!(matches!(reply, Some(Ok(Response::Synced(..)))), "{reply:?}");
     assert_eq!(bench.engine.related(&key(1)), [database(1)]);
+}
+
+/// A peer that says so again and again is asked no more often than it answers.
+#[test]
+fn decisions_without_end_are_one_question() {
+    let mut bench = Bench::live();
+    bench.with_peer(1);
+    let pending = |bench: &mut Bench, signed: &SignedRequest| {
+        bench.command(Command::Bootstrap {
+            target: Target::Peer(key(1)),
+            request: Box::new(signed.clone()),
+        });
+        let (task, ..) = bench.task().unwrap();
+        let answer = CallReply::Bootstrap(BootstrapAnswer::Pending(signed.id()));
+        bench.input(Input::Finished(task, JobResult::Call(Ok(answer))));
+    };
+    let [one, other] = [1, 2].map(|n| request(5, database(n), Permission::Write(3), n));
+    pending(&mut bench, &one);
+    pending(&mut bench, &other);
+    let (stream, ..) = bench.opened().unwrap();
+    let nobodys = request(6, database(1), Permission::Read, 9).id();
+    for _ in 0..10_000 {
+        bench.input(Input::Live(stream, LiveEvent::Decided(one.id())));
+        bench.input(Input::Live(stream, LiveEvent::Decided(nobodys)));
+    }
+    // One that runs, and one for what was decided since.
+    let mut asked = Vec::new();
+    for _ in 0..10 {
+        let Some((task, _, job)) = bench.task() else { break };
+        let Job::Status(of) = job else { panic!("{job:?}") };
+        asked.push(of.id);
+        let answer = CallReply::Bootstrap(BootstrapAnswer::Pending(of.id));
+        bench.input(Input::Finished(task, JobResult::Call(Ok(answer))));
+    }
+    assert_eq!(asked, [one.id(); 2]);
+    // It is asked again when it says so again.
+    bench.input(Input::Live(stream, LiveEvent::Decided(one.id())));
+    assert!(matches!(bench.task(), Some((_, _, Job::Status(_)))));
 }
 
 #[test]

@@ -75,16 +75,18 @@ fn limits_hold_at_the_limit_and_one_above() {
             .now(Command::AddAddress(key(1), address(&format!("host{n}:1"))))
             .unwrap();
     }
-    let error = bench
+    let addresses = |bench: &Bench| bench.engine.peer(&key(1)).unwrap().addresses.clone();
+    assert_eq!(addresses(&bench).len(), limits::ADDRESSES);
+    // The one that was given first gives way.
+    bench
         .now(Command::AddAddress(key(1), address("more:1")))
-        .unwrap_err();
+        .unwrap();
+    let kept = addresses(&bench);
     assert_eq!(
-        error,
-        EngineError::TooMany {
-            what: "addresses",
-            limit: limits::ADDRESSES
-        }
+        (kept.len(), &kept[0]),
+        (limits::ADDRESSES, &address("more:1"))
     );
+    assert!(!kept.contains(&address("host0:1")) && kept.contains(&address("host1:1")));
     let too_many = vec![database(1); limits::DATABASES + 1];
     let target = Target::Peer(key(1));
     let error = bench.now(Command::Sync {
@@ -214,6 +216,159 @@ fn a_peers_addresses_are_tried_one_after_the_other() {
         bench.reply(id),
         Some(Err(EngineError::Connect(_)))
     ));
+}
+
+impl Bench {
+    /// A peer with these addresses, the likeliest first.
+    fn peer_at(&mut self, n: u16, addresses: &[&str]) {
+        let register = Command::RegisterPeer {
+            key: key(n),
+            name: None,
+        };
+        self.now(register).unwrap();
+        for text in addresses.iter().rev() {
+            self.now(Command::AddAddress(key(n), address(text)))
+                .unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_stale_address_costs_a_quarter_of_a_second() {
+    let mut bench = Bench::new();
+    bench.peer_at(1, &["stale:1", "good:1"]);
+    let id = bench.command(Command::Connect(Target::Peer(key(1))));
+    let (stale, dialled, _) = bench.connect().unwrap();
+    assert_eq!(dialled, "http://stale:1");
+    bench.pass_until(bench.now + limits::DIAL_STAGGER_MS - 1);
+    assert_eq!(bench.connect(), None);
+    bench.pass_until(bench.now + 1);
+    let (good, dialled, pinned) = bench.connect().unwrap();
+    assert_eq!((dialled.as_str(), pinned), ("http://good:1", Some(key(1))));
+    bench.connected(good, key(1));
+    assert_eq!(bench.reply(id), Some(Ok(Response::Peer(key(1)))));
+    assert_eq!(bench.closed(), Some(stale), "who loses is not waited for");
+    // Whatever became of it meanwhile changes nothing.
+    bench.connect_failed(stale);
+    bench.connected(stale, key(1));
+    assert_eq!(bench.closed(), Some(stale));
+    let sync = bench.sync(key(1), &[database(1)]);
+    assert_eq!(bench.task().unwrap().1, good);
+    assert_eq!(bench.reply(sync), None);
+    // What worked comes first the next time.
+    bench.input(Input::Disconnected(good));
+    let _again = bench.sync(key(1), &[database(2)]);
+    assert_eq!(bench.connect().unwrap().1, "http://good:1");
+}
+
+#[test]
+fn the_first_address_where_the_peer_proves_its_key_wins() {
+    let mut bench = Bench::new();
+    bench.peer_at(1, &["a:1", "b:1", "c:1", "d:1"]);
+    let id = bench.command(Command::Connect(Target::Peer(key(1))));
+    let (a, ..) = bench.connect().unwrap();
+    bench.pass_until(bench.now + limits::DIAL_STAGGER_MS);
+    let (b, ..) = bench.connect().unwrap();
+    // Somebody else is there: the next one need not wait.
+    bench.connected(b, key(2));
+    assert_eq!(bench.closed(), Some(b));
+    let (c, dialled, _) = bench.connect().unwrap();
+    assert_eq!(dialled, "http://c:1");
+    bench.pass_until(bench.now + limits::DIAL_STAGGER_MS);
+    let (d, ..) = bench.connect().unwrap();
+    bench.connected(c, key(1));
+    assert_eq!(bench.reply(id), Some(Ok(Response::Peer(key(1)))));
+    let closed = [bench.closed(), bench.closed(), bench.closed()];
+    assert_eq!(closed, [Some(a), Some(d), None]);
+    assert!(bench.engine.peer(&key(2)).is_none());
+    bench.pass_until(bench.now + 1_000);
+    assert_eq!(bench.connect(), None);
+}
+
+#[test]
+fn a_dial_fails_when_all_its_attempts_have_and_says_what_tells_most() {
+    let mut bench = Bench::new();
+    bench.peer_at(1, &["a:1", "b:1", "c:1"]);
+    let id = bench.command(Command::Connect(Target::Peer(key(1))));
+    bench.pass_until(bench.now + 10 * limits::DIAL_STAGGER_MS);
+    let links: Vec<_> = std::iter::from_fn(|| bench.connect().map(|dial| dial.0)).collect();
+    assert_eq!(links.len(), 3, "each once");
+    bench.connected(links[1], key(2));
+    bench.connect_failed(links[2]);
+    assert_eq!(bench.reply(id), None);
+    bench.connect_failed(links[0]);
+    let error = bench.reply(id).unwrap().unwrap_err();
+    assert_eq!(error.blame(), Blame::Peer, "somebody else answered: {error}");
+}
+
+#[test]
+fn an_address_that_is_given_during_a_dial_is_tried_at_once() {
+    let mut bench = Bench::new();
+    bench.peer_at(1, &["stale:1"]);
+    let id = bench.command(Command::Connect(Target::Peer(key(1))));
+    let (stale, ..) = bench.connect().unwrap();
+    bench.pass_until(bench.now + 5_000);
+    bench
+        .now(Command::AddAddress(key(1), address("good:1")))
+        .unwrap();
+    bench.pass_until(bench.now);
+    let (good, dialled, _) = bench.connect().unwrap();
+    assert_eq!(dialled, "http://good:1");
+    bench.connected(good, key(1));
+    assert_eq!(bench.reply(id), Some(Ok(Response::Peer(key(1)))));
+    assert_eq!(bench.closed(), Some(stale));
+}
+
+/// As a ticket names it.
+#[test]
+fn a_device_is_looked_for_at_all_addresses_that_are_given() {
+    let mut bench = Bench::new();
+    let target = |addresses: &[&str]| Target::Device {
+        key: key(1),
+        addresses: addresses.iter().map(|text| address(text)).collect(),
+    };
+    let nowhere = bench.now(Command::Connect(target(&[])));
+    assert_eq!(nowhere, Err(EngineError::NoAddress(key(1))));
+    let id = bench.command(Command::Connect(target(&["a:1", "b:1"])));
+    let (a, _, pinned) = bench.connect().unwrap();
+    assert_eq!(pinned, Some(key(1)));
+    // Two who ask at once share the dial.
+    let too = bench.command(Command::Connect(target(&["b:1", "c:1"])));
+    bench.pass_until(bench.now);
+    let (b, dialled, _) = bench.connect().unwrap();
+    assert_eq!((dialled.as_str(), bench.connect()), ("http://b:1", None));
+    assert!(bench.engine.peers().next().is_none(), "nothing is proven");
+    bench.connected(b, key(1));
+    for id in [id, too] {
+        assert_eq!(bench.reply(id), Some(Ok(Response::Peer(key(1)))));
+    }
+    assert_eq!(bench.closed(), Some(a));
+    let peer = bench.engine.peer(&key(1)).unwrap();
+    assert_eq!(peer.addresses, [address("b:1")], "the one that led there");
+    // The connection that is there will do.
+    let again = bench.now(Command::Connect(target(&["a:1"])));
+    assert_eq!(again, Ok(Response::Peer(key(1))));
+    assert_eq!(bench.connect(), None);
+    bench
+        .now(Command::SetStatus(key(1), PeerStatus::Blocked))
+        .unwrap();
+    let blocked = bench.now(Command::Connect(target(&["a:1"])));
+    assert_eq!(blocked, Err(EngineError::Blocked(key(1))));
+}
+
+#[test]
+fn a_peer_that_is_blocked_is_dialled_no_further() {
+    let mut bench = Bench::new();
+    bench.peer_at(1, &["a:1", "b:1", "c:1"]);
+    let id = bench.command(Command::Connect(Target::Peer(key(1))));
+    let (a, ..) = bench.connect().unwrap();
+    bench
+        .now(Command::SetStatus(key(1), PeerStatus::Blocked))
+        .unwrap();
+    assert_eq!(bench.closed(), Some(a));
+    assert_eq!(bench.reply(id), Some(Err(EngineError::Blocked(key(1)))));
+    bench.pass_until(bench.now + 10_000);
+    assert_eq!(bench.connect(), None);
 }
 
 #[test]
