@@ -4,16 +4,13 @@ use std::{
     future::Future,
     io,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
-use eidetica_transport::{Blame, TransportError, limits as transport_limits};
+use eidetica_transport::{Blame, Budget, Share, TransportError, limits as transport_limits};
 use futures::{FutureExt, Stream, StreamExt, stream::BoxStream};
 use parking_lot::Mutex;
 use tokio::time::{Instant, Sleep};
@@ -126,52 +123,6 @@ impl Arrivals {
     }
 }
 
-/// A bound on something that many streams use together.
-pub(crate) struct Budget {
-    used: AtomicUsize,
-    limit: usize,
-}
-
-impl Budget {
-    pub(crate) fn new(limit: usize) -> Arc<Self> {
-        Arc::new(Self {
-            used: AtomicUsize::new(0),
-            limit,
-        })
-    }
-
-    /// Takes `amount` more for `share`; false if there is not so much left.
-    fn grow(self: &Arc<Self>, share: &mut Share, amount: usize) -> bool {
-        let take = |used: usize| used.checked_add(amount).filter(|sum| *sum <= self.limit);
-        let taken = self
-            .used
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
-            .is_ok();
-        share.amount += if taken { amount } else { 0 };
-        taken
-    }
-}
-
-/// What one stream has taken of a [`Budget`]; given back when dropped.
-struct Share {
-    budget: Arc<Budget>,
-    amount: usize,
-}
-
-impl Share {
-    fn release(&mut self) {
-        self.budget
-            .used
-            .fetch_sub(std::mem::take(&mut self.amount), Ordering::Relaxed);
-    }
-}
-
-impl Drop for Share {
-    fn drop(&mut self) {
-        self.release();
-    }
-}
-
 /// Where a request's reader leaves the rest of the body, for [`Arrivals::linger`].
 pub(crate) type Rest = Arc<Mutex<Option<Arrivals>>>;
 
@@ -199,15 +150,11 @@ impl Opened {
         budget: &Arc<Budget>,
         limit: FrameLimit,
     ) -> Self {
-        let share = Share {
-            budget: Arc::clone(budget),
-            amount: 0,
-        };
         Self {
             arrivals: Some(arrivals),
             opener,
             partial: BytesMut::new(),
-            share,
+            share: Share::of(budget),
             limit,
             rest: None,
             _guard: None,
@@ -241,8 +188,7 @@ impl Opened {
                 detail: "a part of a frame that is not full",
             });
         }
-        let budget = Arc::clone(&self.share.budget);
-        if !budget.grow(&mut self.share, part.len()) {
+        if !self.share.grow(part.len()) {
             return Err(TransportError::Busy);
         }
         self.partial.extend_from_slice(&part);

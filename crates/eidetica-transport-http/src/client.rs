@@ -16,7 +16,7 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use eidetica_transport::{Address, Binding, Channel, FrameStream, Scheme, TransportError};
+use eidetica_transport::{Address, Binding, Budget, Channel, FrameStream, Scheme, TransportError};
 use futures::{Stream, StreamExt};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::{
@@ -31,7 +31,7 @@ use hyper_util::{
 use tokio::sync::oneshot;
 
 use crate::{
-    body::{Arrivals, Budget, Opened, Sealed},
+    body::{Arrivals, Opened, Sealed},
     limits::{EAGER_BYTES, HttpLimits},
     noise::{self, ChannelId, Initiator, Keys},
     record::{Opener, Sealer},

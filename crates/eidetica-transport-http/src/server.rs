@@ -23,7 +23,7 @@ use axum::{
 };
 use bytes::BytesMut;
 use eidetica_transport::{
-    Address, Binding, FrameSink, FrameStream, Listener, ServerChannel, TransportError, pipe,
+    Address, Binding, Budget, FrameSink, FrameStream, Listener, ServerChannel, TransportError, pipe,
 };
 use futures::{FutureExt, StreamExt};
 use http_body_util::{BodyExt, Limited};
@@ -36,7 +36,7 @@ use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    body::{Arrivals, Budget, Opened, Rest, Sealed},
+    body::{Arrivals, Opened, Rest, Sealed},
     connections::{Admitted, Connection, Connections},
     io::Guarded,
     limits::{self, HttpLimits},

@@ -7,7 +7,7 @@ use std::sync::{
 
 use async_trait::async_trait;
 use eidetica_transport::{
-    Binding, Channel, FrameStream, TransportError, limits as transport_limits,
+    Binding, Budget, Channel, FrameStream, TransportError, limits as transport_limits,
 };
 use futures::StreamExt;
 use iroh::endpoint::Connection;
@@ -15,7 +15,6 @@ use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
-    budget::Budget,
     error::{code, late, of_connection},
     frames::{Receiving, Sending},
     limits::IrohLimits,

@@ -4,13 +4,14 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use eidetica_transport::{Blame, FrameStream, TransportError, limits as transport_limits};
+use eidetica_transport::{
+    Blame, Budget, FrameStream, Share, TransportError, limits as transport_limits,
+};
 use futures::{Stream, StreamExt, stream};
 use iroh::endpoint::{ReadError, RecvStream, SendStream, WriteError};
 use tokio::time::timeout;
 
 use crate::{
-    budget::{Budget, Share},
     error::{code, late, of_read},
     limits::PIECE,
 };

@@ -25,7 +25,6 @@
 //! ```
 
 mod binding;
-mod budget;
 mod client;
 mod config;
 mod error;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use eidetica_transport::{
-    Address, Binding, FrameSink, FrameStream, Listener, ServerChannel, TransportError, pipe,
+    Address, Binding, Budget, FrameSink, FrameStream, Listener, ServerChannel, TransportError, pipe,
 };
 use iroh::endpoint::{Connection, Incoming, RecvStream, SendStream};
 use parking_lot::Mutex;
@@ -13,7 +13,6 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     binding,
-    budget::Budget,
     error::code,
     frames::{Receiving, Sending},
     limits::{self, IrohLimits},

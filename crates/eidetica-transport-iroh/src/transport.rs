@@ -7,7 +7,7 @@ use std::{
 
 use async_trait::async_trait;
 use eidetica_transport::{
-    Address, Channel, EndpointAddress, Listener, Scheme, Transport, TransportError,
+    Address, Budget, Channel, EndpointAddress, Listener, Scheme, Transport, TransportError,
     limits as transport_limits,
 };
 use iroh::{
@@ -20,7 +20,6 @@ use tokio::{sync::OnceCell, time::timeout};
 
 use crate::{
     binding,
-    budget::Budget,
     client::{IrohChannel, Link},
     config::{IrohConfig, Relays},
     error::{late, of_connect},

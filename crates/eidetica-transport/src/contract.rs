@@ -89,11 +89,60 @@ async fn dial(
     fixture: &Fixture,
     listener: &mut Box<dyn Listener>,
 ) -> (Box<dyn Channel>, Box<dyn ServerChannel>) {
-    let address = listener.address();
-    let (client, server) = join(fixture.client.connect(&address), listener.accept()).await;
-    let server = server.expect("accepts");
+    let (client, server) = pair(&*fixture.client, listener).await;
     server.mark_proven();
-    (client.expect("connects"), server)
+    (client, server)
+}
+
+/// Dials a listener and accepts: both ends of one channel, on which nothing is proven yet.
+pub async fn pair(
+    client: &dyn Transport,
+    listener: &mut Box<dyn Listener>,
+) -> (Box<dyn Channel>, Box<dyn ServerChannel>) {
+    let address = listener.address();
+    let (client, server) = join(client.connect(&address), listener.accept()).await;
+    (client.expect("connects"), server.expect("accepts"))
+}
+
+/// Serves every channel of a listener, and every request on them, by sending the frames back.
+pub async fn echo_server(listener: Box<dyn Listener>) {
+    let channels = stream::unfold(listener, |mut listener| async {
+        Some((listener.accept().await.ok()?, listener))
+    });
+    let serve = |channel: Box<dyn ServerChannel>| {
+        channel.mark_proven();
+        echo_channel(channel)
+    };
+    channels.for_each_concurrent(None, serve).await;
+}
+
+/// Serves every request of a channel by sending the frames back, all of them at once.
+pub async fn echo_channel(channel: Box<dyn ServerChannel>) {
+    let requests = stream::unfold(channel, |mut channel| async {
+        Some((channel.next_request().await?, channel))
+    });
+    // What one request fails of is told to its client, and no business of the others.
+    let serve = |(request, response)| send_back(request, response).map(drop);
+    requests.for_each_concurrent(None, serve).await;
+}
+
+async fn send_back(
+    mut request: FrameStream,
+    mut response: FrameSink,
+) -> Result<(), TransportError> {
+    while let Some(frame) = request.next().await? {
+        response.send(frame).await?;
+    }
+    response.finish();
+    Ok(())
+}
+
+/// Sends frames in one request and reads all that comes back.
+///
+/// # Errors
+/// Those of the transport.
+pub async fn ask(channel: &dyn Channel, frames: Vec<Bytes>) -> Result<Vec<Bytes>, TransportError> {
+    drain(channel.request(FrameStream::of(frames)).await?).await
 }
 
 /// Starts one request whose frames and response the caller sends itself.
@@ -132,11 +181,8 @@ async fn send_all(mut sink: FrameSink, frames: Vec<Bytes>) {
 
 /// Serves one request: sends every frame back.
 async fn echo(server: &mut Box<dyn ServerChannel>) {
-    let (mut request, mut response) = server.next_request().await.expect("a request");
-    while let Some(frame) = request.next().await.expect("a frame") {
-        response.send(frame).await.expect("sends");
-    }
-    response.finish();
+    let (request, response) = server.next_request().await.expect("a request");
+    send_back(request, response).await.expect("all frames");
 }
 
 /// Frames of many sizes come back as they were sent.

@@ -40,6 +40,7 @@
 //! ```
 
 mod address;
+mod budget;
 mod channel;
 #[cfg(feature = "contract")]
 pub mod contract;
@@ -50,6 +51,7 @@ pub mod limits;
 pub mod memory;
 
 pub use address::{Address, AddressError, DEFAULT_HTTP_PORT, Scheme};
+pub use budget::{Budget, Share};
 pub use channel::{Binding, Channel, Listener, ServerChannel, Transport};
 pub use endpoint::{EndpointAddress, Relay};
 pub use error::{Blame, TransportError};

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use eidetica_transport::{Address, FrameStream, Transport, TransportError};
+use eidetica_transport::{Address, FrameStream, Transport, TransportError, contract::ask};
 use eidetica_transport_http::{HttpLimits, HttpTransport};
 
-use crate::{ask, dial, echo_server, listen, pair};
+use crate::{dial, echo_server, listen, pair};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn binds_what_it_is_told() {

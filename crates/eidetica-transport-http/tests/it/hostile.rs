@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use eidetica_transport::{Address, FrameStream, Listener, Transport, TransportError};
+use eidetica_transport::{
+    Address, FrameStream, Listener, Transport, TransportError, contract::ask,
+};
 use eidetica_transport_http::{HttpLimits, HttpTransport};
 use futures::future::join_all;
 use tokio::{
@@ -11,7 +13,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use crate::{ask, dial, echo_server, listen, pair};
+use crate::{dial, echo_server, listen, pair};
 
 async fn socket(address: &Address) -> TcpStream {
     TcpStream::connect((address.host(), address.port().unwrap()))

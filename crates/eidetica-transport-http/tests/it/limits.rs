@@ -3,11 +3,15 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use eidetica_transport::{FrameStream, Transport, TransportError, pipe};
+use eidetica_transport::{
+    FrameStream, Transport, TransportError,
+    contract::{ask, echo_channel},
+    pipe,
+};
 use eidetica_transport_http::{HttpLimits, HttpTransport, limits};
 use tokio::{io::AsyncReadExt, net::TcpStream};
 
-use crate::{ask, dial, echo_channel, listen, pair};
+use crate::{dial, listen, pair};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_oldest_unproven_channel_goes_first() {

@@ -14,16 +14,11 @@ mod wire;
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use eidetica_transport::{
-    Address, Channel, FrameStream, Listener, ServerChannel, Transport, TransportError,
-    contract::Fixture,
+    Address, Channel, Listener, ServerChannel, Transport, TransportError, contract::Fixture,
 };
 use eidetica_transport_http::{HttpLimits, HttpTransport};
-use futures::{
-    FutureExt,
-    future::{LocalBoxFuture, join},
-};
+use futures::{FutureExt, future::LocalBoxFuture};
 
 mod contract {
     use super::{fixture, run};
@@ -63,42 +58,9 @@ async fn listen(limits: HttpLimits) -> Box<dyn Listener> {
         .unwrap()
 }
 
-/// Serves every channel and request of a listener by sending the frames back.
-fn echo_server(mut listener: Box<dyn Listener>) -> tokio::task::JoinHandle<()> {
-    tokio::spawn(async move {
-        while let Ok(channel) = listener.accept().await {
-            channel.mark_proven();
-            tokio::spawn(echo_channel(channel));
-        }
-    })
-}
-
-async fn echo_channel(mut channel: Box<dyn ServerChannel>) {
-    while let Some((mut request, mut response)) = channel.next_request().await {
-        tokio::spawn(async move {
-            loop {
-                match request.next().await {
-                    Ok(Some(frame)) => {
-                        if response.send(frame).await.is_err() {
-                            return;
-                        }
-                    }
-                    Ok(None) => return response.finish(),
-                    Err(_) => return,
-                }
-            }
-        });
-    }
-}
-
-/// Sends frames and reads all that comes back.
-async fn ask(channel: &dyn Channel, frames: Vec<Bytes>) -> Result<Vec<Bytes>, TransportError> {
-    let mut response = channel.request(FrameStream::of(frames)).await?;
-    let mut got = Vec::new();
-    while let Some(frame) = response.next().await? {
-        got.push(frame);
-    }
-    Ok(got)
+/// Serves on a task of its own.
+fn echo_server(listener: Box<dyn Listener>) -> tokio::task::JoinHandle<()> {
+    tokio::spawn(eidetica_transport::contract::echo_server(listener))
 }
 
 async fn dial(address: &Address) -> Result<Box<dyn Channel>, TransportError> {
@@ -107,7 +69,5 @@ async fn dial(address: &Address) -> Result<Box<dyn Channel>, TransportError> {
 
 /// Dials and accepts.
 async fn pair(listener: &mut Box<dyn Listener>) -> (Box<dyn Channel>, Box<dyn ServerChannel>) {
-    let address = listener.address();
-    let (client, server) = join(dial(&address), listener.accept()).await;
-    (client.unwrap(), server.unwrap())
+    eidetica_transport::contract::pair(&HttpTransport::new().unwrap(), listener).await
 }

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use eidetica_transport::Transport;
+use eidetica_transport::{Transport, contract::ask};
 use eidetica_transport_http::{HttpLimits, HttpTransport};
 
 use crate::{
-    ask, dial, echo_server, listen,
+    dial, echo_server, listen,
     proxy::{Fault, Proxy},
 };
 

@@ -5,14 +5,16 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-/// The bound.
-pub(crate) struct Budget {
+/// How many bytes may be held in all. What a stream holds of them is its [`Share`].
+#[derive(Debug)]
+pub struct Budget {
     used: AtomicUsize,
     limit: usize,
 }
 
 impl Budget {
-    pub(crate) fn new(limit: usize) -> Arc<Self> {
+    /// So many bytes.
+    pub fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self {
             used: AtomicUsize::new(0),
             limit,
@@ -20,22 +22,25 @@ impl Budget {
     }
 }
 
-/// What one stream holds; given back when dropped.
-pub(crate) struct Share {
+/// What one stream holds of a [`Budget`]; given back when dropped.
+#[derive(Debug)]
+pub struct Share {
     budget: Arc<Budget>,
     amount: usize,
 }
 
 impl Share {
-    pub(crate) fn of(budget: &Arc<Budget>) -> Self {
+    /// Nothing yet.
+    pub fn of(budget: &Arc<Budget>) -> Self {
         Self {
             budget: Arc::clone(budget),
             amount: 0,
         }
     }
 
-    /// Takes more; false if there is not so much left.
-    pub(crate) fn grow(&mut self, amount: usize) -> bool {
+    /// Takes so many bytes more; false, and nothing is taken, if there are not so many left.
+    #[must_use]
+    pub fn grow(&mut self, amount: usize) -> bool {
         let limit = self.budget.limit;
         let take = |used: usize| used.checked_add(amount).filter(|sum| *sum <= limit);
         let taken = self
@@ -48,7 +53,7 @@ impl Share {
     }
 
     /// Gives all back.
-    pub(crate) fn release(&mut self) {
+    pub fn release(&mut self) {
         let amount = std::mem::take(&mut self.amount);
         self.budget.used.fetch_sub(amount, Ordering::Relaxed);
     }
