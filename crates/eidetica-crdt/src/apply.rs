@@ -15,10 +15,12 @@ use crate::{
     StoreKind,
 };
 
+mod audit;
 mod context;
 mod held;
 mod settle;
 
+pub use audit::{Audited, audit, each_write, encode_write};
 use context::Context;
 use held::Loaded;
 

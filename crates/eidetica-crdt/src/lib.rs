@@ -27,7 +27,9 @@ mod walk;
 
 pub mod limits;
 
-pub use apply::{Order, apply_batch, insert, remove, remove_batch};
+pub use apply::{
+    Audited, Order, apply_batch, audit, each_write, encode_write, insert, remove, remove_batch,
+};
 pub use draft::{Draft, lower};
 pub use edit::{Edit, EditError, Locator, Step};
 pub use hash::hash_visible;

@@ -9,6 +9,7 @@
     missing_docs
 )]
 
+mod audits;
 mod concurrent;
 mod conformance;
 mod cost;
