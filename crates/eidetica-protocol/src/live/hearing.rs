@@ -119,6 +119,7 @@ impl Live {
             LiveMessage::Unknown => {
                 let databases = self.ids();
                 self.asked = None;
+                self.agreed.clear();
                 self.plain.push_front(LiveMessage::Subscribe { databases });
             }
             LiveMessage::Claims { claims } => {

@@ -1,6 +1,6 @@
 //! The machine of both ends of a live stream.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use eidetica_auth::{DeviceClaim, RequestId};
@@ -103,8 +103,11 @@ pub struct Live {
     pub(super) hear_query: Option<QueryId>,
     pub(super) ingest: Option<IngestId>,
     pub(super) next_ingest: u64,
-    /// Whether the acceptor has shown its claims.
-    pub(super) has_shown: bool,
+    /// Which of its claims the acceptor has shown, by their places; none before it has shown any.
+    pub(super) shown: Option<BTreeSet<usize>>,
+    /// What the acceptor takes the stream to be about once it has read what was said (dialler). What is subscribed to
+    /// is ahead of that by the messages that wait.
+    pub(super) agreed: BTreeSet<Id>,
     /// What a digest that is due is about (dialler).
     pub(super) asked: Option<Vec<Id>>,
     /// Since when an answer is due (dialler), or the last frame came (acceptor).
@@ -142,6 +145,7 @@ impl Live {
             set: set_hash(live.subs.keys()),
             count: u32::try_from(live.subs.len()).unwrap_or(u32::MAX),
         };
+        live.agreed = live.subs.keys().copied().collect();
         live.asked = Some(live.ids());
         live.outputs.push_back(Output::OpenRequest);
         live.queue(&Frame::Request(Request::Live(open)));
@@ -183,7 +187,8 @@ impl Live {
             hear_query: None,
             ingest: None,
             next_ingest: 0,
-            has_shown: false,
+            shown: None,
+            agreed: BTreeSet::new(),
             asked: None,
             since_ms: None,
             ended: None,

@@ -1,6 +1,9 @@
 //! What a stream says: one thing at a time, and only what the peer may read.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
+use eidetica_auth::DeviceClaim;
 use eidetica_entry::Id;
 
 use super::{
@@ -53,8 +56,15 @@ impl Live {
     }
 
     fn say_plain(&mut self, message: LiveMessage, now_ms: u64) {
+        match &message {
+            LiveMessage::Subscribe { databases } => self.agreed.extend(databases),
+            LiveMessage::Unsubscribe { databases } => {
+                self.agreed.retain(|id| databases.binary_search(id).is_err());
+            }
+            _ => {}
+        }
         if message.is_question() {
-            self.asked = Some(self.ids());
+            self.asked = Some(self.agreed.iter().copied().collect());
             self.since_ms = Some(now_ms);
         }
         self.queue(&Frame::Live(message));
@@ -230,25 +240,36 @@ impl Live {
         if digests.len() != self.subs.len() {
             return Err(Failure::Driver("answers with another number of digests"));
         }
-        let readable = self
-            .subs
-            .keys()
-            .zip(&digests)
-            .find(|(_, digest)| !digest.is_none())
-            .map(|(id, _)| *id);
-        if let Some(database) = readable.filter(|_| !self.has_shown) {
-            self.has_shown = true;
-            let claims = self.config.claims.iter().filter(|c| c.covers(&database));
-            let claims =
-                encode_claims(claims).map_err(|error| Failure::Local(error.to_string()))?;
-            self.plain.push_back(LiveMessage::Claims { claims });
-        }
+        self.show_claims(&digests)?;
         self.plain.push_back(match each {
             true => LiveMessage::State { digests },
             false => LiveMessage::Digest {
                 all: Digest::of_all(self.subs.keys().zip(&digests)),
             },
         });
+        Ok(())
+    }
+
+    /// Shows whoever may read something here the claims for that, and again when there are more.
+    fn show_claims(&mut self, digests: &[Digest]) -> Result<(), Failure> {
+        let states = self.subs.keys().zip(digests);
+        let readable = states.filter(|(_, digest)| !digest.is_none());
+        let readable: Vec<&Id> = readable.map(|(id, _)| id).collect();
+        if readable.is_empty() {
+            return Ok(());
+        }
+        let covers = |claim: &DeviceClaim| readable.iter().any(|id| claim.covers(id));
+        let before = self.shown.as_ref();
+        let is_shown = |place: &usize| before.is_some_and(|shown| shown.contains(place));
+        let all = self.config.claims.iter().enumerate();
+        let shows = all.filter(|(place, claim)| is_shown(place) || covers(claim));
+        let (places, claims): (BTreeSet<usize>, Vec<&DeviceClaim>) = shows.unzip();
+        if before != Some(&places) {
+            let claims = encode_claims(claims.into_iter());
+            let claims = claims.map_err(|error| Failure::Local(error.to_string()))?;
+            self.shown = Some(places);
+            self.plain.push_back(LiveMessage::Claims { claims });
+        }
         Ok(())
     }
 }

@@ -196,12 +196,23 @@ impl Net {
         databases: &[Id],
         remembered: &[Id],
     ) -> Self {
+        Self::with_claims(ours, theirs, databases, remembered, Vec::new())
+    }
+
+    /// With what the acceptor has claims for.
+    fn with_claims(
+        ours: BTreeMap<Id, Store>,
+        theirs: BTreeMap<Id, Store>,
+        databases: &[Id],
+        remembered: &[Id],
+        claims: Vec<DeviceClaim>,
+    ) -> Self {
         let mut dialler = Side::new(
             ours,
             Live::dial(config(key(2).public(), Vec::new(), databases)),
         );
         let open = opening(&mut dialler);
-        let live = Live::accept(config(key(1).public(), Vec::new(), remembered), &open);
+        let live = Live::accept(config(key(1).public(), claims, remembered), &open);
         Self {
             dialler,
             acceptor: Side::new(theirs, live),
@@ -429,6 +440,50 @@ fn subscriptions_change_while_the_stream_lives() {
     assert_eq!(net.frames, 0);
 }
 
+/// An answer is about what the peer knew when it was asked, and nobody is to blame that it changes meanwhile.
+#[test]
+fn a_question_that_waits_is_about_what_was_said_before_it() {
+    for grows in [true, false] {
+        let (ours, theirs, ids) = both(&[1, 2, 3]);
+        let mut net = Net::over(ours, theirs, &ids[..2], &ids[..2]);
+        net.settle();
+        net.quiet();
+        let store = net.acceptor.stores.get_mut(&ids[0]).unwrap();
+        store.get_mut().commit(1, "nobody has told");
+        net.dialler.live.handle_notice(Notice::Check);
+        net.dialler.run();
+        net.acceptor.inbox.extend(net.dialler.sent.drain(..));
+        net.acceptor.run();
+        let digest = net.acceptor.sent.remove(0);
+        // It is about to say something else when it learns that it has to ask on.
+        let Side { live, stores, .. } = &mut net.dialler;
+        live.handle_notice(Notice::Changed {
+            database: ids[1],
+            push: false,
+        });
+        let Output::Query(tips, of_tips) = live.poll_output(NOW) else {
+            panic!()
+        };
+        live.handle_input(Input::Frame(digest), NOW);
+        let Output::Query(id, query) = live.poll_output(NOW) else {
+            panic!()
+        };
+        live.handle_input(Input::Answer(id, Ok(answer(stores, &query))), NOW);
+        live.handle_notice(match grows {
+            true => Notice::Subscribe(vec![ids[2]]),
+            false => Notice::Unsubscribe(vec![ids[1]]),
+        });
+        live.handle_input(Input::Answer(tips, Ok(answer(stores, &of_tips))), NOW);
+        net.settle();
+        let ends = [&net.dialler.done, &net.acceptor.done];
+        assert!(ends.iter().all(|end| end.is_none()), "{grows}: {ends:?}");
+        let heard = net.dialler.events();
+        assert!(heard.contains(&LiveEvent::Lacks(ids[0])), "{heard:?}");
+        let subscribed = |side: &Side| side.live.databases().copied().collect::<Vec<_>>();
+        assert_eq!(subscribed(&net.dialler), subscribed(&net.acceptor));
+    }
+}
+
 #[test]
 fn many_subscriptions_at_once_are_one_question() {
     let seeds: Vec<u8> = (1..=20).collect();
@@ -571,21 +626,43 @@ fn an_acceptor_is_sent_what_it_has_shown_claims_for() {
     let speaker = key(50);
     ours.get_mut(&ids[0]).unwrap().readers = Some([speaker.public()].into());
     let claim = DeviceClaim::make(&speaker, key(2).public(), Scope::All, NOW + 1_000).unwrap();
-    let mut dialler = Side::new(ours, Live::dial(config(key(2).public(), Vec::new(), &ids)));
-    let open = opening(&mut dialler);
-    let live = Live::accept(config(key(1).public(), vec![claim], &ids), &open);
-    let acceptor = Side::new(theirs, live);
-    let (kinds, frames, bytes, packs) = Default::default();
-    let mut net = Net {
-        dialler,
-        acceptor,
-        frames,
-        bytes,
-        packs,
-        kinds,
-    };
+    let mut net = Net::with_claims(ours, theirs, &ids, &ids, vec![claim]);
     net.settle();
     net.dialler.commit(ids[0], "for those who may read");
+    net.settle();
+    net.assert_same(ids[0]);
+}
+
+#[test]
+fn claims_for_some_databases_are_shown_when_those_may_be_read() {
+    let (mut ours, mut theirs, ids) = both(&[1, 2]);
+    let claims = [50, 51].map(key).into_iter().zip(&ids).map(|(speaker, id)| {
+        ours.get_mut(id).unwrap().readers = Some([speaker.public()].into());
+        let scope = Scope::Databases(vec![*id]);
+        DeviceClaim::make(&speaker, key(2).public(), scope, NOW + 1_000).unwrap()
+    });
+    let claims = claims.collect();
+    theirs.get_mut(&ids[1]).unwrap().readers = Some([key(77).public()].into());
+    let mut net = Net::with_claims(ours, theirs, &ids, &ids, claims);
+    net.settle();
+    net.dialler.commit(ids[0], "for those who may read");
+    net.settle();
+    net.assert_same(ids[0]);
+    // Later this device is let into the other one too.
+    net.quiet();
+    net.acceptor.stores.get_mut(&ids[1]).unwrap().readers = None;
+    net.dialler.live.handle_notice(Notice::Check);
+    net.settle();
+    assert_eq!(net.kinds, ["check", "claims", "digest", "detail", "state"]);
+    net.dialler.commit(ids[1], "for those who may read");
+    net.settle();
+    net.assert_same(ids[1]);
+    // What is shown stays shown, and is not said again.
+    net.quiet();
+    net.dialler.live.handle_notice(Notice::Check);
+    net.settle();
+    assert_eq!(net.kinds, ["check", "digest"]);
+    net.dialler.commit(ids[0], "and the first one still");
     net.settle();
     net.assert_same(ids[0]);
 }
