@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use eidetica_authdb::{Operations, Replica};
 use eidetica_statesync::{
-    Config, ConfigError, Counters, Dropped, Engine, Evidence, Feedback, Input, Local, Output, Pin,
-    Progress, SourceId, Target,
+    Config, ConfigError, Counters, Dropped, Engine, Evidence, Feedback, Gap, Input, Local, Output,
+    Pin, Progress, SourceId, Target,
 };
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
@@ -30,6 +30,15 @@ pub trait Watcher {
     /// # Errors
     /// The disk's; the sync ends with it.
     fn alarm(&mut self, source: Option<usize>, evidence: &Evidence) -> io::Result<()>;
+
+    /// The sources have forgotten what is held. If the gap was crossed, what was held is to be kept.
+    ///
+    /// # Errors
+    /// The disk's; the sync ends with it.
+    fn gap(&mut self, source: Option<usize>, gap: &Gap) -> io::Result<()> {
+        let _ = (source, gap);
+        Ok(())
+    }
 
     /// There is a new target to sync to.
     fn adopted(&mut self, target: &Target) {
@@ -216,7 +225,16 @@ impl Driver {
             let now = self.now_ms();
             match (self.engine.poll_output(now), done) {
                 (Output::Persist(pin), _) => watcher.persist(&pin).map_err(DriverError::Keep)?,
-                (Output::Alarm(evidence), _) => alarm(&evidence, watcher)?,
+                (Output::Alarm(evidence), _) => {
+                    let source = evidence.source.map(index);
+                    watcher
+                        .alarm(source, &evidence)
+                        .map_err(DriverError::Keep)?;
+                }
+                (Output::Gap(gap), _) => {
+                    let source = gap.source.map(index);
+                    watcher.gap(source, &gap).map_err(DriverError::Keep)?;
+                }
                 (Output::Feedback { source, feedback }, _) => {
                     self.judge(source, &feedback, watcher);
                 }
@@ -351,11 +369,6 @@ impl Link {
             commands.send(command(self.connection)).ok();
         }
     }
-}
-
-fn alarm(evidence: &Evidence, watcher: &mut dyn Watcher) -> Result<(), DriverError> {
-    let source = evidence.source.map(index);
-    watcher.alarm(source, evidence).map_err(DriverError::Keep)
 }
 
 fn link(links: &mut [Link], source: SourceId) -> Option<&mut Link> {

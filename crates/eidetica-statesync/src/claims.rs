@@ -3,8 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use eidetica_mmr::Leaves;
+
 use crate::message::RequestId;
-use crate::{Claim, Conflict, Evidence, SourceId, Target, limits};
+use crate::{Claim, Conflict, SourceId, Target, limits};
 
 /// The target that is worked towards.
 pub(crate) struct Held {
@@ -49,8 +51,8 @@ pub(crate) struct Candidate {
     /// Who did not answer, or could not yet: they are asked again later.
     lagging: BTreeSet<SourceId>,
     again_ms: u64,
-    /// Whether somebody tried with a wrong proof.
-    wrong: bool,
+    /// The worst of their reasons.
+    worst: Option<NotShown>,
     pub(crate) asked: Option<RequestId>,
 }
 
@@ -62,15 +64,28 @@ impl Candidate {
             refused: BTreeSet::new(),
             lagging: BTreeSet::new(),
             again_ms: 0,
-            wrong: false,
+            worst: None,
             asked: None,
         }
     }
 
     /// Somebody could not show it.
-    pub(crate) fn refuse(&mut self, source: SourceId, wrong: bool) {
+    pub(crate) fn refuse(&mut self, source: SourceId, why: NotShown) {
         self.refused.insert(source);
-        self.wrong |= wrong;
+        self.worst = self.worst.max(Some(why));
+    }
+
+    /// What it means that nobody showed it to continue a log of that size. `all`: that there is nobody else to ask.
+    fn unproven(&self, held: Leaves, all: bool) -> Unproven {
+        match self.worst {
+            Some(NotShown::Wrong) => Unproven::Conflict(Conflict::Inconsistent),
+            Some(NotShown::Refused) => Unproven::Conflict(Conflict::Unshown),
+            Some(NotShown::Pruned) if self.claim.target.lower() > held.next() => {
+                Unproven::Gap { all }
+            }
+            // Who needs operations from before the held size can show what is before them: a newer target will tell.
+            Some(NotShown::Pruned) | None => Unproven::Unknown,
+        }
     }
 
     /// Somebody did not show it, but may later.
@@ -82,6 +97,30 @@ impl Candidate {
     }
 }
 
+/// Why somebody could not show a candidate, the worst last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum NotShown {
+    /// It has forgotten the held size.
+    Pruned,
+    /// It refused for another reason.
+    Refused,
+    /// Its proof was wrong.
+    Wrong,
+}
+
+/// Why a candidate is given up.
+pub(crate) enum Unproven {
+    /// Nobody refused to show it.
+    Unknown,
+    /// All who were asked have forgotten the held size, and the candidate needs nothing from before it.
+    Gap {
+        /// Whether those are all there are.
+        all: bool,
+    },
+    /// It is not true, or somebody does not want to show that it is.
+    Conflict(Conflict),
+}
+
 /// What to do about a candidate.
 pub(crate) enum Look {
     /// Somebody can be asked for the proof.
@@ -89,7 +128,7 @@ pub(crate) enum Look {
     /// Nobody can be asked at the moment.
     Wait,
     /// All have been asked, or the time is over.
-    GiveUp(Option<Conflict>),
+    GiveUp(Unproven),
 }
 
 /// What a shown target means.
@@ -109,7 +148,10 @@ pub(crate) struct Claims {
     pub(crate) pin: Option<Claim>,
     pub(crate) held: Option<Held>,
     pub(crate) candidates: BTreeMap<Option<SourceId>, Candidate>,
-    alarms: VecDeque<(Target, Target)>,
+    /// Since when all who are there say that they have forgotten the held target.
+    gap_since_ms: Option<u64>,
+    /// What was told: two targets, or one that nobody remembers.
+    told: VecDeque<(Target, Option<Target>)>,
 }
 
 impl Claims {
@@ -118,7 +160,8 @@ impl Claims {
             pin,
             held: None,
             candidates: BTreeMap::new(),
-            alarms: VecDeque::new(),
+            gap_since_ms: None,
+            told: VecDeque::new(),
         }
     }
 
@@ -187,6 +230,7 @@ impl Claims {
             *candidate = Candidate::new(candidate.claim.clone(), now_ms);
         }
         self.held = Some(held);
+        self.gap_since_ms = None;
     }
 
     /// Whom to ask about a candidate: whoever showed it first.
@@ -196,6 +240,7 @@ impl Claims {
         live: impl Iterator<Item = (SourceId, bool)>,
         now_ms: u64,
     ) -> Look {
+        let anchor = self.anchor().map(|anchor| anchor.target.leaves());
         let Some(candidate) = self.candidates.get_mut(&origin) else {
             return Look::Wait;
         };
@@ -207,7 +252,14 @@ impl Claims {
             .collect();
         let all_refused = live.is_empty() && !candidate.refused.is_empty();
         if all_refused || candidate.until_ms <= now_ms {
-            return Look::GiveUp(conflict_of(candidate));
+            let why = candidate.unproven(anchor.unwrap_or_default(), all_refused);
+            if let Unproven::Gap { all: true } = why
+                && now_ms < candidate.until_ms
+                && now_ms < settled_ms(*self.gap_since_ms.get_or_insert(now_ms))
+            {
+                return Look::Wait;
+            }
+            return Look::GiveUp(why);
         }
         let asked = |(id, ready): &&(SourceId, bool)| *ready && !candidate.lagging.contains(id);
         let mut asked = live.iter().filter(asked).map(|(id, _)| *id);
@@ -224,29 +276,28 @@ impl Claims {
             let again = (candidate.again_ms > now_ms).then_some(candidate.again_ms);
             [Some(candidate.until_ms), again]
         });
-        times.flatten().min().unwrap_or(u64::MAX)
+        let settled = self.gap_since_ms.map(settled_ms);
+        let settled = settled.filter(|settled| *settled > now_ms);
+        times.flatten().chain(settled).min().unwrap_or(u64::MAX)
     }
 
-    /// Whether these two have not been told of yet.
-    pub(crate) fn is_news(&mut self, evidence: &Evidence) -> bool {
-        let pair = (evidence.held.target, evidence.shown.target);
-        if self.alarms.contains(&pair) {
+    /// Whether these two have not been told of yet. Without a second one: that nobody remembers the first.
+    pub(crate) fn is_news(&mut self, held: Target, shown: Option<Target>) -> bool {
+        let pair = (held, shown);
+        if self.told.contains(&pair) {
             return false;
         }
-        if self.alarms.len() == limits::ALARMS {
-            self.alarms.pop_front();
+        if self.told.len() == limits::ALARMS {
+            self.told.pop_front();
         }
-        self.alarms.push_back(pair);
+        self.told.push_back(pair);
         true
     }
 }
 
-/// What is wrong with a candidate that nobody showed. Nothing is if nobody refused to.
-fn conflict_of(candidate: &Candidate) -> Option<Conflict> {
-    if candidate.wrong {
-        return Some(Conflict::Inconsistent);
-    }
-    (!candidate.refused.is_empty()).then_some(Conflict::Unshown)
+/// When a gap that was seen first at a time is believed.
+fn settled_ms(since_ms: u64) -> u64 {
+    since_ms.saturating_add(limits::GAP_MS)
 }
 
 fn conflict_with<'a>(

@@ -7,12 +7,12 @@ use eidetica_mmr::{
     verify_range_pinned,
 };
 
-use crate::claims::{Claims, Held, Judgement, Look};
+use crate::claims::{Claims, Held, Judgement, Look, NotShown, Unproven};
 use crate::fetch::{Fetch, Ready, Step};
 use crate::message::{Refusal, Reply, Request, RequestId, id_of};
 use crate::sources::Sources;
 use crate::{
-    Claim, Config, ConfigError, Conflict, Counters, Dropped, Evidence, Fault, Feedback, Input,
+    Claim, Config, ConfigError, Conflict, Counters, Dropped, Evidence, Fault, Feedback, Gap, Input,
     Local, Operations, Output, Pin, Progress, SourceId, Split, Target, Trust, limits, signed_bytes,
 };
 
@@ -410,7 +410,7 @@ impl Engine {
             Err(Fault::OtherSize { asked, found })
         };
         if let Err(fault) = verified {
-            self.not_continued(source, step, true);
+            self.not_continued(source, step, NotShown::Wrong);
             // Another source's target is not of this one's making: it may have another log, and says so.
             let of_another = step.origin.is_some_and(|origin| origin != source);
             if of_another && matches!(fault, Fault::Proof(_)) {
@@ -430,11 +430,11 @@ impl Engine {
         }
     }
 
-    fn not_continued(&mut self, source: SourceId, step: &AskedStep, wrong: bool) {
+    fn not_continued(&mut self, source: SourceId, step: &AskedStep, why: NotShown) {
         if let Some(candidate) = self.claims.candidates.get_mut(&step.origin)
             && candidate.claim.target == step.new
         {
-            candidate.refuse(source, wrong);
+            candidate.refuse(source, why);
         }
     }
 
@@ -469,7 +469,7 @@ impl Engine {
             (Refusal::NotYet { .. }, Asked::Consistency(step))
                 if step.origin == Some(id) && !self.is_signed() =>
             {
-                self.not_continued(id, step, false);
+                self.not_continued(id, step, NotShown::Refused);
             }
             (Refusal::NotYet { .. }, asked @ Asked::Consistency(_)) => self.lags(id, asked, now_ms),
             (Refusal::NotYet { .. }, Asked::Operations(_)) => {
@@ -482,12 +482,14 @@ impl Engine {
                     source.boundary = boundary.0;
                 }
             }
-            (Refusal::Pruned { .. }, Asked::Consistency(step)) => {
-                self.not_continued(id, step, false);
+            (Refusal::Pruned { boundary }, Asked::Consistency(step))
+                if boundary > step.old.leaves().next() =>
+            {
+                self.not_continued(id, step, NotShown::Pruned);
             }
             (_, asked) => {
                 if let Asked::Consistency(step) = asked {
-                    self.not_continued(id, step, false);
+                    self.not_continued(id, step, NotShown::Refused);
                 }
                 self.fails(id, now_ms);
             }
@@ -611,14 +613,14 @@ impl Engine {
     }
 
     fn alarm(&mut self, kind: Conflict, held: Claim, shown: Claim, source: Option<SourceId>) {
-        let evidence = Evidence {
-            kind,
-            held,
-            shown,
-            source,
-        };
-        if self.claims.is_news(&evidence) {
+        if self.claims.is_news(held.target, Some(shown.target)) {
             self.counters.alarms += 1;
+            let evidence = Evidence {
+                kind,
+                held,
+                shown,
+                source,
+            };
             self.outputs.push_back(Output::Alarm(Box::new(evidence)));
         }
     }
@@ -644,25 +646,55 @@ impl Engine {
             match self.claims.look(origin, live, now_ms) {
                 Look::Wait => {}
                 Look::Ask(id) => self.ask_consistency(id, origin, now_ms),
-                Look::GiveUp(conflict) => self.give_up(origin, conflict, now_ms),
+                Look::GiveUp(why) => self.give_up(origin, why, now_ms),
             }
         }
     }
 
-    fn give_up(&mut self, origin: Option<SourceId>, conflict: Option<Conflict>, now_ms: u64) {
+    fn give_up(&mut self, origin: Option<SourceId>, why: Unproven, now_ms: u64) {
         let rooted = self.claims.is_anchor_rooted();
         let candidate = self.claims.candidates.remove(&origin);
-        let anchor = self.claims.anchor().cloned();
-        if let (Some(kind), Some(held), Some(candidate)) = (conflict, anchor, candidate) {
-            self.alarm(kind, held, candidate.claim, origin);
-        }
-        let Some(source) = origin.filter(|_| !self.is_signed()) else {
+        let shown = candidate.map(|candidate| candidate.claim);
+        let Some((held, shown)) = self.claims.anchor().cloned().zip(shown) else {
             return;
         };
-        match conflict {
-            // It claims for itself what it cannot show.
-            Some(_) if rooted => self.lies(source, Fault::Unshown, now_ms),
-            _ => self.rests(source, limits::LAG_MS, now_ms),
+        let own = origin.filter(|_| !self.is_signed());
+        match (why, own) {
+            (Unproven::Gap { all }, _) => self.gap(held, shown, origin, all, now_ms),
+            (Unproven::Conflict(kind), own) => {
+                self.alarm(kind, held, shown, origin);
+                match own {
+                    // It claims for itself what it cannot show.
+                    Some(source) if rooted => self.lies(source, Fault::Unshown, now_ms),
+                    Some(source) => self.rests(source, limits::LAG_MS, now_ms),
+                    None => {}
+                }
+            }
+            (Unproven::Unknown, Some(source)) => self.rests(source, limits::LAG_MS, now_ms),
+            (Unproven::Unknown, None) => {}
+        }
+    }
+
+    /// Nobody remembers the held target. The newer one is taken if that was decided and there is nobody else to
+    /// ask; otherwise the held one stays.
+    fn gap(&mut self, held: Claim, shown: Claim, source: Option<SourceId>, all: bool, now_ms: u64) {
+        let crossed = self.config.cross_gaps && all;
+        if crossed || self.claims.is_news(held.target, None) {
+            self.counters.gaps += 1;
+            let shown = shown.clone();
+            let gap = Gap {
+                held,
+                shown,
+                source,
+                crossed,
+            };
+            self.outputs.push_back(Output::Gap(Box::new(gap)));
+        }
+        if crossed {
+            let rooted = self.is_signed();
+            self.adopt(Held::new(shown, source, rooted, now_ms), false, now_ms);
+        } else if let Some(source) = source.filter(|_| !self.is_signed()) {
+            self.rests(source, limits::LAG_MS, now_ms);
         }
     }
 

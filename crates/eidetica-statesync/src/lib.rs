@@ -29,6 +29,6 @@ pub use message::{Refusal, RequestId};
 pub use serve::{Response, Serve, Shown, refuse, respond};
 pub use target::{Claim, Conflict, DatabaseName, Evidence, Pin, Signature, Target, signed_bytes};
 pub use vocabulary::{
-    CheckSignature, Config, Counters, Dropped, Feedback, Input, Local, Operations, Output,
+    CheckSignature, Config, Counters, Dropped, Feedback, Gap, Input, Local, Operations, Output,
     Progress, Restart, SourceId, Split, Trust,
 };

@@ -49,6 +49,8 @@ pub const TARGET_INTERVAL_MS: u64 = 24 * 60 * 60_000;
 
 /// How long somebody is looked for who shows that a newer target continues the held one.
 pub const CANDIDATE_MS: u64 = 60_000;
+/// How long others may connect before it is believed that nobody remembers the held target.
+pub const GAP_MS: u64 = 5_000;
 /// How long a target that only its source vouches for is kept without any progress.
 pub const PATIENCE_MS: u64 = 30_000;
 /// Alarms that are remembered, so that none is given twice.

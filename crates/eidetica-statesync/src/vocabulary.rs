@@ -50,11 +50,15 @@ pub struct Config {
     /// Bytes of verified operations that may wait for those in front of them, at most
     /// [`limits::AHEAD_BYTES`].
     pub ahead_bytes: usize,
+    /// Whether a newer target is taken although nobody can show that it continues the held one, since every source
+    /// has forgotten that: the log then begins anew. A signer's targets are as good as the signer; with
+    /// [`Trust::Sources`] whoever is connected can end one log and begin another this way.
+    pub cross_gaps: bool,
 }
 
 impl Config {
     /// The defaults: sources are believed, 1,000 operations in a request, 8 requests in flight, 10 seconds for each,
-    /// a target every second, 64 MiB ahead.
+    /// a target every second, 64 MiB ahead, no gap is crossed.
     #[must_use]
     pub fn new(name: DatabaseName, split: Split) -> Self {
         Self {
@@ -66,6 +70,7 @@ impl Config {
             timeout_ms: 10_000,
             target_interval_ms: 1_000,
             ahead_bytes: 64 << 20,
+            cross_gaps: false,
         }
     }
 
@@ -219,8 +224,24 @@ pub enum Output {
     },
     /// Two targets do not go together. Keep both and tell somebody; the engine goes on with the held one.
     Alarm(Box<Evidence>),
+    /// Every source has forgotten the held target. If it was crossed, keep both sides before what comes next.
+    Gap(Box<Gap>),
     /// Nothing more is to be done before the next input or this time, `u64::MAX` for never.
     Timeout(u64),
+}
+
+/// A newer target of which nobody can show that it continues the held one: the sources have pruned what they would
+/// need for that. It is no sign of a lie, as long as they keep history for less time than this side was away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gap {
+    /// What was held before.
+    pub held: Claim,
+    /// What was shown then. All that it needs is behind the held one.
+    pub shown: Claim,
+    /// Who showed it, `None` for the caller.
+    pub source: Option<SourceId>,
+    /// Whether it is held now, as [`Config::cross_gaps`] decides. Otherwise this is said once for each held target.
+    pub crossed: bool,
 }
 
 /// Why a log is begun anew.
@@ -336,4 +357,6 @@ pub struct Counters {
     pub restarts: u64,
     /// Alarms.
     pub alarms: u64,
+    /// Gaps, crossed or not.
+    pub gaps: u64,
 }

@@ -190,9 +190,8 @@ fn config(options: &ClientOptions) -> anyhow::Result<Config> {
     let mut config = Config::new(name, Operation::length);
     config.batch = options.batch_size as usize;
     config.outstanding = options.max_outstanding_requests as usize;
-    let interval = options.target_update_interval.0.as_millis();
-    config.target_interval_ms =
-        u64::try_from(interval)?.min(eidetica_statesync::limits::TARGET_INTERVAL_MS);
+    config.target_interval_ms = u64::try_from(options.target_update_interval.0.as_millis())?;
+    config.cross_gaps = options.start_over;
     if let Some(Key(signer)) = options.trusted_signer {
         config.trust = signed_by(signer);
     }

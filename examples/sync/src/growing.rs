@@ -159,8 +159,8 @@ pub fn workload<D: Growing>(database: &D, seed: [u8; 16]) -> anyhow::Result<Work
         .context("the database in the storage directory was not made by this program")
 }
 
-/// When to forget what: floors by when they were reached. Only what has not counted for some time is pruned,
-/// since clients that are on their way to an older target still fetch it.
+/// When to forget what: floors by when they were reached, at most [`limits::FLOORS`] and one more. Only what has not
+/// counted for some time is pruned, since clients that are on their way to an older target still fetch it.
 #[derive(Debug)]
 pub struct Pruning {
     after: Duration,
@@ -175,9 +175,14 @@ impl Pruning {
         Self { after, floors }
     }
 
-    /// Notes the present floor, and says what can be forgotten now, if that is more than before.
+    /// Notes the present floor, unless one was noted just before, and says what can be forgotten now, if that is more
+    /// than before.
     pub fn boundary(&mut self, now: Instant, floor: Location) -> Option<Location> {
-        if self.floors.back().is_none_or(|(_, last)| *last < floor) {
+        let apart = self.after / limits::FLOORS;
+        let is_due = |(since, last): &(Instant, Location)| {
+            *last < floor && now.duration_since(*since) >= apart
+        };
+        if self.floors.back().is_none_or(is_due) {
             self.floors.push_back((now, floor));
         }
         let mut boundary = None;
@@ -233,5 +238,20 @@ mod tests {
         );
         let mut at_once = Pruning::new(Duration::ZERO);
         assert_eq!(at_once.boundary(start, Location(5)), Some(Location(5)));
+    }
+
+    #[test]
+    fn however_often_the_floor_rises_few_are_remembered() {
+        let (start, after) = (Instant::now(), Duration::from_secs(3600));
+        let mut pruning = Pruning::new(after);
+        for ms in (0..7_200_000).step_by(10) {
+            let now = start + Duration::from_millis(ms);
+            if let Some(boundary) = pruning.boundary(now, Location(ms)) {
+                let age = ms - boundary.0;
+                assert!((3_600_000..3_610_000).contains(&age), "{boundary} at {ms}");
+            }
+            assert!(pruning.floors.len() <= limits::FLOORS as usize + 1);
+        }
+        assert!(pruning.floors.len() > 900);
     }
 }

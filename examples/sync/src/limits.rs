@@ -16,5 +16,10 @@ pub const INTERVAL: Duration = Duration::from_secs(366 * 24 * 3600);
 pub const INITIAL_COMMIT: std::ops::RangeInclusive<u64> = 10..=10_000;
 /// Bytes of a key file.
 pub const KEY_FILE: u64 = 256;
-/// Files of evidence that a copy keeps: enough for anybody, and no way to fill the disk.
-pub const EVIDENCE: usize = 100;
+/// Files of alarms and gaps that a copy keeps: enough for anybody, and no way to fill the disk.
+pub const EVIDENCE_FILES: usize = 100;
+/// Floors that are remembered until what is before them is pruned.
+pub const FLOORS: u32 = 1_000;
+/// The longest time between two questions for a target.
+pub const TARGET_INTERVAL: Duration =
+    Duration::from_millis(eidetica_statesync::limits::TARGET_INTERVAL_MS);

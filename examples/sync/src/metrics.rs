@@ -54,78 +54,70 @@ fn latencies() -> Histogram {
     Histogram::new(REQUEST_SECONDS)
 }
 
-/// Registers a metric under its name and help.
-macro_rules! register {
-    ($registry:expr, $metrics:expr, { $($field:ident: $help:literal $(, $unit:expr)?;)* }) => {
-        $(register!(@one $registry, stringify!($field), $help, $metrics.$field.clone() $(, $unit)?);)*
+/// Defines the metrics of a program: each by its help, which is its documentation too, its name, its type, perhaps its
+/// unit, and how it is made if not by default.
+macro_rules! metrics {
+    ($(#[$about:meta])* $metrics:ident, $prefix:literal: {
+        $(#[doc = $help:literal] $field:ident: $type:ty $(, in $unit:expr)? $(, by $made:expr)?;)*
+    }) => {
+        $(#[$about])*
+        #[derive(Clone)]
+        pub struct $metrics {
+            $(#[doc = $help] pub $field: $type,)*
+        }
+
+        impl $metrics {
+            /// All of them at zero, and a registry that has them.
+            #[must_use]
+            pub fn new() -> (Self, Registry) {
+                let metrics = Self {
+                    $($field: metrics!(@made $($made)?),)*
+                };
+                let mut registry = Registry::with_prefix($prefix);
+                $(
+                    let (name, help, metric) = (stringify!($field), $help.trim(), metrics.$field.clone());
+                    metrics!(@register registry, name, help, metric $(, $unit)?);
+                )*
+                (metrics, registry)
+            }
+        }
     };
-    (@one $registry:expr, $name:expr, $help:literal, $metric:expr) => {
+    (@made) => { Default::default() };
+    (@made $made:expr) => { $made };
+    (@register $registry:ident, $name:ident, $help:ident, $metric:ident) => {
         $registry.register($name, $help, $metric)
     };
-    (@one $registry:expr, $name:expr, $help:literal, $metric:expr, $unit:expr) => {
+    (@register $registry:ident, $name:ident, $help:ident, $metric:ident, $unit:expr) => {
         $registry.register_with_unit($name, $help, $unit, $metric)
     };
 }
 
-/// The server's. Clones count together.
-#[derive(Clone)]
-pub struct ServerMetrics {
-    /// By what was asked.
-    pub requests: Family<Kind, Counter>,
-    /// By why they were not answered.
-    pub refusals: Family<Reason, Counter>,
-    /// By why connections ended otherwise than by being closed.
-    pub errors: Family<Reason, Counter>,
-    /// That stand.
-    pub connections: Gauge,
-    /// To the database.
-    pub operations_added: Counter,
-    /// To clients.
-    pub operations_served: Counter,
-    /// Of requests.
-    pub received: Counter,
-    /// Of answers.
-    pub sent: Counter,
-    /// Of the database.
-    pub database_operations: Gauge,
-    /// Before which nothing counts.
-    pub database_lower_bound: Gauge,
-    /// Of answering.
-    pub request_duration: Family<Kind, Histogram, fn() -> Histogram>,
-}
-
-impl ServerMetrics {
-    /// All of them at zero, and a registry that has them.
-    #[must_use]
-    pub fn new() -> (Self, Registry) {
-        let metrics = Self {
-            requests: Family::default(),
-            refusals: Family::default(),
-            errors: Family::default(),
-            connections: Gauge::default(),
-            operations_added: Counter::default(),
-            operations_served: Counter::default(),
-            received: Counter::default(),
-            sent: Counter::default(),
-            database_operations: Gauge::default(),
-            database_lower_bound: Gauge::default(),
-            request_duration: Family::new_with_constructor(latencies),
-        };
-        let mut registry = Registry::with_prefix("sync_server");
-        register!(registry, metrics, {
-            requests: "Requests that were answered";
-            refusals: "Requests that were refused";
-            errors: "Connections that failed; one that its client closes is no error";
-            connections: "Connections that stand";
-            operations_added: "Operations added to the database";
-            operations_served: "Operations sent to clients";
-            received: "Requests", Unit::Bytes;
-            sent: "Answers", Unit::Bytes;
-            database_operations: "Operations in the database, pruned ones included";
-            database_lower_bound: "The first operation that clients need";
-            request_duration: "Time to answer a request", Unit::Seconds;
-        });
-        (metrics, registry)
+metrics! {
+    /// The server's. Clones count together.
+    ServerMetrics, "sync_server": {
+        /// Requests that were answered
+        requests: Family<Kind, Counter>;
+        /// Requests that were refused
+        refusals: Family<Reason, Counter>;
+        /// Connections that failed; one that its client closes is no error
+        errors: Family<Reason, Counter>;
+        /// Connections that stand
+        connections: Gauge;
+        /// Operations added to the database
+        operations_added: Counter;
+        /// Operations sent to clients
+        operations_served: Counter;
+        /// Requests
+        received: Counter, in Unit::Bytes;
+        /// Answers
+        sent: Counter, in Unit::Bytes;
+        /// Operations in the database, pruned ones included
+        database_operations: Gauge;
+        /// The first operation that clients need
+        database_lower_bound: Gauge;
+        /// Time to answer a request
+        request_duration: Family<Kind, Histogram, fn() -> Histogram>, in Unit::Seconds,
+            by Family::new_with_constructor(latencies);
     }
 }
 
@@ -174,83 +166,43 @@ fn refused(refusal: &Refusal) -> &'static str {
     }
 }
 
-/// The client's. Clones count together.
-#[derive(Clone)]
-pub struct ClientMetrics {
-    /// To servers.
-    pub requests: Counter,
-    /// By why.
-    pub errors: Family<Reason, Counter>,
-    /// That a server showed.
-    pub alarms: Counter,
-    /// Received.
-    pub operations_fetched: Counter,
-    /// Proven and appended.
-    pub operations_verified: Counter,
-    /// Of answers.
-    pub received: Counter,
-    /// Of requests.
-    pub sent: Counter,
-    /// Number of the present or last sync.
-    pub iteration: Gauge,
-    /// Syncs that were completed.
-    pub iterations_completed: Counter,
-    /// Of the present or last sync, from 0 to 1.
-    pub iteration_progress: Gauge<f64, AtomicU64>,
-    /// Of what is synced to.
-    pub target_operations: Gauge,
-    /// Of the copy.
-    pub database_operations: Gauge,
-    /// That are connected.
-    pub servers: Gauge,
-    /// From a request to its answer.
-    pub request_duration: Histogram,
-    /// From the beginning of a sync to its completion.
-    pub iteration_duration: Histogram,
+metrics! {
+    /// The client's. Clones count together.
+    ClientMetrics, "sync_client": {
+        /// Requests to servers
+        requests: Counter;
+        /// What servers did wrong; one that closes its connection is no error
+        errors: Family<Reason, Counter>;
+        /// Targets that cannot be true together
+        alarms: Counter;
+        /// Operations received
+        operations_fetched: Counter;
+        /// Operations proven
+        operations_verified: Counter;
+        /// Answers
+        received: Counter, in Unit::Bytes;
+        /// Requests
+        sent: Counter, in Unit::Bytes;
+        /// Number of the present or last sync
+        iteration: Gauge;
+        /// Syncs completed
+        iterations_completed: Counter;
+        /// Part of the present or last sync that is done, from 0 to 1
+        iteration_progress: Gauge<f64, AtomicU64>;
+        /// Operations of the present or last target, pruned ones included
+        target_operations: Gauge;
+        /// Operations of the copy, pruned ones included
+        database_operations: Gauge;
+        /// Servers that are connected
+        servers: Gauge;
+        /// Time from a request to its answer
+        request_duration: Histogram, in Unit::Seconds, by latencies();
+        /// Time of a sync
+        iteration_duration: Histogram, in Unit::Seconds, by Histogram::new(SYNC_SECONDS);
+    }
 }
 
 impl ClientMetrics {
-    /// All of them at zero, and a registry that has them.
-    #[must_use]
-    pub fn new() -> (Self, Registry) {
-        let metrics = Self {
-            requests: Counter::default(),
-            errors: Family::default(),
-            alarms: Counter::default(),
-            operations_fetched: Counter::default(),
-            operations_verified: Counter::default(),
-            received: Counter::default(),
-            sent: Counter::default(),
-            iteration: Gauge::default(),
-            iterations_completed: Counter::default(),
-            iteration_progress: Gauge::default(),
-            target_operations: Gauge::default(),
-            database_operations: Gauge::default(),
-            servers: Gauge::default(),
-            request_duration: latencies(),
-            iteration_duration: Histogram::new(SYNC_SECONDS),
-        };
-        let mut registry = Registry::with_prefix("sync_client");
-        register!(registry, metrics, {
-            requests: "Requests to servers";
-            errors: "What servers did wrong; one that closes its connection is no error";
-            alarms: "Targets that cannot be true together";
-            operations_fetched: "Operations received";
-            operations_verified: "Operations proven";
-            received: "Answers", Unit::Bytes;
-            sent: "Requests", Unit::Bytes;
-            iteration: "Number of the present or last sync";
-            iterations_completed: "Syncs completed";
-            iteration_progress: "Part of the present or last sync that is done, from 0 to 1";
-            target_operations: "Operations of the present or last target, pruned ones included";
-            database_operations: "Operations of the copy, pruned ones included";
-            servers: "Servers that are connected";
-            request_duration: "Time from a request to its answer", Unit::Seconds;
-            iteration_duration: "Time of a sync", Unit::Seconds;
-        });
-        (metrics, registry)
-    }
-
     /// Counts something that went wrong.
     pub fn error(&self, reason: &'static str) {
         self.errors.get_or_create(&Reason { reason }).inc();

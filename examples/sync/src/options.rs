@@ -124,10 +124,16 @@ pub struct ClientOptions {
     pub metrics_port: u16,
     /// How often the servers are asked for a newer target during a sync: a number and ms, s, m or h
     #[arg(short = 't', long, default_value = "1s", value_name = "DURATION")]
+    #[arg(value_parser = target_interval)]
     pub target_update_interval: Interval,
     /// How long to wait between one sync and the next
     #[arg(short = 'i', long, default_value = "10s", value_name = "DURATION")]
     pub sync_interval: Interval,
+
+    /// Begin the copy anew when it is so old that the servers have pruned what would show that their history continues
+    /// it. The signer vouches for the new beginning, or without --trusted-signer whoever is connected
+    #[arg(long)]
+    pub start_over: bool,
 
     /// Whom it talks to
     #[command(flatten)]
@@ -198,6 +204,9 @@ pub enum IntervalError {
     /// More than [`limits::INTERVAL`].
     #[error("the duration is longer than a year")]
     TooLong,
+    /// More than [`limits::TARGET_INTERVAL`].
+    #[error("targets are asked for at least every 24h")]
+    TooRare,
 }
 
 impl FromStr for Interval {
@@ -224,6 +233,15 @@ impl FromStr for Interval {
             long if long > limits::INTERVAL => Err(IntervalError::TooLong),
             duration => Ok(Self(duration)),
         }
+    }
+}
+
+/// An interval between targets.
+fn target_interval(text: &str) -> Result<Interval, IntervalError> {
+    let interval: Interval = text.parse()?;
+    match interval.0 > limits::TARGET_INTERVAL {
+        true => Err(IntervalError::TooRare),
+        false => Ok(interval),
     }
 }
 

@@ -1,10 +1,11 @@
 //! The storage directory, and what lies in it beside the files of the database.
 //!
 //! ```text
-//! <storage-dir>/          private and locked, see eidetica-storage-dir
-//!   data/                 the database
-//!   pin                   of a copy: the newest target that was proven; nothing older is taken, nor another history
-//!   alarm-<roots>.txt     of a copy: two targets that cannot be true together, with their signatures
+//! <storage-dir>/              private and locked, see eidetica-storage-dir
+//!   data/                     the database
+//!   pin                       of a copy: the newest target that was proven; nothing older is taken, nor another history
+//!   alarm-<two targets>.txt   of a copy: what cannot be true together, with the signatures
+//!   gap-<two targets>.txt     of a copy: what it was before it began anew, and what it became
 //! ```
 
 use std::ffi::OsString;
@@ -16,7 +17,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use eidetica_authdb::Disk;
 use eidetica_authdb_dir::DirDisk;
-use eidetica_statesync::{Claim, Evidence, Pin};
+use eidetica_statesync::{Claim, Conflict, Evidence, Gap, Pin};
 
 use crate::limits;
 
@@ -71,33 +72,56 @@ impl Memory {
         self.replace("pin", &pin.encode())
     }
 
-    /// Keeps evidence, in words and with the bytes that were signed. Says where; `None` if there is enough
-    /// already.
+    /// Keeps what an alarm is about, in words and with the bytes that were signed. Says where; `None` if there is
+    /// enough already.
     ///
     /// # Errors
     /// The disk's.
-    pub fn keep_evidence(&self, evidence: &Evidence, source: &str) -> io::Result<Option<PathBuf>> {
-        let (held, shown) = (&evidence.held, &evidence.shown);
-        let (a, b) = (short(held), short(shown));
-        let name = format!("alarm-{a}-{b}.txt");
-        let text = format!(
-            "{:?}: these two targets cannot both be true\n\nheld\n{}\nshown by {source}\n{}",
-            evidence.kind,
-            described(held),
-            described(shown)
-        );
-        if self.evidence()? >= limits::EVIDENCE {
-            return Ok(None);
-        }
-        self.replace(&name, text.as_bytes())?;
-        Ok(Some(self.0.join(name)))
+    pub fn keep_alarm(&self, evidence: &Evidence, source: &str) -> io::Result<Option<PathBuf>> {
+        let why = match evidence.kind {
+            Conflict::Unshown => "no server showed that the second target continues the first",
+            _ => "these two targets cannot both be true",
+        };
+        let text = format!("{:?}: {why}", evidence.kind);
+        self.keep("alarm", &text, (&evidence.held, &evidence.shown), source)
     }
 
-    fn evidence(&self) -> io::Result<usize> {
+    /// Keeps what a copy was before it began anew. Says where; `None` if there is enough already.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn keep_gap(&self, gap: &Gap, source: &str) -> io::Result<Option<PathBuf>> {
+        let why = "the copy began anew: no server had what would show that the second target continues the first";
+        self.keep("gap", why, (&gap.held, &gap.shown), source)
+    }
+
+    fn keep(
+        &self,
+        what: &str,
+        why: &str,
+        (held, shown): (&Claim, &Claim),
+        source: &str,
+    ) -> io::Result<Option<PathBuf>> {
+        let name = format!("{what}-{}-{}.txt", short(held), short(shown));
+        let path = self.0.join(&name);
+        if path.try_exists()? {
+            return Ok(Some(path));
+        }
+        if self.kept()? >= limits::EVIDENCE_FILES {
+            return Ok(None);
+        }
+        let (of_held, of_shown) = (described(held), described(shown));
+        let text = format!("{why}\n\nheld\n{of_held}\nshown by {source}\n{of_shown}");
+        self.replace(&name, text.as_bytes())?;
+        Ok(Some(path))
+    }
+
+    /// How many files of evidence there are.
+    fn kept(&self) -> io::Result<usize> {
         let names = fs::read_dir(&self.0)?.map(|entry| Ok(entry?.file_name()));
         let is_evidence = |name: &io::Result<OsString>| {
             let name = name.as_ref().map(|name| name.to_string_lossy());
-            name.is_ok_and(|name| name.starts_with("alarm-"))
+            name.is_ok_and(|name| name.starts_with("alarm-") || name.starts_with("gap-"))
         };
         Ok(names.filter(is_evidence).count())
     }
@@ -115,10 +139,10 @@ impl Memory {
     }
 }
 
+/// The size and the beginning of the root, which tells targets apart.
 fn short(claim: &Claim) -> String {
-    let mut root = claim.target.root().to_string();
-    root.truncate(16);
-    root
+    let root = claim.target.root().to_string();
+    format!("{}.{:.16}", claim.target.leaves(), root)
 }
 
 fn described(claim: &Claim) -> String {
@@ -148,19 +172,65 @@ mod tests {
 
     use super::*;
 
+    fn claim(root: u8, leaves: u64) -> Claim {
+        let target = Target::new(Digest::new([root; 32]), Location(1), Leaves(leaves)).unwrap();
+        let signature = Some([4; 64]);
+        Claim { target, signature }
+    }
+
     #[test]
     fn a_pin_is_kept() {
         let dir = tempfile::tempdir().unwrap();
         let trust = Memory::of(dir.path());
         assert!(trust.pin().unwrap().is_none());
         for leaves in [7, 9] {
-            let target = Target::new(Digest::new([3; 32]), Location(1), Leaves(leaves)).unwrap();
-            let signature = Some([4; 64]);
-            let pin = Claim { target, signature };
+            let pin = claim(3, leaves);
             trust.keep_pin(&pin).unwrap();
             assert_eq!(trust.pin().unwrap(), Some(pin));
         }
         fs::write(dir.path().join("pin"), "damaged").unwrap();
         assert!(trust.pin().is_err());
+    }
+
+    #[test]
+    fn evidence_is_kept_once_each_and_not_without_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let memory = Memory::of(dir.path());
+        let evidence = |leaves| Evidence {
+            kind: Conflict::SameRoot,
+            held: claim(3, 7),
+            shown: claim(3, leaves),
+            source: None,
+        };
+        let first = memory
+            .keep_alarm(&evidence(8), "somebody")
+            .unwrap()
+            .unwrap();
+        let text = fs::read_to_string(&first).unwrap();
+        for claim in [claim(3, 7), claim(3, 8)] {
+            assert!(text.contains(&described(&claim)), "{text}");
+        }
+        for leaves in 8..8 + limits::EVIDENCE_FILES as u64 {
+            let kept = memory.keep_alarm(&evidence(leaves), "somebody").unwrap();
+            assert!(kept.is_some(), "{leaves}");
+        }
+        assert_eq!(
+            memory.keep_alarm(&evidence(5_000), "somebody").unwrap(),
+            None
+        );
+        let again = memory.keep_alarm(&evidence(8), "another").unwrap();
+        assert_eq!(again, Some(first.clone()), "the same is not kept twice");
+        assert_eq!(fs::read_to_string(first).unwrap(), text);
+        let gap = Gap {
+            held: claim(3, 7),
+            shown: claim(5, 9),
+            source: None,
+            crossed: true,
+        };
+        assert_eq!(memory.keep_gap(&gap, "somebody").unwrap(), None);
+        assert_eq!(
+            fs::read_dir(dir.path()).unwrap().count(),
+            limits::EVIDENCE_FILES
+        );
     }
 }

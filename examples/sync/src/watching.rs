@@ -1,10 +1,14 @@
 //! What a client tells about one sync while it runs: log, metrics, bar, and the files that outlive it.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use eidetica_statesync::{Counters, Dropped, Evidence, Feedback, Pin, Progress, Refusal, Target};
+use eidetica_statesync::{
+    Conflict, Counters, Dropped, Evidence, Feedback, Gap, Pin, Progress, Refusal, Target,
+};
 use eidetica_statesync_net::{Closed, SourceNews, Watcher};
 use indicatif::ProgressBar;
 use tracing::{debug, error, info, warn};
@@ -36,7 +40,8 @@ pub struct Watching {
     adopted: bool,
     /// Where it began, once there is a target.
     from: Option<u64>,
-    connected: i64,
+    /// By the number of the source.
+    connected: BTreeSet<usize>,
     warned: bool,
 }
 
@@ -72,7 +77,7 @@ impl Watching {
             seen: Counters::default(),
             adopted: false,
             from: None,
-            connected: 0,
+            connected: BTreeSet::new(),
             warned: false,
         }
     }
@@ -81,9 +86,13 @@ impl Watching {
         self.names.servers.get(source).map_or("?", String::as_str)
     }
 
-    fn connections(&mut self, change: i64) {
-        self.connected += change;
-        self.metrics.servers.set(self.connected);
+    /// A server of which it is known whether it is connected.
+    fn connection(&mut self, source: usize, stands: bool) {
+        match stands {
+            true => self.connected.insert(source),
+            false => self.connected.remove(&source),
+        };
+        self.metrics.servers.set(self.connected.len() as i64);
     }
 
     /// A server that has less than this copy is not followed, and that is worth a word.
@@ -145,7 +154,8 @@ impl Watching {
                 debug!(%server, %refusal, "a server refuses");
             }
             Feedback::Dropped(Dropped::Lies) => {
-                warn!(%server, "a server is not asked any more in this sync")
+                self.connection(source, false);
+                warn!(%server, "a server is not asked any more in this sync");
             }
             feedback => debug!(%server, ?feedback, "a server is found wanting"),
         }
@@ -159,19 +169,37 @@ impl Watcher for Watching {
 
     fn alarm(&mut self, source: Option<usize>, evidence: &Evidence) -> io::Result<()> {
         let server = source.map_or("?", |source| self.server(source)).to_owned();
-        let kept = self.memory.keep_evidence(evidence, &server)?;
-        let kept = kept.map_or("enough is kept".to_owned(), |path| {
-            path.display().to_string()
-        });
+        let kept = place(self.memory.keep_alarm(evidence, &server)?);
         self.metrics.alarms.inc();
-        error!(
-            %server,
-            conflict = ?evidence.kind,
-            held = ?SyncTarget(&evidence.held.target),
-            shown = ?SyncTarget(&evidence.shown.target),
-            evidence = %kept,
-            "ALARM: a server shows a history that cannot be true together with the one held"
-        );
+        let (conflict, [held, shown]) = (evidence.kind, [&evidence.held, &evidence.shown]);
+        let (held, shown) = (SyncTarget(&held.target), SyncTarget(&shown.target));
+        match conflict {
+            Conflict::Unshown => error!(
+                %server, ?conflict, ?held, ?shown, evidence = %kept,
+                "ALARM: no server shows that a newer history continues the one held"
+            ),
+            _ => error!(
+                %server, ?conflict, ?held, ?shown, evidence = %kept,
+                "ALARM: a server shows a history that cannot be true together with the one held"
+            ),
+        }
+        Ok(())
+    }
+
+    fn gap(&mut self, source: Option<usize>, gap: &Gap) -> io::Result<()> {
+        let server = source.map_or("?", |source| self.server(source)).to_owned();
+        let held = SyncTarget(&gap.held.target);
+        if !gap.crossed {
+            self.metrics.error("gap");
+            warn!(
+                %server, ?held,
+                "this copy is older than what the servers keep, so none can show that their history continues it: \
+                 it stays as it is, --start-over begins anew"
+            );
+            return Ok(());
+        }
+        let kept = place(self.memory.keep_gap(gap, &server)?);
+        warn!(%server, ?held, evidence = %kept, "this copy is older than what the servers keep: starting over");
         Ok(())
     }
 
@@ -215,11 +243,11 @@ impl Watcher for Watching {
     fn source(&mut self, source: usize, news: SourceNews<'_>) {
         match news {
             SourceNews::Connected => {
-                self.connections(1);
+                self.connection(source, true);
                 debug!(server = %self.server(source), "connected");
             }
             SourceNews::Disconnected(reason) => {
-                self.connections(-1);
+                self.connection(source, false);
                 if !matches!(reason, Closed::Ended) {
                     self.metrics.error("disconnected");
                 }
@@ -234,6 +262,13 @@ impl Watcher for Watching {
             _ => {}
         }
     }
+}
+
+/// Where evidence is, as it is logged.
+fn place(kept: Option<PathBuf>) -> String {
+    kept.map_or("enough is kept".to_owned(), |path| {
+        path.display().to_string()
+    })
 }
 
 impl Drop for Watching {

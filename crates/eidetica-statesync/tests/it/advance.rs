@@ -1,9 +1,9 @@
 //! Targets: which advance and which do not, what becomes of work in flight, and what is let go.
 
 use eidetica_mmr::{Digest, Leaves, Location};
-use eidetica_statesync::message::{Reply, Request, RequestId};
+use eidetica_statesync::message::{Refusal, Reply, Request, RequestId};
 use eidetica_statesync::{
-    Claim, Config, Conflict, Engine, Evidence, Feedback, Input, Local, Output, Pin, Restart,
+    Claim, Config, Conflict, Engine, Evidence, Feedback, Gap, Input, Local, Output, Pin, Restart,
     SourceId, Target, Trust, respond,
 };
 
@@ -15,6 +15,7 @@ struct Hand {
     engine: Engine,
     now_ms: u64,
     alarms: Vec<Evidence>,
+    gaps: Vec<Gap>,
     adopted: Vec<u64>,
     pins: Vec<Pin>,
     appended: u64,
@@ -37,6 +38,7 @@ impl Hand {
             engine,
             now_ms: 0,
             alarms: Vec::new(),
+            gaps: Vec::new(),
             adopted: Vec::new(),
             pins: Vec::new(),
             appended,
@@ -55,6 +57,7 @@ impl Hand {
             match self.engine.poll_output(self.now_ms) {
                 Output::Timeout(at) => return at,
                 Output::Alarm(evidence) => self.alarms.push(*evidence),
+                Output::Gap(gap) => self.gaps.push(*gap),
                 Output::Adopted(target) => self.adopted.push(target.leaves().0),
                 Output::Persist(pin) => self.pins.push(pin),
                 Output::Request {
@@ -77,6 +80,20 @@ impl Hand {
     fn acknowledge(&mut self, log: &Log) {
         let stand = log.mmr.frontier_at(Leaves(self.appended)).unwrap();
         self.input(Input::Applied(stand));
+    }
+
+    fn wait(&mut self, ms: u64) {
+        self.now_ms += ms;
+        self.input(Input::Tick);
+    }
+
+    /// Refuses all that was asked so far.
+    fn refuse(&mut self, refusal: Refusal) {
+        for (id, _) in std::mem::take(&mut self.requests) {
+            let message = Reply::Refused(refusal).encode(id);
+            let source = SOURCE;
+            self.input(Input::Reply { source, message });
+        }
     }
 
     /// Answers all that was asked so far, honestly.
@@ -171,11 +188,9 @@ fn an_absent_proof_is_an_alarm_and_a_server_that_is_gone_is_none() {
     let log = Log::of(50, 1);
     let pin = log.claim_at(Leaves(40), SIGNER);
     let shown = log.claim_at(Leaves(50), SIGNER);
-    let mut pruned = log.clone();
-    pruned.boundary = 45;
     let mut hand = Hand::new(Local::default(), Some(pin.clone()));
     hand.target(&shown);
-    hand.answer(&pruned);
+    hand.refuse(Refusal::Unavailable);
     assert_eq!(hand.alarms[0].kind, Conflict::Unshown);
     let mut hand = Hand::new(Local::default(), Some(pin));
     hand.target(&shown);
@@ -185,6 +200,108 @@ fn an_absent_proof_is_an_alarm_and_a_server_that_is_gone_is_none() {
         hand.input(Input::Tick);
     }
     assert_eq!(hand.alarms, []);
+}
+
+/// A log of which only what counts is there, and a client that was left behind it.
+fn pruned_log() -> (Log, Pin) {
+    let mut log = Log::of(300, 1);
+    let pin = log.claim_at(Leaves(100), SIGNER);
+    log.raise(200);
+    log.boundary = 200;
+    (log, pin)
+}
+
+#[test]
+fn who_was_away_too_long_is_told_once_and_keeps_what_it_has() {
+    let (mut log, pin) = pruned_log();
+    let mut hand = Hand::new(Local::default(), Some(pin.clone()));
+    for _ in 0..3 {
+        hand.target(&log.newest());
+        hand.answer(&log);
+        hand.wait(5_000);
+        log.grow(5, 9);
+    }
+    let [gap] = hand.gaps.as_slice() else {
+        panic!("{:?}", hand.gaps);
+    };
+    assert_eq!((&gap.held, gap.crossed), (&pin, false));
+    assert_eq!((hand.adopted.len(), hand.alarms.len()), (0, 0));
+    assert_eq!(hand.engine.pin(), Some(&pin));
+    assert_eq!(hand.engine.counters().gaps, 1);
+}
+
+#[test]
+fn a_gap_is_crossed_if_that_was_decided_and_nobody_is_left_to_ask() {
+    let (log, pin) = pruned_log();
+    let crossing = |trust| Config {
+        cross_gaps: true,
+        ..config(trust)
+    };
+    let mut hand = Hand::with(crossing(Trust::Caller), Local::default(), Some(pin.clone()));
+    let other = SourceId(2);
+    hand.input(Input::Connected(other));
+    hand.target(&log.newest());
+    hand.answer(&log);
+    assert_eq!(
+        (hand.gaps.len(), hand.adopted.len()),
+        (0, 0),
+        "{other:?} may know"
+    );
+    hand.input(Input::Disconnected(other));
+    hand.wait(4_999);
+    assert_eq!(
+        (hand.gaps.len(), hand.adopted.len()),
+        (0, 0),
+        "somebody may come"
+    );
+    hand.wait(1);
+    assert_eq!(hand.adopted, [300]);
+    let expected = Gap {
+        held: pin,
+        shown: log.newest(),
+        source: None,
+        crossed: true,
+    };
+    assert_eq!((hand.gaps, hand.alarms), (vec![expected], vec![]));
+    assert_eq!(hand.pins, [log.newest()]);
+
+    for (trust, seed) in [(Trust::Sources, 1), (Trust::Signer(check_signature()), 2)] {
+        let (log, pin) = pruned_log();
+        let mut store = Store::of(&log, 100);
+        store.pin = Some(pin);
+        let servers = vec![Server::Honest, Server::Honest];
+        let mut world = World::new(seed, crossing(trust), log, servers, store);
+        world.growths = 3;
+        world.crash_at = Some(15);
+        assert!(world.run(120_000));
+        assert_eq!(world.restarts[0], Restart::Behind);
+        assert_eq!(world.alarms, []);
+        assert!(!world.gaps.is_empty() && world.gaps.iter().all(|gap| gap.crossed));
+    }
+}
+
+#[test]
+fn a_gap_that_is_none_is_not_crossed() {
+    let (log, pin) = pruned_log();
+    let mut config = config(Trust::Caller);
+    config.cross_gaps = true;
+    // The target needs what the source says that it has forgotten.
+    let whole = Log::of(300, 1).newest();
+    let mut hand = Hand::with(config.clone(), Local::default(), Some(pin.clone()));
+    hand.target(&whole);
+    hand.answer(&log);
+    assert_eq!(
+        (hand.gaps.len(), hand.alarms.len(), hand.adopted.len()),
+        (0, 0, 0)
+    );
+    // It says that it has forgotten what it says that it has.
+    let mut hand = Hand::with(config, Local::default(), Some(pin));
+    hand.target(&log.newest());
+    hand.refuse(Refusal::Pruned {
+        boundary: Location(100),
+    });
+    assert_eq!((hand.gaps.len(), hand.adopted.len()), (0, 0));
+    assert_eq!(hand.alarms[0].kind, Conflict::Unshown);
 }
 
 #[test]

@@ -51,6 +51,7 @@ pub(crate) enum Lie {
     Pruned,
     NotYet,
     Busy,
+    ForgetsHeld,
     // Targets.
     RegressedTarget,
     UnsignedTarget,
@@ -65,11 +66,12 @@ pub(crate) enum Lie {
     ForkBiggerForged,
     ForkBiggerOwnProof,
     ForkSameRoot,
+    ForkBehindGap,
     SplitViews,
 }
 
 impl Lie {
-    pub(crate) const ALL: [Self; 48] = [
+    pub(crate) const ALL: [Self; 50] = [
         Self::WrongByte,
         Self::SwappedOperations,
         Self::DroppedOperation,
@@ -105,6 +107,7 @@ impl Lie {
         Self::Pruned,
         Self::NotYet,
         Self::Busy,
+        Self::ForgetsHeld,
         Self::RegressedTarget,
         Self::UnsignedTarget,
         Self::ForgedSignature,
@@ -117,6 +120,7 @@ impl Lie {
         Self::ForkBiggerForged,
         Self::ForkBiggerOwnProof,
         Self::ForkSameRoot,
+        Self::ForkBehindGap,
         Self::SplitViews,
     ];
 
@@ -129,6 +133,7 @@ impl Lie {
                 | Self::ForkBiggerForged
                 | Self::ForkBiggerOwnProof
                 | Self::ForkSameRoot
+                | Self::ForkBehindGap
                 | Self::SplitViews
         )
     }
@@ -287,6 +292,12 @@ impl Liar {
                 let leaves = Leaves(leaves.0 + 1 + dice.roll(4));
                 self.fork_at_size(leaves)
             }
+            Lie::ForkBehindGap => {
+                let leaves = Leaves(leaves.0 + 2);
+                self.fork_at_size(leaves);
+                self.fork.raise(leaves.0 - 1);
+                self.fork_at_size(leaves)
+            }
             Lie::ForkSameRoot => {
                 let leaves = Leaves(leaves.0 + 3);
                 signed_by(SIGNER, Target::new(root, lower, leaves).unwrap())
@@ -411,6 +422,10 @@ impl Liar {
     ) -> Vec<u8> {
         match self.lie {
             Lie::ForkBiggerUnshown => Reply::Refused(Refusal::Unavailable).encode(id),
+            Lie::ForgetsHeld | Lie::ForkBehindGap => {
+                let boundary = Location(new.0 - 1);
+                Reply::Refused(Refusal::Pruned { boundary }).encode(id)
+            }
             // The fork's own, which is right about the fork.
             Lie::ForkBiggerOwnProof | Lie::SplitViews => {
                 self.fork_at_size(new.max(self.fork.leaves()));

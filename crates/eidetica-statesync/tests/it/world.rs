@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use eidetica_mmr::{Frontier, Location, Mmr, leaf_hash};
 use eidetica_statesync::{
-    Claim, Config, Dropped, Engine, Evidence, Feedback, Input, Local, Output, Pin, Restart,
+    Claim, Config, Dropped, Engine, Evidence, Feedback, Gap, Input, Local, Output, Pin, Restart,
     SourceId, Target, message::Request, respond,
 };
 
@@ -93,6 +93,7 @@ pub(crate) struct World {
     pub(crate) prunes: bool,
     first_size: u64,
     pub(crate) alarms: Vec<Evidence>,
+    pub(crate) gaps: Vec<Gap>,
     pub(crate) completed: Vec<Target>,
     pub(crate) restarts: Vec<Restart>,
     pub(crate) dropped: BTreeMap<SourceId, BTreeSet<&'static str>>,
@@ -135,6 +136,7 @@ impl World {
             prunes: false,
             first_size,
             alarms: Vec::new(),
+            gaps: Vec::new(),
             completed: Vec::new(),
             restarts: Vec::new(),
             dropped: BTreeMap::new(),
@@ -258,6 +260,7 @@ impl World {
                 self.store.pin = Some(pin);
             }
             Output::Alarm(evidence) => self.alarms.push(*evidence),
+            Output::Gap(gap) => self.gaps.push(*gap),
             Output::Feedback { source, feedback } => self.note(source, feedback),
             Output::Adopted(target) => {
                 assert!(target.lower() < target.leaves().next());

@@ -8,6 +8,7 @@
 )]
 
 mod failures;
+mod front;
 mod hostile;
 mod metrics;
 mod options;

@@ -54,6 +54,11 @@ fn durations_have_units() {
         &["--sync-interval", "9999999h"],
         &["--sync-interval", "longer than a year"],
     );
+    refuses(
+        CLIENT,
+        &["-t", "48h"],
+        &["--target-update-interval", "every 24h"],
+    );
 }
 
 #[test]
@@ -150,6 +155,7 @@ fn help_names_every_option_with_its_default() {
                 "-i, --sync-interval",
                 "10s",
                 "-r, --max-outstanding-requests",
+                "--start-over",
                 "--identity",
                 "--allow",
                 "--trusted-signer",

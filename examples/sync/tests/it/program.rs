@@ -27,12 +27,6 @@ pub(crate) fn server<S: AsRef<OsStr>>(options: &[S]) -> Program {
     start(env!("CARGO_BIN_EXE_server"), &["--port", "0"], options)
 }
 
-/// The server again, at the port that it had.
-pub(crate) fn server_at<S: AsRef<OsStr>>(address: &str, options: &[S]) -> Program {
-    let (_, port) = address.rsplit_once(':').unwrap();
-    start(env!("CARGO_BIN_EXE_server"), &["--port", port], options)
-}
-
 /// The client of servers at these addresses.
 pub(crate) fn client<S: AsRef<OsStr>>(servers: &[&str], options: &[S]) -> Program {
     let servers: Vec<&str> = servers

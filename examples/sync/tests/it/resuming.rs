@@ -2,7 +2,8 @@
 
 use rustix::process::Signal;
 
-use crate::program::{client, number, server, server_at, text};
+use crate::front::Front;
+use crate::program::{client, field, number, server, text};
 
 #[test]
 fn a_client_killed_in_the_middle_goes_on() {
@@ -61,18 +62,19 @@ fn a_server_goes_on_and_its_client_waits_for_it() {
     let dir = tempfile::tempdir().unwrap();
     let options = ["-d", text(dir.path()), "-i", "40", "-t", "100ms"];
     let mut first = server(&options);
-    let address = first.address();
-    let mut client = client(&[&address], &["-i", "20ms"]);
+    let front = Front::of(&first.address());
+    let mut client = client(&[&front.address()], &["-i", "20ms"]);
     client.expect("✅");
+    front.lead_to(None);
     let lines = first.stop(Signal::INT);
     let last = lines
         .iter()
         .rfind(|line| line.contains("root="))
         .unwrap()
         .clone();
-    client.expect("cannot reach a server");
+    client.expect("WARN the connection to a server is gone");
 
-    let mut second = server_at(&address, &options);
+    let mut second = server(&options);
     let ready = second.expect("database ready");
     assert!(
         !second
@@ -82,6 +84,7 @@ fn a_server_goes_on_and_its_client_waits_for_it() {
     );
     let root = ready.rsplit_once('=').unwrap().1;
     assert!(last.contains(root), "{last}\n{ready}");
+    front.lead_to(Some(second.address()));
     second.expect("added operations");
     let ops = number(&ready, "op_count");
     client.expect_that("a longer database", |line| {
@@ -89,4 +92,55 @@ fn a_server_goes_on_and_its_client_waits_for_it() {
     });
     client.stop(Signal::INT);
     second.stop(Signal::INT);
+}
+
+#[test]
+fn a_client_that_was_away_too_long_starts_over_if_it_is_told_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let replica = dir.path().join("replica");
+    let growth = ["-t", "10ms", "-o", "50", "--prune-after", "100ms"];
+    let mut server = server(&[&["-i", "100"][..], &growth].concat());
+    let address = server.address();
+    let mut first = client(&[&address], &["-d", text(&replica), "-i", "1h"]);
+    let held = first.expect("✅");
+    first.stop(Signal::INT);
+
+    // What it has no longer counts, and has not for thirty times ten milliseconds.
+    let ops = number(&held, "database_ops") as f64;
+    server.metric_until("sync_server_database_lower_bound", |lower| lower > ops);
+    let then = server.metric("sync_server_database_operations");
+    server.metric_until("sync_server_database_operations", |now| now > then + 1500.0);
+    let mut second = client(&[&address], &["-d", text(&replica)]);
+    let warned = second.expect("WARN this copy is older than what the servers keep");
+    let root = field(&held, "root");
+    assert!(
+        warned.contains("--start-over") && warned.contains(root),
+        "{warned}"
+    );
+    assert_eq!(second.metric("sync_client_alarms_total"), 0.0);
+    let lines = second.stop(Signal::INT).join("\n");
+    assert!(
+        !lines.contains("starting sync ") && !lines.contains("ALARM"),
+        "{lines}"
+    );
+
+    let mut third = client(&[&address], &["-d", text(&replica), "--start-over"]);
+    let crossed = third.expect("WARN this copy is older than what the servers keep: starting over");
+    let evidence = std::fs::read_to_string(field(&crossed, "evidence")).unwrap();
+    let starting = third.expect("starting sync ");
+    let shown = starting.split_once("root: ").unwrap().1;
+    let shown = shown.split_once(',').unwrap().0;
+    assert!(
+        evidence.contains(root) && evidence.contains(shown),
+        "{evidence}"
+    );
+    let done = third.expect("✅");
+    assert!(number(&done, "database_ops") as f64 > then);
+    third.stop(Signal::INT);
+    // From there on it continues what it has.
+    let mut fourth = client(&[&address], &["-d", text(&replica), "--start-over"]);
+    fourth.expect("✅");
+    let lines = fourth.stop(Signal::INT).join("\n");
+    assert!(!lines.contains("starting over"), "{lines}");
+    server.stop(Signal::INT);
 }
