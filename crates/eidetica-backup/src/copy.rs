@@ -1,0 +1,68 @@
+//! Copying from one engine to another.
+
+use eidetica_storage::log::LogError;
+use eidetica_storage::log::format::{self, Copying};
+use eidetica_storage::{Engine, Snapshot, Space};
+
+use crate::rows::{Digest, Tally, counted, digest_of, for_each_frame};
+use crate::target::Target;
+use crate::{BackupError, Report, Totals};
+
+/// What is written in every transaction of whatever kind.
+const MOVING: [Space; 2] = [Space::Meta, Space::Local];
+
+/// What was copied from one engine to another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Copied {
+    /// What it was.
+    pub report: Report,
+    /// Whether something was written to the source while it was copied, which the copy does not have.
+    pub source_moved: bool,
+}
+
+/// Copies all rows of an engine, as they are now, into one that has none. The source is not written to.
+///
+/// `id` is random. With `start_over` what an unfinished copy or restore has left goes first; an interrupted copy does
+/// not go on, since its source may have moved. As for [`restore`](crate::restore), nobody else opens the target before all
+/// rows are there and were read again.
+///
+/// # Errors
+/// [`BackupError::NothingThere`], [`BackupError::NotEmpty`], [`BackupError::OtherUnfinished`], a source of a newer format or one
+/// that holds half of a copy itself, the engines'.
+pub fn copy(
+    from: &dyn Engine,
+    to: &dyn Engine,
+    id: [u8; 16],
+    start_over: bool,
+    progress: &mut dyn FnMut(&Totals),
+) -> Result<Copied, BackupError> {
+    let snapshot = from.snapshot()?;
+    let found = format::stored(&*snapshot)?.ok_or(BackupError::NothingThere)?;
+    let supported = format::FORMAT;
+    if found > supported {
+        return Err(LogError::NewerFormat { found, supported }.into());
+    }
+    if !start_over && Copying::read(&*to.snapshot()?)?.is_some() {
+        return Err(BackupError::OtherUnfinished);
+    }
+    let source = blake3::derive_key("eidetica copy v1", &id);
+    let mut target = Target::begin(to, source, start_over)?;
+    let mut tally = Tally::new();
+    for_each_frame(&*snapshot, &Space::ALL, |frame| {
+        counted(&mut tally, frame)?;
+        target.put(frame)?;
+        progress(&tally.totals);
+        Ok(())
+    })?;
+    let report = tally.report(0);
+    let source_moved = moving(&*snapshot)? != moving(&*from.snapshot()?)?;
+    target.finish(&report, false)?;
+    Ok(Copied {
+        report,
+        source_moved,
+    })
+}
+
+fn moving(snapshot: &dyn Snapshot) -> Result<Digest, BackupError> {
+    Ok(digest_of(snapshot, &MOVING)?.digest)
+}
