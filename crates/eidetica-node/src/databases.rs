@@ -363,6 +363,23 @@ impl Backend for DatabasesBackend {
     }
 }
 
+/// Takes away what the engine has remembered of peers, requests and invites: for a copy that becomes a device of its own.
+///
+/// # Errors
+/// The engine's.
+pub fn forget_records(databases: &Databases) -> Result<(), Error> {
+    let records = databases.local(SYNC_DATABASE)?;
+    let keys: Vec<String> = {
+        let doc = records.doc(RECORDS)?.get_all()?;
+        doc.into_iter().map(|(key, _)| key).collect()
+    };
+    records.transact(|transaction| {
+        let doc = transaction.doc(RECORDS)?;
+        keys.iter().try_for_each(|key| doc.delete(key))
+    })?;
+    Ok(())
+}
+
 /// Whether a revocation of the key holds.
 fn was_revoked(database: &Database, key: &PublicKey) -> Result<bool, Error> {
     Ok(database.authority()?.revocations(key).next().is_some())

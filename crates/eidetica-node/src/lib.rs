@@ -29,7 +29,7 @@ mod slots;
 mod wire;
 
 pub use backend::Backend;
-pub use databases::{DatabasesBackend, Policy, SYNC_DATABASE};
+pub use databases::{DatabasesBackend, Policy, SYNC_DATABASE, forget_records};
 pub use error::NodeError;
 pub use handle::{Bootstrap, Discovery, NodeHandle, Pending, SyncReport};
 pub use limits::NodeLimits;

@@ -22,7 +22,22 @@ pub struct DataDir {
     label: File,
     engine: &'static str,
     format: u32,
+    /// What the label says.
+    found: u32,
     state: State,
+}
+
+/// The name of the engine that a directory belongs to, by its label; `None` where there is none. Takes no lock.
+///
+/// # Errors
+/// [`EngineError::Corrupt`] if the label is damaged; [`EngineError::Io`].
+pub fn engine_of(path: &Path) -> Result<Option<String>, EngineError> {
+    match File::open(path.join(LABEL)) {
+        Ok(label) => Ok(Label::read(&label)?.map(|label| label.engine)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(None),
+        Err(error) => Err(opening(error)),
+    }
 }
 
 impl DataDir {
@@ -44,26 +59,54 @@ impl DataDir {
             }
             Err(TryLockError::Error(error)) => return Err(EngineError::io("locking", error)),
         }
-        let state = check_label(&label, path, engine, format)?;
+        let (state, found) = check_label(&label, path, engine, format)?;
         modes::narrow(path).map_err(|error| EngineError::io("setting file modes", error))?;
         Ok(Self {
             path: path.to_path_buf(),
             label,
             engine,
             format,
+            found,
             state,
         })
+    }
+
+    /// Brings the data from the format `from` to the next, if that is what they are in: `step` gets the path inside. Called
+    /// for one format after the other, before [`open`](Self::open).
+    ///
+    /// The label changes when the step is done, so that a crash in between does it again: a step has to bear that.
+    ///
+    /// # Errors
+    /// Those of `step`; [`EngineError::Io`].
+    pub fn upgrade(
+        &mut self,
+        from: u32,
+        step: impl FnOnce(&Path) -> Result<(), EngineError>,
+    ) -> Result<(), EngineError> {
+        if self.found != from || self.found >= self.format {
+            return Ok(());
+        }
+        step(&self.data())?;
+        self.found += 1;
+        self.write_label(self.state)
     }
 
     /// Opens the engine on its path inside. If there is none yet, `open` is called before on another
     /// path, where it creates the engine, and the result is dropped.
     ///
     /// # Errors
-    /// Those of `open`; [`EngineError::Corrupt`] if the data is gone; [`EngineError::Io`].
+    /// Those of `open`; [`EngineError::OlderFormat`] if no [`upgrade`](Self::upgrade) led on;
+    /// [`EngineError::Corrupt`] if the data is gone; [`EngineError::Io`].
     pub fn open<T>(
         &mut self,
         open: impl Fn(&Path) -> Result<T, EngineError>,
     ) -> Result<T, EngineError> {
+        if self.found < self.format {
+            return Err(EngineError::OlderFormat {
+                found: self.found,
+                supported: self.format,
+            });
+        }
         let data = self.data();
         let exists = data.try_exists().map_err(opening)?;
         match (self.state, exists) {
@@ -111,7 +154,7 @@ impl DataDir {
     fn write_label(&mut self, state: State) -> Result<(), EngineError> {
         let label = Label {
             engine: self.engine.to_owned(),
-            format: self.format,
+            format: self.found,
             state,
         };
         label.write(&self.label)?;
@@ -149,13 +192,13 @@ fn prepare(path: &Path) -> Result<(), EngineError> {
     Ok(())
 }
 
-/// Reads the label, or writes the first one.
+/// Reads the label, or writes the first one: the state of the data and their format.
 fn check_label(
     file: &File,
     path: &Path,
     engine: &'static str,
     format: u32,
-) -> Result<State, EngineError> {
+) -> Result<(State, u32), EngineError> {
     let Some(label) = Label::read(file)? else {
         if path.join(DATA).try_exists().map_err(opening)? {
             return Err(EngineError::corrupt(
@@ -169,7 +212,7 @@ fn check_label(
         };
         label.write(file)?;
         modes::sync_dir(path).map_err(opening)?;
-        return Ok(State::New);
+        return Ok((State::New, format));
     };
     if label.engine != engine {
         return Err(foreign(
@@ -183,7 +226,9 @@ fn check_label(
             supported: format,
         });
     }
-    Ok(label.state)
+    // An interrupted creation begins again, in the present format.
+    let is_fresh = label.state == State::New && !path.join(DATA).try_exists().map_err(opening)?;
+    Ok((label.state, if is_fresh { format } else { label.format }))
 }
 
 fn remove(path: &Path) -> io::Result<()> {

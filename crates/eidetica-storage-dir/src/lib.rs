@@ -25,6 +25,6 @@ mod modes;
 mod seal;
 mod shield;
 
-pub use dir::DataDir;
+pub use dir::{DataDir, engine_of};
 pub use seal::{SEAL_BYTES, seal};
 pub use shield::shield;

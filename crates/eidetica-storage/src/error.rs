@@ -69,6 +69,14 @@ pub enum EngineError {
         /// The newest version that is understood.
         supported: u32,
     },
+    /// The data was written by an older version, nothing leads from there to the present format, and it is left untouched.
+    #[error("the storage has format {found}, and this program, which is at {supported}, cannot bring it up")]
+    OlderFormat {
+        /// The version found.
+        found: u32,
+        /// The version that is written.
+        supported: u32,
+    },
     /// Stored bytes are damaged.
     #[error("stored data is damaged: {detail}")]
     Corrupt {
@@ -121,7 +129,8 @@ impl EngineError {
             | Self::EmptyKey
             | Self::Closed
             | Self::Foreign { .. }
-            | Self::NewerFormat { .. } => Blame::Caller,
+            | Self::NewerFormat { .. }
+            | Self::OlderFormat { .. } => Blame::Caller,
             Self::Corrupt { .. } => Blame::Corrupt,
             Self::Poisoned { .. } | Self::Locked { .. } | Self::Io { .. } => Blame::Unavailable,
         }

@@ -112,6 +112,17 @@ impl Accounts {
         self.plain_key(DEVICE)
     }
 
+    /// Forgets the device key and every claim that was made for it: the next opening makes another.
+    pub(crate) fn forget_device(&self) -> Result<()> {
+        let claims = self.local.table::<ClaimRow>(CLAIMS)?.get_all()?;
+        self.local.transact(|edits| {
+            edits.table::<PlainKey>(PLAIN_KEYS)?.delete(name_key(DEVICE))?;
+            let table = edits.table::<ClaimRow>(CLAIMS)?;
+            claims.iter().try_for_each(|(row, _)| table.delete(row.as_str()))
+        })?;
+        Ok(())
+    }
+
     /// The instance's own key of this name, made when there is none.
     pub(crate) fn plain_key(&self, name: &str) -> Result<SecretKey> {
         let row = name_key(name);

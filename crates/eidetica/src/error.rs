@@ -1,9 +1,11 @@
 //! The one error of this crate.
 
 use eidetica_auth::{FormError, NameError, RequestId, SealError};
+use eidetica_backup::BackupError;
 use eidetica_entry::{Id, PublicKey};
 use eidetica_node::NodeError;
 use eidetica_storage::EngineError;
+use eidetica_storage::log::LogError;
 use eidetica_transport::AddressError;
 
 use crate::{KeyId, KeyRef, user::SealedKeyError};
@@ -45,8 +47,19 @@ pub enum Error {
         form: &'static str,
     },
     /// A location that names no backend of this build.
-    #[error("no backend for {0:?}: memory:, file:PATH, fjall:PATH or redb:PATH")]
-    Location(String),
+    #[error(
+        "no backend at {location:?}: {why}; a location is file:PATH, fjall:PATH, redb:PATH, sqlite:PATH, \
+         postgres://USER@HOST/DATABASE or memory:"
+    )]
+    Location {
+        /// It, without a password that it may hold.
+        location: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// Backing up, restoring or migrating.
+    #[error(transparent)]
+    Backup(#[from] BackupError),
     /// The user name or the password is wrong; which of them is not said.
     #[error("the user name or the password is wrong")]
     Login,
@@ -167,16 +180,22 @@ impl Error {
                 eidetica_database::Blame::Corrupt => Blame::Corrupt,
                 eidetica_database::Blame::Unavailable => Blame::Unavailable,
             },
-            Self::Engine(error) => match error.blame() {
-                eidetica_storage::Blame::Caller => Blame::Caller,
-                eidetica_storage::Blame::Corrupt => Blame::Corrupt,
-                eidetica_storage::Blame::Unavailable => Blame::Unavailable,
-            },
+            Self::Engine(error) => blame_of_storage(error.blame()),
+            Self::Backup(error) => blame_of_storage(error.blame()),
             Self::Damaged(_) | Self::Seal(_) => Blame::Corrupt,
             Self::Sync(error) => blame_of_sync(error),
             Self::Closed | Self::BootstrapPending { .. } => Blame::Unavailable,
             _ => Blame::Caller,
         }
+    }
+
+    /// Whether the place holds a part of a restore or migration that was not finished: restore to it again.
+    pub fn is_unfinished_restore(&self) -> bool {
+        matches!(
+            self,
+            Self::Database(eidetica_database::Error::Log(LogError::Unfinished))
+                | Self::Backup(BackupError::Log(LogError::Unfinished) | BackupError::OtherUnfinished)
+        )
     }
 
     /// Whether running the same transaction again may succeed.
@@ -209,6 +228,14 @@ impl From<eidetica_auth::ClaimError> for Error {
 impl From<NodeError> for Error {
     fn from(error: NodeError) -> Self {
         Self::Sync(Box::new(error))
+    }
+}
+
+fn blame_of_storage(blame: eidetica_storage::Blame) -> Blame {
+    match blame {
+        eidetica_storage::Blame::Caller => Blame::Caller,
+        eidetica_storage::Blame::Corrupt => Blame::Corrupt,
+        eidetica_storage::Blame::Unavailable => Blame::Unavailable,
     }
 }
 

@@ -13,6 +13,7 @@ use crate::{
     AsDatabaseId, Error, KeyId, KeyRef, Result,
     accounts::{Accounts, LOCAL_NAME},
     backend::{self, Backend},
+    backup::settle_copy,
     sync::{Sync, policy::InstancePolicy},
     user::{Session, User},
 };
@@ -45,11 +46,19 @@ impl Instance {
         Self::open_engine(Arc::from(backend))
     }
 
-    /// Opens the instance at `location`: `memory:`, `file:PATH` (the default engine for files),
-    /// `fjall:PATH` or `redb:PATH`. A path that does not exist is created, for its owner alone.
+    /// Opens the instance at `location`:
+    ///
+    /// | location | backend |
+    /// |---|---|
+    /// | `file:PATH` | the engine of the directory that is there; fjall for a new one |
+    /// | `fjall:PATH`, `redb:PATH`, `sqlite:PATH` | that engine in a directory |
+    /// | `postgres://USER:PASSWORD@HOST/DATABASE` | a PostgreSQL server, which several processes may share; `?schema=NAME` names the schema |
+    /// | `memory:` | memory, gone with the process |
+    ///
+    /// A path that does not exist is created, for its owner alone. Backends other than fjall are features of this crate.
     ///
     /// # Errors
-    /// [`Error::Location`] for another form, and what [`open`](Self::open) gives.
+    /// [`Error::Location`] for another form or a backend that is not built in, and what [`open`](Self::open) gives.
     pub fn connect(location: &str) -> Result<Self> {
         Self::open_engine(backend::open(location)?)
     }
@@ -59,6 +68,7 @@ impl Instance {
         rand::rng().fill_bytes(&mut seed);
         let databases = Databases::open(engine, Config::new(seed))?;
         let accounts = Accounts::load(databases.local(LOCAL_NAME)?)?;
+        settle_copy(&databases, &accounts)?;
         let device = accounts.device_key()?;
         let (making, sessions, sync) = Default::default();
         Ok(Self(Arc::new(Inner {

@@ -34,6 +34,7 @@
 
 mod accounts;
 pub mod backend;
+pub mod backup;
 mod clock;
 mod database;
 mod error;

@@ -43,6 +43,15 @@ impl Disk {
                 Box::new(PostgresEngine::open(&schema).unwrap())
             }
         };
+        Self::of(engine, dir)
+    }
+
+    /// With an engine of the test's own.
+    pub(crate) fn over(engine: Box<dyn Backend>) -> Self {
+        Self::of(engine, tempfile::tempdir().unwrap())
+    }
+
+    fn of(engine: Box<dyn Backend>, dir: TempDir) -> Self {
         let open = AtomicUsize::new(0);
         let inner = Inner {
             engine,
@@ -51,6 +60,11 @@ impl Disk {
             _dir: dir,
         };
         Self(Arc::new(inner))
+    }
+
+    /// What the instances on it are on.
+    pub(crate) fn engine(&self) -> &dyn Backend {
+        &*self.0.engine
     }
 
     pub(crate) fn open(&self) -> Instance {

@@ -7,6 +7,7 @@
 )]
 
 mod access;
+mod backup;
 mod callbacks;
 mod disk;
 mod guide;

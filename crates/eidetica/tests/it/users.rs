@@ -249,7 +249,10 @@ fn locations_name_backends() {
             .is_empty()
     );
     for wrong in ["", "memory", "memory:x", "nfs:/x", "/tmp/x"] {
-        assert!(matches!(Instance::connect(wrong), Err(Error::Location(text)) if text == wrong));
+        assert!(matches!(
+            Instance::connect(wrong),
+            Err(Error::Location { location, .. }) if location == wrong
+        ));
     }
 }
 
