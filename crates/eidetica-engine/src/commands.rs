@@ -1,7 +1,7 @@
 //! What users want.
 
 use eidetica_auth::DeviceClaim;
-use eidetica_entry::PublicKey;
+use eidetica_entry::{Id, PublicKey};
 
 use crate::{
     Action, Command, CommandId, Engine, EngineError, Job, PeerStatus, Record, RequestState,
@@ -94,9 +94,11 @@ impl Engine {
                 self.peers.change_pair(&key, &database, unrelate)?;
                 self.keep_live(&key, now_ms);
             }
+            Command::ForgetDatabase(database) => self.forget_database(&database, now_ms),
             Command::Queue(key, database) => {
                 self.peers
                     .change_pair(&key, &database, |pair| pair.queued = true)?;
+                self.want_lease(&key, now_ms);
                 self.run_queued(key, database, now_ms);
             }
             Command::Connect(target) => {
@@ -158,46 +160,66 @@ impl Engine {
                 self.renew_streams(now_ms);
             }
             Command::RemoveClaim(key) => {
-                if self.claims.remove(&key).is_some() {
-                    self.write_claim(&key);
+                let of_key = self.claims.keys().filter(|(_, by)| *by == key);
+                let gone: Vec<(PublicKey, PublicKey)> = of_key.copied().collect();
+                for claim in &gone {
+                    self.claims.remove(claim);
+                    self.write_claim(claim);
+                }
+                if !gone.is_empty() {
                     self.renew_streams(now_ms);
                 }
             }
             Command::Background(is_on) => self.set_background(is_on, now_ms),
             Command::Flush => self.flush(),
-            Command::Stop => self.stop(id),
+            Command::Stop => self.stop(id, now_ms),
         }
         Ok(Some(Response::Done))
     }
 
-    pub(crate) fn put_claim(&mut self, claim: DeviceClaim, now_ms: u64) -> Result<(), EngineError> {
-        let over: Vec<PublicKey> = self
-            .claims
-            .values()
-            .filter(|other| other.not_after_ms() < now_ms)
-            .map(DeviceClaim::key)
-            .collect();
-        for key in over {
-            self.claims.remove(&key);
-            self.write_claim(&key);
+    fn forget_database(&mut self, database: &Id, now_ms: u64) {
+        self.work
+            .syncs
+            .retain(|(_, of), sync| of != database || sync.running);
+        self.requests.forget_database(database);
+        self.invites.forget_database(database);
+        for peer in self.peers.forget_database(database) {
+            self.keep_live(&peer, now_ms);
         }
-        let key = claim.key();
-        if !self.claims.contains_key(&key) && self.claims.len() >= limits::CLAIMS {
+    }
+
+    pub(crate) fn put_claim(&mut self, claim: DeviceClaim, now_ms: u64) -> Result<(), EngineError> {
+        let over = self
+            .claims
+            .iter()
+            .filter(|(_, other)| other.not_after_ms() < now_ms);
+        let over: Vec<(PublicKey, PublicKey)> = over.map(|(at, _)| *at).collect();
+        for at in over {
+            self.claims.remove(&at);
+            self.write_claim(&at);
+        }
+        let at = (claim.device(), claim.key());
+        if !self.claims.contains_key(&at) && self.claims.len() >= limits::CLAIMS {
             return Err(EngineError::TooMany {
                 what: "device claims",
                 limit: limits::CLAIMS,
             });
         }
-        self.claims.insert(key, claim);
-        self.write_claim(&key);
+        self.claims.insert(at, claim);
+        self.write_claim(&at);
         Ok(())
     }
 
-    pub(crate) fn write_claim(&mut self, key: &PublicKey) {
+    fn write_claim(&mut self, at: &(PublicKey, PublicKey)) {
         let bytes = |claim: &DeviceClaim| record::encode(&bytes::Bytes::from(claim.encode()));
-        let value = self.claims.get(key).map(bytes);
+        let value = self.claims.get(at).map(bytes);
+        let (device, key) = (record::key_key(&at.0), record::key_key(&at.1));
+        let rest = match at.0 == self.device() {
+            true => key,
+            false => format!("{key}/{device}"),
+        };
         self.actions.push_back(Action::Persist(Record {
-            key: Kind::Claim.key(record::key_key(key)),
+            key: Kind::Claim.key(rest),
             value,
         }));
     }

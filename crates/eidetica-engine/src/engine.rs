@@ -7,9 +7,10 @@ use eidetica_entry::{Id, PublicKey};
 
 use crate::{
     Action, CommandId, Cursor, EngineError, IncomingRequest, Input, LinkId, OutgoingRequest,
-    PastSync, PeerInfo, PeerStats, PeerStatus, Response, RestoreError, Wishes,
+    PastSync, PeerInfo, PeerStats, PeerStatus, ProcessId, Response, RestoreError, Wishes,
     backoff::Jitter,
     invites::Invites,
+    leases::Leases,
     limits,
     links::Links,
     peers::Peers,
@@ -29,6 +30,8 @@ pub struct EngineConfig {
     pub seed: u64,
     /// What the users want of the databases that they track: see [`Input::Wishes`].
     pub wishes: Vec<(Id, Wishes)>,
+    /// Where several processes are one instance: this one.
+    pub process: Option<ProcessId>,
 }
 
 /// The synchronization engine of one node.
@@ -51,8 +54,10 @@ pub struct Engine {
     config: EngineConfig,
     pub(crate) peers: Peers,
     pub(crate) requests: Requests,
-    pub(crate) claims: BTreeMap<PublicKey, DeviceClaim>,
+    /// By the device that they are for, then by the key that made them.
+    pub(crate) claims: BTreeMap<(PublicKey, PublicKey), DeviceClaim>,
     pub(crate) invites: Invites,
+    pub(crate) leases: Leases,
     pub(crate) links: Links,
     pub(crate) work: Work,
     pub(crate) streams: Streams,
@@ -80,12 +85,14 @@ impl Engine {
         now_ms: u64,
     ) -> Result<Self, RestoreError> {
         let jitter = Jitter::new(config.seed);
+        let process = config.process;
         let mut engine = Self {
             config,
             peers: Peers::default(),
             requests: Requests::default(),
             claims: BTreeMap::new(),
-            invites: Invites::default(),
+            invites: Invites::new(process.unwrap_or_default()),
+            leases: Leases::new(process, now_ms),
             links: Links::default(),
             work: Work::default(),
             streams: Streams::default(),
@@ -102,6 +109,9 @@ impl Engine {
             engine.restore_record(key, value)?;
         }
         engine.peers.finish_restore();
+        if process.is_none() {
+            engine.invites.finish_restore_alone();
+        }
         engine.requests.expire(now_ms);
         engine.invites.expire(now_ms);
         engine.schedule_queued(now_ms);
@@ -110,6 +120,7 @@ impl Engine {
         }
         engine.start_all_rounds(now_ms);
         engine.keep_all_live(now_ms);
+        engine.beat(now_ms);
         engine.pump(now_ms);
         Ok(engine)
     }
@@ -120,7 +131,7 @@ impl Engine {
         };
         let (kind, rest) = Kind::split(key).ok_or_else(corrupt)?;
         match kind {
-            Kind::Peer | Kind::Stats | Kind::History | Kind::Pair => {
+            Kind::Peer | Kind::Stats | Kind::History | Kind::Pair | Kind::Cursor => {
                 self.peers.restore(kind, rest, key, value)
             }
             Kind::Incoming => self.requests.restore_incoming(key, value),
@@ -129,7 +140,7 @@ impl Engine {
             Kind::Claim => {
                 let bytes: bytes::Bytes = record::decode(key, value)?;
                 let claim = DeviceClaim::decode(&bytes).map_err(|_| corrupt())?;
-                self.claims.insert(claim.key(), claim);
+                self.claims.insert((claim.device(), claim.key()), claim);
                 Ok(())
             }
         }
@@ -222,8 +233,16 @@ impl Engine {
 
     /// The claims to show to peers at `now_ms`.
     pub fn claims(&self, now_ms: u64) -> impl Iterator<Item = &DeviceClaim> {
-        self.claims
-            .values()
+        self.claims_of(self.config.device, now_ms)
+    }
+
+    /// The claims to show to peers at `now_ms` for another device whose key is here: the one that several processes
+    /// share.
+    pub fn claims_of(&self, device: PublicKey, now_ms: u64) -> impl Iterator<Item = &DeviceClaim> {
+        let of_device = self.claims.range((device, PublicKey::new([0; 32]))..);
+        of_device
+            .take_while(move |((of, _), _)| *of == device)
+            .map(|(_, claim)| claim)
             .filter(move |claim| claim.not_after_ms() >= now_ms)
     }
 
@@ -248,11 +267,13 @@ impl Engine {
             Input::Seen(peer) => self.peers.seen(&peer, now_ms),
             Input::Changed { database, here } => self.handle_changed(database, here),
             Input::Wishes(database, wishes) => self.handle_wishes(database, wishes, now_ms),
+            Input::Leases(rows) => self.handle_leases(rows, now_ms),
             Input::Online => self.handle_online(now_ms),
             Input::Live(stream, event) => self.handle_live(stream, event, now_ms),
             Input::LiveEnded(stream, result) => self.handle_live_ended(stream, result, now_ms),
             Input::Tick => self.handle_tick(now_ms),
         }
+        self.beat(now_ms);
         self.pump(now_ms);
     }
 
@@ -281,6 +302,7 @@ impl Engine {
             self.links.next_idle_ms(),
             self.links.next_dial_ms(),
             self.requests.next_expiry_ms(),
+            self.leases.next_due_ms(),
             self.flush_at_ms,
         ];
         Action::Timeout(times.into_iter().flatten().min())
@@ -362,9 +384,10 @@ impl Engine {
         self.flush_at_ms = None;
     }
 
-    pub(crate) fn stop(&mut self, own: CommandId) {
+    pub(crate) fn stop(&mut self, own: CommandId, now_ms: u64) {
         self.stopped = true;
         self.flush();
+        self.leave(now_ms);
         self.actions
             .extend(self.work.tasks.keys().map(|task| Action::Abort(*task)));
         let streams: Vec<_> = self.streams.all().map(|(id, _)| *id).collect();

@@ -5,8 +5,12 @@
 //! else there is no such invite. A place is taken durably before the grant is made, by the key that asks: whatever
 //! happens in between, no more keys are granted than the invite says, and the same key may try again. A key that has
 //! had its grant gets nothing more by the same invite: what an administrator took away stays away.
+//!
+//! Where several processes are one instance, a place says which of them make a grant for it, and is given back by the
+//! last one. Whether a process got the place that it took is known when the record is written: see
+//! [`Engine::has_place`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use eidetica_auth::{Permission, SignedRequest};
 use eidetica_entry::{Id, PublicKey};
@@ -14,8 +18,8 @@ use eidetica_protocol::{BootstrapAnswer, Refusal};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Engine, EngineError, Facts, GrantOutcome, Record, RequestState, RestoreError, limits, record,
-    requests::settled,
+    Engine, EngineError, Facts, GrantOutcome, ProcessId, Record, RequestState, RestoreError,
+    limits, merge::changed, record, requests::settled,
 };
 
 /// An invite as its issuer keeps it. The secret is in the ticket alone.
@@ -40,15 +44,51 @@ pub struct Invite {
 }
 
 /// A key that has taken a place of an invite.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Redeemed {
     /// The key.
     pub key: PublicKey,
     /// Whether its grant is committed.
     pub granted: bool,
-    /// Its grants that are being made now: one key may ask several times at once.
+    /// The processes that make a grant, or ended before they had.
+    makers: BTreeSet<ProcessId>,
+    /// The grants that this process is making now: one key may ask several times at once.
     #[serde(skip)]
     making: u32,
+}
+
+/// An invite and its places as they were written before several processes gave them out.
+#[derive(Deserialize)]
+struct OldInvite {
+    id: PublicKey,
+    database: Id,
+    permission: Permission,
+    by: PublicKey,
+    count: u32,
+    expires_ms: u64,
+    revoked: bool,
+    redeemed: Vec<(PublicKey, bool)>,
+}
+
+impl From<OldInvite> for Invite {
+    fn from(old: OldInvite) -> Self {
+        let place = |(key, granted)| Redeemed {
+            key,
+            granted,
+            makers: BTreeSet::new(),
+            making: 0,
+        };
+        Self {
+            id: old.id,
+            database: old.database,
+            permission: old.permission,
+            by: old.by,
+            count: old.count,
+            expires_ms: old.expires_ms,
+            revoked: old.revoked,
+            redeemed: old.redeemed.into_iter().map(place).collect(),
+        }
+    }
 }
 
 impl Invite {
@@ -76,6 +116,81 @@ impl Invite {
     fn place_of(&mut self, key: &PublicKey) -> Option<&mut Redeemed> {
         self.redeemed.iter_mut().find(|place| place.key == *key)
     }
+
+    fn has_place_of(&self, key: &PublicKey) -> Option<&Redeemed> {
+        self.redeemed.iter().find(|place| place.key == *key)
+    }
+
+    pub(crate) fn encode(&self) -> bytes::Bytes {
+        record::encode_as(record::INVITE_FORMAT, self)
+    }
+
+    pub(crate) fn decode(key: &str, value: &[u8]) -> Result<Self, RestoreError> {
+        match value.first() {
+            Some(1) => record::decode::<OldInvite>(key, value).map(Self::from),
+            _ => record::decode_as(record::INVITE_FORMAT, key, value),
+        }
+    }
+
+    /// What two processes made of an invite, put together. Places that are not there yet are given while there are
+    /// some and while it is not taken back; whoever comes last gets none.
+    pub(crate) fn merge(base: Option<&Self>, ours: &Self, theirs: Self) -> Self {
+        let Some(base) = base else {
+            // Put by both, in place of each other.
+            return ours.clone();
+        };
+        let mut merged = Self {
+            permission: changed(&base.permission, &ours.permission, theirs.permission),
+            by: changed(&base.by, &ours.by, theirs.by),
+            count: changed(&base.count, &ours.count, theirs.count),
+            expires_ms: changed(&base.expires_ms, &ours.expires_ms, theirs.expires_ms),
+            revoked: changed(&base.revoked, &ours.revoked, theirs.revoked),
+            ..theirs
+        };
+        for place in &ours.redeemed {
+            let before = base.has_place_of(&place.key);
+            let full = merged.redeemed.len() >= merged.count as usize || merged.revoked;
+            match (merged.place_of(&place.key), before) {
+                (Some(there), before) => there.join(before, place),
+                // Given back by the others, and made use of here.
+                (None, Some(_)) if place.granted => merged.redeemed.push(place.clone()),
+                (None, None) if !full => merged.redeemed.push(place.clone()),
+                (None, _) => {}
+            }
+        }
+        let given_back = |place: &Redeemed| {
+            base.has_place_of(&place.key).is_some() && ours.has_place_of(&place.key).is_none()
+        };
+        for place in &mut merged.redeemed {
+            if given_back(place) {
+                let gone = base.has_place_of(&place.key).into_iter();
+                for maker in gone.flat_map(|before| &before.makers) {
+                    place.makers.remove(maker);
+                }
+            }
+        }
+        let was_nobodys =
+            |before: Option<&Redeemed>| before.is_some_and(|before| before.makers.is_empty());
+        let is_kept = |place: &Redeemed| {
+            place.granted || !place.makers.is_empty() || was_nobodys(base.has_place_of(&place.key))
+        };
+        merged.redeemed.retain(is_kept);
+        merged
+    }
+}
+
+impl Redeemed {
+    /// Adds what `ours` changed since `before`.
+    fn join(&mut self, before: Option<&Self>, ours: &Self) {
+        self.granted |= ours.granted;
+        let had = |maker: &ProcessId| before.is_some_and(|before| before.makers.contains(maker));
+        let gone = before.into_iter().flat_map(|before| &before.makers);
+        for maker in gone.filter(|maker| !ours.makers.contains(maker)) {
+            self.makers.remove(maker);
+        }
+        let new = ours.makers.iter().filter(|maker| !had(maker));
+        self.makers.extend(new.copied());
+    }
 }
 
 /// What is to be done about a redemption.
@@ -91,13 +206,22 @@ pub enum Redemption {
     },
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Invites {
+    me: ProcessId,
     invites: BTreeMap<PublicKey, Invite>,
     records: Vec<Record>,
 }
 
 impl Invites {
+    pub(crate) fn new(me: ProcessId) -> Self {
+        Self {
+            me,
+            invites: BTreeMap::new(),
+            records: Vec::new(),
+        }
+    }
+
     pub(crate) fn put(&mut self, invite: Invite, now_ms: u64) -> Result<(), EngineError> {
         self.expire(now_ms);
         let most = |what, limit| Err(EngineError::TooMany { what, limit });
@@ -124,6 +248,19 @@ impl Invites {
         found.revoked = true;
         self.write(id);
         Ok(())
+    }
+
+    /// Forgets the invites to a database.
+    pub(crate) fn forget_database(&mut self, database: &Id) {
+        let invites = self
+            .invites
+            .values()
+            .filter(|invite| invite.database == *database);
+        let gone: Vec<PublicKey> = invites.map(|invite| invite.id).collect();
+        for id in gone {
+            self.invites.remove(&id);
+            self.write(&id);
+        }
     }
 
     /// Forgets what ended long ago.
@@ -157,11 +294,14 @@ impl Invites {
         if let Some(end) = invite.end(now_ms) {
             return Some(Err(end));
         }
-        let (by, free) = (invite.by, invite.free());
+        let (by, free, me) = (invite.by, invite.free(), self.me);
         match invite.place_of(&asked.key) {
             Some(Redeemed { granted: true, .. }) => Some(Err(Refusal::INVITE_USED)),
             Some(place) => {
                 place.making += 1;
+                if place.makers.insert(me) {
+                    self.write(id);
+                }
                 Some(Ok(by))
             }
             None if free == 0 => Some(Err(Refusal::INVITE_USED)),
@@ -169,6 +309,7 @@ impl Invites {
                 invite.redeemed.push(Redeemed {
                     key: asked.key,
                     granted: false,
+                    makers: BTreeSet::from([me]),
                     making: 1,
                 });
                 self.write(id);
@@ -180,14 +321,19 @@ impl Invites {
     /// A place has led to a grant, or to none. It is given back when none of its grants came about and none is being
     /// made any more.
     fn settle(&mut self, id: &PublicKey, key: &PublicKey, granted: bool) {
+        let me = self.me;
         let Some(invite) = self.invites.get_mut(id) else {
             return;
         };
         if let Some(place) = invite.place_of(key) {
             place.making = place.making.saturating_sub(1);
             place.granted |= granted;
+            if place.making == 0 {
+                place.makers.remove(&me);
+            }
         }
-        let is_kept = |place: &Redeemed| place.key != *key || place.granted || place.making > 0;
+        let is_kept =
+            |place: &Redeemed| place.key != *key || place.granted || !place.makers.is_empty();
         invite.redeemed.retain(is_kept);
         self.write(id);
     }
@@ -197,15 +343,42 @@ impl Invites {
     }
 
     pub(crate) fn restore(&mut self, key: &str, value: &[u8]) -> Result<(), RestoreError> {
-        let invite: Invite = record::decode(key, value)?;
+        let invite = Invite::decode(key, value)?;
         self.invites.insert(invite.id, invite);
+        Ok(())
+    }
+
+    /// No other process makes grants: those that were being made at the end of the last one are not any more.
+    pub(crate) fn finish_restore_alone(&mut self) {
+        let places = self.invites.values_mut();
+        for place in places.flat_map(|invite| &mut invite.redeemed) {
+            place.makers.clear();
+        }
+    }
+
+    /// Takes what another process wrote.
+    pub(crate) fn meet(
+        &mut self,
+        id: PublicKey,
+        key: &str,
+        value: Option<&[u8]>,
+    ) -> Result<(), RestoreError> {
+        let before = self.invites.remove(&id);
+        let Some(value) = value else { return Ok(()) };
+        let mut invite = Invite::decode(key, value)?;
+        for place in before.iter().flat_map(|before| &before.redeemed) {
+            if let Some(there) = invite.place_of(&place.key) {
+                there.making = place.making;
+            }
+        }
+        self.invites.insert(id, invite);
         Ok(())
     }
 
     fn write(&mut self, id: &PublicKey) {
         self.records.push(Record {
             key: record::Kind::Invite.key(record::key_key(id)),
-            value: self.invites.get(id).map(record::encode),
+            value: self.invites.get(id).map(Invite::encode),
         });
     }
 }
@@ -246,6 +419,14 @@ impl Engine {
             Some(Err(refusal)) => Redemption::Answer(Err(refusal)),
             Some(Ok(by)) => Redemption::Grant { by },
         }
+    }
+
+    /// Whether a place that [`redeem`](Self::redeem) took is this process's, once the record is written: another process
+    /// may have given it away. If not, ask again.
+    pub fn has_place(&self, invite: &PublicKey, key: &PublicKey) -> bool {
+        let invite = self.invites.invites.get(invite);
+        let place = invite.and_then(|invite| invite.has_place_of(key));
+        place.is_some_and(|place| place.makers.contains(&self.invites.me))
     }
 
     /// Takes what became of the grant of a redemption. One that cannot be made now is left to an administrator, and the

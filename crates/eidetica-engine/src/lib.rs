@@ -8,6 +8,7 @@
 //! - [`Engine`]: the machine, with its contract.
 //! - [`Input`], [`Command`], [`Action`]: its vocabulary.
 //! - [`Invite`]: what it grants by itself.
+//! - [`ProcessId`], [`Engine::meet`], [`merge`]: several processes that are one instance.
 //! - [`PeerInfo`], [`Cursor`], [`PeerStats`], [`IncomingRequest`], [`OutgoingRequest`]: what it remembers.
 
 mod access;
@@ -17,9 +18,12 @@ mod dialling;
 mod engine;
 mod error;
 mod invites;
+mod leases;
 pub mod limits;
 mod links;
 mod live;
+mod meet;
+mod merge;
 mod peers;
 mod record;
 mod requests;
@@ -33,6 +37,8 @@ mod work;
 pub use engine::{Engine, EngineConfig};
 pub use error::{ConnectError, EngineError, RestoreError};
 pub use invites::{Invite, Redeemed, Redemption};
+pub use leases::{LeaseChange, ProcessId};
+pub use merge::merge;
 pub use peers::{Cursor, PastSync, PeerInfo, PeerStats, PeerStatus};
 pub use record::Record;
 pub use requests::{

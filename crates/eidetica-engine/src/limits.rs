@@ -60,3 +60,11 @@ pub const HISTORY: usize = 64;
 pub const REASON_BYTES: usize = 255;
 /// Statistics and cursors are written at most this often.
 pub const FLUSH_MS: u64 = 5_000;
+/// Where several processes are one instance, each says this often that it lives.
+pub const BEAT_MS: u64 = 3_000;
+/// Whoever was read so often without having said so is dead, and its work is free: after 15 to 18 seconds.
+pub const DEAD_READS: u32 = 5;
+/// Whoever could not say so for this long gives up its work by itself: well before others take it.
+pub const LEASE_MS: u64 = 9_000;
+/// Rows of leases that are written at once.
+pub const LEASE_CHANGES: usize = 1024;

@@ -63,7 +63,7 @@ impl Engine {
         !self.stopped
             && self.is_active
             && self.peers.get(peer).is_some_and(is_active)
-            && (!live.is_empty() || self.requests.is_waiting_for(peer))
+            && ((!live.is_empty() && self.holds(peer)) || self.requests.is_waiting_for(peer))
     }
 
     /// Sees to it that a peer is connected, and tells what it is to tell, from now on.
@@ -91,6 +91,7 @@ impl Engine {
 
     pub(crate) fn set_background(&mut self, is_on: bool, now_ms: u64) {
         self.is_active = is_on;
+        self.leases.hurry(now_ms);
         self.keep_all_live(now_ms);
     }
 
@@ -330,10 +331,11 @@ impl Engine {
     /// The rounds that are due: where a stream sees to it, it is asked whether all is as it should be.
     pub(crate) fn make_rounds(&mut self, now_ms: u64) {
         for database in self.schedule.take_due(now_ms) {
-            let peers = self.peers_of(&database);
+            let mut peers = self.peers_of(&database);
             if peers.is_empty() {
                 self.schedule.stop(&database);
             }
+            peers.retain(|peer| self.holds(peer));
             for peer in peers {
                 match self.streams.dialled_about(&peer, &database) {
                     // One check is a round of all that the stream is about.

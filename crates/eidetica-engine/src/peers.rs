@@ -8,7 +8,7 @@ use eidetica_protocol::{Failure, Outcome, PushOutcome};
 use eidetica_transport::Address;
 use serde::{Deserialize, Serialize};
 
-use crate::{EngineError, Record, RestoreError, limits, record};
+use crate::{EngineError, Record, RestoreError, limits, merge::changed, record};
 
 /// How a peer is treated.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -47,11 +47,37 @@ pub struct PeerInfo {
     pub last_seen_ms: Option<u64>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
-struct PeerRecord {
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct PeerRecord {
     name: Option<String>,
     status: PeerStatus,
     addresses: Vec<String>,
+}
+
+impl PeerRecord {
+    /// What two processes made of `base`: of the addresses, those of both.
+    pub(crate) fn merge(self, base: Self, theirs: Self) -> Self {
+        let gone = |address: &String| {
+            base.addresses.contains(address) && !self.addresses.contains(address)
+        };
+        let mut addresses = theirs.addresses;
+        addresses.retain(|address| !gone(address));
+        let new = self
+            .addresses
+            .iter()
+            .filter(|address| !base.addresses.contains(address));
+        let new: Vec<String> = new
+            .filter(|address| !addresses.contains(address))
+            .cloned()
+            .collect();
+        addresses.splice(0..0, new);
+        addresses.truncate(limits::ADDRESSES);
+        Self {
+            name: changed(&base.name, &self.name, theirs.name),
+            status: changed(&base.status, &self.status, theirs.status),
+            addresses,
+        }
+    }
 }
 
 /// How syncs with a peer went.
@@ -137,8 +163,28 @@ impl PastSync {
     }
 }
 
+/// What is written of a peer and a database.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct PairRecord {
+    related: bool,
+    queued: bool,
+    /// Where it was before cursors had records of their own; else empty.
+    cursor: Cursor,
+}
+
+impl PairRecord {
+    /// What two processes made of `base`.
+    pub(crate) fn merge(self, base: Self, theirs: Self) -> Self {
+        Self {
+            related: changed(&base.related, &self.related, theirs.related),
+            queued: changed(&base.queued, &self.queued, theirs.queued),
+            cursor: theirs.cursor,
+        }
+    }
+}
+
 /// A peer and a database.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Pair {
     /// Whether the database is synced with the peer.
     pub(crate) related: bool,
@@ -251,7 +297,28 @@ impl Peers {
         for pair in gone {
             self.pairs.remove(&pair);
             self.write_pair(&pair);
+            self.forget_cursor(&pair);
         }
+    }
+
+    /// Forgets a database; says with which peers it was synced.
+    pub(crate) fn forget_database(&mut self, database: &Id) -> Vec<PublicKey> {
+        let pairs = self.pairs.keys().filter(|(_, of)| of == database);
+        let gone: Vec<(PublicKey, Id)> = pairs.copied().collect();
+        for pair in &gone {
+            self.pairs.remove(pair);
+            self.write_pair(pair);
+            self.forget_cursor(pair);
+        }
+        gone.into_iter().map(|(peer, _)| peer).collect()
+    }
+
+    fn forget_cursor(&mut self, pair: &(PublicKey, Id)) {
+        self.dirty_pairs.remove(pair);
+        self.records.push(Record {
+            key: record::Kind::Cursor.key(record::pair_key(&pair.0, &pair.1)),
+            value: None,
+        });
     }
 
     pub(crate) fn set_status(
@@ -414,7 +481,14 @@ impl Peers {
             }
         }
         for pair in std::mem::take(&mut self.dirty_pairs) {
-            self.write_pair(&pair);
+            let value = self
+                .pairs
+                .get(&pair)
+                .map(|pair| record::encode(&pair.cursor));
+            self.records.push(Record {
+                key: record::Kind::Cursor.key(record::pair_key(&pair.0, &pair.1)),
+                value,
+            });
         }
     }
 
@@ -444,12 +518,13 @@ impl Peers {
                     .iter()
                     .map(|text| text.parse().map_err(|_| corrupt()));
                 let addresses = addresses.collect::<Result<_, _>>()?;
+                let before = self.peers.get(&pubkey);
                 let info = PeerInfo {
                     pubkey,
                     display_name: name,
                     status,
                     addresses,
-                    last_seen_ms: None,
+                    last_seen_ms: before.and_then(|before| before.last_seen_ms),
                 };
                 self.peers.insert(pubkey, info);
             }
@@ -465,14 +540,42 @@ impl Peers {
                     record::decode(key, value)?,
                 );
             }
+            record::Kind::Cursor => {
+                let pair = record::parse_pair(rest).ok_or_else(corrupt)?;
+                self.pairs.entry(pair).or_default().cursor = record::decode(key, value)?;
+            }
             _ => {
-                self.pairs.insert(
-                    record::parse_pair(rest).ok_or_else(corrupt)?,
-                    record::decode(key, value)?,
-                );
+                let pair = record::parse_pair(rest).ok_or_else(corrupt)?;
+                let PairRecord {
+                    related,
+                    queued,
+                    cursor,
+                } = record::decode(key, value)?;
+                let known = self.pairs.entry(pair).or_default();
+                (known.related, known.queued) = (related, queued);
+                if known.cursor.last_synced_ms.is_none() && cursor.last_synced_ms.is_some() {
+                    known.cursor = cursor;
+                    self.dirty_pairs.insert(pair);
+                }
             }
         }
         Ok(())
+    }
+
+    /// Another process has forgotten a peer: what this one keeps of it goes as well.
+    pub(crate) fn meet_removed(&mut self, key: &PublicKey) {
+        let before = self.records.len();
+        self.remove(key);
+        let mut new = self.records.split_off(before);
+        new.retain(|record| !record.is_shared());
+        self.records.append(&mut new);
+    }
+
+    /// Another process has forgotten a pair.
+    pub(crate) fn meet_unpaired(&mut self, pair: &(PublicKey, Id)) {
+        if self.pairs.remove(pair).is_some() {
+            self.forget_cursor(pair);
+        }
     }
 
     /// After all records: what belongs together comes together.
@@ -507,8 +610,13 @@ impl Peers {
     }
 
     fn write_pair(&mut self, pair: &(PublicKey, Id)) {
-        self.dirty_pairs.remove(pair);
-        let value = self.pairs.get(pair).map(record::encode);
+        let value = self.pairs.get(pair).map(|pair| {
+            record::encode(&PairRecord {
+                related: pair.related,
+                queued: pair.queued,
+                cursor: Cursor::default(),
+            })
+        });
         self.records.push(Record {
             key: record::Kind::Pair.key(record::pair_key(&pair.0, &pair.1)),
             value,

@@ -2,6 +2,9 @@
 //!
 //! A key is a word, a slash and ids in hexadecimal; a value is one format byte and bincode (variable-width,
 //! little-endian). A record is small and stands for one thing, so that a change writes one.
+//!
+//! Where several processes are one instance, some records are everybody's and the others each process's own:
+//! [`Record::is_shared`]. What two of them write of the same at once is put together by [`merge`](crate::merge).
 
 use bytes::Bytes;
 use eidetica_entry::{Id, PublicKey};
@@ -10,6 +13,8 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::RestoreError;
 
 const FORMAT: u8 = 1;
+/// Of invites: with the processes that make a grant.
+pub(crate) const INVITE_FORMAT: u8 = 2;
 
 /// One record of a local database.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +25,15 @@ pub struct Record {
     pub value: Option<Bytes>,
 }
 
+impl Record {
+    /// Whether it is every process's, where several are one instance: peers, what is synced with them, requests of
+    /// others and invites. Else it is the own of the process that wrote it: statistics, cursors, requests and claims of
+    /// its own device.
+    pub fn is_shared(&self) -> bool {
+        Kind::split(&self.key).is_some_and(|(kind, _)| kind.is_shared())
+    }
+}
+
 /// What kinds of records there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -27,6 +41,7 @@ pub(crate) enum Kind {
     Stats,
     History,
     Pair,
+    Cursor,
     Incoming,
     Outgoing,
     Claim,
@@ -34,11 +49,12 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Peer,
         Self::Stats,
         Self::History,
         Self::Pair,
+        Self::Cursor,
         Self::Incoming,
         Self::Outgoing,
         Self::Claim,
@@ -51,11 +67,19 @@ impl Kind {
             Self::Stats => "stats",
             Self::History => "history",
             Self::Pair => "pair",
+            Self::Cursor => "cursor",
             Self::Incoming => "incoming",
             Self::Outgoing => "outgoing",
             Self::Claim => "claim",
             Self::Invite => "invite",
         }
+    }
+
+    pub(crate) fn is_shared(self) -> bool {
+        matches!(
+            self,
+            Self::Peer | Self::Pair | Self::Incoming | Self::Invite
+        )
     }
 
     /// The kind and the rest of a key.
@@ -95,32 +119,45 @@ pub(crate) fn parse_pair(text: &str) -> Option<(PublicKey, Id)> {
     Some((parse_key(peer)?, database.parse().ok()?))
 }
 
+pub(crate) fn encode<T: Serialize>(value: &T) -> Bytes {
+    encode_as(FORMAT, value)
+}
+
 #[expect(
     clippy::expect_used,
     reason = "records are plain structs, whose Serialize cannot fail into a vector"
 )]
-pub(crate) fn encode<T: Serialize>(value: &T) -> Bytes {
-    let mut out = vec![FORMAT];
+pub(crate) fn encode_as<T: Serialize>(format: u8, value: &T) -> Bytes {
+    let mut out = vec![format];
     bincode::serde::encode_into_std_write(value, &mut out, bincode::config::standard())
         .expect("records encode");
     out.into()
 }
 
 pub(crate) fn decode<T: DeserializeOwned>(key: &str, value: &[u8]) -> Result<T, RestoreError> {
+    decode_as(FORMAT, key, value)
+}
+
+/// A record of this format; older ones are for the caller to know.
+pub(crate) fn decode_as<T: DeserializeOwned>(
+    known: u8,
+    key: &str,
+    value: &[u8],
+) -> Result<T, RestoreError> {
     let corrupt = || RestoreError::Corrupt {
         key: key.to_owned(),
     };
     let (format, body) = value.split_first().ok_or_else(corrupt)?;
-    if *format > FORMAT {
+    if *format > known {
         return Err(RestoreError::Newer {
             key: key.to_owned(),
             found: *format,
-            known: FORMAT,
+            known,
         });
     }
     let config = bincode::config::standard().with_limit::<{ 1 << 20 }>();
     let (decoded, used) = bincode::serde::decode_from_slice(body, config).map_err(|_| corrupt())?;
-    if *format == FORMAT && used == body.len() {
+    if *format == known && used == body.len() {
         Ok(decoded)
     } else {
         Err(corrupt())

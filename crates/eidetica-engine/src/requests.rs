@@ -89,10 +89,30 @@ pub struct OutgoingRequest {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct IncomingRecord {
+pub(crate) struct IncomingRecord {
     request: Bytes,
     received_ms: u64,
     state: RequestState,
+}
+
+impl IncomingRecord {
+    pub(crate) fn read(key: &str, value: &[u8]) -> Result<Self, RestoreError> {
+        record::decode(key, value)
+    }
+
+    pub(crate) fn is_decided(&self) -> bool {
+        self.state != RequestState::Pending
+    }
+
+    /// What two processes made of a request: an approval says that the grant is committed.
+    pub(crate) fn merge(self, theirs: Self) -> Self {
+        let state = match (self.state, theirs.state) {
+            (RequestState::Approved, _) | (_, RequestState::Approved) => RequestState::Approved,
+            (RequestState::Rejected, _) | (_, RequestState::Rejected) => RequestState::Rejected,
+            _ => RequestState::Pending,
+        };
+        Self { state, ..theirs }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -256,6 +276,23 @@ impl Requests {
         }
     }
 
+    /// Forgets all requests for a database, of peers and own ones.
+    pub(crate) fn forget_database(&mut self, database: &Id) {
+        let is_for = |request: &SignedRequest| request.request().database == *database;
+        let incoming = self
+            .incoming
+            .iter()
+            .filter(|(_, found)| is_for(&found.request));
+        let incoming: Vec<RequestId> = incoming.map(|(id, _)| *id).collect();
+        let outgoing = self
+            .outgoing
+            .values()
+            .filter(|found| found.database == *database);
+        let outgoing: Vec<RequestId> = outgoing.map(|found| found.id).collect();
+        incoming.iter().for_each(|id| self.forget_incoming(id));
+        outgoing.iter().for_each(|id| self.forget_outgoing(id));
+    }
+
     /// The own requests that a peer has not decided yet, as far as is known.
     pub(crate) fn waiting_for(&self, peer: &PublicKey) -> Vec<&OutgoingRequest> {
         let waits = |request: &&OutgoingRequest| {
@@ -314,8 +351,7 @@ impl Requests {
             key: key.to_owned(),
         })?;
         let id = request.id();
-        self.by_key
-            .insert((request.request().key, request.request().database), id);
+        let slot = (request.request().key, request.request().database);
         self.incoming.insert(
             id,
             IncomingRequest {
@@ -325,7 +361,38 @@ impl Requests {
                 state,
             },
         );
+        // Two processes may have taken one each: the later one is meant, in whatever order they come.
+        match self.by_key.get(&slot).and_then(|id| self.incoming.get(id)) {
+            Some(other) if (other.received_ms, other.id) > (received_ms, id) => {}
+            _ => {
+                self.by_key.insert(slot, id);
+            }
+        }
         Ok(())
+    }
+
+    /// Takes what another process wrote; says whether it decided.
+    pub(crate) fn meet(
+        &mut self,
+        id: &RequestId,
+        key: &str,
+        value: Option<&[u8]>,
+    ) -> Result<bool, RestoreError> {
+        let before = self.incoming.remove(id);
+        let was_pending = before
+            .as_ref()
+            .is_none_or(|before| before.state == RequestState::Pending);
+        if let Some(before) = &before {
+            let request = before.request.request();
+            let slot = (request.key, request.database);
+            if self.by_key.get(&slot) == Some(id) {
+                self.by_key.remove(&slot);
+            }
+        }
+        let Some(value) = value else { return Ok(false) };
+        self.restore_incoming(key, value)?;
+        let state = self.incoming.get(id).map(|found| found.state);
+        Ok(was_pending && state.is_some_and(|state| state != RequestState::Pending))
     }
 
     pub(crate) fn restore_outgoing(&mut self, key: &str, value: &[u8]) -> Result<(), RestoreError> {
@@ -360,7 +427,10 @@ impl Requests {
     fn forget_incoming(&mut self, id: &RequestId) {
         if let Some(gone) = self.incoming.remove(id) {
             let request = gone.request.request();
-            self.by_key.remove(&(request.key, request.database));
+            let slot = (request.key, request.database);
+            if self.by_key.get(&slot) == Some(id) {
+                self.by_key.remove(&slot);
+            }
             self.write_incoming(id);
         }
     }

@@ -92,6 +92,7 @@ impl Engine {
 
     /// A database is synced with a peer from now on.
     pub(crate) fn begin_relation(&mut self, peer: &PublicKey, database: Id, now_ms: u64) {
+        self.want_lease(peer, now_ms);
         self.start_rounds(database, now_ms);
         self.keep_live(peer, now_ms);
     }
@@ -107,7 +108,9 @@ impl Engine {
             .syncs
             .get(&(peer, database))
             .is_some_and(|sync| sync.due_ms.is_some());
-        if active && !waits && self.is_queued(&peer, &database) {
+        // What the user queued is for one process to do.
+        let mine = self.holds(&peer) || self.is_wanted(&peer, &database);
+        if active && mine && !waits && self.is_queued(&peer, &database) {
             self.join_sync(peer, database, None, false, now_ms);
         }
         self.work.tidy(&(peer, database));

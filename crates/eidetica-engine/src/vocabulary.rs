@@ -1,5 +1,6 @@
 //! What goes in and what comes out.
 
+use bytes::Bytes;
 use eidetica_auth::{DeviceClaim, InviteProof, RequestId, SignedRequest};
 use eidetica_entry::{Id, PublicKey};
 use eidetica_protocol::{
@@ -7,7 +8,9 @@ use eidetica_protocol::{
 };
 use eidetica_transport::Address;
 
-use crate::{ConnectError, EngineError, GrantOutcome, Invite, PeerStatus, Record, Wishes};
+use crate::{
+    ConnectError, EngineError, GrantOutcome, Invite, LeaseChange, PeerStatus, Record, Wishes,
+};
 
 /// Names a command; chosen by the driver, unique while the command has no reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -73,6 +76,9 @@ pub enum Command {
     Relate(PublicKey, Id),
     /// No longer. -> [`Response::Done`]
     Unrelate(PublicKey, Id),
+    /// Forget what is known of a database that was taken away: with whom it was synced and how far, requests for it,
+    /// invites to it. -> [`Response::Done`]
+    ForgetDatabase(Id),
     /// Connect and learn who is there. -> [`Response::Peer`]
     Connect(Target),
     /// Sync now. Relates the databases to the peer where it succeeds. -> [`Response::Synced`]
@@ -178,6 +184,8 @@ pub enum Input {
     },
     /// What the users want of a database from now on; none if nobody tracks it.
     Wishes(Id, Option<Wishes>),
+    /// All rows of leases, after [`Action::Lease`]; none if they could not be written or read.
+    Leases(Option<Vec<(String, Bytes)>>),
     /// Peers may be reached in other ways than before: a transport was enabled, or the network is back.
     Online,
     /// What a live stream says.
@@ -251,6 +259,9 @@ pub enum Action {
     },
     /// Write a record before carrying out later actions.
     Persist(Record),
+    /// Write those of these rows that are as expected, each for itself, then read all of them. Only where several
+    /// processes are one instance; one at a time. -> [`Input::Leases`]
+    Lease(Vec<LeaseChange>),
     /// The reply to a command.
     Reply(CommandId, Result<Response, EngineError>),
     /// Nothing more to do before the next input, or this time (ms), whichever comes first.

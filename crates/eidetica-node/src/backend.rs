@@ -1,14 +1,27 @@
 //! What the driver asks of the databases of an instance.
 
+use std::{any::Any, sync::Arc};
+
 use bytes::Bytes;
-use eidetica_auth::SignedRequest;
-use eidetica_engine::{Facts, GrantOutcome, Record, Wishes};
+use eidetica_auth::{DeviceClaim, SignedRequest};
+use eidetica_engine::{Facts, GrantOutcome, LeaseChange, Record, Wishes};
 use eidetica_entry::reconcile::{Contrast, Detail, Span};
 use eidetica_entry::{Id, PublicKey};
 use eidetica_protocol::{
     Closure, Cursor, DatabaseInfo, Frontier, IdPrefix, IngestBatch, IngestError, IngestReport,
-    PackPage, Sketch, Unavailable,
+    Lacking, PackPage, Sketch, Stores, Unavailable,
 };
+
+/// What other processes of the same instance have written, since it was last asked for.
+#[derive(Debug, Default)]
+pub struct Followed {
+    /// Records that stand otherwise now.
+    pub records: Vec<Record>,
+    /// What the users want of databases that they track by now; none where nobody does any more.
+    pub wishes: Vec<(Id, Option<Wishes>)>,
+    /// Claims that were made for the devices of this process.
+    pub claims: Vec<DeviceClaim>,
+}
 
 /// The databases, the settings and the keys of an instance, as the driver needs them.
 ///
@@ -54,17 +67,20 @@ pub trait Backend: Send + Sync + 'static {
         database: &Id,
         ids: &[IdPrefix],
         closures: &[Closure],
+        stores: &Stores,
         cursor: Option<&Cursor>,
         budget_bytes: usize,
     ) -> Result<PackPage, Unavailable>;
 
     /// A page of packs of what is in the past of the tips and not in that of `not`, parents first; before them packs
-    /// of the delegated databases that they are judged by, as far as those are above `closures`.
+    /// of the delegated databases that they are judged by, as far as those are above `closures`. With the payloads of
+    /// some stores.
     fn difference(
         &self,
         database: &Id,
         not: &[Id],
         closures: &[Closure],
+        stores: &Stores,
         cursor: Option<&Cursor>,
         budget_bytes: usize,
     ) -> Result<PackPage, Unavailable>;
@@ -80,6 +96,28 @@ pub trait Backend: Send + Sync + 'static {
         database: &Id,
         of: &[Id],
         not: &[Id],
+        stores: &Stores,
+        budget_bytes: usize,
+    ) -> Result<PackPage, Unavailable>;
+
+    /// The stores whose payloads are held of a database, which may not be here yet.
+    fn holds(&self, database: &Id) -> Result<Stores, Unavailable>;
+
+    /// Which payloads of those are not here, from a place or from anywhere on: at most `limit` entries.
+    fn lacking(
+        &self,
+        database: &Id,
+        from: Option<u64>,
+        limit: usize,
+    ) -> Result<Lacking, Unavailable>;
+
+    /// A page of packs of those entries that have a payload of one of these stores here, with nothing else.
+    fn payloads(
+        &self,
+        database: &Id,
+        ids: &[IdPrefix],
+        stores: &Stores,
+        cursor: Option<&Cursor>,
         budget_bytes: usize,
     ) -> Result<PackPage, Unavailable>;
 
@@ -131,6 +169,27 @@ pub trait Backend: Send + Sync + 'static {
     /// All records of the engine.
     fn load(&self) -> Result<Vec<(String, Bytes)>, Unavailable>;
 
-    /// Writes records durably, all or none, in order.
-    fn persist(&self, records: &[Record]) -> Result<(), Unavailable>;
+    /// Writes records durably: the shared ones all or none, then the own ones all or none, each in order. The answer
+    /// is what stands there instead of some, where other processes have written meanwhile.
+    fn persist(&self, records: &[Record]) -> Result<Vec<Record>, Unavailable>;
+
+    /// Whether other processes may be the same instance; none by default.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    /// What other processes have written; asked often, one lookup where there is nothing.
+    fn follow(&self) -> Result<Followed, Unavailable> {
+        Ok(Followed::default())
+    }
+
+    /// Writes those of these rows that are as expected, each for itself, durably, and reads all.
+    fn lease(&self, _changes: &[LeaseChange]) -> Result<Vec<(String, Bytes)>, Unavailable> {
+        Ok(Vec::new())
+    }
+
+    /// Calls `hint`, from any thread, when there may be something to follow, for as long as the result lives.
+    fn watch(&self, _hint: Arc<dyn Fn() + Send + Sync>) -> Option<Box<dyn Any + Send + Sync>> {
+        None
+    }
 }

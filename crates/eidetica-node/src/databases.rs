@@ -1,28 +1,38 @@
 //! The databases of an instance as the driver's [`Backend`].
 
-use std::sync::Arc;
+use std::{any::Any, collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
-use eidetica_auth::{AccessRequest, Right, SecretKey, SignedRequest};
-use eidetica_crdt::Value;
-use eidetica_database::{Blame, Database, Databases, Error, IngestRequest, LocalDatabase, limits};
-use eidetica_engine::{Facts, GrantOutcome, Record, Wishes};
+use eidetica_auth::{AccessRequest, DeviceClaim, Right, SecretKey, SignedRequest};
+use eidetica_crdt::{Doc, Value};
+use eidetica_database::{
+    Blame, Database, Databases, DocStore, Error, Holds, IngestRequest, LocalDatabase, limits,
+};
+use eidetica_engine::{Facts, GrantOutcome, LeaseChange, Record, Wishes, merge};
 use eidetica_entry::{
     Id, PublicKey, Stamp,
     reconcile::{Contrast, Detail, Span},
 };
 use eidetica_protocol::{
     Closure, Cursor, DatabaseInfo, Frontier, IdPrefix, IngestBatch, IngestError, IngestReport,
-    PackPage, Parts, Sketch, Unavailable, limits as protocol_limits,
+    Lacking, PackPage, Parts, Sketch, Stores, Unavailable, limits as protocol_limits,
 };
 
-use crate::Backend;
+use parking_lot::Mutex;
+
+use crate::{Backend, backend::Followed};
 
 /// The name of the local database that holds the engine's records.
 pub const SYNC_DATABASE: &str = "_sync";
 
 /// The store in it.
 const RECORDS: &str = "engine";
+
+/// The name of the local database that holds leases.
+const LEASE_DATABASE: &str = "_leases";
+
+/// The store in it.
+const LEASES: &str = "rows";
 
 /// What the users of an instance decide.
 pub trait Policy: Send + Sync + 'static {
@@ -34,16 +44,45 @@ pub trait Policy: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// What other processes of the same instance have changed since the last time; nothing by default.
+    ///
+    /// # Errors
+    /// Storage failed.
+    fn follow(&self) -> Result<PolicyChanges, Unavailable> {
+        Ok(PolicyChanges::default())
+    }
+
     /// The secret key of an administrator, if it is unlocked.
     fn unlocked(&self, key: &PublicKey) -> Option<Arc<SecretKey>>;
 }
 
+/// What users have decided in other processes.
+#[derive(Debug, Default)]
+pub struct PolicyChanges {
+    /// What they want of databases; none of one that nobody tracks any more.
+    pub wishes: Vec<(Id, Option<Wishes>)>,
+    /// Claims for the devices of this process.
+    pub claims: Vec<DeviceClaim>,
+}
+
 /// The databases of an instance, with what its users decide. Records stand in the local database
-/// [`SYNC_DATABASE`].
+/// [`SYNC_DATABASE`]; the own ones of a node with a name in one of that name.
 pub struct DatabasesBackend {
     databases: Databases,
     records: LocalDatabase,
+    /// Where the own records are, if elsewhere.
+    own: Option<LocalDatabase>,
+    leases: LocalDatabase,
     policy: Arc<dyn Policy>,
+    is_shared: bool,
+    known: Mutex<Known>,
+}
+
+/// The shared records that this process knows.
+#[derive(Default)]
+struct Known {
+    version: u64,
+    records: BTreeMap<String, Bytes>,
 }
 
 impl DatabasesBackend {
@@ -52,12 +91,76 @@ impl DatabasesBackend {
     /// # Errors
     /// The engine's.
     pub fn new(databases: Databases, policy: Arc<dyn Policy>) -> Result<Self, Error> {
-        let records = databases.local(SYNC_DATABASE)?;
+        Self::of_node(databases, policy, None)
+    }
+
+    /// The backend of the node of this name, one of several processes.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn of_node(
+        databases: Databases,
+        policy: Arc<dyn Policy>,
+        name: Option<&str>,
+    ) -> Result<Self, Error> {
+        let own = name.map(|name| databases.local(&format!("{SYNC_DATABASE}/{name}")));
         Ok(Self {
+            records: databases.local(SYNC_DATABASE)?,
+            own: own.transpose()?,
+            leases: databases.local(LEASE_DATABASE)?,
+            is_shared: databases.engine().info().shared,
             databases,
-            records,
             policy,
+            known: Mutex::default(),
         })
+    }
+
+    /// The records that every process writes, as they stand and when that was.
+    fn shared_records(&self) -> Result<Known, Unavailable> {
+        // Before them, so that what is written meanwhile is looked for again.
+        let version = self.records.version().map_err(unavailable)?;
+        let mut records: BTreeMap<String, Bytes> = all(&self.records)?.into_iter().collect();
+        records.retain(|key, _| is_shared(key));
+        Ok(Known { version, records })
+    }
+
+    /// Writes what every process may write, put together with what they have written since it was last read.
+    fn persist_shared(&self, records: &[&Record]) -> Result<Vec<Record>, Unavailable> {
+        let mut known = self.known.lock();
+        let merged = self.records.transact(|transaction| {
+            let doc = transaction.doc(RECORDS)?;
+            let mut merged: Vec<(String, Option<Bytes>)> = Vec::with_capacity(records.len());
+            for Record { key, value } in records {
+                let theirs = match doc.get(key)? {
+                    Some(Value::Bytes(bytes)) => Some(bytes),
+                    Some(_) => return Err(damaged(key)),
+                    None => None,
+                };
+                // What this transaction writes twice is on top of itself.
+                let before = merged.iter().rev().find(|(of, _)| of == key);
+                let base = match before {
+                    Some((_, value)) => value.clone(),
+                    None => known.records.get(key).cloned(),
+                };
+                let value = merge(key, base.as_deref(), value.as_deref(), theirs.as_deref())
+                    .map_err(|_| damaged(key))?;
+                write(&doc, key, value.as_deref())?;
+                merged.push((key.clone(), value));
+            }
+            Ok(merged)
+        });
+        let merged = merged.map_err(unavailable)?;
+        for (key, value) in &merged {
+            match value {
+                Some(value) => known.records.insert(key.clone(), value.clone()),
+                None => known.records.remove(key),
+            };
+        }
+        let other = merged.into_iter().zip(records);
+        let other = other.filter(|((_, value), record)| *value != record.value);
+        Ok(other
+            .map(|((key, value), _)| Record { key, value })
+            .collect())
     }
 
     /// Commits a grant of what a request asks for, by a key that is unlocked.
@@ -123,6 +226,22 @@ fn own_cursor(cursor: Option<&Cursor>) -> Result<Option<eidetica_database::Curso
         .transpose()
 }
 
+/// The stores whose payloads a peer wants.
+fn holds(stores: &Stores) -> Holds {
+    match stores.some() {
+        None => Holds::All,
+        Some(stores) => Holds::Stores(stores.iter().cloned().collect()),
+    }
+}
+
+/// The stores whose payloads are held here.
+fn stores(holds: &Holds) -> Stores {
+    match holds.some() {
+        None => Stores::All,
+        Some(stores) => Stores::these(stores.iter().cloned()),
+    }
+}
+
 fn pack_page(page: eidetica_database::PackPage) -> PackPage {
     PackPage {
         packs: page.packs,
@@ -154,7 +273,10 @@ impl Backend for DatabasesBackend {
                 tips: tips.map(|tip| tip.id).collect(),
             }
         };
+        let here = self.databases.get(database).map_err(unavailable)?;
         Ok(Some(Frontier {
+            holds: self.holds(database)?,
+            lacks: here.lacks().map_err(unavailable)?,
             tips,
             closures: closures.map(closure).collect(),
             void: self.void(database)?,
@@ -175,11 +297,12 @@ impl Backend for DatabasesBackend {
         database: &Id,
         of: &[Id],
         not: &[Id],
+        stores: &Stores,
         budget_bytes: usize,
     ) -> Result<PackPage, Unavailable> {
         let packs = self
             .databases
-            .void_packs(database, of, not, budget_bytes)
+            .void_packs_for(database, of, not, &holds(stores), budget_bytes)
             .map_err(unavailable)?;
         Ok(PackPage {
             packs,
@@ -243,13 +366,49 @@ impl Backend for DatabasesBackend {
         database: &Id,
         ids: &[IdPrefix],
         closures: &[Closure],
+        stores: &Stores,
         cursor: Option<&Cursor>,
         budget_bytes: usize,
     ) -> Result<PackPage, Unavailable> {
-        let (held, cursor) = (held(closures), own_cursor(cursor)?);
+        let (held, holds, cursor) = (held(closures), holds(stores), own_cursor(cursor)?);
         let page = self
             .databases
-            .selected(database, ids, &held, cursor, budget_bytes);
+            .selected_for(database, ids, &held, &holds, cursor, budget_bytes);
+        page.map(pack_page).map_err(unavailable)
+    }
+
+    fn holds(&self, database: &Id) -> Result<Stores, Unavailable> {
+        let holds = self.databases.holds(database).map_err(unavailable)?;
+        Ok(stores(&holds))
+    }
+
+    fn lacking(
+        &self,
+        database: &Id,
+        from: Option<u64>,
+        limit: usize,
+    ) -> Result<Lacking, Unavailable> {
+        let wanted = self.databases.wanted(database, from, limit);
+        let wanted = wanted.map_err(unavailable)?;
+        Ok(Lacking {
+            ids: wanted.ids.iter().map(IdPrefix::of).collect(),
+            stores: Stores::these(wanted.stores),
+            next: wanted.next,
+        })
+    }
+
+    fn payloads(
+        &self,
+        database: &Id,
+        ids: &[IdPrefix],
+        stores: &Stores,
+        cursor: Option<&Cursor>,
+        budget_bytes: usize,
+    ) -> Result<PackPage, Unavailable> {
+        let (holds, cursor) = (holds(stores), own_cursor(cursor)?);
+        let page = self
+            .databases
+            .payloads(database, ids, &holds, cursor, budget_bytes);
         page.map(pack_page).map_err(unavailable)
     }
 
@@ -258,13 +417,14 @@ impl Backend for DatabasesBackend {
         database: &Id,
         not: &[Id],
         closures: &[Closure],
+        stores: &Stores,
         cursor: Option<&Cursor>,
         budget_bytes: usize,
     ) -> Result<PackPage, Unavailable> {
-        let (held, cursor) = (held(closures), own_cursor(cursor)?);
-        let page = self
-            .databases
-            .difference_above(database, not, &held, cursor, budget_bytes);
+        let (held, holds, cursor) = (held(closures), holds(stores), own_cursor(cursor)?);
+        let page =
+            self.databases
+                .difference_for(database, not, &held, &holds, cursor, budget_bytes);
         page.map(pack_page).map_err(unavailable)
     }
 
@@ -290,6 +450,7 @@ impl Backend for DatabasesBackend {
         Ok(IngestReport {
             new: report.new,
             known: report.known,
+            filled: report.filled,
             pending: report.pending,
             rejected,
         })
@@ -335,49 +496,136 @@ impl Backend for DatabasesBackend {
     }
 
     fn load(&self) -> Result<Vec<(String, Bytes)>, Unavailable> {
-        let doc = self
-            .records
-            .doc(RECORDS)
-            .and_then(|doc| doc.get_all())
-            .map_err(unavailable)?;
-        let record = |(key, value): (String, Value)| match value {
-            Value::Bytes(bytes) => Ok((key, Bytes::from(bytes))),
-            _ => Err(Unavailable(format!("the sync record {key:?} is damaged"))),
-        };
-        doc.into_iter().map(record).collect()
+        if !self.is_shared && self.own.is_none() {
+            return all(&self.records);
+        }
+        let known = self.shared_records()?;
+        let mut records: Vec<(String, Bytes)> = known.records.clone().into_iter().collect();
+        *self.known.lock() = known;
+        let own = all(self.own.as_ref().unwrap_or(&self.records))?;
+        records.extend(own.into_iter().filter(|(key, _)| !is_shared(key)));
+        Ok(records)
     }
 
-    fn persist(&self, records: &[Record]) -> Result<(), Unavailable> {
-        let written = self.records.transact(|transaction| {
-            let doc = transaction.doc(RECORDS)?;
-            for record in records {
-                match &record.value {
-                    Some(value) => doc.set(&record.key, Value::Bytes(value.to_vec()))?,
-                    None if doc.contains(&record.key)? => doc.delete(&record.key)?,
-                    None => {}
+    fn persist(&self, records: &[Record]) -> Result<Vec<Record>, Unavailable> {
+        let is_shared = |record: &&Record| self.is_shared && record.is_shared();
+        let (shared, own): (Vec<&Record>, Vec<&Record>) = records.iter().partition(is_shared);
+        let others = match shared.is_empty() {
+            true => Vec::new(),
+            false => self.persist_shared(&shared)?,
+        };
+        if !own.is_empty() {
+            let database = self.own.as_ref().unwrap_or(&self.records);
+            let written = database.transact(|transaction| {
+                let doc = transaction.doc(RECORDS)?;
+                own.iter()
+                    .try_for_each(|record| write(&doc, &record.key, record.value.as_deref()))
+            });
+            written.map_err(unavailable)?;
+        }
+        Ok(others)
+    }
+
+    fn is_shared(&self) -> bool {
+        self.is_shared
+    }
+
+    fn follow(&self) -> Result<Followed, Unavailable> {
+        let mut followed = Followed::default();
+        if !self.is_shared {
+            return Ok(followed);
+        }
+        let changes = self.policy.follow()?;
+        (followed.wishes, followed.claims) = (changes.wishes, changes.claims);
+        let mut known = self.known.lock();
+        if self.records.version().map_err(unavailable)? == known.version {
+            return Ok(followed);
+        }
+        let now = self.shared_records()?;
+        let gone = known
+            .records
+            .keys()
+            .filter(|key| !now.records.contains_key(*key));
+        let gone = gone.map(|key| (key.clone(), None));
+        let new = now
+            .records
+            .iter()
+            .filter(|(key, value)| known.records.get(*key) != Some(value));
+        let new = new.map(|(key, value)| (key.clone(), Some(value.clone())));
+        let changed = gone.chain(new).map(|(key, value)| Record { key, value });
+        followed.records = changed.collect();
+        *known = now;
+        Ok(followed)
+    }
+
+    fn lease(&self, changes: &[LeaseChange]) -> Result<Vec<(String, Bytes)>, Unavailable> {
+        let rows = self.leases.transact(|transaction| {
+            let doc = transaction.doc(LEASES)?;
+            let mut rows: BTreeMap<String, Bytes> = bytes_of(doc.get_all()?)?.into_iter().collect();
+            for LeaseChange { key, before, after } in changes {
+                if rows.get(key) == before.as_ref() {
+                    write(&doc, key, after.as_deref())?;
+                    match after {
+                        Some(after) => rows.insert(key.clone(), after.clone()),
+                        None => rows.remove(key),
+                    };
                 }
             }
-            Ok(())
+            Ok(rows)
         });
-        written.map_err(unavailable)
+        Ok(rows.map_err(unavailable)?.into_iter().collect())
+    }
+
+    fn watch(&self, hint: Arc<dyn Fn() + Send + Sync>) -> Option<Box<dyn Any + Send + Sync>> {
+        self.is_shared
+            .then(|| Box::new(self.databases.engine().watch(hint)) as _)
     }
 }
 
-/// Takes away what the engine has remembered of peers, requests and invites: for a copy that becomes a device of its own.
+/// Forgets all records of the engine: peers, what is synced with them, requests, invites, statistics.
 ///
 /// # Errors
 /// The engine's.
 pub fn forget_records(databases: &Databases) -> Result<(), Error> {
-    let records = databases.local(SYNC_DATABASE)?;
-    let keys: Vec<String> = {
-        let doc = records.doc(RECORDS)?.get_all()?;
-        doc.into_iter().map(|(key, _)| key).collect()
-    };
-    records.transact(|transaction| {
-        let doc = transaction.doc(RECORDS)?;
-        keys.iter().try_for_each(|key| doc.delete(key))
-    })?;
+    for (name, store) in [(SYNC_DATABASE, RECORDS), (LEASE_DATABASE, LEASES)] {
+        databases.local(name)?.transact(|transaction| {
+            let doc = transaction.doc(store)?;
+            let keys = doc.get_all()?.into_iter().map(|(key, _)| key);
+            keys.map(|key| doc.delete(&key)).collect::<Result<(), _>>()
+        })?;
+    }
     Ok(())
+}
+
+fn is_shared(key: &str) -> bool {
+    let (key, value) = (key.to_owned(), None);
+    Record { key, value }.is_shared()
+}
+
+fn damaged(key: &str) -> Error {
+    Error::Corrupt(format!("the sync record {key:?}"))
+}
+
+/// All records in a local database.
+fn all(records: &LocalDatabase) -> Result<Vec<(String, Bytes)>, Unavailable> {
+    let doc = records.doc(RECORDS).and_then(|doc| doc.get_all());
+    doc.and_then(bytes_of).map_err(unavailable)
+}
+
+fn bytes_of(doc: Doc) -> Result<Vec<(String, Bytes)>, Error> {
+    let row = |(key, value): (String, Value)| match value {
+        Value::Bytes(bytes) => Ok((key, Bytes::from(bytes))),
+        _ => Err(damaged(&key)),
+    };
+    doc.into_iter().map(row).collect()
+}
+
+fn write(doc: &DocStore<'_>, key: &str, value: Option<&[u8]>) -> Result<(), Error> {
+    match value {
+        Some(value) => doc.set(key, Value::Bytes(value.to_vec())),
+        None if doc.contains(key)? => doc.delete(key),
+        None => Ok(()),
+    }
 }
 
 /// Whether a revocation of the key holds.

@@ -1,6 +1,7 @@
 //! The driver: one loop around the engine. Everything that takes long runs in tasks, which send news back.
 
 use std::{
+    any::Any,
     collections::HashMap,
     panic::AssertUnwindSafe,
     sync::{
@@ -10,7 +11,8 @@ use std::{
     time::Duration,
 };
 
-use eidetica_auth::{RequestId, SecretKey, SignedRequest};
+use bytes::Bytes;
+use eidetica_auth::{DeviceClaim, RequestId, SecretKey, SignedRequest};
 use eidetica_engine::{
     Action, Command, CommandId, ConnectError, Facts, GrantOutcome, Input, Job, JobResult, LinkId,
     Record, Redemption, Response, StreamId, TaskId, Wishes,
@@ -22,11 +24,15 @@ use eidetica_protocol::{
 };
 use eidetica_transport::{Address, Listener, Transport, TransportError};
 use futures::{FutureExt, channel::oneshot};
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until, timeout},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     Backend, NodeError,
+    backend::Followed,
     clock::now_ms,
     dial::Dialer,
     handle::Shared,
@@ -61,6 +67,7 @@ pub(crate) enum Event {
     Online,
     StartServer {
         bind: String,
+        as_service: bool,
         reply: oneshot::Sender<Result<Vec<Address>, NodeError>>,
     },
     StopServer {
@@ -76,6 +83,7 @@ pub(crate) enum News {
     Dialled(LinkId, Result<Arc<Link>, ConnectError>),
     Finished(TaskId, LinkId, JobResult),
     Granted(RequestId, Result<GrantOutcome, String>),
+    Leases(Option<Vec<(String, Bytes)>>),
     Seen(PublicKey),
     AcceptLive {
         device: PublicKey,
@@ -129,10 +137,20 @@ struct Stream {
     token: CancellationToken,
 }
 
+/// The keys that a node has.
+pub(crate) struct Keys {
+    pub(crate) device: Arc<SecretKey>,
+    /// To answer with where several processes answer for each other.
+    pub(crate) service: Arc<SecretKey>,
+}
+
+/// A backend, and what keeps its hints coming.
+pub(crate) type Watched = (Arc<dyn Backend>, Option<Box<dyn Any + Send + Sync>>);
+
 /// The loop and what it holds.
 pub(crate) struct Driver {
     shared: Arc<Shared>,
-    device: Arc<SecretKey>,
+    keys: Keys,
     pool: Arc<Pool>,
     services: Arc<Services>,
     dialer: Arc<Dialer>,
@@ -141,12 +159,17 @@ pub(crate) struct Driver {
     news: mpsc::Receiver<News>,
     waiting: HashMap<CommandId, oneshot::Sender<Result<Response, NodeError>>>,
     links: HashMap<LinkId, Arc<Link>>,
+    /// Connections that are being made; cancelled when another one won.
+    dials: HashMap<LinkId, CancellationToken>,
     sessions: HashMap<TaskId, (LinkId, CancellationToken)>,
     streams: HashMap<StreamId, Stream>,
     server: Option<Arc<Server>>,
     tasks: TaskTracker,
     /// Cancelled when the node stops: dials end at once.
     stopping: CancellationToken,
+    /// When other processes were last followed, where there are some.
+    followed: Option<Instant>,
+    _watch: Option<Box<dyn Any + Send + Sync>>,
     _alive: Alive,
 }
 
@@ -163,11 +186,12 @@ impl Drop for Alive {
 impl Driver {
     pub(crate) fn new(
         shared: Arc<Shared>,
-        device: Arc<SecretKey>,
-        backend: Arc<dyn Backend>,
+        keys: Keys,
+        (backend, watch): Watched,
         commands: mpsc::Receiver<Event>,
         next: Arc<AtomicU64>,
     ) -> Self {
+        let followed = backend.is_shared().then(Instant::now);
         let pool = Arc::new(Pool::new(backend));
         let (sender, news) = mpsc::channel(limits::EVENTS);
         let services = Arc::new(Services {
@@ -177,12 +201,14 @@ impl Driver {
         });
         let dialer = Arc::new(Dialer {
             shared: Arc::clone(&shared),
-            device: Arc::clone(&device),
+            device: Arc::clone(&keys.device),
         });
         Self {
             _alive: Alive(Arc::clone(&shared)),
+            _watch: watch,
+            followed,
             shared,
-            device,
+            keys,
             pool,
             services,
             dialer,
@@ -191,6 +217,7 @@ impl Driver {
             news,
             waiting: HashMap::new(),
             links: HashMap::new(),
+            dials: HashMap::new(),
             sessions: HashMap::new(),
             streams: HashMap::new(),
             server: None,
@@ -223,10 +250,11 @@ impl Driver {
                         *asked = Some(reply);
                         return self.stop().await;
                     }
-                    Some(event) => self.take_event(event).await,
+                    Some(event) => self.take_event(event).await?,
                     None => return self.stop().await,
                 },
                 () = self.shared.changes.some.notified() => self.take_changes(),
+                () = written(&self.shared, self.followed) => self.follow().await?,
                 Some(news) = self.news.recv() => self.take_news(news).await?,
                 () = session::until(until_ms) => self.input(Input::Tick),
             }
@@ -243,7 +271,55 @@ impl Driver {
         }
     }
 
-    async fn take_event(&mut self, event: Event) {
+    // Other processes.
+
+    /// Takes notice of what they have written.
+    async fn follow(&mut self) -> Result<(), NodeError> {
+        if self.followed.is_none() {
+            return Ok(());
+        }
+        // What is decided on what was known before is put together with the rest when it is written.
+        let followed = match timeout(self.shared.limits.persist, self.pool.follow()).await {
+            Ok(Ok(followed)) => followed,
+            failed => {
+                let error = failed
+                    .err()
+                    .map_or("storage failed", |_| "no answer in time");
+                tracing::warn!(error, "cannot follow other processes");
+                Followed::default()
+            }
+        };
+        self.followed = Some(Instant::now());
+        self.meet(&followed.records)?;
+        for (database, wishes) in followed.wishes {
+            self.input(Input::Wishes(database, wishes));
+        }
+        let is_known = |claim: &DeviceClaim| {
+            let engine = self.shared.engine.lock();
+            engine
+                .claims_of(claim.device(), 0)
+                .any(|known| known == claim)
+        };
+        let mut claims = followed.claims;
+        claims.retain(|claim| !is_known(claim));
+        for claim in claims {
+            let id = CommandId(self.next.fetch_add(1, Ordering::Relaxed));
+            let command = Command::PutClaim(Box::new(claim));
+            self.input(Input::Command(id, command, u64::MAX));
+            self.shared.claims.fetch_add(1, Ordering::AcqRel);
+        }
+        Ok(())
+    }
+
+    fn meet(&self, records: &[Record]) -> Result<(), NodeError> {
+        if records.is_empty() {
+            return Ok(());
+        }
+        let met = self.shared.engine.lock().meet(records, now_ms());
+        Ok(met?)
+    }
+
+    async fn take_event(&mut self, event: Event) -> Result<(), NodeError> {
         match event {
             Event::Command {
                 id,
@@ -251,6 +327,8 @@ impl Driver {
                 deadline_ms,
                 reply,
             } => {
+                // A command rests on what there is, whoever wrote it.
+                self.follow().await?;
                 self.waiting.insert(id, reply);
                 let claims = matches!(command, Command::PutClaim(_) | Command::RemoveClaim(_));
                 self.input(Input::Command(id, command, deadline_ms));
@@ -267,8 +345,12 @@ impl Driver {
                 let _ = reply.send(Ok(()));
             }
             Event::Online => self.input(Input::Online),
-            Event::StartServer { bind, reply } => {
-                let _ = reply.send(self.start_server(&bind).await);
+            Event::StartServer {
+                bind,
+                as_service,
+                reply,
+            } => {
+                let _ = reply.send(self.start_server(&bind, as_service).await);
             }
             Event::StopServer { reply } => match self.take_server() {
                 Some(server) => {
@@ -281,22 +363,29 @@ impl Driver {
             },
             Event::Shutdown { .. } => {}
         }
+        Ok(())
     }
 
     async fn take_news(&mut self, news: News) -> Result<(), NodeError> {
         match news {
-            News::Dialled(id, Ok(link)) => {
-                let identity = link.identity().clone();
-                self.links.insert(id, link);
-                self.input(Input::Connected(id, identity));
+            News::Dialled(id, dialled) => {
+                self.dials.remove(&id);
+                match dialled {
+                    Ok(link) => {
+                        let identity = link.identity().clone();
+                        self.links.insert(id, link);
+                        self.input(Input::Connected(id, identity));
+                    }
+                    Err(error) => self.input(Input::ConnectFailed(id, error)),
+                }
             }
-            News::Dialled(id, Err(error)) => self.input(Input::ConnectFailed(id, error)),
             News::Finished(task, link, result) => {
                 self.sessions.remove(&task);
                 self.input(Input::Finished(task, result));
                 self.drop_if_broken(link);
             }
             News::Granted(id, result) => self.input(Input::Granted(id, result)),
+            News::Leases(rows) => self.input(Input::Leases(rows)),
             News::Seen(peer) => self.input(Input::Seen(peer)),
             News::AcceptLive {
                 device,
@@ -328,6 +417,7 @@ impl Driver {
                 facts,
                 reply,
             } => {
+                self.follow().await?;
                 let answer = self
                     .shared
                     .engine
@@ -343,14 +433,7 @@ impl Driver {
                 facts,
                 reply,
             } => {
-                let now_ms = now_ms();
-                let taken = self
-                    .shared
-                    .engine
-                    .lock()
-                    .redeem(&request, &invite, facts, now_ms);
-                // The place is taken before the grant is made.
-                self.carry_out().await?;
+                let taken = self.redeem(&request, &invite, facts).await?;
                 let _ = reply.send(taken);
             }
             News::Redeemed {
@@ -374,6 +457,7 @@ impl Driver {
                 facts,
                 reply,
             } => {
+                self.follow().await?;
                 let answer = self
                     .shared
                     .engine
@@ -386,12 +470,38 @@ impl Driver {
                 device,
                 reply,
             } => {
+                self.follow().await?;
                 self.shared.engine.lock().cancel_request(&request, &device);
                 self.carry_out().await?;
                 let _ = reply.send(());
             }
         }
         Ok(())
+    }
+
+    /// Takes a place of an invite, before the grant is made; again where another process has given it away.
+    async fn redeem(
+        &mut self,
+        request: &SignedRequest,
+        invite: &PublicKey,
+        facts: Facts,
+    ) -> Result<Redemption, NodeError> {
+        for _ in 0..limits::REDEEM_ATTEMPTS {
+            self.follow().await?;
+            let taken = self
+                .shared
+                .engine
+                .lock()
+                .redeem(request, invite, facts, now_ms());
+            self.carry_out().await?;
+            let key = &request.request().key;
+            if !matches!(taken, Redemption::Grant { .. })
+                || self.shared.engine.lock().has_place(invite, key)
+            {
+                return Ok(taken);
+            }
+        }
+        Ok(Redemption::Answer(Err(Refusal::UNAVAILABLE)))
     }
 
     /// A link on which requests fail is given up once no session runs on it.
@@ -427,7 +537,7 @@ impl Driver {
             return Ok(());
         }
         match timeout(self.shared.limits.persist, self.pool.persist(records)).await {
-            Ok(Ok(())) => Ok(()),
+            Ok(Ok(others)) => self.meet(&others),
             Ok(Err(error)) => Err(NodeError::Backend(error.to_string())),
             Err(_) => Err(NodeError::Backend(
                 "records are not written in time".to_owned(),
@@ -467,6 +577,16 @@ impl Driver {
                     let _ = news.send(News::Granted(id, granted)).await;
                 });
             }
+            Action::Lease(changes) => {
+                let (pool, news) = (Arc::clone(&self.pool), self.services.news.clone());
+                self.tasks.spawn(async move {
+                    let leased = pool.lease(changes).await;
+                    if let Err(error) = &leased {
+                        tracing::warn!(%error, "leases cannot be written");
+                    }
+                    let _ = news.send(News::Leases(leased.ok())).await;
+                });
+            }
             Action::Reply(id, result) => {
                 if let Some(reply) = self.waiting.remove(&id) {
                     let _ = reply.send(result.map_err(NodeError::from));
@@ -477,12 +597,13 @@ impl Driver {
         }
     }
 
-    fn connect(&self, id: LinkId, address: Address, pinned: Option<PublicKey>) {
+    fn connect(&mut self, id: LinkId, address: Address, pinned: Option<PublicKey>) {
         let (dialer, news) = (Arc::clone(&self.dialer), self.services.news.clone());
-        let stopping = self.stopping.clone();
+        let token = self.stopping.child_token();
+        self.dials.insert(id, token.clone());
         self.tasks.spawn(async move {
             let link = tokio::select! {
-                () = stopping.cancelled() => return,
+                () = token.cancelled() => return,
                 link = Link::dial(dialer, address, pinned) => link,
             };
             let _ = news.send(News::Dialled(id, link.map(Arc::new))).await;
@@ -490,6 +611,9 @@ impl Driver {
     }
 
     fn close(&mut self, id: LinkId) {
+        if let Some(dial) = self.dials.remove(&id) {
+            dial.cancel();
+        }
         if let Some(link) = self.links.remove(&id) {
             self.tasks
                 .spawn(async move { link.channel().close().await });
@@ -560,7 +684,11 @@ impl Driver {
 
     // The server.
 
-    async fn start_server(&mut self, bind: &str) -> Result<Vec<Address>, NodeError> {
+    async fn start_server(
+        &mut self,
+        bind: &str,
+        as_service: bool,
+    ) -> Result<Vec<Address>, NodeError> {
         if self.server.is_some() {
             return Err(NodeError::ServerRunning);
         }
@@ -582,7 +710,10 @@ impl Driver {
         }
         let server = Server::new(
             Arc::clone(&self.shared),
-            Arc::clone(&self.device),
+            Arc::clone(match as_service {
+                true => &self.keys.service,
+                false => &self.keys.device,
+            }),
             Arc::clone(&self.services),
         );
         let addresses: Vec<Address> = listeners
@@ -630,6 +761,15 @@ impl Driver {
         }
         Ok(())
     }
+}
+
+/// Until other processes may have written something, at most and at least so often; for ever where there are none.
+async fn written(shared: &Shared, followed: Option<Instant>) {
+    let Some(followed) = followed else {
+        return std::future::pending().await;
+    };
+    sleep_until(followed + limits::FOLLOW).await;
+    let _ = timeout(limits::FOLLOW_AT_LEAST, shared.written.notified()).await;
 }
 
 /// Runs a session on a link.

@@ -36,6 +36,8 @@ pub(crate) struct Shared {
     pub(crate) addresses: Mutex<Vec<Address>>,
     /// What changed in the databases and the driver has not heard yet.
     pub(crate) changes: Changes,
+    /// Other processes may have written something.
+    pub(crate) written: tokio::sync::Notify,
     /// Counts the changes of this node's claims.
     pub(crate) claims: AtomicU64,
     pub(crate) stopped: AtomicBool,
@@ -200,6 +202,11 @@ impl NodeHandle {
         self.shared.engine.lock().device()
     }
 
+    /// The time that the engine goes by, in milliseconds since 1970: the wall clock's, but it never goes back.
+    pub fn now_ms(&self) -> u64 {
+        now_ms()
+    }
+
     // Transports and the server.
 
     /// Enables a transport, in place of one of the same scheme. Servers that run already are not touched.
@@ -224,8 +231,25 @@ impl NodeHandle {
     /// # Errors
     /// [`NodeError::NoTransport`], [`NodeError::ServerRunning`], and a transport's: a port in use.
     pub fn start_server(&self, bind: &str) -> Pending<Vec<Address>> {
+        self.start(bind, false)
+    }
+
+    /// The same with the key that all processes of the instance answer with, so that it makes no difference to peers
+    /// which of them they reach.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn start_service(&self, bind: &str) -> Pending<Vec<Address>> {
+        self.start(bind, true)
+    }
+
+    fn start(&self, bind: &str, as_service: bool) -> Pending<Vec<Address>> {
         let bind = bind.to_owned();
-        self.direct(|reply| Event::StartServer { bind, reply })
+        self.direct(|reply| Event::StartServer {
+            bind,
+            as_service,
+            reply,
+        })
     }
 
     /// Stops serving, on all transports; requests that run have a few seconds.
@@ -274,6 +298,14 @@ impl NodeHandle {
     /// The node has stopped.
     pub fn remove_peer(&self, key: PublicKey) -> Pending<()> {
         self.local(Command::RemovePeer(key))
+    }
+
+    /// Forgets what is known of a database that was taken away: with whom it was synced, requests for it, invites to it.
+    ///
+    /// # Errors
+    /// The node has stopped.
+    pub fn forget_database(&self, database: Id) -> Pending<()> {
+        self.local(Command::ForgetDatabase(database))
     }
 
     /// Allows, pauses or blocks a peer.
@@ -572,6 +604,11 @@ impl NodeHandle {
             .claims(now_ms())
             .cloned()
             .collect()
+    }
+
+    /// The peers whose background work is this process's, where several processes are one instance.
+    pub fn held_peers(&self) -> Vec<PublicKey> {
+        self.shared.engine.lock().held_peers()
     }
 
     // Ends.

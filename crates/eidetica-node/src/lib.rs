@@ -28,8 +28,9 @@ mod session;
 mod slots;
 mod wire;
 
-pub use backend::Backend;
-pub use databases::{DatabasesBackend, Policy, SYNC_DATABASE, forget_records};
+pub use backend::{Backend, Followed};
+pub use clock::Clock;
+pub use databases::{DatabasesBackend, Policy, PolicyChanges, SYNC_DATABASE, forget_records};
 pub use error::NodeError;
 pub use handle::{Bootstrap, Discovery, NodeHandle, Pending, SyncReport};
 pub use limits::NodeLimits;

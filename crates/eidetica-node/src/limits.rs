@@ -24,6 +24,15 @@ pub const DECODED_BYTES_AT_ONCE: usize = 32 << 20;
 /// Records written in one go.
 pub const RECORDS: usize = 256;
 
+/// What other processes have written is looked for at most this often, unless something is to be decided.
+pub const FOLLOW: Duration = Duration::from_millis(300);
+
+/// And at least this often.
+pub const FOLLOW_AT_LEAST: Duration = Duration::from_secs(5);
+
+/// How often a redemption is tried whose place another process has given away.
+pub const REDEEM_ATTEMPTS: usize = 16;
+
 /// What an operator may set. [`Default`] is what each field says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]

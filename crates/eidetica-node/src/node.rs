@@ -6,23 +6,25 @@ use std::sync::{
 };
 
 use eidetica_auth::SecretKey;
-use eidetica_engine::{Engine, EngineConfig};
+use eidetica_engine::{Engine, EngineConfig, ProcessId};
 use eidetica_transport::Transport;
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use crate::{
     Backend, NodeError, NodeHandle, NodeLimits,
     clock::now_ms,
-    driver::Driver,
+    driver::{Driver, Keys},
     handle::{Changes, Shared},
     limits,
 };
 
 /// What a node is made of.
 pub struct NodeConfig {
-    /// The device key, one per instance.
+    /// The device key, one per process.
     pub device: SecretKey,
+    /// The key to answer with as a service, where several processes answer for each other; the device key by default.
+    pub service: Option<SecretKey>,
     /// The databases, settings and keys.
     pub backend: Arc<dyn Backend>,
     /// The transports enabled at first; more with [`NodeHandle::enable`].
@@ -44,6 +46,7 @@ impl Node {
     pub fn start(config: NodeConfig) -> Result<NodeHandle, NodeError> {
         let NodeConfig {
             device,
+            service,
             backend,
             transports,
             limits,
@@ -61,6 +64,7 @@ impl Node {
             device: device.public(),
             seed: rand::random(),
             wishes,
+            process: backend.is_shared().then(|| ProcessId::new(rand::random())),
         };
         let engine = Engine::restore(engine_config, records, now_ms())?;
         let shared = Arc::new(Shared {
@@ -69,6 +73,7 @@ impl Node {
             addresses: Mutex::default(),
             claims: AtomicU64::new(0),
             changes: Changes::default(),
+            written: Notify::new(),
             stopped: AtomicBool::new(false),
             limits,
         });
@@ -81,10 +86,21 @@ impl Node {
         transports
             .into_iter()
             .for_each(|transport| handle.enable(transport));
+        let hinted = Arc::downgrade(&shared);
+        let watch = backend.watch(Arc::new(move || {
+            if let Some(shared) = hinted.upgrade() {
+                shared.written.notify_one();
+            }
+        }));
+        let device = Arc::new(device);
+        let keys = Keys {
+            service: service.map_or_else(|| Arc::clone(&device), Arc::new),
+            device,
+        };
         let driver = Driver::new(
             shared,
-            Arc::new(device),
-            backend,
+            keys,
+            (backend, watch),
             commands,
             Arc::clone(&handle.next),
         );

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use bytes::Bytes;
 
 use eidetica_auth::SignedRequest;
-use eidetica_engine::{Facts, GrantOutcome, Record};
+use eidetica_engine::{Facts, GrantOutcome, LeaseChange, Record};
 use eidetica_entry::pack::PackInfo;
 use eidetica_entry::{Id, PublicKey};
 use eidetica_protocol::{
@@ -14,7 +14,7 @@ use eidetica_protocol::{
 use parking_lot::Mutex;
 use tokio::sync::{Mutex as Queue, Semaphore, SemaphorePermit};
 
-use crate::{Backend, clock::now_ms, limits};
+use crate::{Backend, backend::Followed, clock::now_ms, limits};
 
 /// The backend, as tasks call it.
 pub(crate) struct Pool {
@@ -74,9 +74,28 @@ impl Pool {
     }
 
     /// Writes records; not behind anybody's queries.
-    pub(crate) async fn persist(&self, records: Vec<Record>) -> Result<(), Unavailable> {
+    pub(crate) async fn persist(&self, records: Vec<Record>) -> Result<Vec<Record>, Unavailable> {
         let backend = Arc::clone(&self.backend);
         run(move || backend.persist(&records))
+            .await
+            .and_then(|result| result)
+    }
+
+    /// What other processes have written.
+    pub(crate) async fn follow(&self) -> Result<Followed, Unavailable> {
+        let backend = Arc::clone(&self.backend);
+        run(move || backend.follow())
+            .await
+            .and_then(|result| result)
+    }
+
+    /// Writes leases and reads them; not behind anybody's queries.
+    pub(crate) async fn lease(
+        &self,
+        changes: Vec<LeaseChange>,
+    ) -> Result<Vec<(String, Bytes)>, Unavailable> {
+        let backend = Arc::clone(&self.backend);
+        run(move || backend.lease(&changes))
             .await
             .and_then(|result| result)
     }
@@ -126,6 +145,7 @@ impl Pool {
                 .unwrap_or_else(|error| Err(IngestError::Unavailable(error.to_string())))?;
             total.new += report.new;
             total.known += report.known;
+            total.filled += report.filled;
             total.pending += report.pending;
             total.rejected.extend(report.rejected);
         }
@@ -217,12 +237,14 @@ pub fn answer(backend: &dyn Backend, query: Query, now_ms: u64) -> Result<Answer
             database,
             ids,
             closures,
+            stores,
             cursor,
             budget_bytes,
         } => Answer::Packs(backend.selected(
             &database,
             &ids,
             &closures,
+            &stores,
             cursor.as_ref(),
             budget_bytes,
         )?),
@@ -230,12 +252,14 @@ pub fn answer(backend: &dyn Backend, query: Query, now_ms: u64) -> Result<Answer
             database,
             not,
             closures,
+            stores,
             cursor,
             budget_bytes,
         } => Answer::Packs(backend.difference(
             &database,
             &not,
             &closures,
+            &stores,
             cursor.as_ref(),
             budget_bytes,
         )?),
@@ -244,8 +268,28 @@ pub fn answer(backend: &dyn Backend, query: Query, now_ms: u64) -> Result<Answer
             database,
             of,
             not,
+            stores,
             budget_bytes,
-        } => Answer::Packs(backend.void_packs(&database, &of, &not, budget_bytes)?),
+        } => Answer::Packs(backend.void_packs(&database, &of, &not, &stores, budget_bytes)?),
+        Query::Holds { database } => Answer::Holds(backend.holds(&database)?),
+        Query::Lacking {
+            database,
+            from,
+            limit,
+        } => Answer::Lacking(backend.lacking(&database, from, limit)?),
+        Query::Payloads {
+            database,
+            ids,
+            stores,
+            cursor,
+            budget_bytes,
+        } => Answer::Packs(backend.payloads(
+            &database,
+            &ids,
+            &stores,
+            cursor.as_ref(),
+            budget_bytes,
+        )?),
         Query::Digests { databases, peer } => Answer::Digests(
             databases
                 .iter()

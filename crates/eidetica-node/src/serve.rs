@@ -260,7 +260,8 @@ impl Server {
 
     fn claims(&self) -> Vec<DeviceClaim> {
         let engine = self.shared.engine.lock();
-        engine.claims(now_ms()).cloned().collect()
+        let device = self.device.public();
+        engine.claims_of(device, now_ms()).cloned().collect()
     }
 
     async fn answer(&self, identity: PeerIdentity, request: FrameStream, response: FrameSink) {

@@ -3,7 +3,7 @@
 //! This is a driver like that of `eidetica-node`, and like it decides nothing: it carries out the engine's actions and
 //! tells it what became of them.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{cell::Cell, collections::BTreeMap, sync::Arc, time::Duration};
 
 use eidetica_auth::{DeviceClaim, Scope, SecretKey, SignedRequest};
 use eidetica_database::{Config, Databases, Error, Origin, Transaction};
@@ -12,7 +12,7 @@ use eidetica_engine::{
     StreamId as LiveId, TaskId, Wishes,
 };
 use eidetica_entry::{Id, PublicKey};
-use eidetica_node::{Backend, DatabasesBackend, Policy};
+use eidetica_node::{Backend, Clock, DatabasesBackend, Policy};
 use eidetica_protocol::{Failure, IngestBatch, IngestId, Input as Told, LiveEvent, Query, QueryId};
 use eidetica_storage::{Durability, Engine as _, MemoryEngine};
 use eidetica_testkit::{Fault, FaultyEngine, Rng};
@@ -36,6 +36,11 @@ const CLAIM_MS: u64 = 30 * 24 * 3_600_000;
 /// The address of a node.
 pub(crate) fn address_of(node: NodeId) -> Address {
     Address::memory(&format!("node-{node}")).unwrap()
+}
+
+/// Where nobody has been for long: who dials it hears nothing.
+pub(crate) fn stale_address_of(node: NodeId) -> Address {
+    Address::memory(&format!("old-{node}")).unwrap()
 }
 
 /// The node at an address.
@@ -72,6 +77,8 @@ pub(crate) struct Home {
     pub(crate) disk_faults: usize,
     /// Whether the disk loses what it said is durable.
     pub(crate) forgetful: bool,
+    /// Whether it knows peers at addresses that lead elsewhere, too.
+    pub(crate) stale: bool,
     disk: MemoryEngine,
     boots: Boot,
     rng: Rng,
@@ -92,6 +99,7 @@ impl Home {
             disk_ms: 3,
             disk_faults: 0,
             forgetful: false,
+            stale: false,
             disk: MemoryEngine::new(),
             boots: 0,
             rng,
@@ -143,6 +151,7 @@ impl Home {
             device: self.device.public(),
             seed: self.rng.between(0, u64::MAX),
             wishes: Vec::new(),
+            process: None,
         };
         let engine = Engine::restore(config, records, env.wall_ms(self.skew_ms))
             .map_err(|error| text(&error))?;
@@ -152,7 +161,9 @@ impl Home {
             me: self.me,
             boot: self.boots,
             skew_ms: self.skew_ms,
+            clock: Cell::default(),
             versions: self.versions,
+            stale: self.stale,
             disk_ms: self.disk_ms,
             device: Arc::clone(&self.device),
             databases,
@@ -223,8 +234,11 @@ fn watch(databases: &Databases, changes: &Arc<Mutex<Changes>>) -> Result<(), Err
 pub(crate) struct Node {
     pub(crate) me: NodeId,
     pub(crate) boot: Boot,
-    pub(crate) skew_ms: i64,
+    /// How far the wall clock here is ahead.
+    skew_ms: i64,
+    clock: Cell<Clock>,
     pub(crate) versions: &'static [u16],
+    pub(crate) stale: bool,
     disk_ms: u64,
     pub(crate) device: Arc<SecretKey>,
     pub(crate) databases: Databases,
@@ -248,8 +262,18 @@ pub(crate) struct Node {
 }
 
 impl Node {
+    /// The time that everything here is told.
     pub(crate) fn now_ms(&self, env: &Env) -> u64 {
-        env.wall_ms(self.skew_ms)
+        let mut clock = self.clock.get();
+        let now_ms = clock.read(env.wall_ms(self.skew_ms), Duration::from_millis(env.now_ms));
+        self.clock.set(clock);
+        now_ms
+    }
+
+    /// Sees to an event at a time of this node.
+    pub(crate) fn at(&self, time_ms: u64, event: Event, env: &mut Env) {
+        let wait_ms = time_ms.saturating_sub(self.now_ms(env));
+        env.after(wait_ms, event);
     }
 
     /// Lets the device act for the users.
@@ -329,7 +353,8 @@ impl Node {
                     env.broken(self.me, format!("{id:?} has a second reply"));
                 }
             }
-            Action::Timeout(_) => {}
+            // The process is alone.
+            Action::Lease(_) | Action::Timeout(_) => {}
         }
     }
 
@@ -337,7 +362,7 @@ impl Node {
         let Some(until_ms) = until_ms else { return };
         if self.tick_ms.is_none_or(|tick_ms| until_ms < tick_ms) {
             self.tick_ms = Some(until_ms);
-            env.at_wall(until_ms, self.skew_ms, Event::Engine(self.me, self.boot));
+            self.at(until_ms, Event::Engine(self.me, self.boot), env);
         }
     }
 
@@ -354,8 +379,9 @@ impl Node {
     /// Puts the clock forward or back.
     pub(crate) fn set_clock(&mut self, skew_ms: i64, env: &mut Env) {
         self.skew_ms = skew_ms;
+        let now_ms = self.now_ms(env);
         for until_ms in self.open.values_mut() {
-            *until_ms = (*until_ms).max(env.wall_ms(skew_ms));
+            *until_ms = (*until_ms).max(now_ms);
         }
         self.tick(env);
     }

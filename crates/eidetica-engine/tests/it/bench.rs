@@ -6,7 +6,7 @@ use bytes::Bytes;
 use eidetica_auth::{AccessRequest, KeyName, Permission, SecretKey, SignedRequest};
 use eidetica_engine::{
     Action, Command, CommandId, ConnectError, Engine, EngineConfig, EngineError, Input, Job,
-    JobResult, LinkId, Response, Selection, Target, TaskId, Wishes,
+    JobResult, LinkId, ProcessId, Response, Selection, Target, TaskId, Wishes,
 };
 use eidetica_entry::{Height, Id, PublicKey, Stamp};
 use eidetica_protocol::{
@@ -53,6 +53,7 @@ fn live_config() -> EngineConfig {
         device: key(0),
         seed: 7,
         wishes: Vec::new(),
+        process: None,
     }
 }
 
@@ -110,6 +111,16 @@ impl Bench {
     /// With databases that nobody tracks.
     pub(crate) fn live() -> Self {
         Self::of(live_config(), BTreeMap::new(), START)
+    }
+
+    /// One of several processes, with databases that nobody tracks.
+    pub(crate) fn process(n: u8, records: BTreeMap<String, Bytes>, now: u64) -> Self {
+        let config = EngineConfig {
+            process: Some(ProcessId::new([n; 16])),
+            seed: u64::from(n),
+            ..live_config()
+        };
+        Self::of(config, records, now)
     }
 
     pub(crate) fn restart_live(self) -> Self {

@@ -8,7 +8,9 @@
 
 mod bench;
 mod invites;
+mod leases;
 mod live;
+mod merge;
 mod peers;
 mod requests;
 mod restart;

@@ -354,6 +354,7 @@ fn start(
     let policy: Arc<dyn Policy> = Arc::clone(choices) as _;
     let backend = DatabasesBackend::new(databases.clone(), policy).unwrap();
     let config = NodeConfig {
+        service: None,
         device: SecretKey::from_bytes(&device),
         backend: Arc::new(backend),
         transports: vec![net.transport(&device)],
