@@ -1,20 +1,24 @@
-//! What an instance keeps for itself: its device key, its users, their sealed keys, claims and
+//! What an instance keeps for itself: its device keys, its users, their sealed keys, claims and
 //! preferences. It stands in a local database, which is never offered to a peer.
+//!
+//! Several processes may be one instance. Whatever is written here on the strength of what was read
+//! is written in the transaction that read it, so that nobody's change is lost; only what users want
+//! of databases is kept in memory, and [followed](Accounts::follow).
 
 use std::collections::HashMap;
 
-use eidetica_auth::{DeviceClaim, SecretKey};
+use eidetica_auth::{DeviceClaim, SecretKey, VaultKey};
 use eidetica_database::LocalDatabase;
 use eidetica_engine::Wishes;
-use eidetica_entry::Id;
-use parking_lot::RwLock;
+use eidetica_entry::{Id, PublicKey};
+use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Error, KeyId, Result,
+    Error, KeyId, Result, limits,
     secret::HexSecret,
     user::{
-        keyring::{KeyRecord, Vault},
+        keyring::{HeldKey, KeyRecord, Vault},
         types::{SyncSettings, UserDatabasePreferences},
     },
 };
@@ -27,6 +31,7 @@ const KEYS: &str = "keys";
 const TRACKED: &str = "tracked";
 const CLAIMS: &str = "claims";
 const PLAIN_KEYS: &str = "plain_keys";
+const NODES: &str = "nodes";
 
 /// The name of the device key among the instance's own keys; no caller can name a key so.
 const DEVICE: &str = "";
@@ -47,6 +52,19 @@ struct PlainKey {
     secret: HexSecret,
 }
 
+impl PlainKey {
+    fn new(key: &SecretKey) -> Self {
+        Self {
+            secret: key.expose().to_vec().into(),
+        }
+    }
+
+    fn open(&self) -> Result<SecretKey> {
+        let key = self.secret.as_ref().try_into().map(SecretKey::from_bytes);
+        key.map_err(|_| Error::Damaged("a key of the instance".into()))
+    }
+}
+
 /// A device claim as it is stored.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct ClaimRow {
@@ -57,6 +75,8 @@ pub(crate) struct Accounts {
     local: LocalDatabase,
     /// What the users want of the databases that they track: by database, then by user.
     tracking: RwLock<Tracking>,
+    /// The version that it was read at, where other processes may write.
+    followed: Mutex<u64>,
 }
 
 /// By database, then by the user's uid.
@@ -82,17 +102,43 @@ fn together(users: &HashMap<String, SyncSettings>) -> Option<Wishes> {
 impl Accounts {
     pub(crate) fn load(local: LocalDatabase) -> Result<Self> {
         let accounts = Self {
+            followed: Mutex::new(local.version()?),
             local,
             tracking: RwLock::default(),
         };
-        for (_, user) in accounts.users()? {
-            let tracked = accounts.all_tracked(&user.uid)?;
-            let mut tracking = accounts.tracking.write();
-            tracked
-                .iter()
-                .for_each(|prefs| note(&mut tracking, &user.uid, prefs));
-        }
+        *accounts.tracking.write() = accounts.read_tracking()?;
         Ok(accounts)
+    }
+
+    fn read_tracking(&self) -> Result<Tracking> {
+        let mut tracking = Tracking::new();
+        for (_, user) in self.users()? {
+            for prefs in self.all_tracked(&user.uid)? {
+                note(&mut tracking, &user.uid, &prefs);
+            }
+        }
+        Ok(tracking)
+    }
+
+    /// Looks whether anything here was written since the last time, and reads again what is in memory. The databases
+    /// of which the users want something else than before; none where nothing was written.
+    pub(crate) fn follow(&self) -> Result<Option<Vec<Id>>> {
+        let mut followed = self.followed.lock();
+        let version = self.local.version()?;
+        if *followed == version {
+            return Ok(None);
+        }
+        // Held over the reading, so that what is written here meanwhile comes after it.
+        let mut tracking = self.tracking.write();
+        let now = self.read_tracking()?;
+        let before = std::mem::replace(&mut *tracking, now);
+        *followed = version;
+        let of = |tracking: &Tracking, id: &Id| tracking.get(id).and_then(together);
+        let mut ids: Vec<Id> = before.keys().chain(tracking.keys()).copied().collect();
+        ids.sort_unstable();
+        ids.dedup();
+        ids.retain(|id| of(&before, id) != of(&tracking, id));
+        Ok(Some(ids))
     }
 
     /// What all users of the instance together want of a database; none where nobody tracks it.
@@ -116,29 +162,80 @@ impl Accounts {
     pub(crate) fn forget_device(&self) -> Result<()> {
         let claims = self.local.table::<ClaimRow>(CLAIMS)?.get_all()?;
         self.local.transact(|edits| {
-            edits.table::<PlainKey>(PLAIN_KEYS)?.delete(name_key(DEVICE))?;
+            edits
+                .table::<PlainKey>(PLAIN_KEYS)?
+                .delete(name_key(DEVICE))?;
+            let nodes = edits.table::<PlainKey>(NODES)?;
+            let names = nodes.get_all()?.into_iter().map(|(row, _)| row);
+            names
+                .map(|row| nodes.delete(row))
+                .collect::<Result<(), _>>()?;
             let table = edits.table::<ClaimRow>(CLAIMS)?;
-            claims.iter().try_for_each(|(row, _)| table.delete(row.as_str()))
+            claims
+                .iter()
+                .try_for_each(|(row, _)| table.delete(row.as_str()))
         })?;
         Ok(())
     }
 
     /// The instance's own key of this name, made when there is none.
     pub(crate) fn plain_key(&self, name: &str) -> Result<SecretKey> {
-        let row = name_key(name);
-        if let Some(key) = self.find_plain_key(name)? {
-            return Ok(key);
-        }
-        let key = SecretKey::generate(&mut rand::rng());
-        let record = PlainKey {
-            secret: key.expose().to_vec().into(),
-        };
-        self.local.transact(|edits| {
-            edits
-                .table::<PlainKey>(PLAIN_KEYS)?
-                .insert(row.as_str(), &record)
+        self.key_in(PLAIN_KEYS, &name_key(name), usize::MAX)
+    }
+
+    /// The device key of the node of this name, made when there is none.
+    pub(crate) fn node_key(&self, name: &str) -> Result<SecretKey> {
+        self.key_in(NODES, &name_key(name), limits::NODES)
+    }
+
+    /// The key in a row, made when there is none, by one of all processes that want it.
+    fn key_in(&self, table: &str, row: &str, limit: usize) -> Result<SecretKey> {
+        let made = SecretKey::generate(&mut rand::rng());
+        let key = self.local.transact(|edits| {
+            let table = edits.table::<PlainKey>(table)?;
+            if let Some(found) = table.get(row)? {
+                return Ok(Some(found));
+            }
+            if limit < usize::MAX && table.get_all()?.len() >= limit {
+                return Ok(None);
+            }
+            let key = PlainKey::new(&made);
+            table.insert(row, &key)?;
+            Ok(Some(key))
         })?;
-        Ok(key)
+        key.ok_or(Error::TooManyNodes)?.open()
+    }
+
+    /// The device key of the node of this name.
+    pub(crate) fn find_node_key(&self, name: &str) -> Result<Option<SecretKey>> {
+        let row = self.local.table::<PlainKey>(NODES)?.get(&name_key(name))?;
+        row.map(|key| key.open()).transpose()
+    }
+
+    /// The names of all nodes with their device keys.
+    pub(crate) fn nodes(&self) -> Result<Vec<(String, PublicKey)>> {
+        let rows = self.local.table::<PlainKey>(NODES)?.get_all()?;
+        rows.into_iter()
+            .map(|(row, key)| Ok((name_of_row(&row).to_owned(), key.open()?.public())))
+            .collect()
+    }
+
+    /// Forgets a node, and what was claimed for it; says whether there was one.
+    pub(crate) fn delete_node(&self, name: &str) -> Result<bool> {
+        let Some(key) = self.find_node_key(name)? else {
+            return Ok(false);
+        };
+        let end = format!("/{}", KeyId::from(key.public()));
+        let claims = self.local.table::<ClaimRow>(CLAIMS)?.get_all()?;
+        self.local.transact(|edits| {
+            edits.table::<PlainKey>(NODES)?.delete(name_key(name))?;
+            let table = edits.table::<ClaimRow>(CLAIMS)?;
+            let of_node = claims.iter().filter(|(row, _)| row.ends_with(&end));
+            of_node
+                .map(|(row, _)| table.delete(row.as_str()))
+                .collect::<std::result::Result<(), _>>()
+        })?;
+        Ok(true)
     }
 
     /// The instance's own key of this name.
@@ -147,10 +244,7 @@ impl Accounts {
             .local
             .table::<PlainKey>(PLAIN_KEYS)?
             .get(&name_key(name))?;
-        let key = |row: PlainKey| row.secret.as_ref().try_into().map(SecretKey::from_bytes);
-        row.map(key)
-            .transpose()
-            .map_err(|_| Error::Damaged("a key of the instance".into()))
+        row.map(|key| key.open()).transpose()
     }
 
     pub(crate) fn user(&self, name: &str) -> Result<Option<UserRecord>> {
@@ -165,21 +259,94 @@ impl Accounts {
         let rows = self.local.table::<UserRecord>(USERS)?.get_all()?;
         Ok(rows
             .into_iter()
-            .map(|(row, record)| (row.strip_prefix(NAME_PREFIX).unwrap_or(&row).into(), record))
+            .map(|(row, record)| (name_of_row(&row).into(), record))
             .collect())
     }
 
-    /// Writes a user and all its keys at once.
-    pub(crate) fn put_user(&self, name: &str, user: &UserRecord, keys: &[KeyRecord]) -> Result<()> {
-        self.local.transact(|edits| {
-            edits
-                .table::<UserRecord>(USERS)?
-                .insert(name_key(name), user)?;
+    /// Writes a new user and all its keys at once; says whether the name was free.
+    pub(crate) fn add_user(
+        &self,
+        name: &str,
+        user: &UserRecord,
+        keys: &[KeyRecord],
+    ) -> Result<bool> {
+        Ok(self.local.transact(|edits| {
+            let users = edits.table::<UserRecord>(USERS)?;
+            if users.contains(&name_key(name))? {
+                return Ok(false);
+            }
+            users.insert(name_key(name), user)?;
             let table = edits.table::<KeyRecord>(KEYS)?;
             keys.iter()
-                .try_for_each(|key| table.insert(key_row(&user.uid, key.id), key))
+                .try_for_each(|key| table.insert(key_row(&user.uid, key.id), key))?;
+            Ok(true)
+        })?)
+    }
+
+    /// Changes a user's record as it stands; says whether there is one that `change` took.
+    pub(crate) fn change_user(
+        &self,
+        name: &str,
+        mut change: impl FnMut(&mut UserRecord) -> bool,
+    ) -> Result<bool> {
+        Ok(self.local.transact(|edits| {
+            let users = edits.table::<UserRecord>(USERS)?;
+            let Some(mut user) = users.get(&name_key(name))? else {
+                return Ok(false);
+            };
+            let changed = change(&mut user);
+            if changed {
+                users.insert(name_key(name), &user)?;
+            }
+            Ok(changed)
+        })?)
+    }
+
+    /// Puts another vault key and its seal in the place of `old`, and seals every key of the user by it, whoever added
+    /// them. `None` where `old` is not the user's any more; else the keys.
+    pub(crate) fn reseal(
+        &self,
+        name: &str,
+        old: (&Vault, &VaultKey),
+        new: (&Vault, &VaultKey),
+    ) -> Result<Option<Vec<HeldKey>>> {
+        let mut outcome = Ok(None);
+        self.local.transact(|edits| {
+            let users = edits.table::<UserRecord>(USERS)?;
+            let user = users.get(&name_key(name))?;
+            let Some(mut user) = user.filter(|user| user.vault == *old.0) else {
+                outcome = Ok(None);
+                return Ok(());
+            };
+            let table = edits.table::<KeyRecord>(KEYS)?;
+            let prefix = format!("{}/", user.uid);
+            let records: Vec<KeyRecord> = table
+                .rows()
+                .prefix(&prefix)
+                .iter()
+                .map(|row| Ok::<_, eidetica_database::Error>(row?.1))
+                .collect::<Result<_, _>>()?;
+            let resealed = records.iter().map(|record| {
+                let key = HeldKey::open(record, old.1, &user.uid)?;
+                let record = key.seal(new.1, &user.uid)?;
+                Ok((key, record))
+            });
+            let resealed: Vec<(HeldKey, KeyRecord)> = match resealed.collect::<Result<_>>() {
+                Ok(resealed) => resealed,
+                Err(error) => {
+                    outcome = Err(error);
+                    return Ok(());
+                }
+            };
+            for (key, record) in &resealed {
+                table.insert(key_row(&user.uid, key.id()), record)?;
+            }
+            user.vault = new.0.clone();
+            users.insert(name_key(name), &user)?;
+            outcome = Ok(Some(resealed.into_iter().map(|(key, _)| key).collect()));
+            Ok(())
         })?;
-        Ok(())
+        outcome
     }
 
     pub(crate) fn keys(&self, uid: &str) -> Result<Vec<KeyRecord>> {
@@ -188,20 +355,32 @@ impl Accounts {
         rows.map(|row| Ok(row?.1)).collect()
     }
 
-    pub(crate) fn put_key(&self, uid: &str, key: &KeyRecord) -> Result<()> {
-        self.local.transact(|edits| {
-            edits
-                .table::<KeyRecord>(KEYS)?
-                .insert(key_row(uid, key.id), key)
-        })?;
-        Ok(())
+    /// Writes a key that is sealed by the vault key of `vault`; says whether that is the user's still.
+    pub(crate) fn put_key(&self, name: &str, vault: &Vault, key: &KeyRecord) -> Result<bool> {
+        Ok(self.local.transact(|edits| {
+            let user = edits.table::<UserRecord>(USERS)?.get(&name_key(name))?;
+            let Some(user) = user.filter(|user| user.vault == *vault) else {
+                return Ok(false);
+            };
+            let table = edits.table::<KeyRecord>(KEYS)?;
+            table.insert(key_row(&user.uid, key.id), key)?;
+            Ok(true)
+        })?)
     }
 
-    /// Deletes a key and the claim that was made with it.
+    /// Deletes a key and the claims that were made with it.
     pub(crate) fn delete_key(&self, uid: &str, key: KeyId) -> Result<()> {
+        let row = key_row(uid, key);
         self.local.transact(|edits| {
-            edits.table::<KeyRecord>(KEYS)?.delete(key_row(uid, key))?;
-            edits.table::<ClaimRow>(CLAIMS)?.delete(key_row(uid, key))
+            edits.table::<KeyRecord>(KEYS)?.delete(row.as_str())?;
+            let claims = edits.table::<ClaimRow>(CLAIMS)?;
+            let rows: Vec<String> = claims
+                .rows()
+                .prefix(&row)
+                .iter()
+                .map(|claim| Ok::<_, eidetica_database::Error>(claim?.0))
+                .collect::<Result<_, _>>()?;
+            rows.iter().try_for_each(|row| claims.delete(row.as_str()))
         })?;
         Ok(())
     }
@@ -215,10 +394,9 @@ impl Accounts {
             }
         }
         let own = self.local.table::<PlainKey>(PLAIN_KEYS)?.get_all()?;
-        let of = |row: &PlainKey| row.secret.as_ref().try_into().map(SecretKey::from_bytes);
         Ok(own
             .iter()
-            .filter_map(|(_, row)| of(row).ok())
+            .filter_map(|(_, row)| row.open().ok())
             .any(|secret| secret.public() == key.public_key()))
     }
 
@@ -237,6 +415,17 @@ impl Accounts {
         let table = self.local.table::<UserDatabasePreferences>(TRACKED)?;
         let rows = table.rows().prefix(&format!("{uid}/")).iter();
         rows.map(|row| Ok(row?.1)).collect()
+    }
+
+    /// The users that track a database: their uids and names.
+    pub(crate) fn trackers(&self, database: &Id) -> Result<Vec<(String, String)>> {
+        let mut found = Vec::new();
+        for (name, user) in self.users()? {
+            if self.tracked(&user.uid, database)?.is_some() {
+                found.push((user.uid, name));
+            }
+        }
+        Ok(found)
     }
 
     pub(crate) fn put_tracked(&self, uid: &str, prefs: &UserDatabasePreferences) -> Result<()> {
@@ -273,16 +462,24 @@ impl Accounts {
             .collect()
     }
 
-    pub(crate) fn put_claims(&self, uid: &str, claims: &[DeviceClaim]) -> Result<()> {
+    /// Stores claims, each in place of an older one of the same key for the same device. Those for the device key of
+    /// the instance stand where they stood before there were others.
+    pub(crate) fn put_claims(
+        &self,
+        uid: &str,
+        claims: &[DeviceClaim],
+        instance: PublicKey,
+    ) -> Result<()> {
         self.local.transact(|edits| {
             let table = edits.table::<ClaimRow>(CLAIMS)?;
             claims.iter().try_for_each(|claim| {
-                table.insert(
-                    key_row(uid, claim.key().into()),
-                    &ClaimRow {
-                        claim: claim.encode().into(),
-                    },
-                )
+                let row = key_row(uid, claim.key().into());
+                let row = match claim.device() == instance {
+                    true => row,
+                    false => format!("{row}/{}", KeyId::from(claim.device())),
+                };
+                let claim = claim.encode().into();
+                table.insert(row, &ClaimRow { claim })
             })
         })?;
         Ok(())
@@ -294,6 +491,10 @@ const NAME_PREFIX: char = '=';
 
 fn name_key(name: &str) -> String {
     format!("{NAME_PREFIX}{name}")
+}
+
+fn name_of_row(row: &str) -> &str {
+    row.strip_prefix(NAME_PREFIX).unwrap_or(row)
 }
 
 fn key_row(uid: &str, key: KeyId) -> String {

@@ -73,6 +73,12 @@ pub enum Error {
     /// A passphrase that is too short to protect a key that travels.
     #[error("a passphrase needs {limit} characters or more", limit = crate::limits::PASSPHRASE_CHARS)]
     WeakPassphrase,
+    /// Another process of the instance has changed the password: the user is to log in again.
+    #[error("the password was changed: log in again")]
+    PasswordChanged,
+    /// As many nodes as an instance may have: see [`limits::NODES`](crate::limits::NODES).
+    #[error("too many nodes, at most {limit}", limit = crate::limits::NODES)]
+    TooManyNodes,
     /// There is a user of this name.
     #[error("there is a user {0:?} already")]
     UserExists(String),
@@ -105,6 +111,14 @@ pub enum Error {
     /// The user does not track the database.
     #[error("database {0} is not tracked by the user")]
     NotTracked(Id),
+    /// The database is tracked by users who were not asked.
+    #[error("database {database} is tracked by {}", users.join(", "))]
+    Tracked {
+        /// The database.
+        database: Id,
+        /// Their names.
+        users: Vec<String>,
+    },
     /// No revocation of the key holds.
     #[error("no revocation of {0} holds")]
     NotRevoked(PublicKey),
@@ -194,7 +208,9 @@ impl Error {
         matches!(
             self,
             Self::Database(eidetica_database::Error::Log(LogError::Unfinished))
-                | Self::Backup(BackupError::Log(LogError::Unfinished) | BackupError::OtherUnfinished)
+                | Self::Backup(
+                    BackupError::Log(LogError::Unfinished) | BackupError::OtherUnfinished
+                )
         )
     }
 

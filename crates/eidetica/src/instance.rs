@@ -4,7 +4,7 @@ use std::sync::{Arc, Weak};
 
 use eidetica_auth::{DeviceClaim, KeyName, Right, SecretKey};
 use eidetica_database::{Config, Databases, Origin, VerifyReport};
-use eidetica_entry::Id;
+use eidetica_entry::{Id, PublicKey};
 use eidetica_node::{DatabasesBackend, Node, NodeConfig, NodeHandle};
 use parking_lot::Mutex;
 use rand::Rng as _;
@@ -14,6 +14,7 @@ use crate::{
     accounts::{Accounts, LOCAL_NAME},
     backend::{self, Backend},
     backup::settle_copy,
+    limits,
     sync::{Sync, policy::InstancePolicy},
     user::{Session, User},
 };
@@ -30,7 +31,12 @@ pub struct Instance(Arc<Inner>);
 struct Inner {
     databases: Databases,
     accounts: Accounts,
+    /// This process's.
     device: SecretKey,
+    /// The instance's: that of all processes together.
+    service: SecretKey,
+    /// The name of this process, if it has a device key of its own.
+    node: Option<String>,
     /// Held while a user or a key of the instance is made, so that a name is given once.
     making: Mutex<()>,
     sessions: Mutex<Vec<Weak<Session>>>,
@@ -43,7 +49,16 @@ impl Instance {
     /// # Errors
     /// What the backend gives, and a typed error for data of a newer version.
     pub fn open(backend: Box<dyn Backend>) -> Result<Self> {
-        Self::open_engine(Arc::from(backend))
+        Self::open_engine(Arc::from(backend), None)
+    }
+
+    /// Opens the instance as one of several processes, which have a name each: see
+    /// [`connect_as`](Self::connect_as).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open_as(backend: Box<dyn Backend>, node: &str) -> Result<Self> {
+        Self::open_engine(Arc::from(backend), Some(node))
     }
 
     /// Opens the instance at `location`:
@@ -60,30 +75,75 @@ impl Instance {
     /// # Errors
     /// [`Error::Location`] for another form or a backend that is not built in, and what [`open`](Self::open) gives.
     pub fn connect(location: &str) -> Result<Self> {
-        Self::open_engine(backend::open(location)?)
+        Self::open_engine(backend::open(location)?, None)
     }
 
-    fn open_engine(engine: Arc<dyn Backend>) -> Result<Self> {
+    /// Opens the instance at `location` as the *node* of this name: one of several processes on a backend that they
+    /// share. Databases, users, peers, requests and invites are of all of them; a node has a device key, statistics
+    /// and connections of its own. The work in the background is divided among the nodes that run.
+    ///
+    /// Names are given by whoever starts the processes: one process at a time has a name. A process without one has
+    /// the device key of the instance.
+    ///
+    /// # Errors
+    /// [`Error::Name`], [`Error::Text`] for an empty name, [`Error::TooManyNodes`], and as
+    /// [`connect`](Self::connect).
+    pub fn connect_as(location: &str, node: &str) -> Result<Self> {
+        Self::open_engine(backend::open(location)?, Some(node))
+    }
+
+    fn open_engine(engine: Arc<dyn Backend>, node: Option<&str>) -> Result<Self> {
+        let node = node.map(check_node_name).transpose()?;
         let mut seed = [0; 32];
         rand::rng().fill_bytes(&mut seed);
         let databases = Databases::open(engine, Config::new(seed))?;
         let accounts = Accounts::load(databases.local(LOCAL_NAME)?)?;
         settle_copy(&databases, &accounts)?;
-        let device = accounts.device_key()?;
+        let service = accounts.device_key()?;
+        let device = match &node {
+            Some(name) => accounts.node_key(name)?,
+            None => service.clone(),
+        };
         let (making, sessions, sync) = Default::default();
         Ok(Self(Arc::new(Inner {
             databases,
             accounts,
             device,
+            service,
+            node,
             making,
             sessions,
             sync,
         })))
     }
 
-    /// The key that names this instance to its peers.
+    /// The key that names this process to its peers: that of the instance, or of its node.
     pub fn device_key(&self) -> KeyId {
         self.0.device.public().into()
+    }
+
+    /// The key that names the instance to its peers, whichever of several processes they reach: see
+    /// [`Sync::start_service`](crate::sync::Sync::start_service).
+    pub fn service_key(&self) -> KeyId {
+        self.0.service.public().into()
+    }
+
+    /// The names of the nodes that there have been, with their device keys.
+    ///
+    /// # Errors
+    /// What reading gives.
+    pub fn list_nodes(&self) -> Result<Vec<(String, KeyId)>> {
+        let nodes = self.0.accounts.nodes()?.into_iter();
+        Ok(nodes.map(|(name, key)| (name, key.into())).collect())
+    }
+
+    /// Forgets the device key of a node that is gone for good: nobody claims anything for it any more. Says whether
+    /// there was one.
+    ///
+    /// # Errors
+    /// What storing gives.
+    pub fn forget_node(&self, name: &str) -> Result<bool> {
+        self.0.accounts.delete_node(name)
     }
 
     /// Creates a user, with a signing key of its own and a recovery key.
@@ -116,13 +176,10 @@ impl Instance {
         let mut sync = self.0.sync.lock();
         if sync.is_none() {
             let node = self.start_node()?;
-            for (_, user) in self.0.accounts.users()? {
-                self.0
-                    .accounts
-                    .claims(&user.uid)?
-                    .into_iter()
-                    .try_for_each(|claim| node.put_claim(claim).wait())?;
-            }
+            let claims = self.own_claims()?.into_iter();
+            claims
+                .map(|claim| node.put_claim(claim).wait())
+                .collect::<Result<(), _>>()?;
             for claim in node.claims() {
                 // Of a key that was forgotten while there was no synchronization.
                 if !self.0.accounts.holds(claim.key().into())? {
@@ -144,11 +201,13 @@ impl Instance {
 
     fn start_node(&self) -> Result<NodeHandle> {
         let policy = Arc::new(InstancePolicy(self.downgrade()));
-        let backend = Arc::new(DatabasesBackend::new(self.0.databases.clone(), policy)?);
+        let name = self.0.node.as_deref();
+        let databases = self.0.databases.clone();
+        let backend = Arc::new(DatabasesBackend::of_node(databases, policy, name)?);
         let (transports, limits) = Default::default();
-        let device = self.0.device.clone();
         let node = Node::start(NodeConfig {
-            device,
+            device: self.0.device.clone(),
+            service: Some(self.0.service.clone()),
             backend,
             transports,
             limits,
@@ -327,12 +386,41 @@ impl Instance {
         Ok(sync.node().set_wishes(*database, wishes).wait()?)
     }
 
+    /// Whether a claim is for a device that this process may be.
+    fn is_own_claim(&self, claim: &DeviceClaim) -> bool {
+        [self.0.device.public(), self.0.service.public()].contains(&claim.device())
+    }
+
+    /// The stored claims of all users for this process.
+    pub(crate) fn own_claims(&self) -> Result<Vec<DeviceClaim>> {
+        let mut own = Vec::new();
+        for (_, user) in self.0.accounts.users()? {
+            own.extend(self.0.accounts.claims(&user.uid)?);
+        }
+        own.retain(|claim| self.is_own_claim(claim));
+        Ok(own)
+    }
+
+    /// The device keys of all processes, and of all together.
+    pub(crate) fn devices(&self) -> Result<Vec<PublicKey>> {
+        let mut devices = vec![self.0.service.public()];
+        if self.0.databases.engine().info().shared {
+            let nodes = self.0.accounts.nodes()?.into_iter();
+            devices.extend(nodes.map(|(_, key)| key));
+        }
+        if !devices.contains(&self.0.device.public()) {
+            devices.push(self.0.device.public());
+        }
+        Ok(devices)
+    }
+
     pub(crate) fn put_claims(&self, claims: Vec<DeviceClaim>) -> Result<()> {
         let Some(sync) = self.0.sync.lock().clone() else {
             return Ok(());
         };
         Ok(claims
             .into_iter()
+            .filter(|claim| self.is_own_claim(claim))
             .try_for_each(|claim| sync.node().put_claim(claim).wait())?)
     }
 
@@ -392,6 +480,18 @@ impl std::fmt::Debug for Instance {
             .field("device_key", &self.device_key())
             .finish_non_exhaustive()
     }
+}
+
+/// A node's name is a key's name that is not empty, and short enough to be part of another.
+fn check_node_name(name: &str) -> Result<String> {
+    KeyName::new(name)?;
+    if name.is_empty() || name.len() > limits::NODE_NAME {
+        return Err(Error::Text {
+            what: "the name of a node",
+            form: "1 to 100 bytes without control characters",
+        });
+    }
+    Ok(name.to_owned())
 }
 
 /// A handle that does not keep the instance open.

@@ -22,3 +22,9 @@ pub const COUNTED_BYTES: usize = 256 << 10;
 /// For how long [`Sync::await_bootstrap`](crate::sync::Sync::await_bootstrap) waits, in days: as long as
 /// a request is remembered.
 pub const REQUEST_DAYS: u64 = 7;
+
+/// Nodes with a name, and a device key, of their own that one instance may have.
+pub const NODES: usize = 64;
+
+/// Bytes of the name of a node.
+pub const NODE_NAME: usize = 100;

@@ -18,8 +18,8 @@ use super::{
     types::{AsAddress, BootstrapRequest, BootstrapStatus, PeerInfo, SyncReport, TreeInfo},
 };
 use crate::{
-    AsDatabaseId, AsKey, Error, Instance, KeyId, KeyRef, Result, User, clock::now_ms,
-    instance::WeakInstance, limits, user::Session,
+    AsDatabaseId, AsKey, Error, Instance, KeyId, KeyRef, Result, User, instance::WeakInstance,
+    limits, user::Session,
 };
 
 /// The synchronization of an instance. Does not keep the instance open.
@@ -94,6 +94,26 @@ impl Sync {
     pub async fn start_server_async(&self, address: impl AsRef<str>) -> Result<()> {
         self.node.start_server(address.as_ref()).await?;
         Ok(())
+    }
+
+    /// Starts serving peers as the *service* that all processes of the instance are together: whoever connects meets
+    /// [`Instance::service_key`], whichever of them answers. For processes behind one address, that of a load
+    /// balancer; peers are told that address and not the ones that are listened on.
+    ///
+    /// # Errors
+    /// As [`start_server`](Self::start_server).
+    pub fn start_service(&self, address: impl AsRef<str>) -> Result<()> {
+        self.node.start_service(address.as_ref()).wait()?;
+        Ok(())
+    }
+
+    /// The peers that this process works with in the background, where several processes share the work.
+    pub fn held_peers(&self) -> Vec<KeyId> {
+        self.node
+            .held_peers()
+            .into_iter()
+            .map(KeyId::from)
+            .collect()
     }
 
     /// Stops serving; requests that run have a few seconds.
@@ -187,7 +207,7 @@ impl Sync {
         self.sync(target, select(Some(&database))?).await
     }
 
-    async fn sync(&self, target: Target, databases: Selection) -> Result<SyncReport> {
+    pub(super) async fn sync(&self, target: Target, databases: Selection) -> Result<SyncReport> {
         let report = self.node.sync(target, databases, true).await?;
         Ok(SyncReport::of(report).map_err(NodeError::from)?)
     }
@@ -264,10 +284,11 @@ impl Sync {
             .wait()?)
     }
 
-    /// Remembers where a peer can be dialled.
+    /// Remembers where a peer can be dialled, first at the address that was given or worked last. Of more than 16 the
+    /// last is forgotten.
     ///
     /// # Errors
-    /// [`Error::NoSuchPeer`], [`Error::Address`], or too many addresses.
+    /// [`Error::NoSuchPeer`] and [`Error::Address`].
     pub fn add_peer_address(&self, peer: impl AsKey, address: impl AsAddress) -> Result<()> {
         let peer = self.peer_key(&peer.as_key())?;
         Ok(self
@@ -400,7 +421,10 @@ impl Sync {
         let user = self.user.as_ref().and_then(User::of);
         let secret = instance.find_or_make_key(key, user.as_ref())?;
         let device = instance.device_key().public_key();
-        let end = now_ms().saturating_add(auth_limits::CLAIM_LIFETIME_MS);
+        let end = self
+            .node
+            .now_ms()
+            .saturating_add(auth_limits::CLAIM_LIFETIME_MS);
         self.node
             .put_claim(DeviceClaim::make(&secret, device, Scope::All, end)?)
             .wait()?;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use eidetica_auth::SecretKey;
 use eidetica_engine::Wishes;
 use eidetica_entry::{Id, PublicKey};
-use eidetica_node::Policy;
+use eidetica_node::{Policy, PolicyChanges};
+use eidetica_protocol::Unavailable;
 
 use crate::{Instance, KeyRef, instance::WeakInstance};
 
@@ -24,6 +25,22 @@ impl Policy for InstancePolicy {
     fn wishes(&self) -> Vec<(Id, Wishes)> {
         let all = |instance: &Instance| instance.accounts().all_wishes();
         self.0.with(all).unwrap_or_default()
+    }
+
+    fn follow(&self) -> Result<PolicyChanges, Unavailable> {
+        let follow = |instance: &Instance| -> crate::Result<PolicyChanges> {
+            let accounts = instance.accounts();
+            let Some(changed) = accounts.follow()? else {
+                return Ok(PolicyChanges::default());
+            };
+            let wishes = changed.into_iter().map(|id| (id, accounts.wishes(&id)));
+            Ok(PolicyChanges {
+                wishes: wishes.collect(),
+                claims: instance.own_claims()?,
+            })
+        };
+        let followed = self.0.with(follow).unwrap_or(Ok(PolicyChanges::default()));
+        followed.map_err(|error| Unavailable(error.to_string()))
     }
 
     fn unlocked(&self, key: &PublicKey) -> Option<Arc<SecretKey>> {

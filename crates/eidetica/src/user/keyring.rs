@@ -146,6 +146,8 @@ impl HeldKey {
 #[derive(Debug, Clone)]
 pub(crate) struct Keyring {
     pub(crate) vault: VaultKey,
+    /// The vault key as it was stored: another one is there once the password is changed anywhere.
+    pub(crate) sealed: Vault,
     pub(crate) default: KeyId,
     keys: BTreeMap<KeyId, HeldKey>,
 }
@@ -153,11 +155,13 @@ pub(crate) struct Keyring {
 impl Keyring {
     pub(crate) fn new(
         vault: VaultKey,
+        sealed: Vault,
         default: KeyId,
         keys: impl IntoIterator<Item = HeldKey>,
     ) -> Self {
         Self {
             vault,
+            sealed,
             default,
             keys: keys.into_iter().map(|key| (key.id(), key)).collect(),
         }

@@ -93,11 +93,16 @@ impl User {
                 detail: "is for recovery",
             });
         }
-        let mut record = self.0.record()?;
-        record.default_key = id;
-        self.0.accounts().put_user(&self.0.name, &record, &[])?;
+        let accounts = self.0.accounts();
+        let changed = accounts.change_user(&self.0.name, |record| {
+            record.default_key = id;
+            true
+        })?;
         keys.default = id;
-        Ok(())
+        match changed {
+            true => Ok(()),
+            false => Err(self.0.gone()),
+        }
     }
 
     /// The user's keys, in the order of their ids.
@@ -212,18 +217,17 @@ impl User {
     /// [`Error::Login`] where `old` is wrong; then nothing has changed.
     pub fn change_password(&self, old: Option<&str>, new: Option<&str>) -> Result<()> {
         let mut keys = self.0.keys.write();
-        let mut record = self.0.record()?;
-        record.vault.open(&self.0.uid, old)?;
+        let record = self.0.record()?;
+        let (before, _) = record.vault.open(&self.0.uid, old)?;
         let vault = VaultKey::generate(&mut rand::rng());
-        record.vault = Vault::seal(&vault, &self.0.uid, new)?;
-        let sealed: Result<Vec<KeyRecord>> = keys
-            .iter()
-            .map(|(_, key)| key.seal(&vault, &self.0.uid))
-            .collect();
-        self.0
-            .accounts()
-            .put_user(&self.0.name, &record, &sealed?)?;
-        keys.vault = vault;
+        let sealed = Vault::seal(&vault, &self.0.uid, new)?;
+        let held =
+            self.0
+                .accounts()
+                .reseal(&self.0.name, (&record.vault, &before), (&sealed, &vault))?;
+        // Another process was faster.
+        let held = held.ok_or(Error::PasswordChanged)?;
+        *keys = Keyring::new(vault, sealed, record.default_key, held);
         Ok(())
     }
 
@@ -479,6 +483,10 @@ impl User {
         self.0.instance.tell_wishes(&database)
     }
 
+    pub(crate) fn uid(&self) -> &str {
+        self.0.uid()
+    }
+
     fn right_of(&self, database: &Id, key: KeyId) -> Result<Option<Right>> {
         self.0.instance.right_of(database, key)
     }
@@ -542,7 +550,10 @@ impl Session {
             .iter()
             .map(|key| key.seal(&vault, &record.uid))
             .collect();
-        accounts.put_user(name, &record, &sealed?)
+        match accounts.add_user(name, &record, &sealed?)? {
+            true => Ok(()),
+            false => Err(Error::UserExists(name.into())),
+        }
     }
 
     /// Checks the password and gives the session of the user: the one that is open already, or a
@@ -555,10 +566,7 @@ impl Session {
         let session = instance.share_session(&record.uid, || {
             Self::load(instance, name, record.vault.clone(), vault.clone())
         })?;
-        if !session.keys.read().has_vault(&vault) {
-            // The password was changed since the record was read.
-            return Err(Error::Login);
-        }
+        session.renew(&record.vault, &vault)?;
         if outdated {
             session.seal_vault_again(&vault, password)?;
         }
@@ -572,50 +580,66 @@ impl Session {
         Ok(User(session))
     }
 
-    /// Opens the keys of a user who has no session: while there is none, nobody changes its record.
-    fn load(instance: &Instance, name: &str, opened: Vault, vault: VaultKey) -> Result<Self> {
+    /// Opens the keys of a user who has no session.
+    fn load(instance: &Instance, name: &str, sealed: Vault, vault: VaultKey) -> Result<Self> {
         let accounts = instance.accounts();
         let record = accounts.user(name)?.ok_or(Error::Login)?;
-        if record.vault != opened {
-            return Err(Error::Login);
-        }
-        let records = accounts.keys(&record.uid)?;
-        let keys: Result<Vec<HeldKey>> = records
-            .iter()
-            .map(|key| HeldKey::open(key, &vault, &record.uid))
-            .collect();
+        let keys = stored_keys(accounts, name, &record, &sealed, &vault)?;
         Ok(Self {
             instance: instance.clone(),
             name: name.into(),
-            keys: RwLock::new(Keyring::new(vault, record.default_key, keys?)),
+            keys: RwLock::new(Keyring::new(vault, sealed, record.default_key, keys)),
             uid: record.uid,
         })
     }
 
+    /// Takes the keys as they are stored: other processes may have changed them, or the password.
+    fn renew(&self, sealed: &Vault, vault: &VaultKey) -> Result<()> {
+        let mut keys = self.keys.write();
+        let record = self.record()?;
+        let held = stored_keys(self.accounts(), &self.name, &record, sealed, vault)?;
+        *keys = Keyring::new(vault.clone(), sealed.clone(), record.default_key, held);
+        Ok(())
+    }
+
     /// Seals the vault at today's cost, while the password is at hand.
     fn seal_vault_again(&self, vault: &VaultKey, password: Option<&str>) -> Result<()> {
-        let keys = self.keys.write();
+        let mut keys = self.keys.write();
         if !keys.has_vault(vault) {
             return Ok(());
         }
-        let mut record = self.record()?;
-        record.vault = Vault::seal(vault, &self.uid, password)?;
-        self.accounts().put_user(&self.name, &record, &[])
+        let sealed = Vault::seal(vault, &self.uid, password)?;
+        let again = self.accounts().change_user(&self.name, |record| {
+            let is_same = record.vault == keys.sealed;
+            if is_same {
+                record.vault = sealed.clone();
+            }
+            is_same
+        })?;
+        if again {
+            keys.sealed = sealed;
+        }
+        Ok(())
     }
 
     pub(crate) fn uid(&self) -> &str {
         &self.uid
     }
 
-    /// Renews the statements of these keys that this device acts for them, and stores them:
-    /// synchronization in the background shows them when nobody is logged in.
+    /// Renews the statements of these keys that the devices of this instance act for them, and stores
+    /// them: synchronization in the background shows them when nobody is logged in.
     fn claim<'a>(&self, keys: impl IntoIterator<Item = &'a HeldKey>) -> Result<()> {
-        let device = self.instance.device_key().public_key();
         let end = now_ms().saturating_add(auth_limits::CLAIM_LIFETIME_MS);
-        let make = |key: &HeldKey| DeviceClaim::make(&key.secret, device, Scope::All, end);
-        let claims: Result<Vec<DeviceClaim>, _> = keys.into_iter().map(make).collect();
-        let claims = claims.map_err(|error| Error::Damaged(error.to_string()))?;
-        self.accounts().put_claims(&self.uid, &claims)?;
+        let devices = self.instance.devices()?;
+        let mut claims = Vec::new();
+        for key in keys {
+            for device in &devices {
+                let claim = DeviceClaim::make(&key.secret, *device, Scope::All, end);
+                claims.push(claim.map_err(|error| Error::Damaged(error.to_string()))?);
+            }
+        }
+        let service = self.instance.service_key().public_key();
+        self.accounts().put_claims(&self.uid, &claims, service)?;
         self.instance.put_claims(claims)
     }
 }
@@ -636,8 +660,11 @@ impl Session {
     }
 
     fn record(&self) -> Result<UserRecord> {
-        let gone = || Error::Damaged(format!("user {:?} is gone", self.name));
-        self.accounts().user(&self.name)?.ok_or_else(gone)
+        self.accounts().user(&self.name)?.ok_or_else(|| self.gone())
+    }
+
+    fn gone(&self) -> Error {
+        Error::Damaged(format!("user {:?} is gone", self.name))
     }
 
     fn import(&self, key: HeldKey) -> Result<KeyId> {
@@ -657,9 +684,12 @@ impl Session {
         if !key.name.is_empty() && !keys.find(&KeyRef::Name(key.name.clone())).is_empty() {
             return Err(Error::KeyExists(key.name.clone()));
         }
-        self.accounts()
-            .put_key(&self.uid, &key.seal(&keys.vault, &self.uid)?)?;
-        keys.insert(key.clone());
+        let record = key.seal(&keys.vault, &self.uid)?;
+        match self.accounts().put_key(&self.name, &keys.sealed, &record)? {
+            true => keys.insert(key.clone()),
+            // By another process: what is sealed by the old key would not open any more.
+            false => return Err(Error::PasswordChanged),
+        }
         Ok(())
     }
 
@@ -710,6 +740,24 @@ impl Session {
         });
         records.extend(own);
         Ok((settings, records))
+    }
+}
+
+/// The user's keys as they are stored, opened; [`Error::Login`] where the password was changed since `sealed` was read.
+fn stored_keys(
+    accounts: &Accounts,
+    name: &str,
+    record: &UserRecord,
+    sealed: &Vault,
+    vault: &VaultKey,
+) -> Result<Vec<HeldKey>> {
+    let records = accounts.keys(&record.uid)?;
+    let open = |key: &KeyRecord| HeldKey::open(key, vault, &record.uid);
+    let keys: Result<Vec<HeldKey>> = records.iter().map(open).collect();
+    // After the keys were read: what is sealed by another one is no damage.
+    match accounts.user(name)? {
+        Some(now) if now.vault == *sealed => keys,
+        _ => Err(Error::Login),
     }
 }
 
