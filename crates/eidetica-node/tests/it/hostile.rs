@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use eidetica_auth::{Permission, SecretKey};
+use eidetica_auth::{DeviceClaim, Permission, Revocation, Scope, SecretKey};
 use eidetica_database::limits;
 use eidetica_engine::Target;
 use eidetica_entry::{
@@ -20,7 +20,7 @@ use eidetica_transport::{
 };
 use futures::executor::block_on;
 
-use crate::world::{Net, Peer, eventually};
+use crate::world::{Net, Peer, eventually, now_ms};
 
 async fn ask(channel: &dyn Channel, frame: Bytes) -> Result<Vec<Bytes>, TransportError> {
     let mut response = channel.request(FrameStream::of([frame])).await?;
@@ -37,6 +37,16 @@ async fn introduce(
     address: &Address,
     device: &SecretKey,
 ) -> Result<Box<dyn Channel>, TransportError> {
+    introduce_with(hub, address, device, &[]).await
+}
+
+/// One that acts for users, too.
+async fn introduce_with(
+    hub: &Hub,
+    address: &Address,
+    device: &SecretKey,
+    claims: &[DeviceClaim],
+) -> Result<Box<dyn Channel>, TransportError> {
     let channel = hub.transport().connect(address).await?;
     let side = Side {
         device,
@@ -46,7 +56,7 @@ async fn introduce(
     };
     let (waiting, hello) = Initiator::start(&side, None).unwrap();
     let answer = ask(&*channel, hello).await?.remove(0);
-    let (proving, proof) = waiting.answered(&answer, device, &[]).unwrap();
+    let (proving, proof) = waiting.answered(&answer, device, claims).unwrap();
     proving
         .welcomed(&ask(&*channel, proof).await?.remove(0))
         .unwrap();
@@ -110,6 +120,99 @@ fn denied_and_absent_are_the_same_bytes() {
             assert_eq!(ask(&*channel, hidden).await.unwrap(), absent);
         }
     });
+}
+
+/// Whoever may not read gets from a server that has a database what it gets from one that has nothing, byte for byte.
+#[test]
+fn no_stranger_learns_what_is_there() {
+    let net = Net::memory();
+    let (alice, nobody) = (Peer::new(&net, "alice"), Peer::new(&net, "nobody"));
+    let servers = [alice.serve(), nobody.serve()];
+    let [device, member, revoked, reader, unknown] =
+        [200, 201, 202, 203, 204].map(|n| SecretKey::from_bytes(&[n; 32]));
+    let write = Permission::Write(5);
+    let members = [(member.public(), write), (revoked.public(), write)];
+    let (there, other) = (
+        alice.create(&members, None).id(),
+        alice.create(&[(reader.public(), Permission::Read)], None).id(),
+    );
+    alice
+        .database(there)
+        .transact(|transaction| {
+            transaction
+                .settings()
+                .revoke(Revocation::of(revoked.public()))
+        })
+        .unwrap();
+    alice.write(there, "secret", "text");
+    let tip = alice.tips(there)[0];
+    let far = now_ms() + 3_600_000;
+    let claim = |key: &SecretKey, scope, until_ms| {
+        vec![DeviceClaim::make(key, device.public(), scope, until_ms).unwrap()]
+    };
+    let requests = [
+        Request::Compare {
+            database: there,
+            tips: TipList::new(Vec::new()),
+            common: vec![tip],
+            closures: Vec::new(),
+        },
+        Request::Describe {
+            database: there,
+            spans: Spans::new(&[(Span::ALL, Detail::Stamps)]),
+        },
+        Request::Push {
+            database: there,
+            wants: vec![IdPrefix::of(&tip)],
+            closures: Vec::new(),
+        },
+        Request::Push {
+            database: there,
+            wants: Vec::new(),
+            closures: Vec::new(),
+        },
+        Request::Void {
+            database: there,
+            leaves: Vec::new(),
+        },
+    ]
+    .map(|request| Frame::Request(request).encode().unwrap());
+    let answers = |claims: Vec<DeviceClaim>| {
+        let hub = hub(&net);
+        servers.clone().map(|address| {
+            block_on(async {
+                let channel = introduce_with(&hub, &address, &device, &claims)
+                    .await
+                    .unwrap();
+                let mut answers = Vec::new();
+                for request in &requests {
+                    answers.push(ask(&*channel, request.clone()).await.unwrap());
+                }
+                let discover = Frame::Request(Request::Discover).encode().unwrap();
+                let found = ask(&*channel, discover).await.unwrap().concat();
+                let is_named = found.windows(32).any(|bytes| bytes == there.as_bytes());
+                (answers, is_named)
+            })
+        })
+    };
+    let strangers = [
+        ("a member's device without its claim", vec![]),
+        ("an unknown key", claim(&unknown, Scope::All, far)),
+        ("a revoked key", claim(&revoked, Scope::All, far)),
+        ("a reader of another database", claim(&reader, Scope::All, far)),
+        ("a claim that is over", claim(&member, Scope::All, now_ms() - 1)),
+        (
+            "a claim for another database",
+            claim(&member, Scope::Databases(vec![other]), far),
+        ),
+    ];
+    for (who, claims) in strangers {
+        let [there, nothing] = answers(claims);
+        assert_eq!(there, nothing, "{who}");
+        assert!(!there.1, "{who}");
+    }
+    let [there, nothing] = answers(claim(&member, Scope::All, far));
+    assert!(there.1 && there.0.iter().zip(&nothing.0).take(4).all(|(a, b)| a != b));
 }
 
 #[test]

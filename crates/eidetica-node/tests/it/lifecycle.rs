@@ -1,13 +1,16 @@
 //! Starting, stopping, restarting, and what is not there.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use eidetica_auth::Permission;
 use eidetica_engine::{EngineError, Target};
-use eidetica_node::NodeError;
+use eidetica_node::{NodeError, NodeLimits};
 use eidetica_protocol::BootstrapAnswer;
-use eidetica_transport::{Address, TransportError};
-use futures::future::BoxFuture;
+use eidetica_transport::{Address, Transport, TransportError};
+use futures::{executor::block_on, future::BoxFuture};
 
 use crate::world::{Net, Peer, eventually, on_selected};
 
@@ -77,6 +80,35 @@ fn an_unreachable_peer_is_a_typed_error(net: &Net) {
             .contains(&format!("no transport enabled for {scheme}")),
         "{error}"
     );
+}
+
+/// Another address is tried meanwhile, and whoever loses is not waited for.
+#[test]
+fn an_address_where_nobody_answers_holds_up_nothing() {
+    let net = Net::memory();
+    let mut limits = NodeLimits::default();
+    limits.handshake = Duration::from_secs(100);
+    let (alice, bob) = (
+        Peer::new(&net, "alice"),
+        Peer::with_limits(&net, "bob", limits),
+    );
+    let Net::Memory(hub) = &net else { panic!() };
+    let mut deaf = block_on(hub.transport().listen("deaf")).unwrap();
+    let (key, good) = (alice.node.device(), alice.serve());
+    let begun = Instant::now();
+    let reached = bob.node.connect(Target::Device {
+        key,
+        addresses: vec![deaf.address(), good.clone()],
+    });
+    assert_eq!(reached.wait(), Ok(key));
+    assert_eq!(bob.node.peer(&key).unwrap().addresses, [good]);
+    block_on(async {
+        let mut channel = deaf.accept().await.unwrap();
+        while let Some(request) = channel.next_request().await {
+            drop(request);
+        }
+    });
+    assert!(begun.elapsed() < limits.handshake / 2);
 }
 
 fn a_restart_keeps_what_was_known(net: &Net) {

@@ -7,6 +7,7 @@
 )]
 
 mod access;
+mod cuts;
 mod executors;
 mod hostile;
 mod lifecycle;
