@@ -12,7 +12,7 @@ use eidetica_testkit::Rng;
 use crate::{
     env::{Env, Event},
     net::NodeId,
-    node::{Node, address_of},
+    node::{Node, address_of, stale_address_of},
     rogue::{Behaviour, Prey},
     world::{Seat, World},
 };
@@ -263,6 +263,14 @@ fn meet(node: &mut Node, key: PublicKey, peer: NodeId, env: &mut Env) {
     if node.engine.peer(&key).is_none() {
         node.command(Command::RegisterPeer { key, name: None }, env);
         node.command(Command::AddAddress(key, address_of(peer)), env);
+        if node.stale {
+            // Somebody else's, and nobody's; they are tried first until the right one has worked.
+            let others = (0..env.net.nodes()).filter(|at| *at != peer && *at != node.me);
+            let elsewhere = others.last().map(address_of);
+            for address in elsewhere.into_iter().chain([stale_address_of(peer)]) {
+                node.command(Command::AddAddress(key, address), env);
+            }
+        }
     }
 }
 

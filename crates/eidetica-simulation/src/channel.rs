@@ -93,10 +93,11 @@ impl Node {
     ) {
         let Some(to) = node::node_at(address) else {
             let error = ConnectError {
-                text: "nobody has this address".to_owned(),
+                text: "not in time".to_owned(),
                 peer_fault: false,
             };
-            return self.later(node::Work::DialFailed(link, error), env);
+            let late = node::Work::DialFailed(link, error);
+            return env.after(DIAL_MS, Event::Disk(self.me, self.boot, late));
         };
         env.counts.dials += 1;
         env.oracle.dialled(self.me, to, env.now_ms);

@@ -49,7 +49,8 @@ pub(crate) struct Env {
     pub(crate) heard: Option<Vec<Heard>>,
 }
 
-/// A packet as an observer of the network sees it: when it arrives, where, what it is, and how long.
+/// A packet as an observer of the network sees it: when it arrives, where, what it is, and how long; of packs it is not
+/// said how long, since signatures and ids compress by chance.
 pub type Heard = (u64, NodeId, &'static str, usize);
 
 /// What happened how often.
@@ -121,14 +122,6 @@ impl Env {
 
     pub(crate) fn after(&mut self, ms: u64, event: Event) {
         self.queue.push(self.now_ms + ms, event);
-    }
-
-    /// Sees to an event at a time of a clock that is so much ahead.
-    pub(crate) fn at_wall(&mut self, wall_ms: u64, skew_ms: i64, event: Event) {
-        let at_ms = wall_ms
-            .saturating_add_signed(-skew_ms)
-            .saturating_sub(EPOCH_MS);
-        self.queue.push(at_ms.max(self.now_ms), event);
     }
 
     /// Sends a packet from one side of a connection.

@@ -35,7 +35,7 @@ mod world;
 pub use env::{Counts, Heard};
 pub use net::NodeId;
 pub use oracle::Violation;
-pub use plan::Plan;
+pub use plan::{MINUTES, Plan};
 pub use rogue::Behaviour;
 pub use stalled::beside_stalled_peers;
 pub use world::{Report, run};

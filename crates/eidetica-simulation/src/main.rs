@@ -13,7 +13,7 @@ use std::{
 };
 
 use clap::Parser;
-use eidetica_simulation::{Counts, Plan, run};
+use eidetica_simulation::{Behaviour, Counts, MINUTES, Plan, run};
 
 /// Failures after which it makes no sense to go on.
 const FAILURES: usize = 20;
@@ -34,8 +34,14 @@ struct Args {
     #[arg(long)]
     peers: Option<usize>,
     /// For how many minutes things happen
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, default_value_t = MINUTES)]
     minutes: u64,
+    /// What the last nodes do to the others, instead of what the seed says; nothing for no rogues
+    #[arg(long, value_delimiter = ',', num_args = 0.., require_equals = true)]
+    rogues: Option<Vec<Behaviour>>,
+    /// Disks lose what they said is durable
+    #[arg(long)]
+    forgetful: bool,
     /// Seeds that run at once
     #[arg(long, default_value_t = 2)]
     threads: usize,
@@ -49,21 +55,11 @@ impl Args {
         Plan {
             peers: self.peers,
             minutes: self.minutes,
+            rogues: self.rogues.clone(),
+            forgetful: self.forgetful,
             readable: self.seed.is_some() && !self.quiet,
             ..Plan::of(seed)
         }
-    }
-
-    /// What to type to see a seed again.
-    fn replay(&self, seed: u64) -> String {
-        let mut command = format!("cargo xtask sim --seed {seed}");
-        if let Some(peers) = self.peers {
-            command += &format!(" --peers {peers}");
-        }
-        if self.minutes != 10 {
-            command += &format!(" --minutes {}", self.minutes);
-        }
-        command
     }
 }
 
@@ -160,7 +156,7 @@ fn one(args: &Args, seed: u64) -> Total {
         }
     };
     total.failures = wrong
-        .map(|wrong| format!("seed {seed}: {wrong}\n  {}", args.replay(seed)))
+        .map(|wrong| format!("seed {seed}: {wrong}\n  {}", args.plan(seed).replay()))
         .into_iter()
         .collect();
     total

@@ -27,6 +27,8 @@ pub(crate) const CONTROL: StreamId = StreamId(0);
 pub(crate) const WINDOW: u32 = 16;
 /// After so many frames a reader makes room for as many.
 pub(crate) const CREDIT: u32 = 4;
+/// How a frame with a pack begins.
+const PACK: u8 = 3;
 /// When a cut is noticed at the latest: a missed keep-alive.
 pub(crate) const KEEP_ALIVE_MS: u64 = 45_000;
 
@@ -85,6 +87,22 @@ impl Body {
         }
     }
 
+    /// What it is to an observer.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Frame(bytes) if is_pack(bytes) => "pack",
+            body => body.name(),
+        }
+    }
+
+    /// How long it is, where that does not depend on chance.
+    pub(crate) fn length(&self) -> usize {
+        match self {
+            Self::Frame(bytes) if is_pack(bytes) => 0,
+            body => body.bytes().len(),
+        }
+    }
+
     /// What it says, for people.
     pub(crate) fn words(&self) -> String {
         match self {
@@ -103,6 +121,10 @@ impl Body {
             _ => &[],
         }
     }
+}
+
+fn is_pack(frame: &[u8]) -> bool {
+    frame.first() == Some(&PACK)
 }
 
 /// Something on its way to one end of a connection.
@@ -216,6 +238,10 @@ impl Net {
             streams: CONTROL.0,
             rng: rng.part("cuts", 0),
         }
+    }
+
+    pub(crate) fn nodes(&self) -> usize {
+        self.nodes
     }
 
     pub(crate) fn link(&mut self, from: NodeId, to: NodeId) -> &mut Link {

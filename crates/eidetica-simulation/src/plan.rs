@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use clap::ValueEnum;
 use eidetica_auth::{AuthRecord, KeyName, Permission, SecretKey};
 use eidetica_crdt::Doc;
 use eidetica_database::NewDatabase;
@@ -25,6 +26,8 @@ const QUIET_MS: u64 = 180_000;
 const ROUND_MS: u64 = 60_000;
 /// As many rounds as the longest way from one node to another.
 const ROUNDS: u64 = 8;
+/// For how long things happen, where nothing else is said.
+pub const MINUTES: u64 = 10;
 
 /// What to simulate.
 #[derive(Debug, Clone)]
@@ -44,16 +47,39 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Ten minutes of this seed.
+    /// [`MINUTES`] of this seed.
     pub fn of(seed: u64) -> Self {
         Self {
             seed,
             peers: None,
-            minutes: 10,
+            minutes: MINUTES,
             rogues: None,
             forgetful: false,
             readable: false,
         }
+    }
+
+    /// What to type to see it again.
+    pub fn replay(&self) -> String {
+        let mut command = format!("cargo xtask sim --seed {}", self.seed);
+        if let Some(peers) = self.peers {
+            command += &format!(" --peers {peers}");
+        }
+        if self.minutes != MINUTES {
+            command += &format!(" --minutes {}", self.minutes);
+        }
+        if let Some(rogues) = &self.rogues {
+            let names = rogues.iter().filter_map(ValueEnum::to_possible_value);
+            let names: Vec<String> = names.map(|name| name.get_name().to_owned()).collect();
+            command += " --rogues";
+            if !names.is_empty() {
+                command += &format!("={}", names.join(","));
+            }
+        }
+        if self.forgetful {
+            command += " --forgetful";
+        }
+        command
     }
 
     fn heal_ms(&self) -> u64 {
@@ -312,7 +338,7 @@ impl World {
         }
         for at in honest {
             if draw.one_in(4) {
-                let skew_ms = draw.between(0, 3_660_000) as i64 - 60_000;
+                let skew_ms = draw.between(0, 7_200_000) as i64 - 3_600_000;
                 self.env.after(
                     draw.between(0, end_ms),
                     Event::Act(Act::Clock(*at, skew_ms)),
@@ -362,6 +388,7 @@ fn home(at: NodeId, forgetful: bool, draw: &mut Rng, rng: &Rng) -> Box<Home> {
     home.versions = if draw.one_in(3) { &[2, 1] } else { VERSIONS };
     home.disk_faults = *draw.pick(&[0, 0, 0, 3]);
     home.forgetful = forgetful;
+    home.stale = rng.part("stale", at as u64).one_in(3);
     Box::new(home)
 }
 

@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// What a rogue does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub enum Behaviour {
     /// Begins requests and does not go on; takes requests and does not answer; reads nothing.
     Stalls,

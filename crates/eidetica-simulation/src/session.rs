@@ -560,11 +560,7 @@ impl Node {
         let Some(until_ms) = until_ms else { return };
         if session.timer_ms.is_none_or(|timer_ms| until_ms < timer_ms) {
             session.timer_ms = Some(until_ms);
-            env.at_wall(
-                until_ms,
-                self.skew_ms,
-                Event::Session(self.me, self.boot, id),
-            );
+            self.at(until_ms, Event::Session(self.me, self.boot, id), env);
         }
     }
 

@@ -137,7 +137,7 @@ impl World {
         if let Some(heard) = &mut self.env.heard
             && self.env.net.end(conn, to.other()).max(at) <= 1
         {
-            heard.push((self.env.now_ms, at, body.name(), body.bytes().len()));
+            heard.push((self.env.now_ms, at, body.kind(), body.length()));
         }
         match &mut self.seats[at] {
             Seat::Rogue(rogue) => rogue.receive(conn, to, stream, body, &mut self.env),

@@ -4,14 +4,17 @@
 
 use std::process::Command;
 
-use eidetica_simulation::{Behaviour, Plan, Report, run};
+use eidetica_simulation::{Behaviour, Plan, Report, beside_stalled_peers, run};
 
 fn holds(plan: &Plan) -> Report {
     let report = run(plan);
     if let Some(wrong) = &report.violation {
         panic!(
-            "node {} at {} ms: {}\nreplay: cargo xtask sim --seed {}",
-            wrong.node, wrong.at_ms, wrong.what, plan.seed
+            "node {} at {} ms: {}\nreplay: {}",
+            wrong.node,
+            wrong.at_ms,
+            wrong.what,
+            plan.replay()
         );
     }
     report
@@ -36,15 +39,31 @@ fn the_same_seed_has_the_same_events() {
     assert_ne!(run(&Plan::of(3)).hash, run(&Plan::of(4)).hash);
 }
 
+/// As the command says that a failure prints.
 #[test]
-fn the_same_seed_has_the_same_events_in_another_process() {
-    let here = hash(&run(&Plan::of(5)));
-    let there = Command::new(env!("CARGO_BIN_EXE_eidetica-simulation"))
-        .args(["--seed", "5", "--quiet"])
-        .output()
-        .unwrap();
-    let there = String::from_utf8(there.stdout).unwrap();
-    assert!(there.contains(&format!("hash {here}")), "{there}");
+fn what_is_typed_to_see_a_run_again_has_the_same_events_in_another_process() {
+    let few = |rogues| Plan {
+        peers: Some(4),
+        minutes: 3,
+        rogues: Some(rogues),
+        ..Plan::of(6)
+    };
+    let forgetful = Plan {
+        forgetful: true,
+        ..few(vec![])
+    };
+    let rogues = few(vec![Behaviour::EndlessSpans, Behaviour::Gossips]);
+    for plan in [Plan::of(5), rogues, few(vec![]), forgetful] {
+        let here = hash(&run(&plan));
+        let replay = plan.replay();
+        let typed = replay.strip_prefix("cargo xtask sim ").unwrap();
+        let there = Command::new(env!("CARGO_BIN_EXE_eidetica-simulation"))
+            .args(typed.split(' ').chain(["--quiet"]))
+            .output()
+            .unwrap();
+        let there = String::from_utf8_lossy(&there.stdout).into_owned();
+        assert!(there.contains(&format!("hash {here}")), "{replay}: {there}");
+    }
 }
 
 /// Partitions, losses, repeated requests, crashes, failing disks, wrong clocks, rogues: a few seeds of all that.
@@ -74,6 +93,20 @@ fn every_kind_of_rogue_is_held_off() {
         });
         assert!(report.counts.lies > 0, "{behaviour:?}");
     }
+}
+
+/// Whoever connects and says nothing, takes requests and does not answer, and reads nothing, costs others nothing: two
+/// honest nodes say the same to each other at the same time, beside 200 of them or none.
+#[test]
+fn two_hundred_stalled_peers_change_nothing_between_honest_ones() {
+    let ((alone, wrong), (beside, wrong_too)) =
+        (beside_stalled_peers(0), beside_stalled_peers(200));
+    assert_eq!((wrong, wrong_too), (None, None));
+    assert!(alone.len() > 100, "{}", alone.len());
+    let pairs = alone.iter().zip(&beside).enumerate();
+    let first = pairs.clone().find(|(_, (one, other))| one != other);
+    assert_eq!(first, None);
+    assert_eq!(alone.len(), beside.len());
 }
 
 /// A simulation that cannot fail shows nothing.
