@@ -140,13 +140,11 @@ impl Sync {
         tips: &[Stamp],
         pair: PairState,
     ) -> Result<PeerCopy> {
-        let has_latest = match pair.held {
-            Some(held) => held == TipList::new(tips.to_vec()).digest(),
-            None => {
-                let common: BTreeSet<&Id> = pair.common.iter().collect();
-                tips.iter().all(|tip| common.contains(&tip.id))
-            }
-        };
+        // Told by the peer, or found by the last sync, whichever came later.
+        let state = TipList::new(tips.to_vec()).digest();
+        let common: BTreeSet<&Id> = pair.common.iter().collect();
+        let has_latest =
+            pair.held == Some(state) || tips.iter().all(|tip| common.contains(&tip.id));
         let to_send = match (has_latest, pair.is_related) {
             (true, _) => Some(ToSend::default()),
             (false, true) => Some(left(instance, database, &pair.common)?),
@@ -166,17 +164,20 @@ impl Sync {
     }
 }
 
-/// The entries above what both have.
+/// The entries above what both have, without those of databases that it delegates to.
 fn left(instance: &Instance, database: &Id, common: &[Id]) -> Result<ToSend> {
-    let page = instance
-        .databases()
-        .difference(database, common, None, limits::COUNTED_BYTES)?;
-    let counts = page
-        .packs
-        .iter()
-        .filter_map(|pack| PackInfo::read(pack).ok());
+    let databases = instance.databases();
+    let closures = databases.closures(database)?.into_iter();
+    let closures: Vec<(Id, Vec<Id>)> = closures
+        .map(|(id, tips)| (id, tips.iter().map(|tip| tip.id).collect()))
+        .collect();
+    let held: Vec<(Id, &[Id])> = closures.iter().map(|(id, ids)| (*id, &ids[..])).collect();
+    let page =
+        databases.difference_above(database, common, &held, None, limits::COUNTED_BYTES)?;
+    let infos = page.packs.iter().flat_map(|pack| PackInfo::read(pack));
+    let own = infos.filter(|info| info.database == *database);
     Ok(ToSend {
-        entries: counts.map(|info| u64::from(info.entries)).sum(),
+        entries: own.map(|info| u64::from(info.entries)).sum(),
         more: page.next.is_some(),
     })
 }

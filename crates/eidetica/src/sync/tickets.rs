@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use eidetica_auth::{IntoPermission, InviteProof, Permission, SecretKey, SignedRequest};
-use eidetica_engine::{EngineError, Target};
+use eidetica_engine::{EngineError, Selection, Target};
 use eidetica_entry::{Id, PublicKey};
 use eidetica_node::NodeError;
 use eidetica_protocol::{Failure, Refusal};
@@ -11,7 +11,7 @@ use eidetica_ticket::{Invite, Ticket, TicketError};
 use eidetica_transport::{Address, EndpointAddress, Scheme};
 
 use super::{BootstrapStatus, Sync, SyncReport};
-use crate::{AsDatabaseId, AsKey, Error, KeyId, Result, User, clock::now_ms};
+use crate::{AsDatabaseId, AsKey, Error, KeyId, Result, User};
 
 /// An invite that was issued here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -133,7 +133,7 @@ impl Sync {
         let invite = Invite {
             secret,
             permission,
-            expires_ms: now_ms().saturating_add(lifetime_ms),
+            expires_ms: self.node.now_ms().saturating_add(lifetime_ms),
         };
         self.node
             .put_invite(eidetica_engine::Invite {
@@ -155,7 +155,7 @@ impl Sync {
     /// # Errors
     /// None today.
     pub fn list_invites(&self) -> Result<Vec<InviteInfo>> {
-        let now_ms = now_ms();
+        let now_ms = self.node.now_ms();
         let invites = self.node.invites().into_iter();
         Ok(invites
             .map(|invite| InviteInfo::of(invite, now_ms))
@@ -172,7 +172,8 @@ impl Sync {
 
     /// Takes a ticket: fetches the database, after redeeming the invite if there is one, else after asking for
     /// `permission` where nothing can be read yet. The device has to prove the key that the ticket names; its addresses
-    /// are tried in order, and it is looked up where that is enabled. `key` is as for
+    /// are tried in order, each a quarter of a second after the one before, and it is looked up where that is enabled.
+    /// `key` is as for
     /// [`sync_with_peer_for_bootstrap`](Self::sync_with_peer_for_bootstrap).
     ///
     /// # Errors
@@ -190,31 +191,26 @@ impl Sync {
             Some(invite) => invite.permission,
             None => permission.into_permission(),
         };
-        let request = self.request(database, &key, permission)?;
-        let mut failed = None;
-        for address in self.ways(ticket) {
-            match self.join_at(&address, &request, invite).await {
-                Ok(report) => {
-                    self.remember(ticket, &address).await?;
-                    return Ok(report);
-                }
-                Err(error) if is_about_the_way(&error) => failed = worse(failed, error),
-                Err(error) => {
-                    self.remember(ticket, &address).await?;
-                    return Err(error);
-                }
-            }
+        let addresses = self.ways(ticket);
+        if addresses.is_empty() {
+            return Err(NodeError::NoTransport(None).into());
         }
-        Err(failed.unwrap_or_else(|| NodeError::NoTransport(None).into()))
+        let request = self.request(database, &key, permission)?;
+        let key = ticket.device();
+        let target = Target::Device { key, addresses };
+        let joined = self.join_at(target, &request, invite).await;
+        if !joined.as_ref().is_err_and(is_about_the_way) {
+            self.remember(ticket).await?;
+        }
+        joined
     }
 
     async fn join_at(
         &self,
-        address: &Address,
+        target: Target,
         request: &SignedRequest,
         invite: Option<&Invite>,
     ) -> Result<SyncReport> {
-        let (target, database) = (Target::Address(address.clone()), request.request().database);
         let asked = match invite {
             Some(invite) => {
                 let proof = InviteProof::make(&invite.secret, request);
@@ -226,14 +222,13 @@ impl Sync {
             Some(end) => Error::InviteEnded(end),
             None => error.into(),
         })?;
+        let database = request.request().database;
+        let fetch = || self.sync(Target::Peer(asked.peer), Selection::These(vec![database]));
         match asked.answer.into() {
-            BootstrapStatus::Granted => self.sync_with_peer(address, Some(&database)).await,
+            BootstrapStatus::Granted => fetch().await,
             BootstrapStatus::Pending(request_id) => Err(Error::BootstrapPending { request_id }),
             // Another right than the one asked for may be there.
-            BootstrapStatus::Denied => self
-                .sync_with_peer(address, Some(&database))
-                .await
-                .map_err(|_| Error::AccessDenied(database)),
+            BootstrapStatus::Denied => fetch().await.map_err(|_| Error::AccessDenied(database)),
         }
     }
 
@@ -251,13 +246,15 @@ impl Sync {
     }
 
     /// Remembers the ticket's other addresses too, the one that worked first.
-    async fn remember(&self, ticket: &Ticket, worked: &Address) -> Result<()> {
+    async fn remember(&self, ticket: &Ticket) -> Result<()> {
         let device: PublicKey = ticket.device();
-        let others = ticket.addresses().filter(|address| address != worked);
-        let mut addresses: Vec<Address> = others.collect();
+        let Some(peer) = self.node.peer(&device) else {
+            return Ok(());
+        };
+        let worked = peer.addresses.into_iter().next();
+        let mut addresses: Vec<Address> = ticket.addresses().collect();
         addresses.reverse();
-        addresses.push(worked.clone());
-        for address in addresses {
+        for address in addresses.into_iter().chain(worked) {
             self.node.add_peer_address(device, address).await?;
         }
         Ok(())
@@ -273,14 +270,6 @@ fn is_about_the_way(error: &Error) -> bool {
             NodeError::Engine(EngineError::Connect(_)) | NodeError::Transport(_) | NodeError::NoTransport(_)
         )
     )
-}
-
-/// The error to show of two: that somebody else answered says more than that nobody did.
-fn worse(before: Option<Error>, error: Error) -> Option<Error> {
-    match before {
-        Some(before) if before.blame() == crate::Blame::Peer => Some(before),
-        _ => Some(error),
-    }
 }
 
 impl From<TicketError> for Error {

@@ -229,6 +229,35 @@ fn the_status_says_who_has_the_latest_write() {
     });
 }
 
+/// Of databases that it delegates to, entries go along where they are needed; they are not what is left of it.
+#[test]
+fn what_is_left_to_send_is_counted_without_what_goes_along() {
+    let (server, address) = server();
+    let alice = user(&server, "alice");
+    let (team, notes) = (database(&alice, "team"), database(&alice, "notes"));
+    let client = client();
+    let bob = user(&client, "bob");
+    let member = bob.get_default_key().unwrap().public_key();
+    team.change_settings(|settings| settings.grant(member, Permission::Write(3), "bob"))
+        .unwrap();
+    let floor: Vec<Id> = team.tips().unwrap().iter().map(|tip| tip.id).collect();
+    notes
+        .change_settings(|settings| {
+            settings.delegate(team.root_id(), Permission::Write(10), floor, "team")
+        })
+        .unwrap();
+    let (id, sync) = (notes.root_id(), client.sync().unwrap());
+    block_on(sync.sync_with_peer(&address, Some(&id))).unwrap();
+    eventually("everything there", || {
+        sync.status().unwrap().is_safe_to_close()
+    });
+    server.sync().unwrap().stop_server().unwrap();
+    write(&bob.open_database(id).unwrap(), "a", "1").unwrap();
+    let status = sync.database_status(id).unwrap();
+    let left = status.peers[0].to_send.unwrap();
+    assert_eq!((left.entries, left.more), (1, false));
+}
+
 #[test]
 fn what_is_left_to_send_survives_a_restart_and_is_sent() {
     let (server, address) = server();

@@ -197,6 +197,38 @@ fn a_ticket_leads_to_the_device_that_it_names_or_nowhere() {
     assert_eq!(invites[0].left, 1, "nothing was redeemed");
 }
 
+/// What is in the way of one address is not in the way of the others, and no number of them is too many.
+#[test]
+fn stale_addresses_do_not_hold_up_who_joins() {
+    let world = world();
+    let ticket = world.invite(Permission::Read, 1, DAY);
+    let good = ticket.addresses().next().unwrap().without_key();
+    // It takes connections and never says a word.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let deaf = Address::http(&listener.local_addr().unwrap().to_string()).unwrap();
+    let stale = Ticket::new(world.id(), ticket.device(), [deaf.clone(), good.clone()]).unwrap();
+    let stale = stale.with_invite(ticket.invite().unwrap().clone());
+    let begun = std::time::Instant::now();
+    let (_instance, bob, joined) = join(&sent(&stale));
+    joined.unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(5));
+    let sync = bob.instance().sync().unwrap();
+    let addresses = || sync.list_peers().unwrap().remove(0).addresses;
+    assert_eq!(addresses(), [good.clone(), deaf]);
+    // Nor are there ever too many.
+    for port in 1..=16 {
+        let address = Address::http(&format!("127.0.0.1:{port}")).unwrap();
+        sync.add_peer_address(world.server.device_key(), address)
+            .unwrap();
+    }
+    assert_eq!(addresses().len(), 16);
+    assert!(!addresses().contains(&good));
+    join_as(&bob, &stale).unwrap();
+    assert_eq!(addresses().len(), 16);
+    assert!(addresses().contains(&good));
+    drop(listener);
+}
+
 #[test]
 fn a_ticket_without_an_invite_says_where_to_ask() {
     let world = world();
