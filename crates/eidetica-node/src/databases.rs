@@ -242,6 +242,22 @@ fn stores(holds: &Holds) -> Stores {
     }
 }
 
+/// A page of packs for a peer that has so much of other databases, and holds these stores.
+fn page(
+    closures: &[Closure],
+    stores: &Stores,
+    cursor: Option<&Cursor>,
+    find: impl FnOnce(
+        &[(Id, &[Id])],
+        &Holds,
+        Option<eidetica_database::Cursor>,
+    ) -> Result<eidetica_database::PackPage, Error>,
+) -> Result<PackPage, Unavailable> {
+    let (held, holds, cursor) = (held(closures), holds(stores), own_cursor(cursor)?);
+    let page = find(&held, &holds, cursor);
+    page.map(pack_page).map_err(unavailable)
+}
+
 fn pack_page(page: eidetica_database::PackPage) -> PackPage {
     PackPage {
         packs: page.packs,
@@ -370,11 +386,10 @@ impl Backend for DatabasesBackend {
         cursor: Option<&Cursor>,
         budget_bytes: usize,
     ) -> Result<PackPage, Unavailable> {
-        let (held, holds, cursor) = (held(closures), holds(stores), own_cursor(cursor)?);
-        let page = self
-            .databases
-            .selected_for(database, ids, &held, &holds, cursor, budget_bytes);
-        page.map(pack_page).map_err(unavailable)
+        page(closures, stores, cursor, |held, holds, cursor| {
+            self.databases
+                .selected_for(database, ids, held, holds, cursor, budget_bytes)
+        })
     }
 
     fn holds(&self, database: &Id) -> Result<Stores, Unavailable> {
@@ -405,11 +420,10 @@ impl Backend for DatabasesBackend {
         cursor: Option<&Cursor>,
         budget_bytes: usize,
     ) -> Result<PackPage, Unavailable> {
-        let (holds, cursor) = (holds(stores), own_cursor(cursor)?);
-        let page = self
-            .databases
-            .payloads(database, ids, &holds, cursor, budget_bytes);
-        page.map(pack_page).map_err(unavailable)
+        page(&[], stores, cursor, |_, holds, cursor| {
+            self.databases
+                .payloads(database, ids, holds, cursor, budget_bytes)
+        })
     }
 
     fn difference(
@@ -421,11 +435,10 @@ impl Backend for DatabasesBackend {
         cursor: Option<&Cursor>,
         budget_bytes: usize,
     ) -> Result<PackPage, Unavailable> {
-        let (held, holds, cursor) = (held(closures), holds(stores), own_cursor(cursor)?);
-        let page =
+        page(closures, stores, cursor, |held, holds, cursor| {
             self.databases
-                .difference_for(database, not, &held, &holds, cursor, budget_bytes);
-        page.map(pack_page).map_err(unavailable)
+                .difference_for(database, not, held, holds, cursor, budget_bytes)
+        })
     }
 
     fn discover(&self, keys: &[PublicKey]) -> Result<Vec<DatabaseInfo>, Unavailable> {
