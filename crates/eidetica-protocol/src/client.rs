@@ -6,10 +6,11 @@ use bytes::Bytes;
 use eidetica_entry::{Id, Stamp, reconcile::Detail};
 
 use crate::{
-    Answer, Closure, Failure, Frame, Frontier, IdPrefix, IngestTotals, Input, Output, PeerFault,
-    PeerIdentity, Progress, ProvenKeys, Query, QueryId, Reply, Request, Sketch, Spans, TipList,
-    VoidHash,
+    Answer, Closure, Failure, Frame, Frontier, IdPrefix, IngestTotals, Input, Lacking, Output,
+    PeerFault, PeerIdentity, Progress, ProvenKeys, Query, QueryId, Reply, Request, Sketch, Spans,
+    Stores, TipList, VoidHash,
     differ::{Differences, Exchange, Step},
+    handshake::PAYLOADS,
     limits,
     receive::Intake,
     send::{Flow, Outflow, Wanted},
@@ -127,7 +128,8 @@ pub struct Outcome {
     pub last: Option<Stamp>,
 }
 
-/// Syncs one database with one peer: compares tips, finds the exact difference, and exchanges it.
+/// Syncs one database with one peer: compares tips, finds the exact difference, and exchanges it; then asks for payloads
+/// that are missing here, and gives those that the peer lacks.
 ///
 /// # Contract
 ///
@@ -158,6 +160,13 @@ pub struct SyncClient {
     /// What the peer has of them.
     their_closures: Vec<Closure>,
     theirs: Vec<Stamp>,
+    /// The stores whose payloads are held here, and there.
+    holds: Stores,
+    their_holds: Stores,
+    /// Whether the peer lacks some of those.
+    they_lack: bool,
+    /// Whether what is sent is what they lack, which ends the sync.
+    giving: bool,
     /// What both had after the last sync, as far as it is here.
     common: Vec<Id>,
     /// Entries that both have, for a push in case theirs did not all arrive.
@@ -183,6 +192,8 @@ pub struct SyncClient {
 enum State {
     New,
     OurTips,
+    /// What is to be held of a database that is not here.
+    OurHolds,
     /// Which of the entries that both had are here.
     OurCommon(Option<Frontier>),
     /// A request with one frame for an answer, which may be here already while its end is not.
@@ -219,6 +230,16 @@ enum State {
     /// Whether they may read what they lack.
     VoidAccess(Vec<Id>),
     VoidPacks,
+    /// Which payloads are missing here.
+    OurLacking(Round),
+    /// Packs of payloads come in.
+    Filling {
+        round: Round,
+        next: Option<u64>,
+        ended: bool,
+    },
+    /// The packs are being ingested.
+    Filled(Round, Option<u64>),
     /// The rest is being ingested, then this is the end.
     Failing(Failure),
     Finished,
@@ -229,6 +250,19 @@ enum Expect {
     Comparison,
     Sketch(Differences),
     VoidPushed,
+    Lacking,
+}
+
+/// A request for missing payloads.
+#[derive(Debug, Clone, Copy)]
+struct Round {
+    /// Entries that it names at most.
+    limit: usize,
+    /// Payloads that came before it, and entries that were rejected.
+    filled: u64,
+    rejected: u64,
+    /// Whether it begins anywhere, because the first one brought nothing.
+    anywhere: bool,
 }
 
 /// What is asked for along with a push.
@@ -265,6 +299,10 @@ impl SyncClient {
             closures: Vec::new(),
             their_closures: Vec::new(),
             theirs: Vec::new(),
+            holds: Stores::All,
+            their_holds: Stores::All,
+            they_lack: false,
+            giving: false,
             common: Vec::new(),
             base: Vec::new(),
             their_void: None,
@@ -285,9 +323,10 @@ impl SyncClient {
     pub fn wants_frame(&self) -> bool {
         match &self.state {
             State::Reply(..) => true,
-            State::Packs { .. } | State::TheirVoid(..) | State::Exchanging { .. } => {
-                self.intake.has_room()
-            }
+            State::Packs { .. }
+            | State::TheirVoid(..)
+            | State::Exchanging { .. }
+            | State::Filling { .. } => self.intake.has_room(),
             // The peer may refuse before it has everything.
             State::Sending { opened, .. } => *opened,
             _ => false,
@@ -333,6 +372,8 @@ impl SyncClient {
             && let Err(failure) = self.advance(now_ms)
         {
             self.fail(failure);
+            // The end, if nothing is being ingested; from there on nothing fails.
+            let _ = self.advance(now_ms);
         }
         if let Some(output) = self.outputs.pop_front() {
             return output;
@@ -347,9 +388,10 @@ impl SyncClient {
 
     fn wait_limit_ms(&self) -> Option<u64> {
         match &self.state {
-            State::Reply(Expect::Sketch(_), _) | State::Packs { .. } | State::TheirVoid(..) => {
-                Some(limits::IDLE_MS)
-            }
+            State::Reply(Expect::Sketch(_), _)
+            | State::Packs { .. }
+            | State::TheirVoid(..)
+            | State::Filling { .. } => Some(limits::IDLE_MS),
             State::Reply(..) | State::Exchanging { .. } => Some(limits::ANSWER_MS),
             _ => None,
         }
@@ -386,6 +428,7 @@ impl SyncClient {
                 self.state = State::Arrived(next);
             }
             State::SettlingVoid(unknown) if idle => self.check_void_access(unknown, now_ms),
+            State::Filled(round, next) if idle => return self.end_round(round, next),
             State::Sending {
                 flow,
                 opened,
@@ -410,12 +453,33 @@ impl SyncClient {
                     self.state = State::SettlingVoid(Vec::new());
                     Ok(())
                 }
+                State::Filling { .. } | State::Reply(Expect::Lacking, _) => {
+                    self.end();
+                    Ok(())
+                }
+                _ if self.giving => {
+                    self.end();
+                    Ok(())
+                }
                 _ => Err(Failure::Refused(refusal)),
             };
         }
         match (&mut self.state, frame) {
-            (State::Packs { ended: false } | State::TheirVoid(_, None), Frame::Pack(pack)) => {
-                self.intake.push(pack);
+            (
+                State::Packs { ended: false }
+                | State::TheirVoid(_, None)
+                | State::Filling { ended: false, .. },
+                Frame::Pack(pack),
+            ) => self.intake.push(pack),
+            (State::Filling { ended, .. }, Frame::Reply(Reply::End { .. })) if !*ended => {
+                *ended = true;
+            }
+            (
+                State::Reply(Expect::Comparison, None),
+                Frame::Reply(Reply::Holds { stores, lacks }),
+            ) if self.config.peer.version >= PAYLOADS => {
+                self.their_holds = stores;
+                self.they_lack = lacks;
             }
             (
                 State::Exchanging {
@@ -441,7 +505,7 @@ impl SyncClient {
             ) => {
                 *pushed = true;
                 self.their_void = tips.void();
-                if flow.packs > 0 {
+                if flow.packs > 0 && !self.giving {
                     self.push = self.push.and(new, known, pending, rejected);
                 }
             }
@@ -473,7 +537,7 @@ impl SyncClient {
             }
             (State::Reply(_, reply @ None), Frame::Reply(frame)) => *reply = Some(frame),
             (_, Frame::Pack(_)) => return Err(PeerFault::Unexpected("a pack").into()),
-            (_, Frame::Request(_)) => return Err(PeerFault::Unexpected("a request").into()),
+            (_, Frame::Request(_) | Frame::RequestFor(..)) => return Err(PeerFault::Unexpected("a request").into()),
             (_, Frame::Reply(_)) => return Err(PeerFault::Unexpected("a reply").into()),
             (_, Frame::Live(_)) => return Err(PeerFault::Unexpected("live news").into()),
         }
@@ -499,10 +563,19 @@ impl SyncClient {
                 self.state = State::SettlingVoid(unknown);
                 Ok(())
             }
+            State::Filling {
+                round,
+                next,
+                ended: true,
+            } => {
+                self.state = State::Filled(round, next);
+                Ok(())
+            }
             state @ (State::Reply(..)
             | State::Packs { .. }
             | State::TheirVoid(..)
             | State::Exchanging { .. }
+            | State::Filling { .. }
             | State::Sending { .. }) => {
                 self.state = state;
                 Err(PeerFault::Truncated.into())
@@ -551,6 +624,7 @@ impl SyncClient {
                 self.ask_contrast(Sketch::Parts(parts), differences);
             }
             (Expect::VoidPushed, Reply::Pushed { .. }) => self.finish(),
+            (Expect::Lacking, Reply::Lacking { ids, stores }) => self.give(ids, &stores),
             _ => return Err(PeerFault::Unexpected("another answer").into()),
         }
         Ok(())
@@ -571,6 +645,11 @@ impl SyncClient {
         let answer = answer?;
         match (std::mem::replace(&mut self.state, State::Finished), answer) {
             (State::OurTips, Answer::Tips(frontier)) => self.take_tips(frontier),
+            (State::OurHolds, Answer::Holds(holds)) => {
+                self.holds = holds;
+                self.compare(None)
+            }
+            (State::OurLacking(round), Answer::Lacking(lacking)) => self.ask_lacking(round, lacking),
             (State::OurCommon(frontier), Answer::Known(known)) => {
                 self.common.retain({
                     let mut known = known.into_iter();
@@ -620,6 +699,7 @@ impl SyncClient {
                     database: self.config.database,
                     of: unknown,
                     not: Vec::new(),
+                    stores: self.their_holds.clone(),
                     budget_bytes: limits::PAGE_BYTES,
                 });
                 self.state = State::VoidPacks;
@@ -641,6 +721,15 @@ impl SyncClient {
     fn take_tips(&mut self, frontier: Option<Frontier>) -> Result<(), Failure> {
         let common = self.config.common.iter().take(limits::COMMON);
         self.common = common.copied().collect();
+        let says_holds = self.config.peer.version >= PAYLOADS;
+        if frontier.is_none() && self.config.create && says_holds {
+            self.common.clear();
+            self.ask(Query::Holds {
+                database: self.config.database,
+            });
+            self.state = State::OurHolds;
+            return Ok(());
+        }
         if frontier.is_none() || self.common.is_empty() {
             self.common.clear();
             return self.compare(frontier);
@@ -661,10 +750,14 @@ impl SyncClient {
         if frontier.is_none() {
             self.relation = Relation::Absent;
         }
+        if let Some(frontier) = &frontier {
+            self.holds = frontier.holds.clone();
+        }
         let Frontier {
             tips,
             closures,
             void,
+            ..
         } = frontier.unwrap_or_default();
         let tips = TipList::new(tips).with_void(&void);
         self.closures = closures;
@@ -803,7 +896,9 @@ impl SyncClient {
     }
 
     fn outflow(&self, wanted: Wanted) -> Outflow {
-        Outflow::new(self.config.database, wanted, self.their_closures.clone())
+        let closures = self.their_closures.clone();
+        let stores = self.their_holds.clone();
+        Outflow::new(self.config.database, wanted, closures, stores)
     }
 
     fn advance_push(
@@ -827,7 +922,7 @@ impl SyncClient {
                 self.show_progress();
             }
             Flow::Ended { denied } => {
-                if denied {
+                if denied && !self.giving {
                     self.push = PushOutcome::Withheld;
                 }
                 if !opened && has_wants {
@@ -859,19 +954,35 @@ impl SyncClient {
         let wants = exchange.map(|wants| wants.ids.clone()).unwrap_or_default();
         self.requests += 1;
         self.outputs.push_back(Output::OpenRequest);
-        self.send(&Frame::Request(Request::Push {
+        let request = Request::Push {
             database: self.config.database,
             closures: match wants.is_empty() {
                 true => Vec::new(),
                 false => self.closures.clone(),
             },
             wants,
-        }))
+        };
+        self.send(&self.frame_of(request))
+    }
+
+    /// What is held here is said with whatever brings payloads, and with a comparison, which is answered in kind.
+    fn frame_of(&self, request: Request) -> Frame {
+        let is_needed = match &request {
+            Request::Compare { .. } => true,
+            Request::Push { wants, .. } => !wants.is_empty() && !self.holds.is_all(),
+            Request::Void { .. } => !self.holds.is_all(),
+            _ => false,
+        };
+        match is_needed && self.config.peer.version >= PAYLOADS {
+            true => Frame::RequestFor(self.holds.clone(), request),
+            false => Frame::Request(request),
+        }
     }
 
     /// What was to be sent is there.
     fn end_exchange(&mut self, flow: Outflow, exchange: Option<Wants>) {
         match exchange {
+            _ if self.giving => self.end(),
             Some(wants) => {
                 let next = if wants.is_whole {
                     Next::Conclude
@@ -947,8 +1058,92 @@ impl SyncClient {
         Ok(())
     }
 
-    /// Ends well.
+    /// The entries are exchanged; are all payloads here that are held?
     fn finish(&mut self) {
+        if self.config.peer.version < PAYLOADS {
+            return self.end();
+        }
+        let first = limits::FIRST_LACKING;
+        self.look_for_lacking(Some(0), first, false);
+    }
+
+    fn look_for_lacking(&mut self, from: Option<u64>, limit: usize, anywhere: bool) {
+        self.ask(Query::Lacking {
+            database: self.config.database,
+            from,
+            limit,
+        });
+        self.state = State::OurLacking(Round {
+            limit,
+            anywhere,
+            filled: self.intake.totals.filled,
+            rejected: self.intake.totals.rejected,
+        });
+    }
+
+    /// Asks for what is missing, if the peer may have it.
+    fn ask_lacking(&mut self, round: Round, lacking: Lacking) -> Result<(), Failure> {
+        let stores = lacking.stores.and(&self.their_holds);
+        if lacking.ids.is_empty() || stores.is_none() {
+            return self.ask_what_they_lack();
+        }
+        let request = Request::Payloads {
+            database: self.config.database,
+            ids: lacking.ids,
+        };
+        self.request_frame(&Frame::RequestFor(stores, request))?;
+        self.state = State::Filling {
+            round,
+            next: lacking.next,
+            ended: false,
+        };
+        Ok(())
+    }
+
+    /// Asks on while that brings something. What is not brought is not here, whatever the peer says that it holds.
+    fn end_round(&mut self, round: Round, next: Option<u64>) -> Result<(), Failure> {
+        let wrong = self.intake.totals.rejected - round.rejected;
+        if wrong > 0 {
+            return Err(PeerFault::WrongPayloads(wrong).into());
+        }
+        let first = limits::FIRST_LACKING;
+        match (self.intake.totals.filled > round.filled, next) {
+            (true, Some(next)) => {
+                let limit = round.limit.saturating_mul(8).min(limits::WANTS);
+                self.look_for_lacking(Some(next), limit, round.anywhere);
+            }
+            (false, Some(_)) if !round.anywhere => self.look_for_lacking(None, first, true),
+            _ => return self.ask_what_they_lack(),
+        }
+        Ok(())
+    }
+
+    fn ask_what_they_lack(&mut self) -> Result<(), Failure> {
+        if !std::mem::take(&mut self.they_lack) {
+            self.end();
+            return Ok(());
+        }
+        self.request(&Request::Lacking {
+            database: self.config.database,
+        })?;
+        self.state = State::Reply(Expect::Lacking, None);
+        Ok(())
+    }
+
+    /// Sends what there is here of that.
+    fn give(&mut self, ids: Vec<IdPrefix>, stores: &Stores) {
+        self.giving = true;
+        let wanted = Wanted::Payloads(ids);
+        let stores = stores.and(&self.holds);
+        self.state = State::Sending {
+            flow: Outflow::new(self.config.database, wanted, Vec::new(), stores),
+            opened: false,
+            exchange: None,
+        };
+    }
+
+    /// Ends well.
+    fn end(&mut self) {
         let mut both = std::mem::take(&mut self.both);
         both.sort_unstable_by(|a, b| b.cmp(a));
         let outcome = Outcome {
@@ -987,9 +1182,14 @@ impl SyncClient {
 
     /// Opens a request of one frame.
     fn request(&mut self, request: &Request) -> Result<(), Failure> {
+        let frame = self.frame_of(request.clone());
+        self.request_frame(&frame)
+    }
+
+    fn request_frame(&mut self, frame: &Frame) -> Result<(), Failure> {
         self.requests += 1;
         self.outputs.push_back(Output::OpenRequest);
-        self.send(&Frame::Request(request.clone()))?;
+        self.send(frame)?;
         self.outputs.push_back(Output::End);
         Ok(())
     }

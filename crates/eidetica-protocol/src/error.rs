@@ -81,6 +81,9 @@ pub enum PeerFault {
     /// Too many entries that cannot be right.
     #[error("sent {0} entries that were rejected, {limit} are tolerated", limit = limits::REJECTED)]
     TooManyRejected(u64),
+    /// Entries with other payloads than those that were asked for, signed by nobody.
+    #[error("sent {0} payloads that are not those of their entries")]
+    WrongPayloads(u64),
     /// Packs and packs, and nothing new in them.
     #[error("sent {0} packs in a row without anything new")]
     Useless(u64),

@@ -31,7 +31,10 @@ use crate::{
 };
 
 /// The protocol versions that this crate speaks, the best first.
-pub const VERSIONS: &[u16] = &[1];
+pub const VERSIONS: &[u16] = &[2, 1];
+
+/// The first version in which sides say which payloads they hold, want and lack.
+pub(crate) const PAYLOADS: u16 = 2;
 
 const MAGIC: [u8; 8] = *b"eidetica";
 const TAG: &[u8] = b"eidetica/handshake/v1\0";

@@ -34,6 +34,7 @@ mod receive;
 mod responder;
 mod send;
 mod sketch;
+mod stores;
 
 pub use call::{Call, CallReply};
 pub use claims::ProvenKeys;
@@ -45,7 +46,8 @@ pub use live::{
 };
 pub use machine::{
     Answer, BootstrapAnswer, CloseReason, Cursor, DatabaseInfo, Frontier, IngestBatch, IngestError,
-    IngestId, IngestReport, Input, Output, PackPage, Progress, Query, QueryId, Unavailable,
+    IngestId, IngestReport, Input, Lacking, Output, PackPage, Progress, Query, QueryId,
+    Unavailable,
 };
 pub use message::{
     BootstrapState, Closure, Frame, IdPrefix, MessageError, Refusal, Reply, Request, RequestRef,
@@ -54,3 +56,4 @@ pub use message::{
 pub use receive::IngestTotals;
 pub use responder::{RequestKind, Responder, ResponderConfig, Served};
 pub use sketch::{Parts, Sketch, Spans};
+pub use stores::Stores;

@@ -29,8 +29,13 @@ pub const SKETCH_ROUNDS: u32 = 64;
 pub const FOUND_IDS: usize = WANTS - SKETCH_IDS;
 /// Entries that one push may ask for.
 pub const WANTS: usize = 65_536;
+/// Stores that one side may name as those whose payloads it holds or asks for.
+pub const STORES: usize = 256;
+/// Entries that the first request for missing payloads names; each that brings some is followed by one of eight times as
+/// many, up to [`WANTS`].
+pub const FIRST_LACKING: usize = 1024;
 /// Packs received and not yet handed to ingest; no more frames are read while so many wait.
-pub const PACKS_WAITING: usize = 16;
+pub const PACKS_WAITING: usize = 128;
 /// Bytes of packs received and not yet handed to ingest; no more frames are read while so many wait.
 pub const PACK_BYTES_WAITING: usize = 8 << 20;
 /// Packs in a row that brought nothing new before the sender is called a liar.

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Closure, Digest, Failure, IdPrefix, IngestTotals, MessageError, ProvenKeys, Refusal,
-    RequestRef, Sketch, limits,
+    RequestRef, Sketch, Stores, limits,
 };
 
 /// What goes into a machine.
@@ -119,6 +119,8 @@ pub enum Query {
         /// What the peer has of the databases that this one delegates to. Packs of what is above that the entries are
         /// judged by come first.
         closures: Vec<Closure>,
+        /// Only payloads of these are to be sent along; with further pages this is to be left as it is.
+        stores: Stores,
         /// Where the page before ended; none for the first.
         cursor: Option<Cursor>,
         /// Bytes of packs at most, or one pack.
@@ -133,6 +135,36 @@ pub enum Query {
         ids: Vec<IdPrefix>,
         /// As in [`Query::Difference`].
         closures: Vec<Closure>,
+        /// As in [`Query::Difference`].
+        stores: Stores,
+        /// Where the page before ended; none for the first.
+        cursor: Option<Cursor>,
+        /// Bytes of packs at most, or one pack.
+        budget_bytes: usize,
+    },
+    /// The stores whose payloads are held of a database, which may not be here yet. -> [`Answer::Holds`]
+    Holds {
+        /// The database.
+        database: Id,
+    },
+    /// Which payloads of stores that are held are not here. -> [`Answer::Lacking`]
+    Lacking {
+        /// The database.
+        database: Id,
+        /// Where the answer before ended; none for a place by chance.
+        from: Option<u64>,
+        /// Entries to name at most.
+        limit: usize,
+    },
+    /// Packs of those of the entries whose ids begin like these that have a payload of one of the stores here, with
+    /// nothing else. -> [`Answer::Packs`]
+    Payloads {
+        /// The database.
+        database: Id,
+        /// How the ids begin; empty on further pages.
+        ids: Vec<IdPrefix>,
+        /// Which payloads; with further pages this is to be left as it is.
+        stores: Stores,
         /// Where the page before ended; none for the first.
         cursor: Option<Cursor>,
         /// Bytes of packs at most, or one pack.
@@ -152,6 +184,8 @@ pub enum Query {
         of: Vec<Id>,
         /// What the peer has.
         not: Vec<Id>,
+        /// As in [`Query::Difference`].
+        stores: Stores,
         /// Bytes of packs at most, or one pack.
         budget_bytes: usize,
     },
@@ -211,7 +245,11 @@ pub enum Answer {
     Contrast(Option<Contrast>),
     /// To [`Query::Void`].
     Void(Vec<Id>),
-    /// To [`Query::Difference`], [`Query::Selected`] and [`Query::VoidPacks`].
+    /// To [`Query::Holds`].
+    Holds(Stores),
+    /// To [`Query::Lacking`].
+    Lacking(Lacking),
+    /// To [`Query::Difference`], [`Query::Selected`], [`Query::Payloads`] and [`Query::VoidPacks`].
     Packs(PackPage),
     /// To [`Query::Digests`], one per database.
     Digests(Vec<Digest>),
@@ -234,15 +272,32 @@ pub struct Frontier {
     pub closures: Vec<Closure>,
     /// Its void leaves, as [`Query::Void`] gives them.
     pub void: Vec<Id>,
+    /// The stores whose payloads are held.
+    pub holds: Stores,
+    /// Whether some of those are not here.
+    pub lacks: bool,
+}
+
+/// Payloads that are held and not here.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Lacking {
+    /// How the ids of the entries begin that lack one.
+    pub ids: Vec<IdPrefix>,
+    /// Of which stores.
+    pub stores: Stores,
+    /// Where to go on; none if that is all.
+    pub next: Option<u64>,
 }
 
 impl From<Vec<Stamp>> for Frontier {
-    /// Of a database that delegates to none and has no void entries.
+    /// Of a database that delegates to none, has no void entries and is whole.
     fn from(tips: Vec<Stamp>) -> Self {
         Self {
             tips,
             closures: Vec::new(),
             void: Vec::new(),
+            holds: Stores::All,
+            lacks: false,
         }
     }
 }
@@ -365,6 +420,8 @@ pub struct IngestReport {
     pub new: u64,
     /// Entries that were here already.
     pub known: u64,
+    /// Payloads that these lacked, which are here now.
+    pub filled: u64,
     /// Entries that wait for others.
     pub pending: u64,
     /// Entries that cannot be right; nothing builds on them.

@@ -12,7 +12,7 @@ use eidetica_entry::{Id, PublicKey, Stamp};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    DatabaseInfo, Digest, LiveMessage, LiveOpen, Sketch, codec, limits,
+    DatabaseInfo, Digest, LiveMessage, LiveOpen, Sketch, Stores, codec, limits,
     sketch::{Parts, Spans},
 };
 
@@ -20,12 +20,16 @@ const REQUEST: u8 = 0x01;
 const REPLY: u8 = 0x02;
 const PACK: u8 = 0x03;
 const LIVE: u8 = 0x04;
+const REQUEST_FOR: u8 = 0x05;
 
 /// One frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Frame {
     /// The first frame of a request.
     Request(Request),
+    /// The same from version 2 on: in what is sent for it, only payloads of these stores are wanted. Whoever gets it
+    /// may say [`Reply::Holds`].
+    RequestFor(Stores, Request),
     /// A frame of a response.
     Reply(Reply),
     /// A pack of entries, in either direction.
@@ -93,6 +97,19 @@ pub enum Request {
         request: Bytes,
         /// Of this request.
         proof: InviteProof,
+    },
+    /// Payloads of entries, of the stores that the request is for. From version 2 on. Answered by packs of the entries
+    /// that the server has one of for, with nothing else, and [`Reply::End`].
+    Payloads {
+        /// The database.
+        database: Id,
+        /// How the ids begin, at most [`limits::WANTS`].
+        ids: Vec<IdPrefix>,
+    },
+    /// Which payloads the server lacks. From version 2 on. Answered by [`Reply::Lacking`].
+    Lacking {
+        /// The database.
+        database: Id,
     },
 }
 
@@ -180,6 +197,20 @@ pub enum Reply {
     Void {
         /// Which of the client's the server does not have.
         unknown: Vec<Id>,
+    },
+    /// Before the answer to a comparison, if something is to be said.
+    Holds {
+        /// The stores whose payloads the server holds, as far as it has them.
+        stores: Stores,
+        /// Whether it lacks some of those.
+        lacks: bool,
+    },
+    /// Payloads that the server lacks.
+    Lacking {
+        /// How the ids of the entries begin, at most [`limits::WANTS`].
+        ids: Vec<IdPrefix>,
+        /// Of which stores.
+        stores: Stores,
     },
 }
 
@@ -428,6 +459,11 @@ impl Frame {
                 request.check()?;
                 encode_control(REQUEST, request)
             }
+            Self::RequestFor(stores, request) => {
+                stores.check()?;
+                request.check()?;
+                encode_control(REQUEST_FOR, &(stores, request))
+            }
             Self::Reply(reply) => {
                 reply.check()?;
                 encode_control(REPLY, reply)
@@ -456,6 +492,12 @@ impl Frame {
         match *kind {
             REQUEST => codec::decode(body)
                 .and_then(|request: Request| request.check().map(|()| Self::Request(request))),
+            REQUEST_FOR => {
+                let (stores, request): (Stores, Request) = codec::decode(body)?;
+                stores.check()?;
+                request.check()?;
+                Ok(Self::RequestFor(stores, request))
+            }
             REPLY => codec::decode(body)
                 .and_then(|reply: Reply| reply.check().map(|()| Self::Reply(reply))),
             PACK => Ok(Self::Pack(bytes.slice(1..))),
@@ -511,7 +553,12 @@ impl Request {
                 request.len(),
                 eidetica_auth::limits::REQUEST_BYTES,
             ),
-            Self::Discover | Self::Status(_) | Self::Cancel(_) | Self::Live(_) => Ok(()),
+            Self::Payloads { ids, .. } => check_count("ids", ids.len(), limits::WANTS),
+            Self::Discover
+            | Self::Status(_)
+            | Self::Cancel(_)
+            | Self::Live(_)
+            | Self::Lacking { .. } => Ok(()),
         }
     }
 }
@@ -547,6 +594,11 @@ impl Reply {
             Self::Databases { databases, .. } => {
                 check_count("databases", databases.len(), limits::DATABASES)?;
                 databases.iter().try_for_each(DatabaseInfo::check)
+            }
+            Self::Holds { stores, .. } => stores.check(),
+            Self::Lacking { ids, stores } => {
+                stores.check()?;
+                check_count("ids", ids.len(), limits::WANTS)
             }
             Self::Refused(_) | Self::Equal | Self::Bootstrap(_) | Self::Cancelled => Ok(()),
         }

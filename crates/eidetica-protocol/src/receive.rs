@@ -18,6 +18,8 @@ pub struct IngestTotals {
     pub new: u64,
     /// Entries that were here already.
     pub known: u64,
+    /// Payloads that these lacked, which are here now.
+    pub filled: u64,
     /// Entries that wait for others.
     pub pending: u64,
     /// Entries that cannot be right.
@@ -113,13 +115,14 @@ impl Intake {
         totals.packs += packs;
         totals.new += report.new;
         totals.known += report.known;
+        totals.filled += report.filled;
         totals.pending += report.pending;
         totals.rejected += report.rejected.len() as u64;
         let room = limits::REJECTED_NAMED.saturating_sub(totals.rejected_ids.len());
         totals
             .rejected_ids
             .extend(report.rejected.iter().take(room));
-        self.useless = if report.new > 0 {
+        self.useless = if report.new > 0 || report.filled > 0 {
             0
         } else {
             self.useless + packs

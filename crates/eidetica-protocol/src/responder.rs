@@ -11,7 +11,8 @@ use eidetica_entry::{
 
 use crate::{
     Answer, Closure, DatabaseInfo, Failure, Frame, Frontier, IdPrefix, IngestTotals, Input, Output,
-    PeerFault, ProvenKeys, Query, QueryId, Refusal, Reply, Request, RequestRef, TipList,
+    Lacking, PeerFault, ProvenKeys, Query, QueryId, Refusal, Reply, Request, RequestRef, Stores,
+    TipList,
     claims::encode_claims,
     limits,
     machine::BootstrapAnswer,
@@ -42,6 +43,10 @@ pub enum RequestKind {
     Void,
     /// [`Request::Push`].
     Push,
+    /// [`Request::Payloads`].
+    Payloads,
+    /// [`Request::Lacking`].
+    Lacking,
     /// [`Request::Discover`].
     Discover,
     /// [`Request::Bootstrap`].
@@ -89,6 +94,8 @@ pub struct Responder {
     intake: Option<Intake>,
     /// What is to be sent after a push.
     wanted: Option<(Vec<IdPrefix>, Vec<Closure>)>,
+    /// The payloads that the peer wants, if it has said so: then it is told which are held.
+    stores: Option<Stores>,
     waiting_since: Option<u64>,
 }
 
@@ -151,6 +158,7 @@ impl Responder {
             served: None,
             intake: None,
             wanted: None,
+            stores: None,
             waiting_since: None,
         }
     }
@@ -243,6 +251,10 @@ impl Responder {
         let frame = Frame::decode(bytes).map_err(PeerFault::from)?;
         match (&self.state, frame) {
             (State::Request, Frame::Request(request)) => self.start(request, now_ms),
+            (State::Request, Frame::RequestFor(stores, request)) => {
+                self.stores = Some(stores);
+                self.start(request, now_ms)
+            }
             (State::Receiving { .. }, Frame::Pack(pack)) => {
                 if let Some(intake) = &mut self.intake {
                     intake.push(pack);
@@ -406,6 +418,7 @@ impl Responder {
                     database: self.database,
                     of: ours,
                     not: theirs,
+                    stores: self.stores.clone().unwrap_or_default(),
                     budget_bytes: limits::PAGE_BYTES,
                 });
                 self.state = State::VoidPacks(unknown);
@@ -446,6 +459,9 @@ impl Responder {
                 BootstrapAnswer::Denied => self.refuse(Refusal::ABSENT),
             },
             (State::Short, Answer::Refused(refusal)) => self.refuse(refusal),
+            (State::Short, Answer::Lacking(Lacking { ids, stores, .. })) => {
+                self.reply_last(Reply::Lacking { ids, stores })
+            }
             (State::Short, Answer::Cancelled) => self.reply_last(Reply::Cancelled),
             (state @ State::Failing(_), _) => {
                 self.state = state;
@@ -487,6 +503,17 @@ impl Responder {
                 });
                 self.state = State::VoidKnown(leaves);
             }
+            Request::Payloads { ids, .. } => {
+                self.start_sending(Wanted::Payloads(ids), Vec::new());
+            }
+            Request::Lacking { .. } => {
+                self.ask(Query::Lacking {
+                    database,
+                    from: Some(0),
+                    limit: limits::WANTS,
+                });
+                self.state = State::Short;
+            }
             Request::Push {
                 wants, closures, ..
             } => {
@@ -501,6 +528,12 @@ impl Responder {
 
     fn compare(&mut self, comparison: Comparison, frontier: Frontier) -> Result<(), Failure> {
         let ours = TipList::new(frontier.tips.clone()).with_void(&frontier.void);
+        if self.stores.is_some() && (frontier.lacks || !frontier.holds.is_all()) {
+            self.reply(Reply::Holds {
+                stores: frontier.holds.clone(),
+                lacks: frontier.lacks,
+            })?;
+        }
         if ours.is_same(&comparison.tips) {
             return self.reply_last(Reply::Equal);
         }
@@ -524,6 +557,7 @@ impl Responder {
             tips,
             closures,
             void,
+            ..
         } = frontier;
         let ours = TipList::new(tips).with_void(&void);
         let both: Vec<Id> = theirs
@@ -552,7 +586,8 @@ impl Responder {
     }
 
     fn start_sending(&mut self, wanted: Wanted, closures: Vec<Closure>) {
-        self.state = State::Sending(Outflow::new(self.database, wanted, closures));
+        let stores = self.stores.clone().unwrap_or_default();
+        self.state = State::Sending(Outflow::new(self.database, wanted, closures, stores));
     }
 
     fn ask_pushed_tips(&mut self) {
@@ -719,6 +754,8 @@ fn about(request: &Request) -> (RequestKind, Option<Id>) {
         Request::Describe { database, .. } => (RequestKind::Describe, Some(*database)),
         Request::Void { database, .. } => (RequestKind::Void, Some(*database)),
         Request::Push { database, .. } => (RequestKind::Push, Some(*database)),
+        Request::Payloads { database, .. } => (RequestKind::Payloads, Some(*database)),
+        Request::Lacking { database } => (RequestKind::Lacking, Some(*database)),
         Request::Discover => (RequestKind::Discover, None),
         Request::Bootstrap { .. } => (RequestKind::Bootstrap, None),
         Request::Redeem { .. } => (RequestKind::Redeem, None),

@@ -5,7 +5,9 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use eidetica_entry::{Id, Stamp};
 
-use crate::{Answer, Closure, Cursor, Failure, IdPrefix, PackPage, ProvenKeys, Query, limits};
+use crate::{
+    Answer, Closure, Cursor, Failure, IdPrefix, PackPage, ProvenKeys, Query, Stores, limits,
+};
 
 /// Which entries are to be sent.
 #[derive(Debug)]
@@ -14,6 +16,8 @@ pub(crate) enum Wanted {
     Beyond(Vec<Id>),
     /// Those whose ids begin like this.
     These(Vec<IdPrefix>),
+    /// Payloads of those, and no entries that have none.
+    Payloads(Vec<IdPrefix>),
 }
 
 /// A difference being sent. Asks for a page, asks whether the peer may still read, hands out the packs, and so on.
@@ -22,6 +26,8 @@ pub(crate) struct Outflow {
     database: Id,
     wanted: Wanted,
     closures: Vec<Closure>,
+    /// The payloads that are sent along.
+    stores: Stores,
     step: Step,
     /// Those of the difference, once the first page is there.
     pub(crate) tips: Vec<Stamp>,
@@ -47,12 +53,21 @@ pub(crate) enum Flow {
 }
 
 impl Outflow {
-    pub(crate) fn new(database: Id, wanted: Wanted, closures: Vec<Closure>) -> Self {
-        let is_empty = matches!(&wanted, Wanted::These(ids) if ids.is_empty());
+    pub(crate) fn new(
+        database: Id,
+        wanted: Wanted,
+        closures: Vec<Closure>,
+        stores: Stores,
+    ) -> Self {
+        let is_empty = match &wanted {
+            Wanted::Beyond(_) => false,
+            Wanted::These(ids) | Wanted::Payloads(ids) => ids.is_empty(),
+        };
         Self {
             database,
             wanted,
             closures,
+            stores,
             step: match is_empty {
                 true => Step::Ended { denied: false },
                 false => Step::Ask(None),
@@ -101,11 +116,13 @@ impl Outflow {
     fn query(&mut self, cursor: Option<Cursor>) -> Query {
         let (database, budget_bytes) = (self.database, limits::PAGE_BYTES);
         let closures = std::mem::take(&mut self.closures);
+        let stores = self.stores.clone();
         match &mut self.wanted {
             Wanted::Beyond(not) => Query::Difference {
                 database,
                 not: std::mem::take(not),
                 closures,
+                stores,
                 cursor,
                 budget_bytes,
             },
@@ -113,6 +130,14 @@ impl Outflow {
                 database,
                 ids: std::mem::take(ids),
                 closures,
+                stores,
+                cursor,
+                budget_bytes,
+            },
+            Wanted::Payloads(ids) => Query::Payloads {
+                database,
+                ids: std::mem::take(ids),
+                stores,
                 cursor,
                 budget_bytes,
             },

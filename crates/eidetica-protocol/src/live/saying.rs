@@ -12,7 +12,7 @@ use super::{
     sending::{self, Errand},
 };
 use crate::{
-    Answer, Failure, Frame, Frontier, PackPage, Query, TipList, claims::encode_claims, limits,
+    Answer, Failure, Frame, Frontier, PackPage, Query, Stores, TipList, claims::encode_claims, limits,
 };
 
 /// The step of what is being said.
@@ -100,6 +100,7 @@ impl Live {
                 not,
                 // What the peer has of the delegated databases is guessed: if it is wrong, a sync follows.
                 closures: frontier.closures.clone(),
+                stores: Stores::All,
                 cursor: None,
                 budget_bytes: limits::LIVE_BYTES,
             }));

@@ -33,14 +33,20 @@ pub(crate) fn shake(
     let (proving, proof) = waiting.answered(&answer, initiator, claims)?;
     let (identity, welcome) = server.proof(&proof)?;
     let other = proving.welcomed(&welcome)?;
-    assert_eq!((other.device, other.version), (acceptor.public(), 1));
+    assert_eq!(
+        (other.device, other.version),
+        (acceptor.public(), VERSIONS[0])
+    );
     Ok(identity)
 }
 
 #[test]
 fn both_sides_learn_who_the_other_is() {
     let identity = shake(&key(1), &key(2), &[]).unwrap();
-    assert_eq!((identity.device, identity.version), (key(1).public(), 1));
+    assert_eq!(
+        (identity.device, identity.version),
+        (key(1).public(), VERSIONS[0])
+    );
     assert_eq!(identity.proven.keys_for_all(NOW), [key(1).public()]);
 }
 
@@ -294,17 +300,17 @@ fn what_is_signed_is_what_the_format_says() {
     let versions = [VERSIONS, VERSIONS];
     assert!(verify(
         &key(2).public(),
-        &transcript(2, versions, 1),
+        &transcript(2, versions, VERSIONS[0]),
         &of_answer
     ));
     assert!(verify(
         &key(1).public(),
-        &transcript(1, versions, 1),
+        &transcript(1, versions, VERSIONS[0]),
         &of_proof
     ));
     assert!(!verify(
         &key(1).public(),
-        &transcript(2, versions, 1),
+        &transcript(2, versions, VERSIONS[0]),
         &of_proof
     ));
 }

@@ -15,4 +15,5 @@ mod liars;
 mod live;
 mod model;
 mod pair;
+mod payloads;
 mod sync;

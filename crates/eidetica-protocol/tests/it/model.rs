@@ -14,8 +14,8 @@ use eidetica_entry::{
     reconcile::{self, Contrast, Detail, Found, Span},
 };
 use eidetica_protocol::{
-    Answer, Cursor, IdPrefix, IngestBatch, IngestError, IngestReport, PackPage, Parts, Query,
-    Sketch, limits,
+    Answer, Cursor, Frontier, IdPrefix, IngestBatch, IngestError, IngestReport, Lacking, PackPage,
+    Parts, Query, Sketch, Stores, limits,
 };
 
 pub(crate) const PACK_ENTRIES: usize = 128;
@@ -43,6 +43,11 @@ fn payload(store: &str, bytes: Vec<u8>) -> BTreeMap<StoreName, Bytes> {
         StoreName::new(store).unwrap()
     };
     BTreeMap::from([(name, Bytes::from(bytes))])
+}
+
+/// What stands under an entry that nobody signed.
+pub(crate) fn forged() -> Signature {
+    Signature::new([9; 64])
 }
 
 pub(crate) fn root(seed: u8) -> Entry {
@@ -152,8 +157,11 @@ impl Replica {
                 if entry.database() != self.database {
                     return Err(IngestError::Malformed("another database".into()));
                 }
-                if self.has(&entry.id()) {
+                if *entry.signature() == forged() {
+                    report.rejected.push(entry.id());
+                } else if self.has(&entry.id()) {
                     report.known += 1;
+                    report.filled += self.fill(&entry);
                 } else if entry.header().parents.iter().all(|parent| self.has(parent)) {
                     self.insert(&entry);
                     report.new += 1;
@@ -165,6 +173,41 @@ impl Replica {
         report.new += self.settle();
         report.pending = self.waiting.len() as u64;
         Ok(report)
+    }
+
+    fn fill(&mut self, entry: &Entry) -> u64 {
+        let here = self.entries.get_mut(&entry.id()).unwrap();
+        let fills = !here.is_complete() && entry.is_complete();
+        if fills {
+            *here = entry.clone();
+        }
+        u64::from(fills)
+    }
+
+    /// Forgets the payloads of some entries, by their place in the order of arrival.
+    pub(crate) fn strip(&mut self, is_stripped: impl Fn(usize) -> bool) {
+        for (_, id) in (0..).zip(&self.arrivals).filter(|(at, _)| is_stripped(*at)) {
+            let entry = self.entries.get_mut(id).unwrap();
+            *entry = entry.without_data();
+        }
+    }
+
+    /// How many entries lack their payload.
+    pub(crate) fn lacking(&self) -> usize {
+        let entries = self.entries.values();
+        entries.filter(|entry| !entry.is_complete()).count()
+    }
+
+    fn lacks_from(&self, from: usize, limit: usize) -> Lacking {
+        let arrivals = (0..).zip(&self.arrivals).skip(from);
+        let lacking = arrivals.filter(|(_, id)| !self.entries[id].is_complete());
+        let lacking: Vec<(u64, &Id)> = lacking.collect();
+        let ids = lacking.iter().take(limit).map(|(_, id)| IdPrefix::of(id));
+        Lacking {
+            ids: ids.collect(),
+            stores: Stores::these([StoreName::new("notes").unwrap()]),
+            next: lacking.get(limit).map(|(at, _)| *at),
+        }
     }
 
     fn settle(&mut self) -> u64 {
@@ -306,6 +349,10 @@ pub(crate) struct Store {
     pub(crate) readers: Option<BTreeSet<PublicKey>>,
     /// How many more times access is given.
     pub(crate) accesses: usize,
+    /// The stores whose payloads it holds.
+    pub(crate) holds: Stores,
+    /// The place that is chosen by chance.
+    pub(crate) somewhere: u64,
     pub(crate) queries: Vec<&'static str>,
 }
 
@@ -322,6 +369,8 @@ impl Store {
             replica: None,
             readers: None,
             accesses: usize::MAX,
+            holds: Stores::All,
+            somewhere: 0,
             queries: Vec::new(),
         }
     }
@@ -353,9 +402,36 @@ impl Store {
                 self.accesses = self.accesses.saturating_sub(1);
                 Answer::Access(here && may && left)
             }
-            Query::Tips { database } => {
-                Answer::Tips(self.of(database).map(|replica| replica.tips().into()))
+            Query::Tips { database } => Answer::Tips(self.of(database).map(|replica| Frontier {
+                holds: self.holds.clone(),
+                lacks: self.holds.is_all() && replica.lacking() > 0,
+                ..replica.tips().into()
+            })),
+            Query::Holds { .. } => Answer::Holds(self.holds.clone()),
+            Query::Lacking { .. } if !self.holds.is_all() => Answer::Lacking(Lacking::default()),
+            Query::Lacking {
+                database,
+                from,
+                limit,
+            } => {
+                let from = from.unwrap_or(self.somewhere) as usize;
+                Answer::Lacking(self.of(database).unwrap().lacks_from(from, *limit))
             }
+            Query::Payloads {
+                database,
+                ids,
+                cursor,
+                budget_bytes,
+                ..
+            } => Answer::Packs(self.of(database).unwrap().packs(
+                |replica| {
+                    let mut ids = replica.selected(ids);
+                    ids.retain(|id| replica.entries[id].is_complete());
+                    ids
+                },
+                cursor.as_ref(),
+                *budget_bytes,
+            )),
             Query::Known { database, ids } => {
                 let known = |id| self.of(database).is_some_and(|replica| replica.has(id));
                 Answer::Known(ids.iter().map(known).collect())

@@ -1,0 +1,175 @@
+//! What each side holds, wants and lacks of payloads.
+
+use eidetica_entry::{Entry, PayloadHash, pack};
+use eidetica_protocol::{
+    Failure, Frame, Outcome, PeerFault, Reply, Request, Stores, SyncConfig, limits,
+};
+
+use crate::model::{Replica, Store, forged};
+use crate::pair::{Parties, Wire, config, run};
+
+fn sync(client: &mut Store, server: &mut Store, wire: &mut Wire) -> Result<Outcome, Failure> {
+    let mut parties = Parties::default();
+    parties.server.version = 2;
+    let both = [&client.replica, &server.replica].into_iter().flatten();
+    let database = both.map(|replica| replica.database).next().unwrap();
+    let config: SyncConfig = config(database, &parties);
+    run(config, &parties, client, server, wire, &mut |_, _, _| {})
+}
+
+/// Two replicas of the same entries.
+fn equals(entries: usize) -> [Store; 2] {
+    let mut replica = Replica::new(1);
+    replica.commit(entries, "note");
+    [Store::new(replica.clone()), Store::new(replica)]
+}
+
+#[test]
+fn what_is_missing_comes_after_the_entries_are_the_same() {
+    let [mut client, mut server] = equals(40);
+    client.replica.as_mut().unwrap().strip(|at| at % 2 == 0);
+    let mut wire = Wire::default();
+    let outcome = sync(&mut client, &mut server, &mut wire).unwrap();
+    assert_eq!((outcome.received.filled, client.get().lacking()), (20, 0));
+    assert_eq!(outcome.requests, 2);
+    let again = sync(&mut client, &mut server, &mut Wire::default()).unwrap();
+    assert_eq!((again.requests, again.received.packs), (1, 0));
+}
+
+#[test]
+fn the_side_that_nobody_can_dial_is_given_what_it_lacks() {
+    let [mut client, mut server] = equals(40);
+    server.replica.as_mut().unwrap().strip(|at| at > 30);
+    let outcome = sync(&mut client, &mut server, &mut Wire::default()).unwrap();
+    assert_eq!(server.get().lacking(), 0);
+    assert!(outcome.complete && outcome.packs_sent > 0);
+    // Both at once, each what the other lacks.
+    client.replica.as_mut().unwrap().strip(|at| at % 2 == 0);
+    server.replica.as_mut().unwrap().strip(|at| at % 2 == 1);
+    sync(&mut client, &mut server, &mut Wire::default()).unwrap();
+    assert_eq!((client.get().lacking(), server.get().lacking()), (0, 0));
+}
+
+#[test]
+fn new_entries_without_their_payloads_are_taken_in_and_filled_elsewhere() {
+    let [full, mut sparse] = equals(300);
+    sparse.replica.as_mut().unwrap().strip(|_| true);
+    sparse.holds = Stores::these([]);
+    let (mut fresh, mut full) = (Store::without(), full);
+    let outcome = sync(&mut fresh, &mut sparse, &mut Wire::default()).unwrap();
+    assert_eq!((outcome.received.new, fresh.get().lacking()), (300, 300));
+    // It says that it holds nothing, so it is not asked.
+    assert_eq!(outcome.requests, 1);
+    let outcome = sync(&mut fresh, &mut full, &mut Wire::default()).unwrap();
+    assert_eq!((outcome.received.filled, fresh.get().lacking()), (300, 0));
+}
+
+#[test]
+fn who_holds_and_has_not_is_asked_twice_and_no_more() {
+    let entries = 3 * limits::FIRST_LACKING;
+    let [mut client, mut server] = equals(entries);
+    for store in [&mut client, &mut server] {
+        store.replica.as_mut().unwrap().strip(|_| true);
+    }
+    let mut wire = Wire::default();
+    let outcome = sync(&mut client, &mut server, &mut wire).unwrap();
+    assert_eq!(outcome.received.filled, 0);
+    // The comparison, a round from the first one on and one from anywhere; and what the other lacks.
+    assert_eq!(outcome.requests, 4);
+    // Somewhere in what is missing there may be something.
+    let [mut client, mut server] = equals(entries);
+    client.replica.as_mut().unwrap().strip(|_| true);
+    server.replica.as_mut().unwrap().strip(|at| at < 2 * limits::FIRST_LACKING);
+    client.somewhere = 2 * limits::FIRST_LACKING as u64;
+    let outcome = sync(&mut client, &mut server, &mut Wire::default()).unwrap();
+    assert_eq!(outcome.received.filled as usize, limits::FIRST_LACKING + 1);
+}
+
+#[test]
+fn a_wrong_payload_is_refused_and_its_sender_named() {
+    let [mut client, mut server] = equals(20);
+    client.replica.as_mut().unwrap().strip(|_| true);
+    let mut wire = Wire {
+        bend: Some(Box::new(|frames| {
+            for frame in frames {
+                let Frame::Pack(bytes) = Frame::decode(frame).unwrap() else {
+                    continue;
+                };
+                let entries = pack::decode(&bytes, &pack::Limits::default()).unwrap();
+                let entries: Vec<Entry> = entries.iter().map(lie).collect();
+                let packed = entries.iter().map(|entry| {
+                    Frame::Pack(pack::encode(std::slice::from_ref(entry)).unwrap())
+                });
+                *frame = packed.last().unwrap().encode().unwrap();
+            }
+        })),
+        ..Wire::default()
+    };
+    let failure = sync(&mut client, &mut server, &mut wire).unwrap_err();
+    assert!(
+        matches!(failure, Failure::Peer(PeerFault::WrongPayloads(1))),
+        "{failure:?}"
+    );
+    assert_eq!(client.get().lacking(), 20);
+}
+
+/// The same entry with another payload: nobody's signature is under it.
+fn lie(entry: &Entry) -> Entry {
+    let (store, payload) = entry.payloads().next().unwrap();
+    let mut payload = payload.unwrap().to_vec();
+    payload.push(1);
+    let mut header = entry.header().clone();
+    header.stores[0].payload_hash = PayloadHash::of(&payload);
+    header.stores[0].payload_len = payload.len() as u32;
+    Entry::new(header, forged(), [(store.clone(), payload.into())].into()).unwrap()
+}
+
+#[test]
+fn a_cut_anywhere_costs_no_payload_twice_and_none_at_all() {
+    for cut in 0..40 {
+        let [mut client, mut server] = equals(30);
+        client.replica.as_mut().unwrap().strip(|at| at % 3 == 0);
+        server.replica.as_mut().unwrap().strip(|at| at % 3 == 1);
+        let mut wire = Wire {
+            cut_at: Some(cut),
+            ..Wire::default()
+        };
+        let cut_off = sync(&mut client, &mut server, &mut wire).is_err();
+        let outcome = sync(&mut client, &mut server, &mut Wire::default()).unwrap();
+        assert_eq!((client.get().lacking(), server.get().lacking()), (0, 0));
+        if !cut_off {
+            assert_eq!((outcome.received.filled, outcome.packs_sent), (0, 0));
+        }
+    }
+}
+
+#[test]
+fn messages_about_payloads_have_bounds() {
+    let name = |n: usize| eidetica_entry::StoreName::new(&format!("s{n:04}")).unwrap();
+    let id = Replica::new(1).database;
+    let request = |count: usize| {
+        let stores: Vec<_> = (0..count).map(name).collect();
+        let ids = Vec::new();
+        Frame::RequestFor(Stores::These(stores), Request::Payloads { database: id, ids })
+    };
+    let frame = request(limits::STORES);
+    assert_eq!(Frame::decode(&frame.encode().unwrap()).unwrap(), frame);
+    assert!(request(limits::STORES + 1).encode().is_err());
+    // Descending, or twice.
+    for stores in [vec![name(2), name(1)], vec![name(1), name(1)]] {
+        let holds = Reply::Holds {
+            stores: Stores::These(stores),
+            lacks: false,
+        };
+        assert!(Frame::Reply(holds).encode().is_err());
+    }
+    let hex = |frame: Frame| {
+        let bytes = frame.encode().unwrap();
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+    };
+    let discover = Frame::RequestFor(Stores::All, Request::Discover);
+    assert_eq!(hex(discover), "050003");
+    let holds = |stores, lacks| Frame::Reply(Reply::Holds { stores, lacks });
+    assert_eq!(hex(holds(Stores::All, true)), "020b0001");
+    assert_eq!(hex(holds(Stores::these([name(1)]), false)), "020b01010573303030310 0".replace(' ', ""));
+}
