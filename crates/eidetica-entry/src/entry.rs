@@ -137,15 +137,16 @@ impl Entry {
 
     /// The same entry without the payload for `store`; a no-op where there is none.
     pub fn without_payload(&self, store: &StoreName) -> Self {
-        self.filter_payloads(|name| name != store)
+        self.with_payloads_of(|name| name != store)
     }
 
     /// The same entry with no payload but that for `_settings`: what authority is judged by.
     pub fn without_data(&self) -> Self {
-        self.filter_payloads(StoreName::is_settings)
+        self.with_payloads_of(StoreName::is_settings)
     }
 
-    fn filter_payloads(&self, keep: impl Fn(&StoreName) -> bool) -> Self {
+    /// The same entry with the payloads it has for some stores.
+    pub fn with_payloads_of(&self, keep: impl Fn(&StoreName) -> bool) -> Self {
         let mut payloads = self.0.payloads.clone();
         for (store, payload) in self.0.header.stores.iter().zip(&mut payloads) {
             if !keep(&store.name) {
@@ -158,6 +159,23 @@ impl Entry {
             header_bytes: self.0.header_bytes.clone(),
             signature: self.0.signature,
             payloads,
+        })
+    }
+
+    /// The same entry with the payloads that either has; a no-op for another entry's.
+    pub fn joined(&self, other: &Self) -> Self {
+        if self.id() != other.id() {
+            return self.clone();
+        }
+        // Both match the same commitments.
+        let both = self.0.payloads.iter().zip(&other.0.payloads);
+        let payloads = both.map(|(own, more)| own.as_ref().or(more.as_ref()).cloned());
+        Self::from_inner(Inner {
+            id: self.0.id,
+            header: self.0.header.clone(),
+            header_bytes: self.0.header_bytes.clone(),
+            signature: self.0.signature,
+            payloads: payloads.collect(),
         })
     }
 

@@ -69,7 +69,10 @@ impl Block {
     }
 }
 
-type Key = (DbNo, u64);
+/// A database and the first arrival number of a row.
+type Place = (DbNo, u64);
+/// A row, as it has been since its database's entries were last changed in place.
+type Key = (Place, u64);
 
 #[derive(Clone)]
 struct ByBytes;
@@ -80,11 +83,11 @@ impl Weighter<Key, Arc<Block>> for ByBytes {
     }
 }
 
-/// Packs never change once written, so nothing here is ever stale.
+/// A pack never changes but by a batch that says so: what was decoded before it is not found after it.
 pub(super) struct PackCache {
     blocks: Cache<Key, Arc<Block>, ByBytes>,
     /// First arrival to end, of packs that were met: finds a cached pack without reading its row.
-    known: RwLock<BTreeMap<Key, u64>>,
+    known: RwLock<BTreeMap<Place, u64>>,
 }
 
 impl PackCache {
@@ -96,27 +99,29 @@ impl PackCache {
         }
     }
 
-    /// The cached pack that contains `arrival`.
-    pub(super) fn containing(&self, no: DbNo, arrival: u64) -> Option<Arc<Block>> {
-        let (key, end) = {
+    /// The cached pack that contains `arrival`, as it was `rewritten` last.
+    pub(super) fn containing(&self, no: DbNo, rewritten: u64, arrival: u64) -> Option<Arc<Block>> {
+        let (place, end) = {
             let known = self.known.read();
-            let (key, end) = known.range(..=(no, arrival)).next_back()?;
-            (*key, *end)
+            let (place, end) = known.range(..=(no, arrival)).next_back()?;
+            (*place, *end)
         };
-        if key.0 != no || arrival >= end {
+        if place.0 != no || arrival >= end {
             return None;
         }
-        self.blocks.get(&key)
+        // Rewriting may have cut it into several.
+        let block = self.blocks.get(&(place, rewritten))?;
+        block.at(arrival).is_some().then_some(block)
     }
 
-    pub(super) fn insert(&self, no: DbNo, block: &Arc<Block>) {
-        let key = (no, block.first);
+    pub(super) fn insert(&self, no: DbNo, rewritten: u64, block: &Arc<Block>) {
+        let place = (no, block.first);
         let mut known = self.known.write();
         if known.len() >= limits::KNOWN_PACKS {
             known.clear();
         }
-        known.insert(key, block.end());
+        known.insert(place, block.end());
         drop(known);
-        self.blocks.insert(key, Arc::clone(block));
+        self.blocks.insert((place, rewritten), Arc::clone(block));
     }
 }

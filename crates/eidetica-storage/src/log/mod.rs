@@ -9,6 +9,7 @@
 //! - [`LogReader`] reads one database through one snapshot.
 //! - [`Mark`]s say which entries are void, and what follows from that. Whoever stages decides which they are;
 //!   the log keeps them exact, and costs nothing where there are none.
+//! - Payloads may be missing ([`StoreHoles`]): the log knows exactly which, and takes them in later.
 //! - [`StampSet`] is what replicas compare: summaries of the entries that are passed on, kept for old ones.
 //!
 //! Entries have *arrival numbers*: 0 for the root, then without gaps in the order of commits. A parent
@@ -21,10 +22,14 @@
 
 mod cache;
 mod error;
+pub mod forget;
 pub mod format;
+mod holes;
 mod marks;
 mod packs;
+mod quota;
 mod reader;
+pub mod repair;
 mod rows;
 mod stamps;
 mod state;
@@ -38,8 +43,10 @@ use eidetica_entry::{Entry, Id};
 
 pub use cache::CacheSize;
 pub use error::LogError;
+pub use holes::StoreHoles;
 pub use marks::{Mark, Marks};
 pub use packs::{Difference, PackPage};
+pub use quota::Quota;
 pub use reader::{Located, LogReader, SettingsDag};
 pub use stamps::{NewSummaries, StampSet};
 pub use state::LogState;
@@ -123,7 +130,7 @@ impl EntryLog {
         let _: std::ops::ControlFlow<()> =
             snapshot.for_each(Space::Meta, &directory.range(), Direction::Forward, |row| {
                 let (id, no) = rows::decode_directory(directory, &row.key, &row.value)?;
-                found.push(self.handle(id, no));
+                found.push(self.handle(directory, id, no));
                 Ok::<_, LogError>(std::ops::ControlFlow::Continue(()))
             })?;
         Ok(found)
@@ -183,7 +190,7 @@ impl EntryLog {
             return Ok(None);
         };
         let (id, no) = rows::decode_directory(directory, &key, &value)?;
-        Ok(Some(self.handle(id, no)))
+        Ok(Some(self.handle(directory, id, no)))
     }
 
     /// The keys of small rows ([`Space::Meta`]) of the log, of whatever database, that do not have their
@@ -242,7 +249,7 @@ impl EntryLog {
     /// The engine's errors, a damaged row.
     pub fn remove_closure(&self, closure: &DatabaseLog, batch: &mut Batch) -> Result<(), LogError> {
         let snapshot = self.shared.engine.snapshot()?;
-        let (_, version) = rows::read_state(closure.no, &*snapshot)?;
+        let (_, version) = rows::read_state(closure, &*snapshot)?;
         rows::stage_removal(&closure.id, closure.no, &version, batch);
         Ok(())
     }
@@ -258,7 +265,7 @@ impl EntryLog {
             return Err(LogError::NotRoot(root.id()).into());
         }
         let no = rows::stage_number(&*self.shared.engine, directory, &root.id(), batch)?;
-        let log = self.handle(root.id(), no);
+        let log = self.handle(directory, root.id(), no);
         let mut writer = LogWriter::of_new(log.clone());
         let mut stage = writer.stage();
         stage.add(root, batch)?;
@@ -267,11 +274,12 @@ impl EntryLog {
         Ok((log, writer))
     }
 
-    fn handle(&self, id: Id, no: DbNo) -> DatabaseLog {
+    fn handle(&self, directory: Directory, id: Id, no: DbNo) -> DatabaseLog {
         DatabaseLog {
             shared: Arc::clone(&self.shared),
             id,
             no,
+            is_closure: directory == Directory::Closures,
         }
     }
 }
@@ -282,6 +290,8 @@ pub struct DatabaseLog {
     shared: Arc<Shared>,
     id: Id,
     no: DbNo,
+    /// What it lacks of data is not looked for: there is to be none.
+    is_closure: bool,
 }
 
 impl DatabaseLog {

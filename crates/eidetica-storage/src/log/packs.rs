@@ -1,13 +1,13 @@
 //! What one replica has and another has not, as packs to send.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use eidetica_entry::dag::{self, Budget};
-use eidetica_entry::{Entry, Id, pack};
+use eidetica_entry::{Entry, Id, StoreName, pack};
 
-use super::cache::Block;
 use super::rows::{self, Stored};
 use super::{LogError, LogReader, Mark, Marks};
 use crate::limits;
@@ -148,7 +148,23 @@ impl LogReader<'_> {
         from: u64,
         budget_bytes: usize,
     ) -> Result<PackPage, LogError> {
-        self.fill(PageMaker::new(budget_bytes, false), difference, from)
+        self.fill(PageMaker::new(budget_bytes, Keep::All), difference, from)
+    }
+
+    /// Like [`packs`](Self::packs), of entries with no payloads but those of `_settings` and of some stores. Rows that
+    /// hold no others are returned as they are.
+    ///
+    /// # Errors
+    /// The engine's errors, damaged rows.
+    pub fn packs_with(
+        &self,
+        stores: &BTreeSet<StoreName>,
+        difference: &Difference,
+        from: u64,
+        budget_bytes: usize,
+    ) -> Result<PackPage, LogError> {
+        let keep = Keep::Stores(stores);
+        self.fill(PageMaker::new(budget_bytes, keep), difference, from)
     }
 
     /// Like [`packs`](Self::packs), of entries [without data](Entry::without_data): what a closure needs.
@@ -161,12 +177,16 @@ impl LogReader<'_> {
         from: u64,
         budget_bytes: usize,
     ) -> Result<PackPage, LogError> {
-        self.fill(PageMaker::new(budget_bytes, true), difference, from)
+        self.fill(
+            PageMaker::new(budget_bytes, Keep::Settings),
+            difference,
+            from,
+        )
     }
 
     fn fill(
         &self,
-        mut page: PageMaker,
+        mut page: PageMaker<'_>,
         difference: &Difference,
         from: u64,
     ) -> Result<PackPage, LogError> {
@@ -183,19 +203,29 @@ impl LogReader<'_> {
     }
 
     /// Adds what the row that contains `arrival` holds of `arrival..end`; says where to go on.
-    fn add_row(&self, arrival: u64, end: u64, page: &mut PageMaker) -> Result<u64, LogError> {
+    fn add_row(&self, arrival: u64, end: u64, page: &mut PageMaker<'_>) -> Result<u64, LogError> {
         let (first, stored) = self.row_at(arrival)?;
+        let mut whole = None;
         if let Stored::Pack(bytes) = &stored {
             let row_end = first + u64::from(rows::pack_info(self.no(), first, bytes)?.entries);
-            if first == arrival && row_end <= end && !page.without_data {
-                page.add_pack(bytes.clone())?;
-                return Ok(row_end);
-            }
+            whole = (first == arrival && row_end <= end).then(|| (bytes.clone(), row_end));
         }
-        let block = match self.cached(arrival) {
+        if let Some((bytes, row_end)) = &whole
+            && matches!(page.keep, Keep::All)
+        {
+            page.add_pack(bytes.clone())?;
+            return Ok(*row_end);
+        }
+        let block = match self.cached(arrival)? {
             Some(block) => block,
             None => self.decode(first, stored)?,
         };
+        if let Some((bytes, row_end)) = whole
+            && block.entries.iter().all(|entry| page.keep.is_all_of(entry))
+        {
+            page.add_pack(bytes)?;
+            return Ok(row_end);
+        }
         let mut next = arrival;
         while next < end.min(block.end()) {
             let Some(entry) = block.at(next) else { break };
@@ -210,26 +240,46 @@ impl LogReader<'_> {
             )),
         }
     }
+}
 
-    fn cached(&self, arrival: u64) -> Option<Arc<Block>> {
-        self.cache().containing(self.no(), arrival)
+/// Which payloads are sent along.
+#[derive(Clone, Copy)]
+enum Keep<'k> {
+    All,
+    Settings,
+    /// And those of these stores.
+    Stores(&'k BTreeSet<StoreName>),
+}
+
+impl Keep<'_> {
+    fn has(&self, store: &StoreName) -> bool {
+        match self {
+            Self::All => true,
+            Self::Settings => store.is_settings(),
+            Self::Stores(stores) => store.is_settings() || stores.contains(store),
+        }
+    }
+
+    fn is_all_of(&self, entry: &Entry) -> bool {
+        let mut payloads = entry.payloads();
+        payloads.all(|(store, payload)| payload.is_none() || self.has(store))
     }
 }
 
 /// Collects packs, and packs loose entries in between.
-struct PageMaker {
+struct PageMaker<'k> {
     packs: Vec<Bytes>,
     loose: Vec<Entry>,
     loose_bytes: usize,
     bytes: usize,
     budget: usize,
-    without_data: bool,
+    keep: Keep<'k>,
 }
 
-impl PageMaker {
-    fn new(budget: usize, without_data: bool) -> Self {
+impl<'k> PageMaker<'k> {
+    fn new(budget: usize, keep: Keep<'k>) -> Self {
         Self {
-            without_data,
+            keep,
             packs: Vec::new(),
             loose: Vec::new(),
             loose_bytes: 0,
@@ -252,8 +302,8 @@ impl PageMaker {
     }
 
     fn add_entry(&mut self, mut entry: Entry) -> Result<(), LogError> {
-        if self.without_data {
-            entry = entry.without_data();
+        if !self.keep.is_all_of(&entry) {
+            entry = entry.with_payloads_of(|store| self.keep.has(store));
         }
         self.loose_bytes += entry.encoded_len();
         self.loose.push(entry);

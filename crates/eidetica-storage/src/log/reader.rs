@@ -1,6 +1,6 @@
 //! [`LogReader`]: one database through one snapshot.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::{ControlFlow, RangeInclusive};
 use std::sync::Arc;
@@ -8,12 +8,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use eidetica_entry::dag::{Dag, Node};
 use eidetica_entry::pack::{self, Limits};
-use eidetica_entry::{Entry, Height, Id, Ids, ParentInfo, PublicKey, Stamp};
+use eidetica_entry::{Entry, Height, Id, Ids, ParentInfo, PublicKey, Stamp, StoreName};
 
-use super::cache::{Block, PackCache};
+use super::cache::Block;
+use super::holes::{Hole, StoreHoles};
 use super::rows::{self, Stored};
 use super::{DatabaseLog, DbNo, LogError, LogState, Mark, Marks, marks};
-use crate::{Direction, KeyRange, ScanLimit, Snapshot, Space, limits};
+use crate::{Direction, KeyRange, Row, ScanLimit, Snapshot, Space, limits};
 
 /// Where an entry stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +35,10 @@ pub struct LogReader<'a> {
     log: &'a DatabaseLog,
     snapshot: &'a dyn Snapshot,
     recent: RefCell<VecDeque<Arc<Block>>>,
+    /// The version at which stored entries were last changed in place.
+    rewritten: OnceCell<u64>,
+    /// What stands in the place of the version row, if that is not to be read.
+    assumed: Option<LogState>,
 }
 
 impl<'a> LogReader<'a> {
@@ -42,6 +47,20 @@ impl<'a> LogReader<'a> {
             log,
             snapshot,
             recent: RefCell::new(VecDeque::new()),
+            rewritten: OnceCell::new(),
+            assumed: None,
+        }
+    }
+
+    /// A reader that takes `state` for what the version row says.
+    pub(super) fn assuming(
+        log: &'a DatabaseLog,
+        snapshot: &'a dyn Snapshot,
+        state: LogState,
+    ) -> Self {
+        Self {
+            assumed: Some(state),
+            ..Self::new(log, snapshot)
         }
     }
 
@@ -49,8 +68,70 @@ impl<'a> LogReader<'a> {
         self.log.no
     }
 
-    pub(super) fn cache(&self) -> &PackCache {
-        &self.log.shared.cache
+    /// The cached row that contains `arrival`.
+    pub(super) fn cached(&self, arrival: u64) -> Result<Option<Arc<Block>>, LogError> {
+        let cache = &self.log.shared.cache;
+        Ok(cache.containing(self.no(), self.rewritten()?, arrival))
+    }
+
+    fn rewritten(&self) -> Result<u64, LogError> {
+        if let Some(version) = self.rewritten.get() {
+            return Ok(*version);
+        }
+        let row = self.read_meta(&rows::rewritten_key(self.no()))?;
+        let version = row.map(|value| rows::decode_rewritten(self.no(), &value));
+        let version = version.transpose()?.unwrap_or_default();
+        Ok(*self.rewritten.get_or_init(|| version))
+    }
+
+    /// The stores of which payloads are not here, ascending; none in a complete database. O(these stores).
+    ///
+    /// # Errors
+    /// The engine's errors, a damaged row.
+    pub fn holes(&self) -> Result<Vec<StoreHoles>, LogError> {
+        let mut stores = Vec::new();
+        self.each_meta(&rows::hole_counts_range(self.no()), |key, value| {
+            stores.push(rows::decode_hole_counts(self.no(), key, value)?);
+            Ok(())
+        })?;
+        Ok(stores)
+    }
+
+    /// What lacks of one store; `None` if nothing does. One row.
+    ///
+    /// # Errors
+    /// The engine's errors, a damaged row.
+    pub fn holes_of(&self, store: &StoreName) -> Result<Option<StoreHoles>, LogError> {
+        let key = rows::hole_counts_key(self.no(), store);
+        let row = self.read_meta(&key)?;
+        row.map(|value| rows::decode_hole_counts(self.no(), &key, &value))
+            .transpose()
+    }
+
+    /// The entries whose payload for a store is not here. One row per chunk of entries that has any.
+    ///
+    /// # Errors
+    /// The engine's errors, a damaged row.
+    pub fn missing_in(&self, store: &StoreName) -> Result<Marks, LogError> {
+        self.holes_in(Hole::Missing, store)
+    }
+
+    /// Those of [`missing_in`](Self::missing_in) that nobody waits for any more.
+    ///
+    /// # Errors
+    /// The engine's errors, a damaged row.
+    pub fn given_up_in(&self, store: &StoreName) -> Result<Marks, LogError> {
+        self.holes_in(Hole::GivenUp, store)
+    }
+
+    pub(super) fn holes_in(&self, hole: Hole, store: &StoreName) -> Result<Marks, LogError> {
+        let mut marks = Marks::default();
+        self.each_meta(&rows::holes_range(self.no(), hole, store), |key, value| {
+            let (number, chunk) = rows::decode_holes(self.no(), key, value)?;
+            marks.put(number, chunk);
+            Ok(())
+        })?;
+        Ok(marks)
     }
 
     /// The version row.
@@ -58,7 +139,10 @@ impl<'a> LogReader<'a> {
     /// # Errors
     /// The engine's errors, a damaged row.
     pub fn state(&self) -> Result<LogState, LogError> {
-        rows::read_state(self.no(), self.snapshot).map(|(state, _)| state)
+        match &self.assumed {
+            Some(state) => Ok(state.clone()),
+            None => rows::read_state(self.log, self.snapshot).map(|(state, _)| state),
+        }
     }
 
     /// All entries with this mark. Costs one row per chunk of entries that has any.
@@ -192,6 +276,25 @@ impl<'a> LogReader<'a> {
         Ok(self.locate(ids)?.iter().map(Option::is_some).collect())
     }
 
+    /// Which entries are here, by their stamps. What is higher than everything that is here costs no look-up.
+    ///
+    /// # Errors
+    /// The engine's errors, a damaged row.
+    pub fn contains_stamps(&self, stamps: &[Stamp]) -> Result<Vec<bool>, LogError> {
+        let highest = self.state()?.max_height;
+        let is_new = |stamp: &&Stamp| stamp.height > highest;
+        let low: Vec<Id> = stamps
+            .iter()
+            .filter(|stamp| !is_new(stamp))
+            .map(|stamp| stamp.id)
+            .collect();
+        let mut found = self.contains_many(&low)?.into_iter();
+        let all = stamps
+            .iter()
+            .map(|stamp| !is_new(&stamp) && found.next().unwrap_or(false));
+        Ok(all.collect())
+    }
+
     /// One entry by id. May decode a pack.
     ///
     /// # Errors
@@ -266,11 +369,30 @@ impl<'a> LogReader<'a> {
     /// # Errors
     /// The engine's errors, a damaged or missing row.
     pub fn entries_from(&self, from: u64, limit: usize) -> Result<Vec<Entry>, LogError> {
+        match self.entries_or_damage(from, limit)? {
+            (found, None) => Ok(found),
+            (_, Some(damage)) => Err(damage),
+        }
+    }
+
+    /// Like [`entries_from`](Self::entries_from), up to a row that is damaged or missing, and what is wrong with that.
+    ///
+    /// # Errors
+    /// The engine's errors, a damaged version row.
+    pub fn entries_or_damage(
+        &self,
+        from: u64,
+        limit: usize,
+    ) -> Result<(Vec<Entry>, Option<LogError>), LogError> {
         let end = self.state()?.next_arrival;
         let mut found: Vec<Entry> = Vec::new();
         let (mut next, mut bytes) = (from, 0);
         while next < end && found.len() < limit && bytes < limits::READ_BYTES {
-            let block = self.block_at(next)?;
+            let block = match self.block_at(next) {
+                Ok(block) => block,
+                Err(damage @ LogError::Corrupt { .. }) => return Ok((found, Some(damage))),
+                Err(error) => return Err(error),
+            };
             while let Some(entry) = block.at(next)
                 && found.len() < limit
                 && bytes < limits::READ_BYTES
@@ -280,7 +402,33 @@ impl<'a> LogReader<'a> {
                 next += 1;
             }
         }
-        Ok(found)
+        Ok((found, None))
+    }
+
+    /// The least arrival number above `arrival` at which a row begins; that of the next entry to come if there is none.
+    ///
+    /// # Errors
+    /// The engine's errors, a damaged version row.
+    pub fn next_row(&self, arrival: u64) -> Result<u64, LogError> {
+        let end = self.state()?.next_arrival;
+        let range = rows::log_range(self.no(), arrival.saturating_add(1), end);
+        let limit = ScanLimit::rows(1);
+        let page = self
+            .snapshot
+            .scan(Space::Log, &range, Direction::Forward, limit)?;
+        let first = page.rows.first();
+        let next = first.and_then(|row| rows::log_arrival(self.no(), &row.key).ok());
+        Ok(next.unwrap_or(end))
+    }
+
+    /// What a row of the index of ids says: an entry and its arrival number.
+    ///
+    /// # Errors
+    /// A damaged row.
+    pub fn read_index_row(&self, row: &Row) -> Result<(Id, u64), LogError> {
+        let arrival = rows::id_arrival(self.no(), &row.key, &row.value)?;
+        let id = row.key.last_chunk().copied().unwrap_or_default();
+        Ok((Id::new(id), arrival))
     }
 
     /// Ids and parents of entries with heights in `heights`, greatest stamp first, at most `limit`.
@@ -391,7 +539,7 @@ impl<'a> LogReader<'a> {
 
     /// The decoded row that contains `arrival`.
     pub(super) fn block_at(&self, arrival: u64) -> Result<Arc<Block>, LogError> {
-        if let Some(block) = self.cache().containing(self.no(), arrival) {
+        if let Some(block) = self.cached(arrival)? {
             self.remember(&block);
             return Ok(block);
         }
@@ -417,7 +565,8 @@ impl<'a> LogReader<'a> {
                 let entries =
                     pack::decode(&bytes, &Limits::default()).map_err(|error| corrupt(&error))?;
                 let block = Arc::new(Block::new(first, entries));
-                self.cache().insert(self.no(), &block);
+                let cache = &self.log.shared.cache;
+                cache.insert(self.no(), self.rewritten()?, &block);
                 Ok(block)
             }
         }

@@ -4,10 +4,11 @@ use bincode::config::{Configuration, Fixint, LittleEndian, NoLimit};
 use bytes::Bytes;
 use eidetica_entry::pack::PackInfo;
 use eidetica_entry::reconcile::Summary;
-use eidetica_entry::{Entry, Height, Id, PublicKey, Stamp};
+use eidetica_entry::{Entry, Height, Id, PublicKey, Stamp, StoreName};
 
+use super::holes::{Hole, Place, StoreHoles};
 use super::marks::Chunk;
-use super::{DbNo, LogError, LogState, Mark};
+use super::{DatabaseLog, DbNo, LogError, LogState, Mark};
 use crate::{Batch, Engine, KeyRange, Snapshot, Space};
 
 /// First byte of all keys of the log in [`Space::Meta`]. The second bytes f, g, k and x are those of `format`.
@@ -22,6 +23,10 @@ const LEAVES: [u8; 2] = [META, b't'];
 const LOOSE: [u8; 2] = [META, b'w'];
 const SUMMARIES: [u8; 2] = [META, b's'];
 const LATE: [u8; 2] = [META, b'o'];
+const HOLES: [u8; 2] = [META, b'p'];
+const HOLE_COUNTS: [u8; 2] = [META, b'r'];
+const REWRITTEN: [u8; 2] = [META, b'g'];
+pub(super) const QUOTA: [u8; 2] = [META, b'q'];
 
 /// Bytes of the checksum of a row.
 const SUM: usize = 8;
@@ -168,6 +173,47 @@ pub(super) fn stage_number(
     Ok(DbNo(no))
 }
 
+/// Whether a key is that of a row which there is once.
+pub(super) fn is_of_all(key: &[u8]) -> bool {
+    matches!(key, [META, b'f' | b'g' | b'k' | b'n' | b'r'])
+}
+
+/// Whether a key is that of a row which leads to a database.
+pub(super) fn is_directory(key: &[u8]) -> bool {
+    [DIRECTORY, CLOSURES]
+        .iter()
+        .any(|kind| key.starts_with(kind))
+}
+
+pub(super) fn put_directory(directory: Directory, id: &Id, no: DbNo, batch: &mut Batch) {
+    put::<SUM>(
+        Space::Meta,
+        &directory.key(id),
+        &[&no.0.to_be_bytes()],
+        batch,
+    );
+}
+
+/// Writes the row of the next number anew if it does not decode; says whether that was so.
+pub(super) fn repair_counter(
+    greatest: Option<DbNo>,
+    snapshot: &dyn Snapshot,
+    batch: &mut Batch,
+) -> Result<bool, LogError> {
+    let stored = snapshot.get(Space::Meta, &NEXT_NO_KEY)?;
+    let next = greatest.map_or(0, |no| no.0.saturating_add(1));
+    let found = stored.as_deref();
+    let found = found.and_then(|value| checked_field(&NEXT_NO_KEY, value).map(u32::from_be_bytes));
+    let right = match found {
+        Some(found) => found >= next,
+        None => stored.is_none() && greatest.is_none(),
+    };
+    if !right {
+        put::<SUM>(Space::Meta, &NEXT_NO_KEY, &[&next.to_be_bytes()], batch);
+    }
+    Ok(!right)
+}
+
 // ---- version row --------------------------------------------------------------------------------
 
 pub(super) fn version_key(no: DbNo) -> [u8; 6] {
@@ -208,10 +254,29 @@ fn is_sound(state: &LogState) -> bool {
         && state.tips.is_sorted_by(|a, b| a < b)
 }
 
-pub(super) fn read_state(no: DbNo, snapshot: &dyn Snapshot) -> Result<(LogState, Bytes), LogError> {
-    let value = snapshot.get(Space::Meta, &version_key(no))?;
-    let value = value.ok_or_else(|| LogError::corrupt(version_row(no), "missing"))?;
-    Ok((decode_state(no, &value)?, value))
+pub(super) fn read_state(
+    log: &DatabaseLog,
+    snapshot: &dyn Snapshot,
+) -> Result<(LogState, Bytes), LogError> {
+    match snapshot.get(Space::Meta, &version_key(log.no))? {
+        Some(value) => Ok((decode_state(log.no, &value)?, value)),
+        None if log.is_repairing(snapshot)? => Err(LogError::Repairing(log.id)),
+        None if is_listed(log, snapshot)? => Err(LogError::corrupt(version_row(log.no), "missing")),
+        None => Err(LogError::Gone(log.id)),
+    }
+}
+
+/// Whether a directory row leads to this number.
+fn is_listed(log: &DatabaseLog, snapshot: &dyn Snapshot) -> Result<bool, LogError> {
+    for directory in [Directory::Databases, Directory::Closures] {
+        let key = directory.key(&log.id);
+        if let Some(value) = snapshot.get(Space::Meta, &key)?
+            && decode_directory(directory, &key, &value)?.1 == log.no
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 pub(super) fn read_states(
@@ -231,13 +296,31 @@ pub(super) fn read_states(
 pub(super) fn stage_removal(id: &Id, no: DbNo, version: &[u8], batch: &mut Batch) {
     batch.expect(Space::Meta, &version_key(no), Some(version));
     batch.delete(Space::Meta, &Directory::Closures.key(id));
-    for [tag, kind] in [VERSION, HEIGHTS, MARKS, LEAVES, LOOSE, SUMMARIES, LATE] {
-        let [a, b, c, d] = no.prefix();
-        batch.delete_range(Space::Meta, &KeyRange::prefix([tag, kind, a, b, c, d]));
+    for (space, range) in ranges_of(no) {
+        batch.delete_range(space, &range);
     }
-    for space in [Space::Log, Space::Ids, Space::State, Space::Versions] {
-        batch.delete_range(space, &KeyRange::prefix(no.prefix()));
-    }
+}
+
+/// All rows of a database in the spaces of the log and of state, but that of the directory.
+pub(super) fn ranges_of(no: DbNo) -> Vec<(Space, KeyRange)> {
+    let [a, b, c, d] = no.prefix();
+    let kinds = [
+        VERSION,
+        HEIGHTS,
+        MARKS,
+        LEAVES,
+        LOOSE,
+        SUMMARIES,
+        LATE,
+        QUOTA,
+        HOLES,
+        HOLE_COUNTS,
+        REWRITTEN,
+    ];
+    let small = kinds.map(|[tag, kind]| (Space::Meta, KeyRange::prefix([tag, kind, a, b, c, d])));
+    let spaces = [Space::Log, Space::Ids, Space::State, Space::Versions];
+    let large = spaces.map(|space| (space, KeyRange::prefix(no.prefix())));
+    small.into_iter().chain(large).collect()
 }
 
 // ---- log rows -----------------------------------------------------------------------------------
@@ -327,10 +410,18 @@ pub(super) fn heights_range(no: DbNo, lowest_max: Height) -> KeyRange {
     range
 }
 
-pub(super) fn put_heights(no: DbNo, heights: PackHeights, batch: &mut Batch) {
+fn heights_key(no: DbNo, heights: PackHeights) -> Vec<u8> {
     let (max, first) = (heights.max.0.to_be_bytes(), heights.first.to_be_bytes());
-    let key = [HEIGHTS.as_slice(), &no.prefix(), &max, &first].concat();
+    [HEIGHTS.as_slice(), &no.prefix(), &max, &first].concat()
+}
+
+pub(super) fn put_heights(no: DbNo, heights: PackHeights, batch: &mut Batch) {
+    let key = heights_key(no, heights);
     put::<SUM>(Space::Meta, &key, &[&heights.min.0.to_le_bytes()], batch);
+}
+
+pub(super) fn drop_heights(no: DbNo, heights: PackHeights, batch: &mut Batch) {
+    batch.delete(Space::Meta, &heights_key(no, heights));
 }
 
 pub(super) fn decode_heights(no: DbNo, key: &[u8], value: &[u8]) -> Result<PackHeights, LogError> {
@@ -381,11 +472,111 @@ pub(super) fn decode_marks(no: DbNo, key: &[u8], value: &[u8]) -> Result<(u64, C
     decode().ok_or_else(|| meta_damage("marks", no))
 }
 
+// ---- holes --------------------------------------------------------------------------------------
+
+fn holes_prefix(no: DbNo, hole: Hole, store: &StoreName) -> Vec<u8> {
+    let name = store.as_str().as_bytes();
+    // A name has at most 255 bytes.
+    let length = name.len() as u8;
+    [
+        HOLES.as_slice(),
+        &no.prefix(),
+        &[hole.number(), length],
+        name,
+    ]
+    .concat()
+}
+
+pub(super) fn holes_range(no: DbNo, hole: Hole, store: &StoreName) -> KeyRange {
+    KeyRange::prefix(holes_prefix(no, hole, store))
+}
+
+/// An empty chunk has no row.
+pub(super) fn put_holes(no: DbNo, place: &Place, chunk: &Chunk, batch: &mut Batch) {
+    let number = place.number.to_be_bytes();
+    let key = [
+        holes_prefix(no, place.hole, &place.store).as_slice(),
+        &number,
+    ]
+    .concat();
+    match chunk.is_empty() {
+        true => batch.delete(Space::Meta, &key),
+        false => put::<SUM>(Space::Meta, &key, &[&chunk.encode()], batch),
+    }
+}
+
+pub(super) fn decode_holes(no: DbNo, key: &[u8], value: &[u8]) -> Result<(u64, Chunk), LogError> {
+    let decode = || {
+        let number = u64::from_be_bytes(*key.last_chunk()?);
+        Some((number, Chunk::decode(checked::<SUM>(key, value)?)?))
+    };
+    decode().ok_or_else(|| meta_damage("hole", no))
+}
+
+pub(super) fn hole_counts_range(no: DbNo) -> KeyRange {
+    KeyRange::prefix([HOLE_COUNTS.as_slice(), &no.prefix()].concat())
+}
+
+pub(super) fn hole_counts_key(no: DbNo, store: &StoreName) -> Vec<u8> {
+    let name = store.as_str().as_bytes();
+    [HOLE_COUNTS.as_slice(), &no.prefix(), name].concat()
+}
+
+/// A store without holes has no row.
+pub(super) fn put_hole_counts(no: DbNo, holes: &StoreHoles, batch: &mut Batch) {
+    let key = hole_counts_key(no, &holes.store);
+    let (missing, given_up) = (holes.missing.to_le_bytes(), holes.given_up.to_le_bytes());
+    match holes.missing {
+        0 => batch.delete(Space::Meta, &key),
+        _ => put::<SUM>(Space::Meta, &key, &[&missing, &given_up], batch),
+    }
+}
+
+pub(super) fn decode_hole_counts(
+    no: DbNo,
+    key: &[u8],
+    value: &[u8],
+) -> Result<StoreHoles, LogError> {
+    let decode = || {
+        let name = std::str::from_utf8(key.get(6..)?).ok()?;
+        let mut rest = checked::<SUM>(key, value)?;
+        let holes = StoreHoles {
+            store: StoreName::new(name).ok()?,
+            missing: u64::from_le_bytes(take(&mut rest)?),
+            given_up: u64::from_le_bytes(whole(rest)?),
+        };
+        (holes.missing > 0 && holes.given_up <= holes.missing).then_some(holes)
+    };
+    decode().ok_or_else(|| meta_damage("hole count", no))
+}
+
+/// Of the row that says when stored entries were last changed in place.
+pub(super) fn rewritten_key(no: DbNo) -> [u8; 6] {
+    let ([tag, kind], [a, b, c, d]) = (REWRITTEN, no.prefix());
+    [tag, kind, a, b, c, d]
+}
+
+pub(super) fn put_rewritten(no: DbNo, version: u64, batch: &mut Batch) {
+    let version = version.to_le_bytes();
+    put::<SUM>(Space::Meta, &rewritten_key(no), &[&version], batch);
+}
+
+pub(super) fn decode_rewritten(no: DbNo, value: &[u8]) -> Result<u64, LogError> {
+    let version = checked_field(&rewritten_key(no), value).map(u64::from_le_bytes);
+    version.ok_or_else(|| meta_damage("rewriting", no))
+}
+
 fn meta_damage(what: &str, no: DbNo) -> LogError {
     LogError::corrupt(
         format_args!("{what} row of database {no}"),
         "does not decode",
     )
+}
+
+/// All that is kept about void entries, and the summaries that follow from it.
+pub(super) fn void_ranges(no: DbNo) -> [KeyRange; 4] {
+    [MARKS, LEAVES, LOOSE, SUMMARIES]
+        .map(|kind| KeyRange::prefix([kind.as_slice(), &no.prefix()].concat()))
 }
 
 // ---- void leaves --------------------------------------------------------------------------------
@@ -443,6 +634,21 @@ pub(super) fn decode_loose(
 pub(super) fn summary_key(no: DbNo, level: u8, number: u64) -> Vec<u8> {
     let number = number.to_be_bytes();
     [SUMMARIES.as_slice(), &no.prefix(), &[level], &number].concat()
+}
+
+pub(super) fn summaries_range(no: DbNo) -> KeyRange {
+    KeyRange::prefix([SUMMARIES.as_slice(), &no.prefix()].concat())
+}
+
+/// Level and number of the block that a key names.
+pub(super) fn summary_block(no: DbNo, key: &[u8]) -> Result<(u8, u64), LogError> {
+    let decode = || {
+        let [level, number @ ..] = key.get(6..)? else {
+            return None;
+        };
+        Some((*level, u64::from_be_bytes(whole(number)?)))
+    };
+    decode().ok_or_else(|| meta_damage("summary", no))
 }
 
 pub(super) fn put_summary(no: DbNo, level: u8, number: u64, summary: &Summary, batch: &mut Batch) {

@@ -5,12 +5,14 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use eidetica_entry::{
-    Draft, Entry, Header, Height, Id, ParentInfo, PublicKey, Signature, Stamp, pack,
+    Draft, Entry, Header, Height, Id, ParentInfo, PublicKey, Signature, Stamp, StoreName, pack,
 };
 
+use super::cache::Block;
+use super::holes::{Hole, HoleChanges, Holes};
 use super::marks::{Chunk, Marks, chunk_of};
 use super::rows::{self, IdRow, PackHeights};
-use super::{DatabaseLog, DbNo, LogError, LogState, Mark, stamps};
+use super::{DatabaseLog, DbNo, LogError, LogReader, LogState, Mark, Quota, quota, stamps};
 use crate::{Batch, Snapshot, Space, limits};
 
 /// The place of a single entry that may still be waiting for its signature.
@@ -33,6 +35,9 @@ pub struct LogWriter {
     /// What the open entries take, encoded.
     open_bytes: usize,
     voids: Voids,
+    holes: Holes,
+    /// How much it may hold, after the batches staged so far.
+    quota: Option<Quota>,
 }
 
 /// What is kept about void entries; all empty in most databases.
@@ -81,11 +86,13 @@ impl LogWriter {
             open: Vec::new(),
             open_bytes: 0,
             voids: Voids::default(),
+            holes: Holes::default(),
+            quota: None,
         }
     }
 
     pub(super) fn load(log: DatabaseLog, snapshot: &dyn Snapshot) -> Result<Self, LogError> {
-        let (state, row) = rows::read_state(log.no, snapshot)?;
+        let (state, row) = rows::read_state(&log, snapshot)?;
         let (tips, open) = {
             let reader = log.reader(snapshot);
             let ids: Vec<Id> = state.tips.iter().map(|tip| tip.id).collect();
@@ -105,8 +112,12 @@ impl LogWriter {
             0 => Voids::default(),
             _ => Voids::load(&log, snapshot)?,
         };
+        let holes = Holes::load(&log.reader(snapshot))?;
+        let quota = quota::read(log.no, snapshot)?;
         Ok(Self {
             voids,
+            holes,
+            quota,
             log,
             state,
             row,
@@ -159,6 +170,31 @@ impl LogWriter {
         self.voids.loose.get(author).copied().unwrap_or_default()
     }
 
+    /// Whether no payload is missing after everything staged so far.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.holes.is_empty()
+    }
+
+    /// The entries whose payload for a store is missing after everything staged so far.
+    #[must_use]
+    pub fn missing_in(&self, store: &StoreName) -> Option<&Marks> {
+        self.holes.of(store, Hole::Missing)
+    }
+
+    /// Whether the payload of an entry for a store is missing after everything staged so far.
+    #[must_use]
+    pub fn is_missing(&self, store: &StoreName, arrival: u64) -> bool {
+        self.missing_in(store)
+            .is_some_and(|missing| missing.contains(arrival))
+    }
+
+    /// How much it may hold and holds after everything staged so far; `None` for a database without a limit.
+    #[must_use]
+    pub fn quota(&self) -> Option<&Quota> {
+        self.quota.as_ref()
+    }
+
     /// Begins the log's part of one batch. Dropping the stage before [`Stage::finish`] undoes it; the
     /// batch is then of no use.
     pub fn stage(&mut self) -> Stage<'_> {
@@ -171,6 +207,10 @@ impl LogWriter {
             sealed: 0,
             open_bytes: self.open_bytes,
             changes: VoidChanges::default(),
+            holes: HoleChanges::default(),
+            quota: self.quota,
+            replaced: BTreeMap::new(),
+            rewrites: false,
             old: BTreeSet::new(),
             writer: self,
         }
@@ -189,6 +229,12 @@ pub struct Stage<'a> {
     /// What the open entries take after this stage, encoded.
     open_bytes: usize,
     changes: VoidChanges,
+    holes: HoleChanges,
+    quota: Option<Quota>,
+    /// Open entries of the writer, by their places, that have other payloads now.
+    replaced: BTreeMap<usize, Entry>,
+    /// Whether stored entries change in place.
+    rewrites: bool,
     /// Old blocks of heights in which what is passed on changes.
     old: BTreeSet<u64>,
 }
@@ -210,6 +256,17 @@ impl Stage<'_> {
     /// never beyond what has been added.
     pub fn set_applied(&mut self, arrival: u64) {
         self.state.applied = self.state.applied.max(arrival.min(self.state.next_arrival));
+    }
+
+    /// Sets how much the database may hold, and says what it holds; `None` for no limit.
+    pub fn set_quota(&mut self, quota: Option<Quota>) {
+        self.quota = quota;
+    }
+
+    fn count_bytes(&mut self, before: usize, after: usize) {
+        if let Some(quota) = &mut self.quota {
+            quota.count(before, after);
+        }
     }
 
     /// Says which effective entries are in no other effective one's past. Adding entries takes them for
@@ -317,6 +374,8 @@ impl Stage<'_> {
         let (arrival, slot) = self.place(entry.id(), entry.database(), entry.header(), batch)?;
         rows::put_single(self.writer.log.no, arrival, entry, batch);
         self.open_bytes += entry.encoded_len();
+        self.count_bytes(0, entry.encoded_len());
+        self.note_holes(arrival, entry);
         // The slot is new, so it is empty.
         let _ = slot.set(entry.compact());
         Ok(arrival)
@@ -337,6 +396,7 @@ impl Stage<'_> {
         };
         let (arrival, slot) = self.place(draft.id(), database, header, batch)?;
         self.open_bytes += draft.encoded_len();
+        self.count_bytes(0, draft.encoded_len());
         let no = self.writer.log.no;
         Ok(Unsigned {
             no,
@@ -403,11 +463,111 @@ impl Stage<'_> {
             }
         }
         for entry in entries {
-            self.index(entry.id(), entry.header(), batch);
+            let arrival = self.index(entry.id(), entry.header(), batch);
+            self.count_bytes(0, entry.encoded_len());
+            self.note_holes(arrival, entry);
         }
         self.advance_tips(entries.iter().map(|entry| (entry.id(), entry.header())));
         self.state.open_from = self.state.next_arrival;
         Ok(())
+    }
+
+    /// Puts entries in the places of the same ones with more or fewer payloads, by arrival number, and keeps the record
+    /// of what is missing. Everything else stays as it is: what the state has of the payloads is the caller's.
+    ///
+    /// Costs the rows that hold them: each is decoded and written anew. `reader` must see what the writer was loaded
+    /// from and all that was staged since.
+    ///
+    /// # Errors
+    /// [`LogError::Foreign`] for another entry than is there, the engine's errors, damaged rows.
+    pub fn replace(
+        &mut self,
+        reader: &LogReader<'_>,
+        entries: BTreeMap<u64, Entry>,
+        batch: &mut Batch,
+    ) -> Result<(), LogError> {
+        let mut entries = entries.into_iter().peekable();
+        while let Some((arrival, _)) = entries.peek() {
+            let block = reader.block_at(*arrival)?;
+            let mut now = block.entries.clone();
+            while let Some((arrival, entry)) = entries.next_if(|(at, _)| *at < block.end()) {
+                let at = usize::try_from(arrival - block.first).unwrap_or(usize::MAX);
+                let before = now.get_mut(at).filter(|before| before.id() == entry.id());
+                let before = before.ok_or_else(|| LogError::Foreign(entry.id()))?;
+                self.note_changes(arrival, before, &entry);
+                *before = entry;
+            }
+            self.put_block(&block, &now, batch)?;
+        }
+        Ok(())
+    }
+
+    fn put_block(
+        &mut self,
+        before: &Block,
+        now: &[Entry],
+        batch: &mut Batch,
+    ) -> Result<(), LogError> {
+        let no = self.writer.log.no;
+        self.rewrites = true;
+        if before.first >= self.writer.state.open_from {
+            for entry in now {
+                rows::put_single(no, before.first, entry, batch);
+            }
+            return Ok(());
+        }
+        let old = heights_of(before.first, &before.entries);
+        let mut first = before.first;
+        for chunk in pack::chunks(now, limits::STORED_PACK_ENTRIES) {
+            if first == before.first && heights_of(first, chunk).max != old.max {
+                rows::drop_heights(no, old, batch);
+            }
+            self.put_pack(first, chunk, &pack::encode(chunk)?, batch);
+            first += chunk.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Notes what an entry lacks that comes in.
+    fn note_holes(&mut self, arrival: u64, entry: &Entry) {
+        if entry.is_complete() || self.writer.log.is_closure {
+            return;
+        }
+        for (store, payload) in entry.payloads() {
+            if payload.is_none() {
+                self.set_hole(store, Hole::Missing, arrival, true);
+            }
+        }
+    }
+
+    fn note_changes(&mut self, arrival: u64, before: &Entry, now: &Entry) {
+        for ((store, before), (_, now)) in before.payloads().zip(now.payloads()) {
+            if before.is_some() != now.is_some() {
+                self.set_hole(store, Hole::Missing, arrival, now.is_none());
+                self.set_hole(store, Hole::GivenUp, arrival, false);
+            }
+        }
+        self.count_bytes(before.encoded_len(), now.encoded_len());
+        let Some(open) = arrival.checked_sub(self.writer.state.open_from) else {
+            return;
+        };
+        self.open_bytes = self.open_bytes.saturating_sub(before.encoded_len()) + now.encoded_len();
+        let place = usize::try_from(open).unwrap_or(usize::MAX);
+        self.replaced.insert(place, now.compact());
+    }
+
+    fn set_hole(&mut self, store: &StoreName, hole: Hole, arrival: u64, on: bool) {
+        self.holes.set(&self.writer.holes, store, hole, arrival, on);
+    }
+
+    /// Says that nobody waits for a missing payload any more, or again; says whether it is missing.
+    pub fn give_up(&mut self, store: &StoreName, arrival: u64, on: bool) -> bool {
+        let holes = &self.writer.holes;
+        let is_missing = self.holes.contains(holes, store, Hole::Missing, arrival);
+        if is_missing {
+            self.set_hole(store, Hole::GivenUp, arrival, on);
+        }
+        is_missing
     }
 
     /// Gives an entry its arrival number and writes its id row.
@@ -480,11 +640,8 @@ impl Stage<'_> {
 
     fn put_pack(&self, first: u64, entries: &[Entry], packed: &[u8], batch: &mut Batch) {
         let no = self.writer.log.no;
-        let heights = || entries.iter().map(|entry| entry.header().height);
         rows::put_pack(no, first, packed, batch);
-        let (min, max) = (heights().min(), heights().max());
-        let (min, max) = (min.unwrap_or(Height::ROOT), max.unwrap_or(Height::ROOT));
-        rows::put_heights(no, PackHeights { max, first, min }, batch);
+        rows::put_heights(no, heights_of(first, entries), batch);
     }
 
     /// Ends the stage: seals a full block, adds the precondition and the new version row, and takes the
@@ -493,6 +650,11 @@ impl Stage<'_> {
     /// # Errors
     /// [`LogError::Pack`] if a full block cannot be packed, which no valid entries cause.
     pub fn finish(mut self, batch: &mut Batch) -> Result<LogState, LogError> {
+        for (place, entry) in std::mem::take(&mut self.replaced) {
+            if let Some(slot) = self.writer.open.get_mut(place) {
+                *slot = Arc::new(OnceLock::from(entry));
+            }
+        }
         self.seal(limits::BLOCK_ENTRIES, batch)?;
         self.state.version += 1;
         self.state.tips = self
@@ -506,12 +668,21 @@ impl Stage<'_> {
         batch.put(Space::Meta, &key, &row);
         self.put_voids(batch);
         self.drop_summaries(batch);
+        let (no, holes) = (self.writer.log.no, std::mem::take(&mut self.holes));
+        holes.put(no, &mut self.writer.holes, batch);
+        if self.rewrites {
+            rows::put_rewritten(no, self.state.version, batch);
+        }
+        if self.quota != self.writer.quota {
+            quota::put(no, self.quota.as_ref(), batch);
+        }
 
         let writer = self.writer;
         writer.open.append(&mut self.added);
         writer.open.drain(..self.sealed);
         writer.open_bytes = self.open_bytes;
         writer.row = Some(row);
+        writer.quota = self.quota;
         writer.tips = self.tips;
         writer.state = self.state;
         Ok(writer.state.clone())
@@ -556,6 +727,15 @@ impl Stage<'_> {
                 _ => drop(voids.loose.insert(author, entries)),
             }
         }
+    }
+}
+
+fn heights_of(first: u64, entries: &[Entry]) -> PackHeights {
+    let heights = || entries.iter().map(|entry| entry.header().height);
+    PackHeights {
+        max: heights().max().unwrap_or(Height::ROOT),
+        first,
+        min: heights().min().unwrap_or(Height::ROOT),
     }
 }
 
