@@ -141,6 +141,7 @@ impl AsOf {
         let reader = core.log.reader(&*snapshot);
         let void = self.void(&reader)?;
         let counted = |arrival| self.0.past.contains(arrival) && !void.contains(arrival);
+        database.check_whole_in(name, &*snapshot, counted)?;
         // What is void now has no rows, and may have counted then.
         let lost = lost(&reader, counted)?;
         let lost = lost.get(&(name.clone(), kind));

@@ -141,6 +141,7 @@ impl Database {
         if commission.walks_history(sequencer.writer.state()) {
             known.add(draft.id(), New::Draft(Box::new(draft.clone())));
         }
+        sequencer.check_room(draft.encoded_len())?;
         let flips = core.judge_draft(&draft, settings_payload.as_deref(), &known, &sequencer)?;
         let prepared = Prepared {
             draft,
@@ -178,6 +179,7 @@ impl Database {
         let mut writes = Vec::with_capacity(commission.changes.stores.len());
         for change in &commission.changes.stores {
             self.core().check_kind(&change.store, change.kind)?;
+            self.check_writable(&change.store, snapshot)?;
             let payload = match commission.past {
                 Some(past) => {
                     let rows = past.rows_for(&change.store, change.kind, &change.edits)?;

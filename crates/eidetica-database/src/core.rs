@@ -13,7 +13,7 @@ use eidetica_crdt::StoreKind;
 use eidetica_entry::dag::Budget;
 use eidetica_entry::{Id, Ids, ParentInfo, Stamp, StoreName, derive_settings};
 use eidetica_storage::commit::{GroupCommit, Lane};
-use eidetica_storage::log::{DatabaseLog, LogError, LogReader, LogState, LogWriter};
+use eidetica_storage::log::{DatabaseLog, DbNo, LogError, LogReader, LogState, LogWriter};
 use eidetica_storage::{Batch, Durability, Snapshot, Space};
 use parking_lot::{Condvar, MappedMutexGuard, Mutex, MutexGuard, RwLock};
 
@@ -23,6 +23,7 @@ use crate::authority::Authority;
 use crate::deferred::Deferred;
 use crate::error::{Error, Result};
 use crate::events::{Callbacks, Events};
+use crate::holds::is_sparse;
 use crate::overlay::Overlay;
 use crate::past::Pasts;
 use crate::pending::{Pool, Surplus};
@@ -63,7 +64,11 @@ pub(crate) struct Core {
     loads: AtomicU64,
     /// Arrivals below this one were found in the engine and not told yet; 0 if there are none.
     unmet: AtomicU64,
+    /// Whether it was taken away: nothing of it is read or written any more.
+    gone: AtomicBool,
     has_others: bool,
+    /// Whether payloads may be missing, or are not to be held.
+    pub(crate) sparse: AtomicBool,
     group: GroupCommit,
     /// A version at which no import was being published, plus one.
     pub(crate) whole_at: AtomicU64,
@@ -119,6 +124,7 @@ impl Core {
         let snapshot = shared.engine.snapshot()?;
         let state = log.reader(&*snapshot).state()?;
         let registry = load_registry(&log, &*snapshot)?;
+        let sparse = !is_closure && is_sparse(&log.id(), &log.reader(&*snapshot), &*snapshot)?;
         Ok(Self {
             id: log.id(),
             registry: RwLock::new(registry),
@@ -138,7 +144,9 @@ impl Core {
             batches: Arc::default(),
             loads: AtomicU64::new(0),
             unmet: AtomicU64::new(0),
+            gone: AtomicBool::new(false),
             has_others: shared.has_others(),
+            sparse: AtomicBool::new(sparse),
             group: shared.group.clone(),
             whole_at: AtomicU64::new(0),
             behind: AtomicBool::new(!state.is_applied() || !state.is_settled()),
@@ -183,6 +191,10 @@ impl Core {
         self.falls.load(Ordering::Acquire)
     }
 
+    pub(crate) fn has_others(&self) -> bool {
+        self.has_others
+    }
+
     pub(crate) fn slot(&self, name: &StoreName, kind: StoreKind) -> Option<StoreSlot> {
         self.registry.read().slot(name, kind)
     }
@@ -194,9 +206,29 @@ impl Core {
         self.registry.read().check_kind(name, kind)
     }
 
+    /// Says that it was taken away, and wakes those who wait for it.
+    pub(crate) fn note_gone(&self) {
+        self.gone.store(true, Ordering::Release);
+        self.note_failure();
+    }
+
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Acquire)
+    }
+
+    /// # Errors
+    /// [`Error::NoDatabase`] if it was taken away.
+    pub(crate) fn check_here(&self) -> Result<()> {
+        match self.is_gone() {
+            true => Err(Error::NoDatabase(self.id)),
+            false => Ok(()),
+        }
+    }
+
     /// The sequencer, loaded if it has to be.
     pub(crate) fn sequence(&self) -> Result<Sequence<'_>> {
         let mut sequencer = self.sequencer.lock();
+        self.check_here()?;
         if sequencer.as_ref().is_none_or(|sequencer| sequencer.failed) {
             *sequencer = Some(self.load_sequencer()?);
         }
@@ -223,9 +255,14 @@ impl Core {
             self.group
                 .write(self.lane(), Batch::new(), Durability::Relaxed)?;
         }
-        let writer = self.log.writer()?;
+        let writer = self.log.writer().inspect_err(|error| {
+            if matches!(error, LogError::Gone(_)) {
+                self.note_gone();
+            }
+        })?;
         let snapshot = self.log.engine().snapshot()?;
         *self.registry.write() = load_registry(&self.log, &*snapshot)?;
+        self.note_holes(&writer);
         let state = writer.state();
         self.note_state(state);
         self.events.reload(state.next_arrival);
@@ -309,7 +346,11 @@ impl Core {
 }
 
 pub(crate) fn registry_prefix(log: &DatabaseLog) -> Vec<u8> {
-    [STORES, &log.no().prefix()].concat()
+    registry_prefix_of(log.no())
+}
+
+pub(crate) fn registry_prefix_of(no: DbNo) -> Vec<u8> {
+    [STORES, &no.prefix()].concat()
 }
 
 pub(crate) fn load_registry(log: &DatabaseLog, snapshot: &dyn Snapshot) -> Result<Registry> {

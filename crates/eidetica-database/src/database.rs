@@ -28,6 +28,8 @@ pub struct Database {
     shared: Arc<Shared>,
     core: Arc<Core>,
     key: Option<Arc<SecretKey>>,
+    /// Whether stores that are not whole are read as far as they are here.
+    partial: bool,
 }
 
 impl std::fmt::Debug for Database {
@@ -42,6 +44,7 @@ impl Database {
             shared,
             core,
             key: None,
+            partial: false,
         }
     }
 
@@ -69,6 +72,20 @@ impl Database {
             key: None,
             ..self.clone()
         }
+    }
+
+    /// The same database, read as far as it is here: where payloads are missing, stores show what the others make,
+    /// and transactions build on that. Without this, such a store is an [`Error::Incomplete`](crate::Error::Incomplete).
+    #[must_use]
+    pub fn partial(&self) -> Self {
+        Self {
+            partial: true,
+            ..self.clone()
+        }
+    }
+
+    pub(crate) fn is_partial(&self) -> bool {
+        self.partial
     }
 
     /// The key that transactions sign with.
@@ -109,7 +126,8 @@ impl Database {
         Ok(self.core.log.reader(&*snapshot).state()?.entries())
     }
 
-    /// A number that grows with every change: two reads between which it stayed saw the same state.
+    /// A number that grows with every change that this instance has noticed: two reads between which it stayed saw the
+    /// same state. What other processes write to the same engine is noticed by the next read or shortly after.
     pub fn version(&self) -> u64 {
         self.core.version()
     }
@@ -289,6 +307,7 @@ impl Database {
         read: impl FnOnce(u64, &DynRows<'_>) -> Result<T>,
     ) -> Result<T> {
         let (version, snapshot) = self.settled()?;
+        self.check_whole(name, &*snapshot)?;
         match self.core.slot(name, kind) {
             Some(slot) => read(
                 version,
@@ -311,6 +330,8 @@ impl Database {
         self.catch_up()?;
         let version = self.core.version();
         let snapshot = self.shared.engine.snapshot()?;
+        // What is taken away is marked so before the first of its rows goes.
+        self.core.check_here()?;
         if falls == self.core.falls() && !self.core.is_behind() {
             return Ok((version, snapshot));
         }

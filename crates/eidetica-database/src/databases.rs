@@ -11,7 +11,9 @@ use eidetica_crdt::{Doc, Edit, Locator, StoreKind, Value, lower};
 use eidetica_entry::dag::Budget;
 use eidetica_entry::{Draft, Entry, Height, Id, PublicKey, Stamp, StoreName};
 use eidetica_storage::commit::GroupCommit;
-use eidetica_storage::log::{CacheSize, DatabaseLog, Difference, EntryLog, Mark, Marks};
+use eidetica_storage::log::{
+    CacheSize, DatabaseLog, Difference, EntryLog, LogReader, Mark, Marks, PackPage as LogPage,
+};
 use eidetica_storage::{Batch, Durability, Engine};
 use parking_lot::Mutex;
 
@@ -22,6 +24,7 @@ use crate::elsewhere::Others;
 use crate::entropy::Entropy;
 use crate::error::{Error, Reject, Result};
 use crate::events::{CallbackError, CallbackId, Callbacks, Origin, WriteEvent};
+use crate::holds::Holds;
 use crate::ingest::{IngestReport, IngestRequest, Wave, waves};
 use crate::local::Local;
 use crate::open::Open;
@@ -84,6 +87,8 @@ pub struct Cursor {
     parts: Vec<Part>,
     next: u64,
     tips: Vec<Stamp>,
+    /// Of which stores payloads are sent along.
+    holds: Arc<Holds>,
 }
 
 impl Cursor {
@@ -93,6 +98,7 @@ impl Cursor {
         difference: Difference,
         before: Vec<Part>,
         tips: Vec<Stamp>,
+        holds: &Holds,
     ) -> Self {
         let own = Part {
             database,
@@ -104,6 +110,7 @@ impl Cursor {
             parts: parts.collect(),
             next: 0,
             tips,
+            holds: Arc::new(holds.clone()),
         }
     }
 }
@@ -170,10 +177,12 @@ impl Databases {
             callbacks: Arc::new(Callbacks::default()),
             awaited: Mutex::new(HashMap::new()),
         });
-        match broken {
-            Some(error) => Err(error),
-            None => Ok(Self(shared)),
+        if let Some(error) = broken {
+            return Err(error);
         }
+        let databases = Self(shared);
+        databases.sweep(limits::SWEEPS_AT_OPEN)?;
+        Ok(databases)
     }
 
     pub(crate) fn of(shared: &Arc<Shared>) -> Self {
@@ -424,6 +433,20 @@ fn lower_settings(settings: Doc) -> Result<Bytes> {
         .unwrap_or_default())
 }
 
+/// A page of packs with the payloads of some stores.
+fn packs_of(
+    reader: &LogReader<'_>,
+    difference: &Difference,
+    from: u64,
+    holds: &Holds,
+    budget_bytes: usize,
+) -> Result<LogPage> {
+    Ok(match holds {
+        Holds::All => reader.packs(difference, from, budget_bytes)?,
+        Holds::Stores(stores) => reader.packs_with(stores, difference, from, budget_bytes)?,
+    })
+}
+
 /// What a node asks to synchronize.
 impl Databases {
     /// The tips of a database, ascending; `None` if it is not here.
@@ -463,6 +486,21 @@ impl Databases {
         not: &[Id],
         budget_bytes: usize,
     ) -> Result<Vec<Bytes>> {
+        self.void_packs_for(database, of, not, &Holds::All, budget_bytes)
+    }
+
+    /// Like [`void_packs`](Self::void_packs), with payloads of some stores.
+    ///
+    /// # Errors
+    /// [`Error::NoDatabase`], the engine's.
+    pub fn void_packs_for(
+        &self,
+        database: &Id,
+        of: &[Id],
+        not: &[Id],
+        holds: &Holds,
+        budget_bytes: usize,
+    ) -> Result<Vec<Bytes>> {
         let database = self.get(database)?;
         let snapshot = self.0.engine.snapshot()?;
         let reader = database.core().log.reader(&*snapshot);
@@ -476,7 +514,7 @@ impl Databases {
             .collect();
         let difference = reader.difference(&of, &not, &mut Budget::unlimited())?;
         let budget = budget_bytes.min(limits::DIFFERENCE_BYTES);
-        Ok(reader.packs(&difference, 0, budget)?.packs)
+        Ok(packs_of(&reader, &difference, 0, holds, budget)?.packs)
     }
 
     /// Which of these entries are here, effective or void. One batched lookup.
@@ -559,9 +597,25 @@ impl Databases {
         cursor: Option<Cursor>,
         budget_bytes: usize,
     ) -> Result<PackPage> {
+        self.difference_for(database, not, held, &Holds::All, cursor, budget_bytes)
+    }
+
+    /// Like [`difference_above`](Self::difference_above), with the payloads of some stores, which the first page fixes.
+    ///
+    /// # Errors
+    /// [`Error::NoDatabase`], the engine's.
+    pub fn difference_for(
+        &self,
+        database: &Id,
+        not: &[Id],
+        held: &[(Id, &[Id])],
+        holds: &Holds,
+        cursor: Option<Cursor>,
+        budget_bytes: usize,
+    ) -> Result<PackPage> {
         let mut cursor = match cursor {
             Some(cursor) => cursor,
-            None => self.begin_difference(database, not, held)?,
+            None => self.begin_difference(database, not, held, holds)?,
         };
         let done_tips = cursor.tips.clone();
         let Some(part) = cursor.parts.last() else {
@@ -576,7 +630,13 @@ impl Databases {
         let reader = source.core().log.reader(&*snapshot);
         let budget = budget_bytes.min(limits::DIFFERENCE_BYTES);
         let page = match part.database == *database {
-            true => reader.packs(&part.difference, cursor.next, budget)?,
+            true => packs_of(
+                &reader,
+                &part.difference,
+                cursor.next,
+                &cursor.holds,
+                budget,
+            )?,
             false => reader.packs_without_data(&part.difference, cursor.next, budget)?,
         };
         cursor.next = page.next.unwrap_or(0);
@@ -590,7 +650,13 @@ impl Databases {
         })
     }
 
-    fn begin_difference(&self, id: &Id, not: &[Id], held: &[(Id, &[Id])]) -> Result<Cursor> {
+    fn begin_difference(
+        &self,
+        id: &Id,
+        not: &[Id],
+        held: &[(Id, &[Id])],
+        holds: &Holds,
+    ) -> Result<Cursor> {
         let database = self.get(id)?;
         let snapshot = self.0.engine.snapshot()?;
         let reader = database.core().log.reader(&*snapshot);
@@ -598,7 +664,7 @@ impl Databases {
         let from: Vec<Id> = tips.iter().map(|tip| tip.id).collect();
         let difference = reader.difference(&from, not, &mut Budget::unlimited())?;
         let closures = self.closures_for(&database, &difference, not, held)?;
-        Ok(Cursor::new(*id, difference, closures, tips))
+        Ok(Cursor::new(*id, difference, closures, tips, holds))
     }
 
     /// Takes in packs; see [`IngestReport`] for what may become of an entry. Returns when the new ones
@@ -628,9 +694,11 @@ impl Databases {
             Some(database) => database,
             None if request.create => {
                 let root = self.root_in(request)?;
-                if !root.is_complete() {
+                if root.payload(&StoreName::settings()).is_none() {
                     return Err(Error::NoDatabase(request.database));
                 }
+                let holds = self.holds(&request.database)?;
+                let root = root.with_payloads_of(|store| holds.has(store));
                 let database = self.handle(self.begin(&root)?);
                 report.new = 1;
                 // The root itself is met again as known.
@@ -649,9 +717,17 @@ impl Databases {
         let Some((first, packs)) = waves(request.packs).into_iter().next() else {
             return Err(missing);
         };
-        let nothing_known = |ids: &[Id]| Ok(vec![false; ids.len()]);
+        let nothing_known = |stamps: &[Stamp]| Ok(vec![false; stamps.len()]);
         let seed = self.0.entropy.seed();
-        let wave = Wave::prepare(request.database, first, packs, seed, 0, nothing_known)?;
+        let wave = Wave::prepare(
+            request.database,
+            first,
+            packs,
+            seed,
+            0,
+            false,
+            nothing_known,
+        )?;
         wave.root(request.database).cloned().ok_or(missing)
     }
 

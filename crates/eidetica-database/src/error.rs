@@ -19,6 +19,21 @@ pub enum Error {
     /// There is no such database on this instance.
     #[error("no database {0}")]
     NoDatabase(Id),
+    /// What follows from the entries is being computed again, or was until something stopped it.
+    #[error("database {0} is being repaired; a repair that was interrupted has to be run again")]
+    Repairing(Id),
+    /// The database may not hold so much more here; see [`Database::set_quota`](crate::Database::set_quota).
+    #[error(
+        "the database holds {bytes} bytes of entries here, may hold {limit}, and these are {more} more"
+    )]
+    Full {
+        /// Bytes that it may hold.
+        limit: u64,
+        /// Bytes that it holds.
+        bytes: u64,
+        /// Bytes that do not fit.
+        more: u64,
+    },
     /// There is no such entry in the database.
     #[error("no entry {0} in the database")]
     NoEntry(Id),
@@ -50,6 +65,29 @@ pub enum Error {
         expected: &'static str,
         /// What it is.
         found: &'static str,
+    },
+    /// Payloads of the store are not here, so what it shows is not known.
+    /// [`Database::partial`](crate::Database::partial) reads what is here.
+    #[error("store {store} is not whole here: {missing} of its payloads {}", why_missing(*held))]
+    Incomplete {
+        /// The store.
+        store: StoreName,
+        /// How many payloads a reader would have to know.
+        missing: u64,
+        /// Whether they are held, and so being fetched; else they were left out.
+        held: bool,
+    },
+    /// The store is left out here, so it cannot be written to.
+    #[error("store {store} is left out on this device: hold it to write to it")]
+    NotHeld {
+        /// The store.
+        store: StoreName,
+    },
+    /// The payloads of a store that is held do not go.
+    #[error("store {store} is held on this device")]
+    Held {
+        /// The store.
+        store: StoreName,
     },
     /// An edit does not fit the data as it is.
     #[error("store {store}: {error}")]
@@ -142,6 +180,13 @@ pub enum Error {
     Stopped(String),
 }
 
+fn why_missing(held: bool) -> &'static str {
+    match held {
+        true => "have not come yet",
+        false => "were left out",
+    }
+}
+
 /// Who has to act on an [`Error`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Blame {
@@ -167,7 +212,11 @@ impl Error {
                 eidetica_storage::Blame::Corrupt => Blame::Corrupt,
                 eidetica_storage::Blame::Unavailable => Blame::Unavailable,
             },
-            Self::Stopped(_) | Self::Overtaken => Blame::Unavailable,
+            Self::Stopped(_)
+            | Self::Overtaken
+            | Self::Repairing(_)
+            | Self::Full { .. }
+            | Self::Incomplete { held: true, .. } => Blame::Unavailable,
             _ => Blame::Caller,
         }
     }
@@ -220,6 +269,8 @@ impl From<LogError> for Error {
         match error {
             LogError::Engine(error) => Self::Engine(error),
             LogError::Missing(id) => Self::NoEntry(id),
+            LogError::Gone(id) => Self::NoDatabase(id),
+            LogError::Repairing(id) => Self::Repairing(id),
             error if error.blame() == eidetica_storage::Blame::Corrupt => {
                 Self::Corrupt(error.to_string())
             }

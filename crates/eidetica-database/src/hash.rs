@@ -42,9 +42,10 @@ impl Database {
     /// The hash of all that the database shows, its settings' document included. O(the state).
     ///
     /// # Errors
-    /// The engine's.
+    /// [`Error::Incomplete`](crate::Error::Incomplete) where a store is not whole here; the engine's.
     pub fn state_hash(&self) -> Result<StateHash> {
         let snapshot = self.state_snapshot()?;
+        self.check_all_whole(&*snapshot)?;
         let mut hasher = blake3::Hasher::new_derive_key("eidetica database state v1");
         for (name, kind, slot) in load_registry(&self.core().log, &*snapshot)?.all() {
             // Only void entries wrote there.
@@ -64,10 +65,11 @@ impl Database {
     /// The hash of what one store shows; `None` for a store that nobody has written. O(its state).
     ///
     /// # Errors
-    /// The engine's.
+    /// [`Error::Incomplete`](crate::Error::Incomplete) where it is not whole here; the engine's.
     pub fn store_hash(&self, name: &str, kind: StoreKind) -> Result<Option<StateHash>> {
         let name = StoreName::new(name)?;
         let snapshot = self.state_snapshot()?;
+        self.check_whole(&name, &*snapshot)?;
         let slot = load_registry(&self.core().log, &*snapshot)?.slot(&name, kind);
         match slot {
             Some(slot) if !is_empty(&*snapshot, slot)? => {

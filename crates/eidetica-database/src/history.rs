@@ -124,6 +124,7 @@ impl Database {
         let store = StoreName::new(store)?;
         self.check_kind(&store, kind)?;
         let snapshot = self.state_snapshot()?;
+        self.check_whole(&store, &*snapshot)?;
         let Some(slot) = self.core().slot(&store, kind) else {
             return Ok(Vec::new());
         };

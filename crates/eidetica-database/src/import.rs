@@ -120,6 +120,9 @@ impl Import {
         }
         let store = StoreName::new(store)?;
         self.database.check_kind(&store, kind)?;
+        let snapshot = self.database.shared().engine.snapshot()?;
+        self.database.check_writable(&store, &*snapshot)?;
+        drop(snapshot);
         if store.is_settings() {
             return Err(Error::Form {
                 what: "an import",
@@ -201,6 +204,7 @@ impl Import {
             if made.entries.is_empty() {
                 return Ok(Vec::new());
             }
+            sequencer.check_room(made.entries.iter().map(Entry::encoded_len).sum())?;
             let staged = made.stage(database, &mut sequencer);
             let (batch, written) = staged.inspect_err(|_| sequencer.fail())?;
             let first = written.next_arrival - made.entries.len() as u64;

@@ -24,6 +24,7 @@ use crate::core::{Sequencer, Written};
 use crate::effects::{Effects, Flip};
 use crate::error::{Error, Reject, Result};
 use crate::events::Origin;
+use crate::holds::Holds;
 use crate::known::{Known, New};
 use crate::pending::Source;
 use crate::settle::Turned;
@@ -81,7 +82,11 @@ pub struct IngestReport {
     /// Void entries that were turned away, since there are enough of their author or in all: see
     /// [`limits::VOID_PER_AUTHOR`] and [`limits::VOID_ENTRIES`].
     pub refused: u64,
-    /// Entries that wait for an ancestor, a payload or another database.
+    /// Payloads that stored entries lacked, which are here now.
+    pub filled: u64,
+    /// Payloads of stores that are held here which the new entries lack.
+    pub lacking: u64,
+    /// Entries that wait for an ancestor, a `_settings` payload or another database.
     pub pending: u64,
     /// Entries that can never be part of the database, with the reason; at most
     /// [`limits::REPORTED_REJECTS`] are named.
@@ -104,6 +109,8 @@ impl IngestReport {
         self.known += more.known;
         self.void += more.void;
         self.refused += more.refused;
+        self.filled += more.filled;
+        self.lacking += more.lacking;
         self.pending += more.pending;
         self.rejected_count += more.rejected_count;
         let room = limits::REPORTED_REJECTS.saturating_sub(self.rejected.len());
@@ -128,8 +135,12 @@ pub(crate) struct Wave {
     /// The version of the database when it was asked which entries are known.
     version: u64,
     known: u64,
+    /// Known entries that come with data, where some are lacking it.
+    bringing: Vec<Entry>,
     bad: Vec<(Id, Reject)>,
     bad_packs: Vec<(usize, String)>,
+    /// Whether they are this instance's own and committed: there is room for them.
+    is_own: bool,
 }
 
 pub(crate) struct WavePack {
@@ -147,7 +158,8 @@ impl Wave {
         packs: &[Bytes],
         seed: [u8; 32],
         version: u64,
-        known: impl FnOnce(&[Id]) -> Result<Vec<bool>>,
+        sparse: bool,
+        known: impl FnOnce(&[Stamp]) -> Result<Vec<bool>>,
     ) -> Result<Self> {
         let mut wave = Self {
             version,
@@ -166,20 +178,28 @@ impl Wave {
                 Err(error) => wave.bad_packs.push((first + at, error)),
             }
         }
-        wave.drop_known(known)?;
+        wave.drop_known(sparse, known)?;
         wave.drop_unsigned(seed);
         Ok(wave)
     }
 
-    fn drop_known(&mut self, known: impl FnOnce(&[Id]) -> Result<Vec<bool>>) -> Result<()> {
-        let ids: Vec<Id> = self
-            .packs
-            .iter()
-            .flat_map(|pack| pack.entries.iter().map(Entry::id))
-            .collect();
-        let mut known = known(&ids)?.into_iter();
+    /// Of a database in which payloads are missing, known entries may bring them.
+    fn drop_known(
+        &mut self,
+        sparse: bool,
+        known: impl FnOnce(&[Stamp]) -> Result<Vec<bool>>,
+    ) -> Result<()> {
+        let stamps: Vec<Stamp> = self.entries().map(Entry::stamp).collect();
+        let mut known = known(&stamps)?.into_iter();
         for pack in &mut self.packs {
-            self.known += pack.retain(|_| !known.next().unwrap_or(false));
+            let bringing = &mut self.bringing;
+            self.known += pack.retain(|entry| {
+                let is_known = known.next().unwrap_or(false);
+                if is_known && sparse && has_data(entry) {
+                    bringing.push(entry.clone());
+                }
+                !is_known
+            });
         }
         Ok(())
     }
@@ -216,17 +236,26 @@ impl Wave {
         }
     }
 
-    /// Keeps of data no more than that it was committed to.
-    fn leave_data_out(&mut self) {
+    /// Keeps the payloads of some stores, and of others no more than that they were committed to.
+    fn keep_data_of(&mut self, keep: impl Fn(&StoreName) -> bool) {
+        let is_left_out = |(store, payload): (&StoreName, Option<&Bytes>)| {
+            payload.is_some() && !store.is_settings() && !keep(store)
+        };
+        let strip = |entry: &Entry| {
+            let stripped = entry.payloads().any(is_left_out);
+            stripped.then(|| entry.with_payloads_of(|store| store.is_settings() || keep(store)))
+        };
         for pack in &mut self.packs {
             for entry in &mut pack.entries {
-                let is_data = |(store, payload): (&StoreName, Option<&Bytes>)| {
-                    payload.is_some() && !store.is_settings()
-                };
-                if entry.payloads().any(is_data) {
-                    *entry = entry.without_data();
+                if let Some(stripped) = strip(entry) {
+                    *entry = stripped;
                     pack.whole = None;
                 }
+            }
+        }
+        for entry in &mut self.bringing {
+            if let Some(stripped) = strip(entry) {
+                *entry = stripped;
             }
         }
     }
@@ -248,13 +277,17 @@ impl Wave {
         Self {
             packs: accepted.packs,
             version: u64::MAX,
+            is_own: accepted.is_own,
             ..Self::default()
         }
     }
 
     /// Verified entries of this instance. They may be stored already.
     pub(crate) fn own(entries: Vec<Entry>) -> Self {
-        let mut wave = Self::default();
+        let mut wave = Self {
+            is_own: true,
+            ..Self::default()
+        };
         wave.begin_with(entries);
         wave
     }
@@ -282,6 +315,11 @@ impl WavePack {
         }
         gone as u64
     }
+}
+
+fn has_data(entry: &Entry) -> bool {
+    let mut payloads = entry.payloads();
+    payloads.any(|(store, payload)| payload.is_some() && !store.is_settings())
 }
 
 fn decode(database: Id, bytes: &[u8]) -> Result<Vec<Entry>, String> {
@@ -413,10 +451,6 @@ impl Judging<'_, '_> {
         let authority = &self.database.core().authority;
         let verdict = authority.judge(entry.id(), header, payload, &*self.known)?;
         Ok(match verdict {
-            // Stored without its data it would never be asked for again.
-            Verdict::Sound(_) if !entry.is_complete() && !self.database.core().is_closure => {
-                Judged::Pending(HashSet::new())
-            }
             Verdict::Sound(_) => Judged::Sound,
             Verdict::Reject(reason) => Judged::Reject(Reject::Authority(reason)),
             Verdict::Pending(Missing::Delegated { database, .. }) => Judged::Delegated(database, 0),
@@ -460,6 +494,8 @@ struct Accepted {
     flips: Vec<Flip>,
     /// Void entries that are turned away.
     refused: Vec<Entry>,
+    /// See [`Wave`].
+    is_own: bool,
 }
 
 impl Database {
@@ -474,7 +510,8 @@ impl Database {
         let mut next = waves.next().map(prepare);
         let mut any = false;
         while let Some(wave) = next {
-            let wave = wave?;
+            let mut wave = wave?;
+            report.filled += self.fill(&std::mem::take(&mut wave.bringing))?;
             let following = waves.next();
             // A plain thread: what runs on it waits for all cores and never takes the database's lock.
             next = std::thread::scope(|scope| {
@@ -506,14 +543,17 @@ impl Database {
 
     fn prepare(&self, first: usize, packs: &[Bytes]) -> Result<Wave> {
         let version = self.core().version();
-        let known = |ids: &[Id]| {
+        let known = |stamps: &[Stamp]| {
             let snapshot = self.shared().engine.snapshot()?;
-            Ok(self.core().log.reader(&*snapshot).contains_many(ids)?)
+            Ok(self.core().log.reader(&*snapshot).contains_stamps(stamps)?)
         };
         let seed = self.shared().entropy.seed();
-        let mut wave = Wave::prepare(self.id(), first, packs, seed, version, known)?;
+        let sparse = self.core().may_be_sparse() && !self.core().is_closure;
+        let mut wave = Wave::prepare(self.id(), first, packs, seed, version, sparse, known)?;
         if self.core().is_closure {
-            wave.leave_data_out();
+            wave.keep_data_of(|_| false);
+        } else if let (true, Holds::Stores(stores)) = (sparse, self.holds()?) {
+            wave.keep_data_of(|store| stores.contains(store));
         }
         Ok(wave)
     }
@@ -567,6 +607,11 @@ impl Database {
             };
             let packs = judge_wave(&mut wave, waiting, judging)?;
             let mut accepted = self.judge_standing(packs, &mut known, &sequencer, report)?;
+            accepted.is_own = wave.is_own;
+            if !accepted.is_own {
+                sequencer.check_room(accepted.bytes())?;
+            }
+            report.lacking += self.count_lacking(&accepted)?;
             report.refused = report.refused.saturating_sub(counted_before);
             let refused = std::mem::take(&mut accepted.refused);
             self.core().surplus.lock().add(refused);
@@ -580,6 +625,21 @@ impl Database {
             self.core().announce(written, self);
         }
         Ok(written.is_some())
+    }
+
+    /// How many payloads that are to be held accepted entries come without.
+    fn count_lacking(&self, accepted: &Accepted) -> Result<u64> {
+        let entries = accepted.packs.iter().flat_map(|pack| &pack.entries);
+        let mut incomplete = entries.filter(|entry| !entry.is_complete()).peekable();
+        if incomplete.peek().is_none() || self.core().is_closure {
+            return Ok(0);
+        }
+        let holds = self.holds()?;
+        let lacking = incomplete.flat_map(|entry| {
+            let payloads = entry.payloads();
+            payloads.filter(|(store, payload)| payload.is_none() && holds.has(store))
+        });
+        Ok(lacking.count() as u64)
     }
 
     /// Drops entries that were stored after the wave was prepared.
@@ -663,6 +723,7 @@ impl Database {
         let staged = self.stage_wave(accepted, known, snapshot, sequencer);
         let (batch, written) = staged.inspect_err(|_| sequencer.fail())?;
         self.core().note_state(sequencer.writer.state());
+        self.core().note_holes(&sequencer.writer);
         let first = written.next_arrival - accepted.new.len() as u64;
         let entries = accepted.packs.iter().flat_map(|pack| &pack.entries);
         for (arrival, entry) in (first..).zip(entries) {
@@ -786,6 +847,12 @@ fn ids_of(packs: &[WavePack]) -> Vec<Id> {
 }
 
 impl Accepted {
+    /// Bytes of the entries, each encoded by itself.
+    fn bytes(&self) -> usize {
+        let entries = self.packs.iter().flat_map(|pack| &pack.entries);
+        entries.map(Entry::encoded_len).sum()
+    }
+
     /// What the entries write that count.
     fn writes(&self) -> Writes {
         let entries = self.packs.iter().flat_map(|pack| &pack.entries);

@@ -21,6 +21,7 @@ mod audit;
 mod authority;
 mod closure;
 mod commit;
+mod compact;
 mod core;
 mod database;
 mod databases;
@@ -31,8 +32,11 @@ mod elsewhere;
 mod entropy;
 mod error;
 mod events;
+mod fill;
+mod forget;
 mod hash;
 mod history;
+mod holds;
 mod import;
 mod ingest;
 mod known;
@@ -44,10 +48,12 @@ mod past;
 mod pending;
 mod preview;
 mod query;
+mod quota;
 mod readahead;
 mod reconcile;
 mod region;
 mod registry;
+mod repair;
 mod room;
 mod rows;
 mod seal;
@@ -57,12 +63,14 @@ mod source;
 mod spool;
 mod standing;
 mod stores;
+mod tally;
 mod transaction;
 mod verify;
 
 pub use access::Access;
 pub use asof::AsOf;
 pub use audit::{AuditEntry, AuditPage, AuditRecord, VoidEntry, VoidPage};
+pub use compact::Compacted;
 pub use database::Database;
 pub use databases::{
     Config, Cursor, DatabaseInfo, Databases, HeaderSummary, NewDatabase, PackPage,
@@ -70,15 +78,19 @@ pub use databases::{
 pub use edits::Edits;
 pub use error::{Blame, Error, Reject, Result};
 pub use events::{CallbackError, CallbackId, Origin, WriteEvent};
+pub use forget::Forgotten;
 pub use hash::StateHash;
 pub use history::{HistoryPage, Version};
+pub use holds::{Holding, Holds, Wanted};
 pub use import::Import;
 pub use ingest::{IngestReport, IngestRequest};
 pub use local::{LocalDatabase, LocalTransaction};
 pub use preview::{PreviewEntry, RevocationPreview};
+pub use quota::Quota;
+pub use repair::{Mended, Repaired};
 pub use stores::{
     Act, DocStore, DocView, NotAllowed, Rows, SettingsStore, SettingsView, Table, TableRows,
     TableView,
 };
 pub use transaction::{Operation, Transaction};
-pub use verify::{Fault, VerifyReport};
+pub use verify::{Fault, Found, Remedy, VerifyReport};

@@ -19,6 +19,10 @@ pub const DEFER_STATE_FROM: usize = 512;
 pub const DEFERRED_ENTRIES: usize = 131_072;
 /// Bytes of entries whose state may wait behind the `applied` watermark before it is written.
 pub const DEFERRED_BYTES: usize = 64 * 1024 * 1024;
+/// Entries whose payloads come or go in one batch.
+pub const FILL_STEP: usize = 1_024;
+/// Stores that may be named as those to be held.
+pub const HELD_STORES: usize = 256;
 /// Packs that one ingest call may carry.
 pub const INGEST_PACKS: usize = 4_096;
 /// Delegated databases, direct or by way of others, that a peer is told of as those that are here.
@@ -102,3 +106,13 @@ pub const AWAITED_DATABASES: usize = 4_096;
 pub const RACES: usize = 100;
 /// Databases whose versions are looked up at once when other processes may have written.
 pub const MEET_PAGE: usize = 512;
+/// Batches in which rows of forgotten databases are taken away when an instance is opened.
+pub const SWEEPS_AT_OPEN: u64 = 32;
+/// Counters by which a verification compares the writes of entries with those in rows.
+pub const TALLY_BUCKETS: usize = 1 << 16;
+/// Counters that differ of which a verification names the writes and rows.
+pub const TALLY_NAMED: usize = 256;
+/// Bytes of decoded packs that a verification keeps of its own.
+pub const VERIFY_CACHE_BYTES: u64 = 16 * 1024 * 1024;
+/// Entries that a repair has in memory, by their ids, at once.
+pub const REPAIR_IDS: u64 = 1 << 20;

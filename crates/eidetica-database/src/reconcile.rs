@@ -12,6 +12,7 @@ use eidetica_storage::log::{Difference, LogError, LogReader, StampSet};
 
 use crate::databases::Cursor;
 use crate::error::Result;
+use crate::holds::Holds;
 use crate::{Database, Databases, PackPage, limits};
 
 impl Databases {
@@ -119,11 +120,79 @@ impl Databases {
         cursor: Option<Cursor>,
         budget_bytes: usize,
     ) -> Result<PackPage> {
+        self.selected_for(database, prefixes, held, &Holds::All, cursor, budget_bytes)
+    }
+
+    /// Like [`selected`](Self::selected), with the payloads of some stores, which the first page fixes.
+    ///
+    /// # Errors
+    /// [`Error::NoDatabase`](crate::Error::NoDatabase), the engine's.
+    pub fn selected_for<P: AsRef<[u8]>>(
+        &self,
+        database: &Id,
+        prefixes: &[P],
+        held: &[(Id, &[Id])],
+        holds: &Holds,
+        cursor: Option<Cursor>,
+        budget_bytes: usize,
+    ) -> Result<PackPage> {
         let cursor = match cursor {
             Some(cursor) => cursor,
-            None => self.begin_selected(database, prefixes, held)?,
+            None => self.begin_selected(database, prefixes, held, holds)?,
         };
         self.difference_above(database, &[], &[], Some(cursor), budget_bytes)
+    }
+
+    /// One page of packs of those of the entries whose ids begin like these that have a payload of one of some stores
+    /// here, with those payloads and no others but `_settings`. With a cursor, the next page. Entries that have none are
+    /// left out: whoever asks has them. One lookup per entry, and a look at each.
+    ///
+    /// # Errors
+    /// [`Error::NoDatabase`](crate::Error::NoDatabase), the engine's.
+    pub fn payloads<P: AsRef<[u8]>>(
+        &self,
+        database: &Id,
+        prefixes: &[P],
+        holds: &Holds,
+        cursor: Option<Cursor>,
+        budget_bytes: usize,
+    ) -> Result<PackPage> {
+        let cursor = match cursor {
+            Some(cursor) => cursor,
+            None => self.begin_payloads(database, prefixes, holds)?,
+        };
+        self.difference_above(database, &[], &[], Some(cursor), budget_bytes)
+    }
+
+    fn begin_payloads<P: AsRef<[u8]>>(
+        &self,
+        database: &Id,
+        prefixes: &[P],
+        holds: &Holds,
+    ) -> Result<Cursor> {
+        let database = self.get(database)?;
+        let snapshot = self.engine().snapshot()?;
+        let reader = database.core().log.reader(&*snapshot);
+        let mut arrivals = with_prefixes(&reader, prefixes)?;
+        arrivals.sort_unstable();
+        let mut having = Vec::with_capacity(arrivals.len());
+        for arrival in arrivals {
+            let entry = reader.at(arrival)?;
+            let mut payloads = entry.payloads();
+            if payloads.any(|(store, payload)| {
+                payload.is_some() && !store.is_settings() && holds.has(store)
+            }) {
+                having.push(arrival);
+            }
+        }
+        let (difference, tips) = (Difference::of(having), reader.state()?.tips);
+        Ok(Cursor::new(
+            database.id(),
+            difference,
+            Vec::new(),
+            tips,
+            holds,
+        ))
     }
 
     fn begin_selected<P: AsRef<[u8]>>(
@@ -131,15 +200,12 @@ impl Databases {
         database: &Id,
         prefixes: &[P],
         held: &[(Id, &[Id])],
+        holds: &Holds,
     ) -> Result<Cursor> {
         let database = self.get(database)?;
         let snapshot = self.engine().snapshot()?;
         let reader = database.core().log.reader(&*snapshot);
-        let mut arrivals = Vec::with_capacity(prefixes.len());
-        for prefix in prefixes {
-            arrivals.extend(reader.with_prefix(prefix.as_ref())?);
-        }
-        let difference = Difference::of(arrivals);
+        let difference = Difference::of(with_prefixes(&reader, prefixes)?);
         let below = match database.authority()?.delegated_databases().next() {
             Some(_) => below(&reader, &difference)?,
             None => Vec::new(),
@@ -150,8 +216,17 @@ impl Databases {
             difference,
             closures,
             reader.state()?.tips,
+            holds,
         ))
     }
+}
+
+fn with_prefixes<P: AsRef<[u8]>>(reader: &LogReader<'_>, prefixes: &[P]) -> Result<Vec<u64>> {
+    let mut arrivals = Vec::with_capacity(prefixes.len());
+    for prefix in prefixes {
+        arrivals.extend(reader.with_prefix(prefix.as_ref())?);
+    }
+    Ok(arrivals)
 }
 
 impl Database {

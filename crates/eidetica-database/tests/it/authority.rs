@@ -263,7 +263,7 @@ fn any_entry(story: &mut Story, rng: &mut Rng) {
     let _ = story.try_add(&at, &key(who), |tx| tx.settings().record(record));
 }
 
-fn random_story(rng: &mut Rng, len: usize) -> Story {
+pub(crate) fn random_story(rng: &mut Rng, len: usize) -> Story {
     let mut story = Story::new();
     let mut attempts = 0;
     while story.entries.len() < len && attempts < 4 * len {
@@ -500,9 +500,9 @@ fn every_damaged_row_about_void_entries_is_found() {
                 batch.delete(Space::Meta, &row.key);
                 engine.write(&batch, Durability::Durable).unwrap();
                 let faults = db.verify().unwrap().faults;
-                let found = faults.iter().any(|fault| {
+                let found = faults.iter().any(|found| {
                     matches!(
-                        fault,
+                        found.fault,
                         Fault::Marks(_) | Fault::VoidLeaves | Fault::LooseAuthors
                     )
                 });

@@ -1,0 +1,175 @@
+//! Payloads that come later, and payloads that go.
+//!
+//! The state rows are those of the payloads that are in the log, of the entries that are applied and not absent. Both
+//! change in one batch, so this holds whenever a crash comes: a payload that comes is written with its entry's stamp, as
+//! if it had been there from the first, if the entry counts now; else it is there when the entry does.
+
+use std::collections::BTreeMap;
+
+use eidetica_crdt::Order;
+use eidetica_entry::{Entry, Id, StoreName};
+use eidetica_storage::Batch;
+use eidetica_storage::log::Mark;
+
+use crate::apply::{Writes, writes_of};
+use crate::core::Sequencer;
+use crate::error::{Error, Result};
+use crate::{Database, limits};
+
+/// Entries that get other payloads, and what that does to the state.
+#[derive(Default)]
+struct Change {
+    replaced: BTreeMap<u64, Entry>,
+    /// With the payloads alone that come or go, of entries that are in the state.
+    written: Vec<Entry>,
+    payloads: u64,
+}
+
+impl Change {
+    /// `now` has other payloads than the stored entry, `part` those that are the difference.
+    fn add(&mut self, arrival: u64, now: Entry, part: Entry, sequencer: &Sequencer) {
+        let payloads = part.payloads().filter(|(_, payload)| payload.is_some());
+        self.payloads += payloads.count() as u64;
+        self.replaced.insert(arrival, now);
+        if !sequencer.writer.is_marked(Mark::Absent, arrival) {
+            self.written.push(part);
+        }
+    }
+}
+
+impl Database {
+    /// Takes in payloads that stored entries lack. Others are left as they are: it does not matter how often a payload
+    /// comes. An [`Entry`] has checked them against what its header says. Says how many were missing.
+    pub(crate) fn fill(&self, entries: &[Entry]) -> Result<u64> {
+        let mut filled = 0;
+        for entries in entries.chunks(limits::FILL_STEP) {
+            filled += self.racing(|| self.fill_once(entries))?;
+        }
+        Ok(filled)
+    }
+
+    fn fill_once(&self, entries: &[Entry]) -> Result<u64> {
+        let mut sequencer = self.core().sequence()?;
+        if sequencer.writer.is_complete() {
+            return Ok(0);
+        }
+        self.flush(&mut sequencer)?;
+        self.drain(&mut sequencer)?;
+        let snapshot = self.shared().engine.snapshot()?;
+        let reader = self.core().log.reader(&*snapshot);
+        let ids: Vec<Id> = entries.iter().map(Entry::id).collect();
+        let mut change = Change::default();
+        for (entry, located) in entries.iter().zip(reader.locate(&ids)?) {
+            let Some(arrival) = located.map(|located| located.arrival) else {
+                continue;
+            };
+            let part = entry.with_payloads_of(|store| sequencer.writer.is_missing(store, arrival));
+            let brings = part.payloads().any(|(_, payload)| payload.is_some());
+            if brings && !change.replaced.contains_key(&arrival) {
+                let now = reader.at(arrival)?.joined(&part);
+                change.add(arrival, now, part, &sequencer);
+            }
+        }
+        let payloads = change.payloads;
+        let brought = change.written.iter().flat_map(Entry::payloads);
+        sequencer.check_room(
+            brought
+                .filter_map(|(_, bytes)| Some(8 + bytes?.len()))
+                .sum(),
+        )?;
+        let written = writes_of(&change.written);
+        self.write_change(change, &written, &Writes::new(), &mut sequencer)?;
+        Ok(payloads)
+    }
+
+    /// Takes away the payloads of a store that is not held any more, and says how many. They may be the only ones there
+    /// are: nobody is asked whether others have them.
+    ///
+    /// Costs a look at all entries, in bounded steps, between which others may work; meanwhile the store is incomplete.
+    ///
+    /// # Errors
+    /// A bad name, [`Error::Held`], the engine's.
+    pub fn release(&self, store: &str) -> Result<u64> {
+        let store = StoreName::new(store)?;
+        if self.holds()?.has(&store) {
+            return Err(Error::Held { store });
+        }
+        let (mut from, mut released) = (0, 0);
+        while let Some((next, payloads)) = self.racing(|| self.release_once(&store, from))? {
+            from = next;
+            released += payloads;
+        }
+        Ok(released)
+    }
+
+    /// Where to go on, and how many payloads went; `None` behind the last entry.
+    fn release_once(&self, store: &StoreName, from: u64) -> Result<Option<(u64, u64)>> {
+        let mut sequencer = self.core().sequence()?;
+        self.flush(&mut sequencer)?;
+        self.drain(&mut sequencer)?;
+        let snapshot = self.shared().engine.snapshot()?;
+        let reader = self.core().log.reader(&*snapshot);
+        let entries = reader.entries_from(from, limits::FILL_STEP)?;
+        if entries.is_empty() {
+            return Ok(None);
+        }
+        let next = from + entries.len() as u64;
+        let mut change = Change::default();
+        for (arrival, entry) in (from..).zip(entries) {
+            if entry.payload(store).is_some() {
+                let part = entry.with_payloads_of(|name| name == store);
+                change.add(arrival, entry.without_payload(store), part, &sequencer);
+            }
+        }
+        let payloads = change.payloads;
+        let removed = writes_of(&change.written);
+        self.write_change(change, &Writes::new(), &removed, &mut sequencer)?;
+        Ok(Some((next, payloads)))
+    }
+
+    fn write_change(
+        &self,
+        change: Change,
+        inserted: &Writes,
+        removed: &Writes,
+        sequencer: &mut Sequencer,
+    ) -> Result<()> {
+        if change.replaced.is_empty() {
+            return Ok(());
+        }
+        let staged = self.stage_change(change, inserted, removed, sequencer);
+        let (batch, state) = staged.inspect_err(|_| sequencer.fail())?;
+        self.core().note_holes(&sequencer.writer);
+        self.write_staged(sequencer, batch, &state)
+    }
+
+    fn stage_change(
+        &self,
+        change: Change,
+        inserted: &Writes,
+        removed: &Writes,
+        sequencer: &mut Sequencer,
+    ) -> Result<(Batch, eidetica_storage::log::LogState), Error> {
+        let snapshot = self.shared().engine.snapshot()?;
+        let reader = self.core().log.reader(&*snapshot);
+        let mut batch = Batch::new();
+        match removed.is_empty() {
+            // Reads no more than it writes.
+            true => self.core().apply(
+                inserted,
+                Order::Any,
+                &*snapshot,
+                sequencer,
+                &mut batch,
+                None,
+            )?,
+            false => self
+                .core()
+                .change(inserted, removed, &*snapshot, sequencer, &mut batch, None)?,
+        }
+        let mut stage = sequencer.writer.stage();
+        stage.replace(&reader, change.replaced, &mut batch)?;
+        let state = stage.finish(&mut batch)?;
+        Ok((batch, state))
+    }
+}
