@@ -7,6 +7,7 @@ mod crash;
 mod fuzz;
 mod layers;
 mod mutants;
+mod processes;
 mod sim;
 mod source;
 mod statesync;
@@ -44,6 +45,8 @@ enum Task {
     Statesync(statesync::Args),
     /// Break the rules of authority on purpose, in a scratch copy, and see that the tests notice
     Mutants(mutants::Args),
+    /// Run several node processes on one PostgreSQL server and kill one, many times over
+    Processes(processes::Args),
     /// Simulate many nodes on a virtual clock, network and disk, from seeds
     Sim(sim::Args),
     /// Kill databases, fail what is below them, cut their power, fill their disks; nothing acknowledged is lost
@@ -72,6 +75,7 @@ fn run() -> anyhow::Result<()> {
         Task::Authority(args) => authority::run(&args),
         Task::Statesync(args) => statesync::run(&args),
         Task::Mutants(args) => mutants::run(&args),
+        Task::Processes(args) => processes::run(&args),
         Task::Sim(args) => sim::run(&args),
         Task::Crash(args) => crash::run(&args),
         Task::Fuzz(args) => fuzz::run(&args),
