@@ -360,9 +360,11 @@ impl Draft<'_> {
     }
 
     fn write_changes(&mut self) -> Result<(), Error> {
-        for (key, value) in self.changes.0.sorted() {
-            let tag = self.log.tag(key);
-            let was = self.log.find(tag)?.is_some();
+        let sorted = self.changes.0.sorted();
+        let tags: Vec<Tag> = sorted.iter().map(|(key, _)| self.log.tag(key)).collect();
+        let present = self.log.find_many(&tags)?;
+        for (((key, value), tag), was) in sorted.into_iter().zip(tags).zip(present) {
+            let was = was.is_some();
             match value {
                 Some(value) => {
                     self.write(tag, key, value);

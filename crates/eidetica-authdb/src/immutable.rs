@@ -8,7 +8,7 @@ use eidetica_mmr::{Consistency, Digest, Frontier, Leaves, Location};
 use crate::any::read_the_log;
 use crate::log::Log;
 use crate::op::{check_key, check_metadata};
-use crate::run::Slot;
+use crate::run::{Slot, Tag};
 use crate::staged::Staged;
 use crate::write::Prepared;
 use crate::{Disk, Error, Kind, Operation, Operations, Options, ProvenRange, ProvenSeveral};
@@ -140,11 +140,12 @@ impl Immutable {
         check_metadata(metadata)?;
         let mut operations = Operations::with_capacity(sets.len());
         let mut changes = Vec::with_capacity(sets.len());
-        for (key, value) in sets.0.sorted() {
-            let tag = self.log.tag(key);
-            if let Some(at) = self.log.find(tag)? {
-                return Err(Error::AlreadySet { at });
-            }
+        let sorted = sets.0.sorted();
+        let tags: Vec<Tag> = sorted.iter().map(|(key, _)| self.log.tag(key)).collect();
+        if let Some(at) = self.log.find_many(&tags)?.into_iter().flatten().next() {
+            return Err(Error::AlreadySet { at });
+        }
+        for ((key, value), tag) in sorted.into_iter().zip(tags) {
             let at = self.log.leaves().0 + operations.len() as u64;
             changes.push((tag, Slot::live(at)));
             let value = value.unwrap_or_default();

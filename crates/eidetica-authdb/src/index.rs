@@ -22,6 +22,10 @@ impl Hasher for TagHasher {
         }
     }
 
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
     fn write_u128(&mut self, tag: u128) {
         self.0 = tag as u64;
     }
@@ -61,6 +65,25 @@ impl Index {
             }
         }
         Ok(None)
+    }
+
+    /// The same for many keys. Each run is asked about all of them in one go, so that the time that memory takes for
+    /// one is not waited for by the next, and no page is looked up twice.
+    pub(crate) fn get_many(&self, files: &Files, tags: &[Tag]) -> Result<Vec<Option<Slot>>, Error> {
+        let recent = tags.iter().map(|tag| self.recent.get(tag).copied());
+        let mut found: Vec<Option<Slot>> = recent.collect();
+        let unknown = found.iter().zip(tags).enumerate();
+        let unknown = unknown.filter(|(_, (slot, _))| slot.is_none());
+        let mut asked: Vec<(Tag, usize)> = unknown.map(|(at, (_, tag))| (*tag, at)).collect();
+        for run in self.runs.iter().rev() {
+            for (at, slot) in run.get_many(files, &asked)? {
+                if let Some(found) = found.get_mut(at) {
+                    *found = Some(slot);
+                }
+            }
+            asked.retain(|(_, at)| found.get(*at).is_some_and(Option::is_none));
+        }
+        Ok(found)
     }
 
     pub(crate) fn put(&mut self, tag: Tag, slot: Slot) {

@@ -27,7 +27,7 @@ pub const TAIL_OPERATIONS: usize = 1 << 14;
 /// Bytes of the tail at which it is sealed.
 pub const TAIL_BYTES: usize = 8 << 20;
 /// Runs of one level of the index, at which they are merged into one of the next.
-pub const RUNS_PER_LEVEL: usize = 4;
+pub const RUNS_PER_LEVEL: usize = 8;
 /// Segments of the log that a manifest lists.
 pub const SEGMENTS: usize = 1 << 20;
 /// Runs that a manifest lists.

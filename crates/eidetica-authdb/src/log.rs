@@ -114,6 +114,15 @@ impl Log {
             .map(|slot| Location(slot.location())))
     }
 
+    /// Where the live operations of many keys are.
+    pub(crate) fn find_many(&self, tags: &[Tag]) -> Result<Vec<Option<Location>>, Error> {
+        let slots = self.index.get_many(&self.files, tags)?.into_iter();
+        let live = slots.map(|slot| slot.filter(|slot| self.is_live(*slot)));
+        Ok(live
+            .map(|slot| slot.map(|slot| Location(slot.location())))
+            .collect())
+    }
+
     fn is_live(&self, slot: Slot) -> bool {
         // What lies before the floor of a database with updates was moved, replaced or deleted.
         let kept = self.kind == Kind::Immutable || slot.location() >= self.state.floor;

@@ -128,8 +128,11 @@ impl Filter {
 
     fn may_have(&self, tag: Tag) -> bool {
         let block = self.0.get(self.block(tag));
+        // All bits, also after one that is not set: a guess at where to stop is mostly wrong.
         block.is_some_and(|block| {
-            Self::bits(tag).all(|(word, bit)| block.get(word).is_some_and(|word| word & bit != 0))
+            Self::bits(tag).fold(true, |set, (word, bit)| {
+                set & block.get(word).is_some_and(|word| word & bit != 0)
+            })
         })
     }
 }
@@ -169,17 +172,46 @@ impl Run {
         if !self.filter.may_have(tag) {
             return Ok(None);
         }
+        self.look_up(tag, |page| files.page(Name::Run(self.info.id), page))
+    }
+
+    /// The same for many, each with a number of the caller's: the numbers of those that it has. Reads every page once.
+    pub(crate) fn get_many(
+        &self,
+        files: &Files,
+        asked: &[(Tag, usize)],
+    ) -> Result<Vec<(usize, Slot)>, Error> {
+        let may_have = |(tag, _): &&(Tag, usize)| self.filter.may_have(*tag);
+        let mut asked: Vec<(Tag, usize)> = asked.iter().filter(may_have).copied().collect();
+        asked.sort_unstable_by_key(|(tag, _)| *tag);
+        let mut last: Option<(u64, Arc<Vec<u8>>)> = None;
+        let mut found = Vec::with_capacity(asked.len());
+        for (tag, number) in asked {
+            let slot = self.look_up(tag, |page| {
+                if let Some((_, bytes)) = last.as_ref().filter(|(last, _)| *last == page) {
+                    return Ok(bytes.clone());
+                }
+                let bytes = files.page(Name::Run(self.info.id), page)?;
+                last = Some((page, bytes.clone()));
+                Ok(bytes)
+            })?;
+            found.extend(slot.map(|slot| (number, slot)));
+        }
+        Ok(found)
+    }
+
+    fn look_up(
+        &self,
+        tag: Tag,
+        mut read: impl FnMut(u64) -> Result<Arc<Vec<u8>>, Error>,
+    ) -> Result<Option<Slot>, Error> {
         let mut page = self.fences.partition_point(|fence| *fence <= tag.high());
         while let Some(before) = page.checked_sub(1) {
             page = before;
-            let found = find(&files.page(Name::Run(self.info.id), page as u64)?, tag);
+            let found = find(&read(page as u64)?, tag);
             // Tags with the same high half may have begun on the page before.
-            if found.is_some()
-                || self
-                    .fences
-                    .get(page)
-                    .is_none_or(|fence| *fence < tag.high())
-            {
+            let fence = self.fences.get(page);
+            if found.is_some() || fence.is_none_or(|fence| *fence < tag.high()) {
                 return Ok(found);
             }
         }

@@ -14,7 +14,7 @@ pub(crate) struct Staged {
     bytes: Vec<u8>,
     entries: Vec<Entry>,
     /// The last entry for each hash of a key.
-    by_hash: HashMap<u128, u32, BuildHasherDefault<TagHasher>>,
+    by_hash: HashMap<u64, u32, BuildHasherDefault<TagHasher>>,
     hasher: RandomState,
 }
 
@@ -111,11 +111,11 @@ impl Staged {
             .collect()
     }
 
-    fn hash(&self, key: &[u8]) -> u128 {
-        u128::from(self.hasher.hash_one(key))
+    fn hash(&self, key: &[u8]) -> u64 {
+        self.hasher.hash_one(key)
     }
 
-    fn find(&self, hash: u128, key: &[u8]) -> Option<usize> {
+    fn find(&self, hash: u64, key: &[u8]) -> Option<usize> {
         let mut number = self.by_hash.get(&hash).copied();
         while let Some(found) = number {
             let found = usize::try_from(found).ok()?;
