@@ -530,7 +530,7 @@ impl Sync {
         &self.node
     }
 
-    pub(super) fn instance(&self) -> Result<Instance> {
+    pub(crate) fn instance(&self) -> Result<Instance> {
         self.instance.upgrade().ok_or(Error::Closed)
     }
 }
