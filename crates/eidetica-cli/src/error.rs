@@ -83,6 +83,31 @@ impl Error {
         self.broken_pipe
     }
 
+    fn of_backup(
+        error: &eidetica::backup::BackupError,
+        blame: eidetica::Blame,
+        message: String,
+    ) -> Self {
+        use eidetica::{Blame, backup::BackupError as B};
+        match error {
+            B::NotABackup => {
+                Self::new(Code::BadInput, message).hint("`eidetica backup FILE` makes one")
+            }
+            B::NewerFormat { .. } | B::NewerRows { .. } => Self::new(Code::BadInput, message),
+            B::Truncated { .. } | B::Damaged { .. } => Self::new(Code::Corrupt, message)
+                .hint("nothing was restored; another copy of the backup may be whole"),
+            B::NothingThere => Self::new(Code::NotFound, message),
+            B::NotEmpty { .. } => Self::new(Code::Failed, message).hint("name an empty place"),
+            B::OtherUnfinished => Self::new(Code::Failed, message)
+                .hint("--start-over takes away first what it has left"),
+            _ => match blame {
+                Blame::Unavailable => Self::new(Code::Unavailable, message),
+                Blame::Corrupt => Self::new(Code::Corrupt, message),
+                _ => Self::new(Code::Failed, message),
+            },
+        }
+    }
+
     pub(crate) fn code(&self) -> Code {
         self.code
     }
@@ -131,6 +156,9 @@ impl From<eidetica::Error> for Error {
                 .hint("--as KEY signs with another key of yours, such as `recovery`"),
             E::Database(eidetica::DatabaseError::LastOwner { .. }) => Self::new(Code::Denied, message)
                 .hint("grant admin:0 to another key first, or say --last-owner"),
+            E::Database(eidetica::DatabaseError::Incomplete { held: false, .. } | eidetica::DatabaseError::NotHeld { .. }) => {
+                Self::new(Code::Failed, message).hint("`eidetica db hold DB --stores ..` or `--all` holds it here")
+            }
             E::Database(eidetica::DatabaseError::NoEntry(_)) => {
                 Self::new(Code::NotFound, message).hint("`eidetica log DB` lists entries")
             }
@@ -145,7 +173,14 @@ impl From<eidetica::Error> for Error {
                 .hint("`eidetica db info DB` says what your key may do"),
             E::Ticket(_) => Self::new(Code::BadInput, message)
                 .hint("copy the whole ticket, from eidetica: to its last letter"),
+            E::Location { .. } => Self::new(Code::BadInput, message),
+            E::Backup(backup) => Self::of_backup(backup, error.blame(), message),
             E::NoSuchKey(_) | E::NotTracked(_) | E::NotRevoked(_) => Self::new(Code::NotFound, message),
+            E::Tracked { .. } => Self::new(Code::Failed, message).hint("--force forgets it all the same"),
+            E::Database(eidetica::DatabaseError::Full { .. }) => Self::new(Code::Failed, message)
+                .hint("`eidetica db quota DB LIMIT` makes room"),
+            E::Database(eidetica::DatabaseError::Repairing(_)) => Self::new(Code::Corrupt, message)
+                .hint("`eidetica repair` goes on with it"),
             E::NoDatabase(_) => {
                 Self::new(Code::NotFound, message).hint("`eidetica db list` shows what is here")
             }

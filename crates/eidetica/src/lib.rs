@@ -35,9 +35,11 @@
 mod accounts;
 pub mod backend;
 pub mod backup;
+mod care;
 mod clock;
 mod database;
 mod error;
+mod holds;
 mod instance;
 mod key_id;
 pub mod limits;
@@ -61,16 +63,19 @@ pub mod auth {
     };
 }
 
+pub use care::RepairReport;
 pub use database::{Database, Member};
 pub use eidetica_database::{
     Act, AuditEntry, AuditPage, AuditRecord, NotAllowed, PreviewEntry, RevocationPreview,
     VoidEntry, VoidPage,
 };
 pub use eidetica_database::{CallbackId, Error as DatabaseError, Import, VerifyReport, Version};
+pub use eidetica_database::{Compacted, Fault, Forgotten, Found, Mended, Quota, Remedy, Repaired};
 pub use eidetica_database::{
     DocStore, DocView, SettingsStore, SettingsView, Table, TableView, Transaction,
     Transaction as Operation,
 };
+pub use eidetica_database::{Holding, Holds};
 pub use eidetica_entry::{Entry, Height, Id, PublicKey, Stamp};
 pub use error::{Blame, Error, Result};
 pub use instance::Instance;

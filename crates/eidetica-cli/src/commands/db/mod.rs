@@ -1,6 +1,8 @@
 //! `eidetica db ..`
 
+mod care;
 mod change;
+mod hold;
 mod show;
 mod target;
 
@@ -49,6 +51,12 @@ pub(crate) enum Command {
     Rotate(change::Rotate),
     /// Give up your key's right
     Renounce(change::Renounce),
+    /// Take a database away from this instance; peers that have it keep it
+    Forget(care::Forget),
+    /// Show or limit how much a database may hold here
+    Quota(care::SetQuota),
+    /// Show or choose which stores of a database are held on this device
+    Hold(hold::Args),
 }
 
 #[derive(Serialize)]
@@ -73,6 +81,9 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<()> {
         Command::Wildcard(args) => change::wildcard(&args, context),
         Command::Rotate(args) => change::rotate(&args, context),
         Command::Renounce(args) => change::renounce(&args, context),
+        Command::Forget(args) => care::forget(&args, context),
+        Command::Quota(args) => care::quota(&args, context),
+        Command::Hold(args) => hold::run(&args, context),
     }
 }
 
@@ -156,17 +167,22 @@ fn info(db: &str, context: &Context) -> Result<()> {
         .iter()
         .map(|tip| tip.id.to_string())
         .collect();
-    let state = database.state_hash()?.to_string();
+    let state = hold::state(&database)?;
+    let holds = database.holds()?;
+    let missing = database.missing()?;
     let everybody = settings.wildcard().map(|permission| permission.to_string());
     let void = database.void_count()?;
+    let quota = database.quota()?;
     let (name, id, entries) = (
         name_of(&database)?,
         database.root_id().to_string(),
         database.entry_count()?,
     );
     let value = serde_json::json!({
-        "id": id, "name": name, "entries": entries, "tips": tips, "state": state, "void": void, "everybody": everybody,
+        "id": id, "name": name, "entries": entries, "tips": tips, "state": state, "void": void, "quota": quota.map(|quota| quota.limit), "bytes": quota.map(|quota| quota.bytes), "everybody": everybody,
         "stores": stores.iter().map(|(name, kind)| serde_json::json!({"name": name, "kind": kind})).collect::<Vec<_>>(),
+        "holds": holds.some().map(|stores| stores.iter().map(ToString::to_string).collect::<Vec<_>>()),
+        "missing": missing.iter().map(hold::to_json).collect::<Vec<_>>(),
         "keys": keys.iter().map(|(key, right, name)| serde_json::json!({"key": key, "right": right, "name": name})).collect::<Vec<_>>(),
     });
     context.output.result(&value, || {
@@ -175,8 +191,13 @@ fn info(db: &str, context: &Context) -> Result<()> {
             ("id", id.clone()),
             ("entries", count(entries)),
             ("void", count(void)),
+            ("quota", care::shown(quota)),
             ("tips", tips.join(", ")),
-            ("state", state.clone()),
+            (
+                "state",
+                state.clone().unwrap_or_else(|| "not whole here".to_owned()),
+            ),
+            ("holds", hold::shown(&holds)),
             (
                 "everybody",
                 everybody.clone().unwrap_or_else(|| "nothing".to_owned()),
@@ -197,6 +218,10 @@ fn info(db: &str, context: &Context) -> Result<()> {
             .map(|line| escape(&line).into_owned())
             .collect::<Vec<_>>()
             .join("\n");
-        format!("{head}\n\n{stores}\n\nKEYS\n{keys}")
+        let missing = match missing.is_empty() {
+            true => String::new(),
+            false => format!("\n\n{}", hold::missing_table(&missing)),
+        };
+        format!("{head}\n\n{stores}{missing}\n\nKEYS\n{keys}")
     })
 }

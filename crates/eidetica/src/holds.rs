@@ -1,0 +1,45 @@
+//! What an instance holds of its databases: all stores, or some.
+
+use eidetica_database::Holds;
+
+use crate::{AsDatabaseId, Instance, Result, sync::Sync};
+
+impl Instance {
+    /// What this instance holds of a database, which may not be here yet.
+    ///
+    /// # Errors
+    /// What the backend gives.
+    pub fn holds(&self, database: impl AsDatabaseId) -> Result<Holds> {
+        Ok(self.databases().holds(&database.as_database_id()?)?)
+    }
+
+    /// Decides what this instance holds of a database; see [`eidetica_database::Databases::hold`]. Before the database is
+    /// here it decides what comes: a device that is to hold little never fetches the rest.
+    ///
+    /// # Errors
+    /// Too many stores, what the backend gives.
+    pub fn hold(&self, database: impl AsDatabaseId, holds: &Holds) -> Result<()> {
+        Ok(self.databases().hold(&database.as_database_id()?, holds)?)
+    }
+}
+
+impl Sync {
+    /// Asks the peers that are known, one after the other, for payloads of the database that are missing here, until
+    /// none are; how many are then. Every sync with a peer does this too: this is for who does not want to wait.
+    ///
+    /// # Errors
+    /// [`Error::NoDatabase`](crate::Error::NoDatabase), what the backend gives. A peer that is not reached is none.
+    pub async fn fetch_missing(&self, database: impl AsDatabaseId) -> Result<u64> {
+        let id = database.as_database_id()?;
+        let here = self.instance()?.open_inner(&id)?;
+        for peer in self.list_peers()? {
+            if !here.lacks()? {
+                break;
+            }
+            // Whoever is away may come back; the others are asked meanwhile.
+            let _ = self.sync_tree_with_peer(peer.pubkey, id).await;
+        }
+        let missing = here.missing()?.into_iter().filter(|store| store.held);
+        Ok(missing.map(|store| store.missing - store.given_up).sum())
+    }
+}
