@@ -385,7 +385,7 @@ fn home(at: NodeId, forgetful: bool, draw: &mut Rng, rng: &Rng) -> Box<Home> {
     home.disk_ms = *draw.pick(&[0, 3, 3, 50, 500]);
     home.skew_ms = draw.between(0, 4_000) as i64 - 2_000;
     // Some speak newer versions too.
-    home.versions = if draw.one_in(3) { &[2, 1] } else { VERSIONS };
+    home.versions = if draw.one_in(3) { &[1] } else { VERSIONS };
     home.disk_faults = *draw.pick(&[0, 0, 0, 3]);
     home.forgetful = forgetful;
     home.stale = rng.part("stale", at as u64).one_in(3);
