@@ -537,7 +537,9 @@ impl SyncClient {
             }
             (State::Reply(_, reply @ None), Frame::Reply(frame)) => *reply = Some(frame),
             (_, Frame::Pack(_)) => return Err(PeerFault::Unexpected("a pack").into()),
-            (_, Frame::Request(_) | Frame::RequestFor(..)) => return Err(PeerFault::Unexpected("a request").into()),
+            (_, Frame::Request(_) | Frame::RequestFor(..)) => {
+                return Err(PeerFault::Unexpected("a request").into());
+            }
             (_, Frame::Reply(_)) => return Err(PeerFault::Unexpected("a reply").into()),
             (_, Frame::Live(_)) => return Err(PeerFault::Unexpected("live news").into()),
         }
@@ -649,7 +651,9 @@ impl SyncClient {
                 self.holds = holds;
                 self.compare(None)
             }
-            (State::OurLacking(round), Answer::Lacking(lacking)) => self.ask_lacking(round, lacking),
+            (State::OurLacking(round), Answer::Lacking(lacking)) => {
+                self.ask_lacking(round, lacking)
+            }
             (State::OurCommon(frontier), Answer::Known(known)) => {
                 self.common.retain({
                     let mut known = known.into_iter();

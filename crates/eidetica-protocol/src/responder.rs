@@ -10,9 +10,9 @@ use eidetica_entry::{
 };
 
 use crate::{
-    Answer, Closure, DatabaseInfo, Failure, Frame, Frontier, IdPrefix, IngestTotals, Input, Output,
-    Lacking, PeerFault, ProvenKeys, Query, QueryId, Refusal, Reply, Request, RequestRef, Stores,
-    TipList,
+    Answer, Closure, DatabaseInfo, Failure, Frame, Frontier, IdPrefix, IngestTotals, Input,
+    Lacking, Output, PeerFault, ProvenKeys, Query, QueryId, Refusal, Reply, Request, RequestRef,
+    Stores, TipList,
     claims::encode_claims,
     limits,
     machine::BootstrapAnswer,

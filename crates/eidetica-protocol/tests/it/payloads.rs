@@ -79,7 +79,11 @@ fn who_holds_and_has_not_is_asked_twice_and_no_more() {
     // Somewhere in what is missing there may be something.
     let [mut client, mut server] = equals(entries);
     client.replica.as_mut().unwrap().strip(|_| true);
-    server.replica.as_mut().unwrap().strip(|at| at < 2 * limits::FIRST_LACKING);
+    server
+        .replica
+        .as_mut()
+        .unwrap()
+        .strip(|at| at < 2 * limits::FIRST_LACKING);
     client.somewhere = 2 * limits::FIRST_LACKING as u64;
     let outcome = sync(&mut client, &mut server, &mut Wire::default()).unwrap();
     assert_eq!(outcome.received.filled as usize, limits::FIRST_LACKING + 1);
@@ -97,9 +101,9 @@ fn a_wrong_payload_is_refused_and_its_sender_named() {
                 };
                 let entries = pack::decode(&bytes, &pack::Limits::default()).unwrap();
                 let entries: Vec<Entry> = entries.iter().map(lie).collect();
-                let packed = entries.iter().map(|entry| {
-                    Frame::Pack(pack::encode(std::slice::from_ref(entry)).unwrap())
-                });
+                let packed = entries
+                    .iter()
+                    .map(|entry| Frame::Pack(pack::encode(std::slice::from_ref(entry)).unwrap()));
                 *frame = packed.last().unwrap().encode().unwrap();
             }
         })),
@@ -150,7 +154,10 @@ fn messages_about_payloads_have_bounds() {
     let request = |count: usize| {
         let stores: Vec<_> = (0..count).map(name).collect();
         let ids = Vec::new();
-        Frame::RequestFor(Stores::These(stores), Request::Payloads { database: id, ids })
+        Frame::RequestFor(
+            Stores::These(stores),
+            Request::Payloads { database: id, ids },
+        )
     };
     let frame = request(limits::STORES);
     assert_eq!(Frame::decode(&frame.encode().unwrap()).unwrap(), frame);
@@ -165,11 +172,17 @@ fn messages_about_payloads_have_bounds() {
     }
     let hex = |frame: Frame| {
         let bytes = frame.encode().unwrap();
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+        bytes
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect::<String>()
     };
     let discover = Frame::RequestFor(Stores::All, Request::Discover);
     assert_eq!(hex(discover), "050003");
     let holds = |stores, lacks| Frame::Reply(Reply::Holds { stores, lacks });
     assert_eq!(hex(holds(Stores::All, true)), "020b0001");
-    assert_eq!(hex(holds(Stores::these([name(1)]), false)), "020b01010573303030310 0".replace(' ', ""));
+    assert_eq!(
+        hex(holds(Stores::these([name(1)]), false)),
+        "020b01010573303030310 0".replace(' ', "")
+    );
 }

@@ -33,7 +33,9 @@ fn a_device_holds_what_it_is_told_to_and_gets_the_rest_from_whoever_has_it() {
     // A phone that serves as well, and never fetches the rest.
     let (phone, at_phone) = server();
     let id = db.root_id();
-    phone.hold(id, &Holds::stores(["data", "tags"]).unwrap()).unwrap();
+    phone
+        .hold(id, &Holds::stores(["data", "tags"]).unwrap())
+        .unwrap();
     sync(&phone, &at_home, &db);
     let there = user(&phone, "alice").open_database(id).unwrap();
     assert_eq!(read(&there, "a").as_deref(), Some("1"));
