@@ -116,7 +116,11 @@ impl Databases {
     }
 
     /// Entries of a closure count as neither new nor known: nobody asked for them.
-    fn ingest_closure(&self, delegated: Id, request: &IngestRequest<'_>) -> Result<IngestReport> {
+    pub(crate) fn ingest_closure(
+        &self,
+        delegated: Id,
+        request: &IngestRequest<'_>,
+    ) -> Result<IngestReport> {
         let request = IngestRequest {
             database: delegated,
             ..*request

@@ -8,7 +8,8 @@
 use eidetica_crdt::Order;
 use eidetica_entry::Entry;
 use eidetica_storage::log::Mark;
-use eidetica_storage::{Batch, Snapshot};
+use eidetica_storage::log::forget::{Swept, sweep};
+use eidetica_storage::{Batch, KeyRange, Snapshot, Space};
 
 use crate::apply::writes_of;
 use crate::core::{Sequencer, Written};
@@ -80,7 +81,9 @@ impl Database {
 
     /// Applies everything behind the watermark and settles what changed sides, under the database's lock.
     pub(crate) fn flush(&self, sequencer: &mut Sequencer) -> Result<()> {
-        self.apply_deferred(sequencer)?;
+        // Where it ends half way, stores may have numbers that no row says.
+        self.apply_deferred(sequencer)
+            .inspect_err(|_| sequencer.fail())?;
         while self.settle_step(sequencer)? {}
         self.core().note_state(sequencer.writer.state());
         Ok(())
@@ -89,6 +92,10 @@ impl Database {
     fn apply_deferred(&self, sequencer: &mut Sequencer) -> Result<()> {
         while !sequencer.writer.state().is_applied() {
             let from = sequencer.writer.state().applied;
+            // Nothing is applied: what rows there are were there before a repair.
+            if from == 0 && self.wipe_step(sequencer)? {
+                continue;
+            }
             let snapshot = self.shared().engine.snapshot()?;
             let mut entries = sequencer.deferred.take(from);
             if entries.is_empty() {
@@ -116,5 +123,25 @@ impl Database {
             self.write_locked(sequencer, batch, written)?;
         }
         Ok(())
+    }
+
+    /// Takes away a bounded part of the state rows; says whether there were any.
+    fn wipe_step(&self, sequencer: &mut Sequencer) -> Result<bool> {
+        let snapshot = self.shared().engine.snapshot()?;
+        let range = KeyRange::prefix(self.core().log.no().prefix());
+        let (mut swept, mut batch) = (Swept::default(), Batch::new());
+        for space in [Space::State, Space::Versions] {
+            if !sweep(&*snapshot, space, &range, &mut swept, &mut batch)? {
+                break;
+            }
+        }
+        drop(snapshot);
+        if swept.rows == 0 {
+            return Ok(false);
+        }
+        let state = sequencer.writer.stage().finish(&mut batch)?;
+        let written = Written::new(sequencer.next_batch(), &state);
+        self.write_locked(sequencer, batch, written)?;
+        Ok(true)
     }
 }

@@ -13,7 +13,7 @@ use std::sync::{Arc, Weak};
 use std::thread;
 
 use eidetica_entry::Id;
-use eidetica_storage::log::{DatabaseLog, LogState};
+use eidetica_storage::log::{DatabaseLog, LogError, LogState};
 use eidetica_storage::{Engine, EngineError, Snapshot, Watch};
 
 use crate::core::Core;
@@ -92,7 +92,11 @@ impl Databases {
             let states = self.log().states(&*snapshot, &logs)?;
             for (core, state) in cores.iter().zip(states) {
                 let Some(state) = state else {
-                    shared.closures.lock().remove(&core.id);
+                    // Or it is being repaired.
+                    if let Err(LogError::Gone(_)) = core.log.reader(&*snapshot).state() {
+                        core.note_gone();
+                        shared.closures.lock().remove(&core.id);
+                    }
                     continue;
                 };
                 // What is wrong with one is no reason not to look at the others.

@@ -133,6 +133,15 @@ impl LocalDatabase {
         &self.inner.name
     }
 
+    /// How many transactions it has seen, those of other processes among them: whoever remembers it knows whether there
+    /// is anything new. One lookup.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn version(&self) -> Result<u64> {
+        self.inner.meet(&*self.shared.engine.snapshot()?)
+    }
+
     /// A document to read.
     ///
     /// # Errors
@@ -235,21 +244,38 @@ impl LocalDatabase {
             &version_key,
             snapshot.get(Space::Local, &version_key)?.as_deref(),
         );
-        let stamp = Stamp::new(Height(version + 1), Id::new([0; 32]));
-        // New stores count once their rows are in the engine.
-        let mut grown: Option<Registry> = None;
+        let Some(grown) = self.stage(changes, version + 1, &*snapshot, &mut batch)? else {
+            return Ok(());
+        };
+        batch.put(
+            Space::Local,
+            &version_key,
+            &seal::seal(&version_key, &(version + 1).to_be_bytes()),
+        );
+        let lane = Lane(LOCAL + u64::from(self.inner.number));
+        self.shared
+            .group
+            .write(lane, batch, self.shared.durability)?;
+        self.inner.learn(grown);
+        self.inner.version.fetch_max(version + 1, Ordering::AcqRel);
+        Ok(())
+    }
+
+    /// Adds the rows of `changes` to `batch`. The stores there are with them, which count once the batch is in the
+    /// engine; nothing where nothing changes.
+    fn stage(
+        &self,
+        changes: &Changes,
+        version: u64,
+        snapshot: &dyn Snapshot,
+        batch: &mut Batch,
+    ) -> Result<Option<Registry>> {
+        let stamp = Stamp::new(Height(version), Id::new([0; 32]));
+        let mut registry = self.inner.registry.read().clone();
         let mut changed = false;
         for change in &changes.stores {
-            let known = self.inner.registry.read().slot(&change.store, change.kind);
-            let slot = known.unwrap_or_else(|| {
-                grown
-                    .get_or_insert_with(|| self.inner.registry.read().clone())
-                    .slot_or_create(&change.store, change.kind, &mut batch)
-            });
-            let rows = LocalRows {
-                snapshot: &*snapshot,
-                slot,
-            };
+            let slot = registry.slot_or_create(&change.store, change.kind, batch);
+            let rows = LocalRows { snapshot, slot };
             let Some(payload) = change.lower(&rows)? else {
                 continue;
             };
@@ -258,25 +284,10 @@ impl LocalDatabase {
                 delta: Delta::new(),
             };
             insert(&mut rows, stamp, &payload, Order::NewerThanAll)?;
-            write_changes(slot, &rows.delta, &mut batch);
+            write_changes(slot, &rows.delta, batch);
             changed = true;
         }
-        if changed {
-            batch.put(
-                Space::Local,
-                &version_key,
-                &seal::seal(&version_key, &(version + 1).to_be_bytes()),
-            );
-            let lane = Lane(LOCAL + u64::from(self.inner.number));
-            self.shared
-                .group
-                .write(lane, batch, self.shared.durability)?;
-            if let Some(grown) = grown {
-                self.inner.learn(grown);
-            }
-            self.inner.version.fetch_max(version + 1, Ordering::AcqRel);
-        }
-        Ok(())
+        Ok(changed.then_some(registry))
     }
 }
 

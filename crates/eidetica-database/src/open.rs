@@ -22,7 +22,13 @@ struct Slot {
 impl Open {
     /// A database that is open.
     pub(crate) fn get(&self, id: &Id) -> Option<Arc<Core>> {
-        self.0.lock().get(id)?.core.get().cloned()
+        let mut slots = self.0.lock();
+        let core = slots.get(id)?.core.get().cloned()?;
+        if core.is_gone() {
+            slots.remove(id);
+            return None;
+        }
+        Some(core)
     }
 
     /// All that are open.
@@ -38,7 +44,7 @@ impl Open {
         id: &Id,
         load: impl FnOnce() -> Result<Arc<Core>>,
     ) -> Result<Arc<Core>> {
-        let slot = Arc::clone(self.0.lock().entry(*id).or_default());
+        let slot = self.slot(id);
         let loading = slot.loading.lock();
         if let Some(core) = slot.core.get() {
             return Ok(Arc::clone(core));
@@ -47,5 +53,15 @@ impl Open {
         slot.core.set(Arc::clone(&core)).ok();
         drop(loading);
         Ok(core)
+    }
+
+    /// The slot of a database; a new one after it was taken away.
+    fn slot(&self, id: &Id) -> Arc<Slot> {
+        let mut slots = self.0.lock();
+        let slot = slots.entry(*id).or_default();
+        if slot.core.get().is_some_and(|core| core.is_gone()) {
+            *slot = Arc::default();
+        }
+        Arc::clone(slot)
     }
 }

@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 
 use eidetica_crdt::StoreKind;
 use eidetica_entry::StoreName;
-use eidetica_storage::{Batch, Direction, KeyRange, Snapshot, Space};
+use eidetica_storage::{Batch, Direction, KeyRange, Row, Snapshot, Space};
 
 use crate::error::{Error, Result};
 use crate::rows::StoreSlot;
@@ -70,7 +70,11 @@ impl Registry {
         kind: StoreKind,
         batch: &mut Batch,
     ) -> StoreSlot {
-        let next = u32::try_from(self.stores.len()).unwrap_or(u32::MAX);
+        let next = self
+            .stores
+            .values()
+            .max()
+            .map_or(0, |last| last.saturating_add(1));
         let store = *self.stores.entry((name.clone(), kind)).or_insert_with(|| {
             let key = [self.prefix.as_slice(), &next.to_be_bytes()].concat();
             let value = [&[kind as u8], name.as_str().as_bytes()].concat();
@@ -114,6 +118,11 @@ impl Registry {
             .map(|((name, kind), store)| (name.clone(), *kind, slot(*store)))
             .collect()
     }
+}
+
+/// Whether a row of a registry with this prefix can be read.
+pub(crate) fn is_sound(row: &Row, prefix: &[u8]) -> bool {
+    seal::open(&row.key, &row.value).is_ok_and(|value| parse(&row.key, prefix, &value).is_some())
 }
 
 fn parse(key: &[u8], prefix: &[u8], value: &[u8]) -> Option<(u32, (StoreName, StoreKind))> {

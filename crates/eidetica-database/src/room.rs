@@ -42,6 +42,15 @@ impl Databases {
         Ok(())
     }
 
+    /// Takes away the closures that no settings name; says how many.
+    pub(crate) fn drop_unnamed_closures(&self) -> Result<u64> {
+        let before = self.log().closures()?.len();
+        for log in &self.unnamed_closures()? {
+            self.take_away(log)?;
+        }
+        Ok(before.saturating_sub(self.log().closures()?.len()) as u64)
+    }
+
     /// Refuses packs for a closure that is full: one that is expected by settings, or by entries that wait, may
     /// be larger than one that is not.
     pub(crate) fn check_room_in_closure(&self, closure: &Database, packs: &[Bytes]) -> Result<()> {

@@ -44,7 +44,7 @@ impl StoreSlot {
         key
     }
 
-    fn key(self, space: RowSpace, own: &[u8]) -> Vec<u8> {
+    pub(crate) fn key(self, space: RowSpace, own: &[u8]) -> Vec<u8> {
         let mut key = self.prefix(space);
         key.extend_from_slice(own);
         key

@@ -10,7 +10,8 @@
 //! | 2, number of the store, space, the store's own key | 0, or 1 and a row that the entries change |
 //!
 //! Without the first row the others are worth nothing, and go when the import is dropped or the database
-//! is loaded again. With it, whoever loads the database moves the entries into it before anything else.
+//! is loaded again; on an engine that other processes may use only when it is dropped, because its process may be
+//! alive. With it, whoever loads the database moves the entries into it before anything else.
 //! Rows of the third kind are what later edits of the same import see; they never move.
 
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ use eidetica_auth::SecretKey;
 use eidetica_crdt::{Delta, KeyRange, Order, RowPage, RowSpace, Rows, StoreKind};
 use eidetica_entry::{Author, Entry, Id, Ids, ParentInfo, StoreName};
 use eidetica_storage::commit::Lane;
+use eidetica_storage::log::DbNo;
 use eidetica_storage::{
     Batch, Direction, Durability, EngineError, KeyRange as Keys, Row, ScanLimit, Snapshot, Space,
 };
@@ -56,6 +58,8 @@ pub(crate) struct Spool {
     /// The version of the database when it began.
     version: u64,
     entries: Vec<Id>,
+    /// Bytes of the entries, each encoded by itself.
+    bytes: usize,
     committed: bool,
 }
 
@@ -78,6 +82,7 @@ impl Spool {
             settings,
             version: reader.state()?.version,
             entries: Vec::new(),
+            bytes: 0,
             committed: false,
         })
     }
@@ -115,6 +120,7 @@ impl Spool {
                 &mut batch,
             );
             self.entries.push(entry.id());
+            self.bytes += entry.encoded_len();
         }
         for ((name, kind), changes) in &group.changed {
             let store = self.store_number(name, *kind);
@@ -170,6 +176,7 @@ impl Spool {
         let database = &self.database;
         database.flush(sequencer)?;
         self.check_settings(sequencer)?;
+        sequencer.check_room(self.bytes)?;
         let mut batch = Batch::new();
         put(&self.key(&[&[COMMITTED]]), &[], &mut batch);
         let state = sequencer.writer.stage().finish(&mut batch)?;
@@ -255,7 +262,7 @@ impl Spool {
 impl Drop for Spool {
     fn drop(&mut self) {
         if !self.committed {
-            // If this fails, the next one to load the database does it.
+            // If this fails, the next one to load the database does it, unless other processes may use the engine.
             self.database.clear_spooled(&self.prefix).ok();
         }
     }
@@ -415,7 +422,16 @@ fn put(key: &[u8], value: &[u8], batch: &mut Batch) {
 }
 
 fn database_prefix(database: &Database) -> Vec<u8> {
-    [&[TAG][..], &database.core().log.no().prefix()].concat()
+    prefix_of(database.core().log.no())
+}
+
+fn prefix_of(no: DbNo) -> Vec<u8> {
+    [&[TAG][..], &no.prefix()].concat()
+}
+
+/// All that was spooled for a database.
+pub(crate) fn spooled_rows(no: DbNo) -> (Space, Keys) {
+    (Space::Local, Keys::prefix(prefix_of(no)))
 }
 
 fn space_number(space: RowSpace) -> u8 {

@@ -24,6 +24,11 @@ const NAME: &str = "fjall";
 /// Of the directory and the use of keyspaces; fjall has a format version of its own.
 const FORMAT: u32 = 1;
 
+/// Threads that write memory tables out and merge files. The first of fjall's never merges but puts every request to merge
+/// back: with two, as it takes on two cores, it does so without a pause for as long as the other one is at it, and
+/// keeps a core busy. With more of them, idle ones take the requests.
+const WORKERS: usize = 4;
+
 /// How long closing waits for memory tables to be written.
 const WRITE_OUT_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -84,6 +89,7 @@ fn open_database(
 ) -> Result<(fjall::Database, [Keyspace; Space::ALL.len()]), EngineError> {
     let database = fjall::Database::builder(path)
         .cache_size(options.cache_bytes)
+        .worker_threads(WORKERS)
         .max_journaling_size(options.journal_bytes.max(MIN_JOURNAL_BYTES))
         // Only values of 4 KiB and more would be compressed, which are packs: they are already.
         .journal_compression(CompressionType::None)
@@ -127,6 +133,13 @@ impl Engine for FjallEngine {
 
     fn flush(&self) -> Result<(), EngineError> {
         self.handle.change(Store::sync)
+    }
+
+    fn compact(&self) -> Result<(), EngineError> {
+        self.handle.change(|store| {
+            store.sync()?;
+            shield(|| store.compact().map_err(|error| failure("compacting", error)))
+        })
     }
 
     fn watch(&self, hint: Arc<dyn Fn() + Send + Sync>) -> Watch {
@@ -246,6 +259,12 @@ impl Store {
         } else {
             Ok(())
         }
+    }
+
+    /// Writes all rows into new files, without those that are gone. What a snapshot still sees stays.
+    fn compact(&self) -> fjall::Result<()> {
+        self.write_out()?;
+        self.spaces.iter().try_for_each(Keyspace::major_compact)
     }
 
     /// Writes all memory tables to files. Says whether they are there; that takes too long when the

@@ -110,6 +110,10 @@ impl Engine for SqliteEngine {
         self.handle.change(Store::sync)
     }
 
+    fn compact(&self) -> Result<(), EngineError> {
+        self.handle.change(Store::compact)
+    }
+
     fn watch(&self, hint: Arc<dyn Fn() + Send + Sync>) -> Watch {
         self.handle.watch(hint)
     }
@@ -242,6 +246,17 @@ impl Store {
     fn sync(&self) -> Result<(), EngineError> {
         let mut writer = self.writer.lock();
         writer.apply(&Plan::default(), Durability::Durable)
+    }
+
+    /// Writes the file anew, without the pages that are free, and empties the log.
+    fn compact(&self) -> Result<(), EngineError> {
+        self.sync()?;
+        let writer = self.writer.lock();
+        let compact = "VACUUM; PRAGMA wal_checkpoint(TRUNCATE)";
+        writer
+            .connection
+            .execute_batch(compact)
+            .map_err(|error| failure("compacting", error))
     }
 
     /// A connection whose transaction shows the rows as they are now.

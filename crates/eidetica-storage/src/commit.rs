@@ -34,9 +34,11 @@ pub struct GroupCommit {
 struct Shared {
     engine: Arc<dyn Engine>,
     queue: Mutex<Queue>,
-    /// Told whenever a result came in or a leader stepped down.
-    changed: Condvar,
 }
+
+/// Wakes the one thread that waits for a batch: when its result is there, or when it is to lead. With one bell for all,
+/// every group would wake everybody.
+type Bell = Arc<Condvar>;
 
 #[derive(Default)]
 struct Queue {
@@ -52,7 +54,13 @@ struct Queue {
 
 struct Slot {
     number: u64,
-    ready: Option<(Batch, Durability)>,
+    ready: Option<Ready>,
+}
+
+struct Ready {
+    batch: Batch,
+    durability: Durability,
+    bell: Bell,
 }
 
 /// A place in the order of a lane. Dropping it unused gives the place up; batches of the same lane with
@@ -73,7 +81,6 @@ impl GroupCommit {
             shared: Arc::new(Shared {
                 engine,
                 queue: Mutex::default(),
-                changed: Condvar::new(),
             }),
         }
     }
@@ -128,7 +135,12 @@ impl GroupCommit {
         durability: Durability,
     ) -> Result<(), EngineError> {
         let number = ticket.number;
-        ticket.submit(batch, durability);
+        let bell = Bell::default();
+        ticket.submit(Ready {
+            batch,
+            durability,
+            bell: Arc::clone(&bell),
+        });
         let mut queue = self.shared.queue.lock();
         loop {
             if let Some(result) = queue.results.remove(&number) {
@@ -139,7 +151,7 @@ impl GroupCommit {
                 false => queue.take_ready(),
             };
             match group.is_empty() {
-                true => self.shared.changed.wait(&mut queue),
+                true => bell.wait(&mut queue),
                 false => self.lead(&mut queue, group),
             }
         }
@@ -214,17 +226,18 @@ impl GroupCommit {
                 })
             }
         });
-        for outcome in outcomes {
+        for (finished, outcome) in group.iter().zip(outcomes) {
             match &outcome.result {
                 // A durable write takes along whatever was written before it.
                 Ok(()) => queue.unflushed = outcome.durability == Durability::Relaxed,
                 Err(error) if error.is_refusal() => {}
                 Err(error) => drop(queue.failed.get_or_insert(error.clone())),
             }
-            queue.results.insert(outcome.number, outcome.result);
+            queue.results.insert(finished.number, outcome.result);
+            finished.bell.notify_one();
         }
         queue.leading = false;
-        self.shared.changed.notify_all();
+        queue.call_leader();
     }
 }
 
@@ -233,11 +246,11 @@ struct Finished {
     number: u64,
     batch: Batch,
     durability: Durability,
+    bell: Bell,
 }
 
 /// What became of a batch, and how it was written.
 struct Outcome {
-    number: u64,
     result: Result<(), EngineError>,
     durability: Durability,
 }
@@ -248,18 +261,17 @@ fn outcomes(
     result: &Result<(), EngineError>,
     durability: Durability,
 ) -> Vec<Outcome> {
-    let outcome = |finished: &Finished| Outcome {
-        number: finished.number,
+    let outcome = |_: &Finished| Outcome {
         result: result.clone(),
         durability,
     };
     group.iter().map(outcome).collect()
 }
 
-/// Writes all batches as one. If that is refused, one by one, so that each gets its own answer.
+/// Writes all batches as one. If that is refused, one by one, so that each gets its own answer. One outcome for each of
+/// the group, in its order.
 fn write_group(engine: &dyn Engine, group: &[Finished]) -> Vec<Outcome> {
     let alone = |finished: &Finished| Outcome {
-        number: finished.number,
         result: engine.write(&finished.batch, finished.durability),
         durability: finished.durability,
     };
@@ -305,15 +317,20 @@ impl Queue {
             let Some(slots) = self.lanes.get_mut(&lane) else {
                 continue;
             };
-            let Some((batch, durability)) = slots.front_mut().and_then(|slot| slot.ready.take())
-            else {
+            let Some(ready) = slots.front_mut().and_then(|slot| slot.ready.take()) else {
                 continue;
             };
+            let Ready {
+                batch,
+                durability,
+                bell,
+            } = ready;
             bytes += batch.byte_len();
             group.push(Finished {
                 number,
                 batch,
                 durability,
+                bell,
             });
             slots.pop_front();
             heads.extend(slots.front().map(|slot| Reverse((slot.number, lane))));
@@ -321,19 +338,29 @@ impl Queue {
         self.lanes.retain(|_, slots| !slots.is_empty());
         group
     }
+
+    /// Wakes one thread whose batch could be written now, unless somebody writes: it takes along what else is ready.
+    fn call_leader(&self) {
+        let mut heads = self.lanes.values().filter_map(VecDeque::front);
+        let ready = heads.find_map(|slot| slot.ready.as_ref());
+        if let Some(ready) = ready.filter(|_| !self.leading) {
+            ready.bell.notify_one();
+        }
+    }
 }
 
 impl Ticket {
-    fn submit(mut self, batch: Batch, durability: Durability) {
+    fn submit(mut self, ready: Ready) {
         self.used = true;
-        self.with_slot(|slots, at| {
+        drop(self.with_slot(|slots, at| {
             if let Some(slot) = slots.get_mut(at) {
-                slot.ready = Some((batch, durability));
+                slot.ready = Some(ready);
             }
-        });
+        }));
     }
 
-    fn with_slot(&self, change: impl FnOnce(&mut VecDeque<Slot>, usize)) {
+    /// Changes the slot of this ticket. The queue is what it is then.
+    fn with_slot(&self, change: impl FnOnce(&mut VecDeque<Slot>, usize)) -> MutexGuard<'_, Queue> {
         let mut queue = self.shared.queue.lock();
         if let Some(slots) = queue.lanes.get_mut(&self.lane)
             && let Ok(at) = slots.binary_search_by_key(&self.number, |slot| slot.number)
@@ -341,15 +368,16 @@ impl Ticket {
             change(slots, at);
         }
         queue.lanes.retain(|_, slots| !slots.is_empty());
+        queue
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
         if !self.used {
-            self.with_slot(|slots, at| drop(slots.remove(at)));
             // What stood behind this place may be ready now.
-            self.shared.changed.notify_all();
+            self.with_slot(|slots, at| drop(slots.remove(at)))
+                .call_leader();
         }
     }
 }

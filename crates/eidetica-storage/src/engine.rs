@@ -49,6 +49,15 @@ pub trait Engine: Send + Sync + 'static {
     /// Makes every batch whose `write` has returned survive power loss.
     fn flush(&self) -> Result<(), EngineError>;
 
+    /// Gives back the space that deleted and overwritten rows take, as far as the engine does not do so by itself. May
+    /// cost as much as reading and writing everything, and hold writers up meanwhile; changes nothing that is seen.
+    ///
+    /// # Errors
+    /// As for [`Engine::flush`].
+    fn compact(&self) -> Result<(), EngineError> {
+        self.flush()
+    }
+
     /// Calls `hint` after rows may have changed, until the returned guard is dropped.
     ///
     /// Where processes share an engine this includes changes by the others. A hint only: it may come

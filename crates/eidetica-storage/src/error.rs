@@ -70,7 +70,9 @@ pub enum EngineError {
         supported: u32,
     },
     /// The data was written by an older version, nothing leads from there to the present format, and it is left untouched.
-    #[error("the storage has format {found}, and this program, which is at {supported}, cannot bring it up")]
+    #[error(
+        "the storage has format {found}, and this program, which is at {supported}, cannot bring it up"
+    )]
     OlderFormat {
         /// The version found.
         found: u32,

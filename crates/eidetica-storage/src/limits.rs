@@ -68,6 +68,15 @@ pub const FRESH_HEIGHTS: u64 = 1024;
 /// Entries whose ids begin with the same bytes that are looked up by them.
 pub const SAME_PREFIX: usize = 16;
 
+/// Rows of a database that has ended which one batch takes away.
+pub const SWEEP_ROWS: u64 = 8_192;
+
+/// Bytes of such rows after which a batch takes no more.
+pub const SWEEP_BYTES: u64 = 32 << 20;
+
+/// Rows that one batch of a repair changes.
+pub const REPAIR_ROWS: usize = 8_192;
+
 /// Most batches that one group commit writes together.
 pub const GROUP_BATCHES: usize = 1_024;
 

@@ -376,3 +376,21 @@ fn a_member_of_the_team_imports_into_the_project() {
     import.set("imported", "k", 1).unwrap();
     assert!(matches!(import.commit(), Err(Error::Refused(_))));
 }
+
+#[test]
+fn a_team_that_is_forgotten_leaves_its_authority() {
+    let a = instance(1);
+    let team = team(&a);
+    let project = project(&a, &team, Permission::Write(5));
+    note_as_member(&a, &project.id(), "before");
+    let forgotten = a.forget(&team.id()).unwrap();
+    assert!(forgotten.keeps_authority);
+    assert!(a.find(&team.id()).unwrap().is_none());
+    note_as_member(&a, &project.id(), "after");
+    assert!(a.verify().unwrap().is_sound());
+    let b = instance(2);
+    ingest(&b, project.id(), &all_above(&a, &b, &project.id()));
+    let there = b.get(&project.id()).unwrap();
+    assert_eq!(there.state_hash().unwrap(), project.state_hash().unwrap());
+    assert!(b.verify().unwrap().is_sound());
+}

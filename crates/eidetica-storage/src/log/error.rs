@@ -44,6 +44,12 @@ pub enum LogError {
     /// Rows are being copied into the engine, or were until something stopped it: it is not whole.
     #[error("a restore or migration into this place has not been finished")]
     Unfinished,
+    /// The database was here, and was taken away.
+    #[error("database {0} is not here any more")]
+    Gone(Id),
+    /// What follows from the entries is being computed again, or was until something stopped it.
+    #[error("database {0} is being repaired; a repair that was interrupted has to be run again")]
+    Repairing(Id),
     /// A database with this id is here already.
     #[error("database {0} exists")]
     Exists(Id),
@@ -71,9 +77,11 @@ impl LogError {
         match self {
             Self::Engine(error) => error.blame(),
             Self::Corrupt { .. } => Blame::Corrupt,
+            Self::Repairing(_) => Blame::Unavailable,
             Self::NewerFormat { .. }
             | Self::OlderFormat { .. }
             | Self::Unfinished
+            | Self::Gone(_)
             | Self::Exists(_)
             | Self::NotRoot(_)
             | Self::Foreign(_)

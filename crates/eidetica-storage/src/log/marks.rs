@@ -80,6 +80,11 @@ impl Marks {
         changed
     }
 
+    /// By number; none is empty.
+    pub(super) fn chunks(&self) -> impl Iterator<Item = (u64, &Chunk)> {
+        self.chunks.iter().map(|(number, chunk)| (*number, chunk))
+    }
+
     pub(super) fn chunk(&self, number: u64) -> Option<&Chunk> {
         self.chunks.get(&number)
     }

@@ -79,8 +79,11 @@ impl<'a> LogReader<'a> {
             return Ok(*version);
         }
         let row = self.read_meta(&rows::rewritten_key(self.no()))?;
-        let version = row.map(|value| rows::decode_rewritten(self.no(), &value));
-        let version = version.transpose()?.unwrap_or_default();
+        // Nothing was changed in place since the row was damaged: whoever does writes it.
+        let damaged = |_| u64::MAX;
+        let version = row.map_or(0, |value| {
+            rows::decode_rewritten(self.no(), &value).unwrap_or_else(damaged)
+        });
         Ok(*self.rewritten.get_or_init(|| version))
     }
 

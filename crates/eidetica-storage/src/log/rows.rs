@@ -487,6 +487,11 @@ fn holes_prefix(no: DbNo, hole: Hole, store: &StoreName) -> Vec<u8> {
     .concat()
 }
 
+/// All rows that say what is missing.
+pub(super) fn hole_ranges(no: DbNo) -> [KeyRange; 2] {
+    [HOLES, HOLE_COUNTS].map(|kind| KeyRange::prefix([kind.as_slice(), &no.prefix()].concat()))
+}
+
 pub(super) fn holes_range(no: DbNo, hole: Hole, store: &StoreName) -> KeyRange {
     KeyRange::prefix(holes_prefix(no, hole, store))
 }

@@ -44,11 +44,46 @@ pub struct StampSet<'r, 'a> {
     loose: Marks,
     /// Those of the open block, ascending.
     open: Vec<Stamp>,
-    /// What the height index says from some height on.
-    packs: Option<(Height, Vec<PackHeights>)>,
+    packs: KnownPacks,
     /// The block of heights that was looked at last.
     block: Option<(Node, Vec<Stamp>)>,
     new: NewSummaries,
+}
+
+/// What the height index says of the packs that have anything at some height or above.
+#[derive(Default)]
+struct KnownPacks {
+    /// Nothing is known yet.
+    lowest: Option<Height>,
+    /// In the order of their greatest heights, each with the least height that it and those after it have.
+    packs: Vec<(PackHeights, Height)>,
+}
+
+impl KnownPacks {
+    fn new(lowest: Height, packs: Vec<PackHeights>) -> Self {
+        let mut least = Height(u64::MAX);
+        let mut packs: Vec<_> = packs.into_iter().map(|pack| (pack, pack.min)).collect();
+        for (pack, from_here) in packs.iter_mut().rev() {
+            least = least.min(pack.min);
+            *from_here = least;
+        }
+        Self {
+            lowest: Some(lowest),
+            packs,
+        }
+    }
+
+    /// The arrival numbers of the first entries of those that overlap a span of heights.
+    fn overlapping(&self, from: Height, to: Option<Height>) -> Vec<u64> {
+        let is_below = |min: Height| to.is_none_or(|to| min < to);
+        let first = self.packs.partition_point(|(pack, _)| pack.max < from);
+        let packs = self.packs.iter().skip(first);
+        packs
+            .take_while(|(_, least)| is_below(*least))
+            .filter(|(pack, _)| is_below(pack.min))
+            .map(|(pack, _)| pack.first)
+            .collect()
+    }
 }
 
 /// Summaries of old blocks that were not kept yet.
@@ -111,7 +146,7 @@ impl<'a> LogReader<'a> {
             state,
             loose,
             open,
-            packs: None,
+            packs: KnownPacks::default(),
             block: None,
             new: NewSummaries {
                 rows: Vec::new(),
@@ -157,13 +192,9 @@ impl StampSet<'_, '_> {
 
     fn load(&mut self, span: &Span) -> Result<Vec<Stamp>, LogError> {
         let mut stamps = within(&self.open, span).to_vec();
-        let lowest = span.from.height;
-        let firsts: Vec<u64> = self
-            .packs_from(lowest)?
-            .iter()
-            .filter(|pack| pack.max >= lowest && span.to.is_none_or(|to| pack.min < to.height))
-            .map(|pack| pack.first)
-            .collect();
+        let to = span.to.map(|to| to.height);
+        let packs = self.packs_from(span.from.height)?;
+        let firsts = packs.overlapping(span.from.height, to);
         for first in firsts {
             let block = self.reader.block_at(first)?;
             let arrived = (block.first..).zip(&block.entries);
@@ -176,17 +207,55 @@ impl StampSet<'_, '_> {
         Ok(stamps)
     }
 
-    /// Packs that have anything at a height or above: one row each, once.
-    fn packs_from(&mut self, lowest: Height) -> Result<&[PackHeights], LogError> {
-        let packs = match self.packs.take() {
-            Some((from, packs)) if from <= lowest => (from, packs),
-            _ => (lowest, self.reader.pack_heights(lowest)?),
-        };
-        Ok(&self.packs.insert(packs).1)
+    /// Packs that have anything at a height or above, one row each. Whoever goes on downwards gets twice as many each
+    /// time, so that a row is read few times.
+    fn packs_from(&mut self, lowest: Height) -> Result<&KnownPacks, LogError> {
+        if self.packs.lowest.is_none_or(|known| lowest < known) {
+            let above = self.state.max_height.0.saturating_sub(lowest.0);
+            let lowest = match self.packs.lowest {
+                Some(_) => Height(lowest.0.saturating_sub(above)),
+                None => lowest,
+            };
+            self.packs = KnownPacks::new(lowest, self.reader.pack_heights(lowest)?);
+        }
+        Ok(&self.packs)
     }
 }
 
 impl LogReader<'_> {
+    /// The blocks (level and number) whose kept summaries are not those of the entries. O(entries in these blocks).
+    ///
+    /// # Errors
+    /// The engine's errors, damaged rows.
+    pub fn wrong_summaries(&self) -> Result<Vec<(u8, u64)>, LogError> {
+        let mut kept = Vec::new();
+        self.each_meta(&rows::summaries_range(self.no()), |key, value| {
+            let (level, number) = rows::summary_block(self.no(), key)?;
+            kept.push((
+                level,
+                number,
+                rows::decode_summary(self.no(), level, number, value)?,
+            ));
+            Ok(())
+        })?;
+        let mut set = self.stamp_set()?;
+        let mut wrong = Vec::new();
+        for (level, number, summary) in kept {
+            let lowest = 1u64.checked_shl(4 * u32::from(level));
+            let lowest = lowest.and_then(|width| width.checked_mul(number));
+            let node = lowest.map(|lowest| Node::of_heights(Height(lowest), level));
+            let node = node.filter(|node| set.row_of(node) == Some((level, number)));
+            let right = match node {
+                Some(node) => set.compute(&node)? == summary,
+                None => false,
+            };
+            if !right {
+                wrong.push((level, number));
+            }
+        }
+        Ok(wrong)
+    }
+
     fn pack_heights(&self, lowest: Height) -> Result<Vec<PackHeights>, LogError> {
         let mut packs = Vec::new();
         let range = rows::heights_range(self.no(), lowest);

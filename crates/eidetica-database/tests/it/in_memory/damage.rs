@@ -12,7 +12,7 @@ use eidetica_testkit::{Fault, FaultyEngine};
 use crate::world::{all_packs, database, ingest, instance_on, key, on, rights};
 
 /// A database with something in every space, as it looks on disk.
-fn full() -> (MemoryEngine, Id) {
+pub(crate) fn full() -> (MemoryEngine, Id) {
     let engine = MemoryEngine::new();
     let databases = on(Arc::new(engine.fork().unwrap()));
     let db = database(&databases);

@@ -1,0 +1,166 @@
+//! Forgetting a whole database: nobody finds it from one batch on, and its rows go a bounded part at a time.
+//!
+//! It is forgotten here alone: peers that have it keep it, and one that brings it again begins it anew. What other
+//! databases here need of its authority stays as a closure, so that no verdict changes.
+
+use eidetica_entry::Id;
+use eidetica_entry::dag::Budget;
+use eidetica_storage::log::forget::Swept;
+use eidetica_storage::log::{DatabaseLog, DbNo};
+use eidetica_storage::{Batch, Durability, KeyRange, Space};
+
+use crate::core::registry_prefix_of;
+use crate::error::{Error, Result};
+use crate::holds::key as holds_key;
+use crate::ingest::IngestRequest;
+use crate::shared::CREATION;
+use crate::spool::spooled_rows;
+use crate::{Database, Databases, limits};
+
+/// What was taken away.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Forgotten {
+    /// Rows.
+    pub rows: u64,
+    /// Bytes of their keys and values.
+    pub bytes: u64,
+    /// Whether headers and settings stay as a closure, because other databases here delegate to it.
+    pub keeps_authority: bool,
+}
+
+impl Forgotten {
+    fn add(&mut self, swept: Swept) {
+        self.rows += swept.rows;
+        self.bytes += swept.bytes;
+    }
+}
+
+impl Databases {
+    /// Takes a database away: its entries, its state, and what is staged or spooled for it. Handles that are open find
+    /// it gone ([`Error::NoDatabase`]). Damage in it is no obstacle, unless others delegate to it.
+    ///
+    /// After a crash it is there as a whole, or is gone, and then the rest of its rows goes when the instance is opened
+    /// again. Costs reading its rows once.
+    ///
+    /// # Errors
+    /// [`Error::NoDatabase`], the engine's; where other databases here delegate to it, that its headers and settings
+    /// cannot be kept.
+    pub fn forget(&self, id: &Id) -> Result<Forgotten> {
+        let log = self.log().database(id)?.ok_or(Error::NoDatabase(*id))?;
+        let keeps_authority = self.is_delegated_to(id);
+        if keeps_authority {
+            self.keep_closure(id)?;
+        }
+        match self.find(id) {
+            Ok(Some(database)) => database.end()?,
+            Ok(None) => return Err(Error::NoDatabase(*id)),
+            // Nobody can have opened it either.
+            Err(Error::Corrupt(_) | Error::NoEntry(_)) => self.write_end(&log)?,
+            Err(error) => return Err(error),
+        }
+        let mut forgotten = self.sweep(u64::MAX)?;
+        forgotten.keeps_authority = keeps_authority;
+        Ok(forgotten)
+    }
+
+    /// Takes away rows of databases that were forgotten, in at most so many batches. Without any, one row lookup.
+    pub(crate) fn sweep(&self, batches: u64) -> Result<Forgotten> {
+        let mut forgotten = Forgotten::default();
+        let mut left = batches;
+        for (no, _) in self.log().ended()? {
+            loop {
+                if left == 0 {
+                    return Ok(forgotten);
+                }
+                left -= 1;
+                let swept = self.sweep_part(no)?;
+                forgotten.add(swept);
+                if swept.is_last {
+                    break;
+                }
+            }
+        }
+        Ok(forgotten)
+    }
+
+    fn sweep_part(&self, no: DbNo) -> Result<Swept> {
+        let also = [
+            (Space::Meta, KeyRange::prefix(registry_prefix_of(no))),
+            spooled_rows(no),
+        ];
+        let mut batch = Batch::new();
+        let swept = self.log().stage_sweep(no, &also, &mut batch)?;
+        // A crash loses a suffix of it, which goes then.
+        let durability = match swept.is_last {
+            true => self.shared().durability,
+            false => Durability::Relaxed,
+        };
+        self.shared().group.write(CREATION, batch, durability)?;
+        Ok(swept)
+    }
+
+    fn write_end(&self, log: &DatabaseLog) -> Result<()> {
+        let shared = self.shared();
+        shared.racing(|| {
+            let mut batch = Batch::new();
+            let snapshot = shared.engine.snapshot()?;
+            self.log().stage_end(log, &*snapshot, &mut batch)?;
+            batch.delete(Space::Meta, &holds_key(&log.id()));
+            Ok(shared.group.write(CREATION, batch, Durability::Durable)?)
+        })
+    }
+
+    /// Whether settings of another database here, or of a closure, have ever named it. One that cannot be read names
+    /// nothing.
+    fn is_delegated_to(&self, id: &Id) -> bool {
+        let names = |other: &Database| {
+            let authority = other.authority().ok();
+            authority.is_some_and(|state| state.delegated_databases().any(|named| named == id))
+        };
+        let databases = self.list().unwrap_or_default();
+        let mut others = databases.iter().filter(|other| *other != id);
+        let closures = self.log().closures().unwrap_or_default();
+        others.any(|other| self.find(other).ok().flatten().is_some_and(|db| names(&db)))
+            || closures.iter().any(|closure| {
+                let closure = self.closure(&closure.id()).ok().flatten();
+                closure.is_some_and(|closure| names(&closure))
+            })
+    }
+
+    /// Puts all headers and settings of a database into its closure.
+    fn keep_closure(&self, id: &Id) -> Result<()> {
+        let database = self.get(id)?;
+        let snapshot = self.engine().snapshot()?;
+        let reader = database.core().log.reader(&*snapshot);
+        let heads = reader.heads()?;
+        let difference = reader.difference(&heads, &[], &mut Budget::unlimited())?;
+        let mut next = Some(0);
+        while let Some(from) = next {
+            let page = reader.packs_without_data(&difference, from, limits::DIFFERENCE_BYTES)?;
+            let report = self.ingest_closure(*id, &IngestRequest::new(*id, &page.packs))?;
+            if let Some((_, reason)) = report.bad_packs.into_iter().next() {
+                return Err(Error::Corrupt(reason));
+            }
+            next = page.next;
+        }
+        Ok(())
+    }
+}
+
+impl Database {
+    /// Writes the end of the database behind all that was staged before.
+    fn end(&self) -> Result<()> {
+        let databases = Databases::of(self.shared());
+        self.shared().racing(|| {
+            let mut sequencer = self.core().sequence()?;
+            self.drain(&mut sequencer)?;
+            let ended = databases.write_end(&self.core().log);
+            sequencer.fail();
+            if ended.is_ok() {
+                self.core().note_gone();
+            }
+            ended
+        })
+    }
+}

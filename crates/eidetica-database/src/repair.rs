@@ -1,0 +1,321 @@
+//! Repair: what follows from the entries is computed from them again.
+//!
+//! The entries are the truth, and everything else in the engine can be derived from them: the index, the heights, the
+//! version row, what is void, the state. While the log's rows are derived the database has no version row, so nobody
+//! reads or writes it, in any process, and a crash leaves it so until the repair is run again. The batch that puts the
+//! version row back says that no state is applied yet; who reads then waits for it, as after a large ingest.
+//!
+//! What cannot be derived are the entries themselves: a repair leaves all as it is where one of them is damaged.
+
+use std::collections::{BTreeSet, HashMap};
+
+use bytes::Bytes;
+use eidetica_auth::{Signed, verify_batch};
+use eidetica_entry::pack::{self, Limits};
+use eidetica_entry::{Entry, Id, Ids, Stamp};
+use eidetica_storage::log::repair::{Rebuilt, Survey};
+use eidetica_storage::log::{CacheSize, DatabaseLog, EntryLog, LogError, Marks};
+use eidetica_storage::{Batch, Direction, Durability, KeyRange, Space};
+
+use crate::authority::Authority;
+use crate::core::{STORES, registry_prefix};
+use crate::error::{Error, Result};
+use crate::known::Known;
+use crate::past::arrivals;
+use crate::shared::CREATION;
+use crate::standing::advance;
+use crate::verify::{Ends, void};
+use crate::{Database, Databases, limits, registry, seal};
+
+/// What a repair did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Repaired {
+    /// Entries from which all was derived.
+    pub entries: u64,
+    /// Rows of the index and about heights that were wrong.
+    pub index_rows: u64,
+    /// Entries that are void.
+    pub void: u64,
+}
+
+impl Databases {
+    /// Computes everything that is stored of a database but its entries again, from the entries, and takes the place of
+    /// what was there. Does nothing where an entry is damaged; see [`mend`](Self::mend).
+    ///
+    /// Costs reading all entries some times and writing the state. Whoever reads or writes the database meanwhile waits
+    /// or gets [`Error::Repairing`]. After a crash it has to be run again, until when that error stays.
+    ///
+    /// # Errors
+    /// [`Error::NoDatabase`], a damaged entry, the engine's.
+    pub fn repair(&self, id: &Id) -> Result<Repaired> {
+        let log = self.log().database(id)?.ok_or(Error::NoDatabase(*id))?;
+        let repaired = match self.find(id) {
+            Ok(Some(database)) => database.rebuild_locked()?,
+            Ok(None) => return Err(Error::NoDatabase(*id)),
+            // Nobody can have opened it either.
+            Err(Error::Corrupt(_) | Error::NoEntry(_) | Error::Repairing(_)) => {
+                self.rebuild(&log)?
+            }
+            Err(error) => return Err(error),
+        };
+        self.get(id)?.catch_up()?;
+        Ok(repaired)
+    }
+
+    fn rebuild(&self, log: &DatabaseLog) -> Result<Repaired> {
+        let shared = self.shared();
+        // A log of its own, so that no cached pack hides a damaged row.
+        let engine = std::sync::Arc::clone(&shared.engine);
+        let fresh = EntryLog::open(engine, CacheSize(limits::VERIFY_CACHE_BYTES))?;
+        let log = fresh
+            .database(&log.id())?
+            .ok_or(Error::NoDatabase(log.id()))?;
+        let survey = log.survey(&*shared.engine.snapshot()?, &mut |_, _| Ok(()))?;
+        self.begin_repair(&log)?;
+        let index_rows = self.repair_index(&log, &survey)?;
+        let rebuilt = self.derive(&log, &survey)?;
+        self.end_repair(&log, &survey, &rebuilt)?;
+        Ok(Repaired {
+            entries: survey.entries,
+            index_rows,
+            void: rebuilt.void.len(),
+        })
+    }
+
+    fn begin_repair(&self, log: &DatabaseLog) -> Result<()> {
+        let shared = self.shared();
+        shared.racing(|| {
+            let mut batch = Batch::new();
+            let snapshot = shared.engine.snapshot()?;
+            log.stage_repair(&*snapshot, &mut batch)?;
+            Ok(shared.group.write(CREATION, batch, Durability::Durable)?)
+        })
+    }
+
+    fn repair_index(&self, log: &DatabaseLog, survey: &Survey) -> Result<u64> {
+        let shared = self.shared();
+        let snapshot = shared.engine.snapshot()?;
+        let mut write = |batch| {
+            let written = shared.group.write(CREATION, batch, Durability::Relaxed);
+            written.map_err(LogError::from)
+        };
+        let mut rows = log.repair_heights(&*snapshot, survey, &mut write)?;
+        // Ids are evenly spread.
+        let parts = (survey.entries / limits::REPAIR_IDS + 1).min(BYTES);
+        for part in 0..parts {
+            let bound = |part| u16::try_from(part * BYTES / parts).unwrap_or(u16::MAX);
+            let within = (bound(part), bound(part + 1));
+            rows += log.repair_index(&*snapshot, within, &mut write)?;
+        }
+        Ok(rows)
+    }
+
+    /// What follows from the entries and their places.
+    fn derive(&self, log: &DatabaseLog, survey: &Survey) -> Result<Rebuilt> {
+        let snapshot = self.engine().snapshot()?;
+        let mut state = survey.state();
+        let reader = log.reader_assuming(&*snapshot, state.clone());
+        let (mut settings, mut below) = (Ids::new(), Marks::default());
+        let mut next = 0;
+        while next < survey.entries {
+            let entries = reader.entries_from(next, limits::INGEST_GROUP)?;
+            let mut parents = BTreeSet::new();
+            for entry in &entries {
+                let header = entry.header();
+                parents.extend(header.parents.iter().copied());
+                if header.writes_settings() {
+                    settings = advance(&settings, entry.id(), header);
+                }
+            }
+            let parents: Vec<Id> = parents.into_iter().collect();
+            for parent in arrivals(&parents, &reader)? {
+                below.set(parent, true);
+            }
+            next += entries.len() as u64;
+        }
+        let mut heads = Vec::new();
+        for arrival in (0..survey.entries).filter(|arrival| !below.contains(*arrival)) {
+            heads.push(reader.at(arrival)?.stamp());
+        }
+        heads.sort_unstable();
+        state.settings = settings.to_vec();
+        state.tips.clone_from(&heads);
+        let reader = log.reader_assuming(&*snapshot, state.clone());
+        let known = Known::new(self.shared(), log.id(), &reader);
+        let ids: Vec<Id> = heads.iter().map(|head: &Stamp| head.id).collect();
+        let void = void(&Authority::default(), &known, &settings, &ids)?;
+        let ends = match void.is_empty() {
+            true => Ends {
+                tips: heads.into_iter().collect(),
+                ..Ends::default()
+            },
+            false => Ends::of(&reader, &void, &state)?,
+        };
+        Ok(Rebuilt {
+            settings: state.settings,
+            tips: ends.tips.into_iter().collect(),
+            void,
+            loose: ends.loose,
+            leaves: ends.leaves,
+            authors: ends.authors,
+        })
+    }
+
+    fn end_repair(&self, log: &DatabaseLog, survey: &Survey, rebuilt: &Rebuilt) -> Result<()> {
+        let shared = self.shared();
+        let mut batch = Batch::new();
+        let snapshot = shared.engine.snapshot()?;
+        log.stage_rebuilt(&*snapshot, survey, rebuilt, &mut batch)?;
+        // Stores get a number anew when their state is written.
+        let prefix = registry_prefix(log);
+        let range = KeyRange::prefix(prefix.clone());
+        let _ = snapshot.for_each::<(), Error>(Space::Meta, &range, Direction::Forward, |row| {
+            if !registry::is_sound(&row, &prefix) {
+                batch.delete(Space::Meta, &row.key);
+            }
+            Ok(std::ops::ControlFlow::Continue(()))
+        })?;
+        Ok(shared.group.write(CREATION, batch, Durability::Durable)?)
+    }
+}
+
+/// What became of damaged entries.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Mended {
+    /// Entries that are back in their places.
+    pub restored: u64,
+    /// Entries that are still lost: their ids, as far as the index of ids knows them.
+    pub lost: Vec<Id>,
+    /// Entries that are still lost and of which not even the id is known.
+    pub unknown: u64,
+}
+
+/// What is lost, and what may come in its place.
+impl Databases {
+    /// The entries of a database that are damaged: their ids, as far as the index knows them, and how many others there
+    /// are. Reads all entries.
+    ///
+    /// # Errors
+    /// [`Error::NoDatabase`], a damaged version row, the engine's.
+    pub fn lost(&self, id: &Id) -> Result<Mended> {
+        self.mend(id, &[])
+    }
+
+    /// Puts entries that are damaged back in their places: those that are in these packs, from whomever they are. Only
+    /// the very same entries are taken, with their signatures; a row is written once all of its entries are there.
+    ///
+    /// # Errors
+    /// [`Error::NoDatabase`], a damaged version row, the engine's. Packs that are none count for nothing.
+    pub fn mend(&self, id: &Id, packs: &[Bytes]) -> Result<Mended> {
+        let shared = self.shared();
+        let engine = std::sync::Arc::clone(&shared.engine);
+        let fresh = EntryLog::open(engine, CacheSize(limits::VERIFY_CACHE_BYTES))?;
+        let log = fresh.database(id)?.ok_or(Error::NoDatabase(*id))?;
+        let snapshot = shared.engine.snapshot()?;
+        let lost = log.lost(&*snapshot)?;
+        let wanted: BTreeSet<Id> = lost
+            .iter()
+            .flat_map(|lost| lost.ids.values())
+            .copied()
+            .collect();
+        let found = self.entries_in(packs, &wanted);
+        let mut mended = Mended::default();
+        let mut batch = Batch::new();
+        for lost in lost {
+            let entries: Option<Vec<Entry>> =
+                lost.ids.values().map(|id| found.get(id).cloned()).collect();
+            match entries.filter(|_| lost.is_known()) {
+                Some(entries) => {
+                    mended.restored += entries.len() as u64;
+                    log.stage_mended(&*snapshot, &lost, &entries, &mut batch)?;
+                }
+                None => {
+                    mended.unknown += (lost.end - lost.first) - lost.ids.len() as u64;
+                    mended.lost.extend(lost.ids.into_values());
+                }
+            }
+        }
+        if !batch.is_empty() {
+            shared.group.write(CREATION, batch, Durability::Durable)?;
+        }
+        Ok(mended)
+    }
+
+    /// Of some packs the entries that are wanted and whose signatures hold.
+    fn entries_in(&self, packs: &[Bytes], wanted: &BTreeSet<Id>) -> HashMap<Id, Entry> {
+        let mut found = HashMap::new();
+        for pack in packs {
+            let mut entries = pack::decode(pack, &Limits::default()).unwrap_or_default();
+            entries.retain(|entry| wanted.contains(&entry.id()));
+            let messages: Vec<_> = entries.iter().map(Entry::signing_message).collect();
+            let signed: Vec<Signed<'_>> = entries
+                .iter()
+                .zip(&messages)
+                .map(|(entry, message)| Signed {
+                    key: &entry.header().author.key,
+                    message,
+                    signature: entry.signature(),
+                })
+                .collect();
+            let bad = verify_batch(&signed, self.shared().entropy.seed());
+            let good = (0..).zip(entries).filter(|(at, _)| !bad.contains(at));
+            found.extend(good.map(|(_, entry)| (entry.id(), entry)));
+        }
+        found
+    }
+
+    /// Makes the rows that lead to databases right, and takes away damaged ones that belong to none; says how many
+    /// were wrong.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn repair_directory(&self) -> Result<u64> {
+        let shared = self.shared();
+        let _creating = shared.creating.lock();
+        let mut wrong = self.log().repair_directory()?;
+        let listed = self
+            .log()
+            .databases()?
+            .into_iter()
+            .chain(self.log().closures()?);
+        let listed: BTreeSet<[u8; 4]> = listed.map(|log| log.no().prefix()).collect();
+        let (snapshot, mut batch) = (shared.engine.snapshot()?, Batch::new());
+        let range = KeyRange::prefix(STORES);
+        let _ = snapshot.for_each::<(), Error>(Space::Meta, &range, Direction::Forward, |row| {
+            let rest = row.key.get(STORES.len()..).unwrap_or_default();
+            let is_here = rest.first_chunk().is_some_and(|no| listed.contains(no));
+            if !is_here && !seal::is_sealed(&row) {
+                wrong += 1;
+                batch.delete(Space::Meta, &row.key);
+            }
+            Ok(std::ops::ControlFlow::Continue(()))
+        })?;
+        drop(snapshot);
+        if !batch.is_empty() {
+            shared.group.write(CREATION, batch, Durability::Durable)?;
+        }
+        Ok(wrong)
+    }
+}
+
+/// Values of the first byte of an id.
+const BYTES: u64 = 256;
+
+impl Database {
+    /// Repairs the database while nobody of this process stages anything, and readers wait.
+    fn rebuild_locked(&self) -> Result<Repaired> {
+        let databases = Databases::of(self.shared());
+        let mut sequencer = self.core().lock_sequencer();
+        self.core().check_here()?;
+        if let Some(sequencer) = sequencer.as_mut().filter(|staged| !staged.has_failed()) {
+            self.drain(sequencer)?;
+        }
+        self.core().set_behind(true);
+        let repaired = databases.rebuild(&self.core().log);
+        // What was staged on is gone; the next one loads what is there now.
+        *sequencer = None;
+        repaired
+    }
+}

@@ -1,0 +1,452 @@
+//! Keeping an instance in order: databases that are forgotten, rows that are computed again, entries that come back.
+
+use std::sync::Arc;
+
+use eidetica_database::{Blame, Database, Databases, Error, Fault, Remedy};
+use eidetica_entry::Id;
+use eidetica_storage::{Batch, Durability, Engine, MemoryEngine, Row, Space};
+use eidetica_testkit::{Fault as Failing, FaultyEngine, Rng, SharedEngine};
+
+use super::damage::{full, rows};
+use crate::world::{all_packs, database, ingest, instance_on, key, on};
+
+/// What belongs to no database: the format, the next number, local databases.
+fn left_over(engine: &dyn Engine) -> Vec<(Space, Row)> {
+    let all = Space::ALL.into_iter().flat_map(|space| {
+        let rows = rows(engine, space).into_iter();
+        rows.map(move |row| (space, row))
+    });
+    let stays = |space: Space, row: &Row| match space {
+        Space::Meta => [&b"Lf"[..], b"Ln"].contains(&&*row.key),
+        Space::Local => row.key[0] < 4,
+        _ => false,
+    };
+    all.filter(|(space, row)| !stays(*space, row)).collect()
+}
+
+/// Rows that must be the same however often they were computed: all but those that count batches.
+fn lasting(engine: &dyn Engine) -> Vec<(Space, Row)> {
+    let all = Space::ALL.into_iter().flat_map(|space| {
+        let rows = rows(engine, space).into_iter();
+        rows.map(move |row| (space, row))
+    });
+    let counts = |row: &Row| row.key.starts_with(b"Lv") || row.key.starts_with(b"Lo");
+    all.filter(|(space, row)| *space != Space::Meta || !counts(row))
+        .collect()
+}
+
+fn is_gone(error: Option<Error>) -> bool {
+    matches!(error, Some(Error::NoDatabase(_)))
+}
+
+#[test]
+fn a_forgotten_database_is_gone_with_all_its_rows() {
+    let (engine, id) = full();
+    let databases = on(Arc::new(engine));
+    let packs = all_packs(&databases, &id);
+    let db = databases.get(&id).unwrap().with_key(key(1));
+    let hash = db.state_hash().unwrap();
+    let (begun, import) = (db.new_transaction(), db.import());
+    begun.doc("d").unwrap().set("late", 1).unwrap();
+    let forgotten = databases.forget(&id).unwrap();
+    assert!(
+        forgotten.rows > 500 && forgotten.bytes > 10_000,
+        "{forgotten:?}"
+    );
+    assert_eq!(left_over(&**databases.engine()), []);
+
+    assert!(databases.find(&id).unwrap().is_none());
+    assert_eq!(databases.list().unwrap(), []);
+    assert!(is_gone(databases.forget(&id).err()));
+    assert!(is_gone(begun.commit().err()));
+    assert!(is_gone(db.tips().err()));
+    assert!(is_gone(db.doc("d").and_then(|doc| doc.get_all()).err()));
+    assert!(is_gone(db.state_hash().err()));
+    drop(import);
+    assert_eq!(left_over(&**databases.engine()), []);
+
+    // Whoever brings it again begins it anew, under another number.
+    ingest(&databases, id, &packs);
+    assert_eq!(databases.get(&id).unwrap().state_hash().unwrap(), hash);
+    assert!(is_gone(db.tips().err()), "an old handle finds nothing");
+    let log = rows(&**databases.engine(), Space::Log);
+    assert!(log.iter().all(|row| row.key[..4] == [0, 0, 0, 1]));
+    assert!(databases.verify().unwrap().is_sound());
+}
+
+#[test]
+fn a_database_is_forgotten_or_there_wherever_a_crash_comes() {
+    let (engine, id) = full();
+    let hash = on(Arc::new(engine.fork().unwrap()))
+        .get(&id)
+        .unwrap()
+        .state_hash()
+        .unwrap();
+    let mut seen = [false; 2];
+    for at in 0..20 {
+        for fault in [Failing::Before, Failing::After] {
+            let faulty = Arc::new(FaultyEngine::over(&engine, Some((at, fault))));
+            let databases = on(faulty.clone());
+            let failed = databases.forget(&id).is_err();
+            for keep in 0..=faulty.relaxed() {
+                let again = on(Arc::new(faulty.crash(keep)));
+                let is_here = again.find(&id).unwrap().is_some();
+                seen[usize::from(is_here)] |= failed;
+                match is_here {
+                    true => assert_eq!(again.get(&id).unwrap().state_hash().unwrap(), hash),
+                    false => assert_eq!(left_over(&**again.engine()), []),
+                }
+                assert!(again.verify().unwrap().is_sound());
+            }
+        }
+    }
+    assert_eq!(seen, [true, true], "crashes came before and after");
+}
+
+#[test]
+fn what_follows_from_entries_is_computed_again_whatever_is_damaged() {
+    let (engine, id) = full();
+    let right = lasting(&engine);
+    let whole = on(Arc::new(engine.fork().unwrap()));
+    let hash = whole.get(&id).unwrap().state_hash().unwrap();
+    let mut rng = Rng::new(7);
+    let mut kinds = std::collections::BTreeSet::new();
+    for (space, row) in &right {
+        let kind = match space {
+            Space::Meta => row.key[..2].to_vec(),
+            // Entries, and what is of this instance alone, do not follow from anything.
+            Space::Log | Space::Local => continue,
+            _ => vec![space.number()],
+        };
+        let is_often = kind.len() == 1;
+        if (is_often && rng.below(60) > 0) || row.key[..] == *b"Lf" {
+            continue;
+        }
+        kinds.insert(kind);
+        for what in 0..3 {
+            let (mut at, mut value) = (row.key.to_vec(), row.value.to_vec());
+            match what {
+                0 if !value.is_empty() => {
+                    let byte = rng.below(value.len());
+                    value[byte] ^= 1 << rng.below(8);
+                }
+                1 => *at.last_mut().unwrap() ^= 1 << rng.below(8),
+                _ => {}
+            }
+            let damaged = engine.fork().unwrap();
+            let mut batch = Batch::new();
+            batch.delete(*space, &row.key);
+            if what < 2 {
+                batch.put(*space, &at, &value);
+            }
+            damaged.write(&batch, Durability::Durable).unwrap();
+            let databases = on(Arc::new(damaged));
+            if !databases.verify().unwrap().is_sound() {
+                databases.repair_directory().unwrap();
+                databases.repair(&id).unwrap();
+            }
+            let report = databases.verify().unwrap();
+            assert!(
+                report.is_sound(),
+                "{space} {:?}: {:?}",
+                row.key,
+                report.faults
+            );
+            let db = databases.get(&id).unwrap();
+            assert_eq!(db.state_hash().unwrap(), hash);
+            // A store may have got another number.
+            if !row.key.starts_with(b"S") {
+                let found = lasting(&**databases.engine());
+                assert_eq!(found, right, "{space} {:?}, {what}", row.key);
+            }
+        }
+    }
+    // All that this database has: numbers, versions, heights, stores; ids, state, versions.
+    assert_eq!(kinds.len(), 8, "{kinds:?}");
+}
+
+#[test]
+fn a_repair_that_any_failure_interrupts_is_run_again() {
+    let (engine, id) = full();
+    let mut batch = Batch::new();
+    for space in [Space::Ids, Space::State, Space::Versions] {
+        for row in rows(&engine, space).iter().step_by(3) {
+            batch.delete(space, &row.key);
+        }
+    }
+    let right = lasting(&engine);
+    engine.write(&batch, Durability::Durable).unwrap();
+    let mut interrupted = 0;
+    for at in 0..30 {
+        for fault in [Failing::Before, Failing::After] {
+            let faulty = Arc::new(FaultyEngine::over(&engine, Some((at, fault))));
+            let failed = on(faulty.clone()).repair(&id).is_err();
+            for keep in 0..=faulty.relaxed() {
+                let again = on(Arc::new(faulty.crash(keep)));
+                if let Err(error) = again.get(&id) {
+                    assert!(matches!(error, Error::Repairing(_)), "{error}");
+                    assert_eq!(error.blame(), Blame::Unavailable);
+                    interrupted += u64::from(failed);
+                }
+                again.repair(&id).unwrap();
+                assert!(again.verify().unwrap().is_sound());
+                assert_eq!(lasting(&**again.engine()), right);
+            }
+        }
+    }
+    assert!(interrupted > 3, "{interrupted}");
+}
+
+#[test]
+fn nobody_sees_half_a_repair() {
+    let (engine, id) = full();
+    let databases = on(Arc::new(engine));
+    let db = databases.get(&id).unwrap();
+    let hash = db.state_hash().unwrap();
+    std::thread::scope(|scope| {
+        let reading = scope.spawn(|| {
+            for _ in 0..200 {
+                match db.state_hash() {
+                    Ok(found) => assert_eq!(found, hash),
+                    Err(error) => assert!(matches!(error, Error::Repairing(_)), "{error}"),
+                }
+            }
+        });
+        for _ in 0..5 {
+            databases.repair(&id).unwrap();
+        }
+        reading.join().unwrap();
+    });
+    let db = db.with_key(key(1));
+    db.transact(|tx| tx.doc("d")?.set("after", 1)).unwrap();
+    assert!(databases.verify().unwrap().is_sound());
+}
+
+/// Damages one row that holds entries.
+fn damage_entries(engine: &MemoryEngine, n: usize, in_key: bool) {
+    let all = rows(engine, Space::Log);
+    let row = &all[n % all.len()];
+    let (mut key, mut value) = (row.key.to_vec(), row.value.to_vec());
+    match in_key {
+        true => *key.last_mut().unwrap() ^= 4,
+        false => value[row.value.len() / 2] ^= 4,
+    }
+    let mut batch = Batch::new();
+    batch.delete(Space::Log, &row.key);
+    batch.put(Space::Log, &key, &value);
+    engine.write(&batch, Durability::Durable).unwrap();
+}
+
+#[test]
+fn damaged_entries_are_named_and_put_back_from_elsewhere() {
+    let (engine, id) = full();
+    let right = lasting(&engine);
+    let peer = on(Arc::new(engine.fork().unwrap()));
+    let packs = all_packs(&peer, &id);
+    for n in 0..rows(&engine, Space::Log).len() {
+        for in_key in [false, true] {
+            let damaged = engine.fork().unwrap();
+            damage_entries(&damaged, n, in_key);
+            let databases = on(Arc::new(damaged.fork().unwrap()));
+            let report = databases.verify().unwrap();
+            assert!(!report.is_sound());
+            assert_eq!(report.databases(Remedy::Fetch), [id], "{:?}", report.faults);
+            assert_eq!(report.unchecked.len(), 1);
+            let named = report.faults.iter().filter_map(|found| match found.fault {
+                Fault::Lost(lost) => Some(lost),
+                _ => None,
+            });
+            let mut named: Vec<Id> = named.collect();
+            // Without them nothing can be computed, and nothing is changed.
+            let before = lasting(&**databases.engine());
+            let refused = databases.repair(&id).unwrap_err();
+            assert_eq!(refused.blame(), Blame::Corrupt);
+            assert_eq!(lasting(&**databases.engine()), before);
+
+            let lost = databases.lost(&id).unwrap();
+            named.sort();
+            let mut missing = lost.lost.clone();
+            missing.sort();
+            assert_eq!(missing, named);
+            assert_eq!((lost.restored, lost.unknown), (0, 0));
+            let mended = databases.mend(&id, &packs).unwrap();
+            assert_eq!(
+                (mended.restored, mended.lost.len()),
+                (missing.len() as u64, 0)
+            );
+            databases.repair(&id).unwrap();
+            assert!(databases.verify().unwrap().is_sound());
+            let db = databases.get(&id).unwrap();
+            let there = peer.get(&id).unwrap();
+            assert_eq!(db.state_hash().unwrap(), there.state_hash().unwrap());
+            assert_eq!(db.tips().unwrap(), there.tips().unwrap());
+            if !in_key {
+                assert_eq!(lasting(&**databases.engine()), right);
+            }
+        }
+    }
+}
+
+#[test]
+fn other_entries_do_not_take_the_place_of_damaged_ones() {
+    let (engine, id) = full();
+    damage_entries(&engine, 0, false);
+    let databases = on(Arc::new(engine));
+    let lost = databases.lost(&id).unwrap();
+    assert!(!lost.lost.is_empty());
+    let stranger = instance_on(Arc::new(MemoryEngine::new()), 9);
+    let other = database(&stranger).id();
+    let packs = all_packs(&stranger, &other);
+    let mended = databases.mend(&id, &packs).unwrap();
+    assert_eq!(mended, lost);
+    let garbage = [bytes::Bytes::from_static(b"no pack")];
+    assert_eq!(databases.mend(&id, &garbage).unwrap(), lost);
+}
+
+#[test]
+fn a_database_with_damaged_rows_can_be_forgotten() {
+    let (engine, id) = full();
+    for prefix in [&b"Lv"[..], b"Lh", b"S"] {
+        let damaged = engine.fork().unwrap();
+        let mut batch = Batch::new();
+        for row in rows(&damaged, Space::Meta) {
+            if row.key.starts_with(prefix) {
+                batch.put(Space::Meta, &row.key, b"damaged");
+            }
+        }
+        damaged.write(&batch, Durability::Durable).unwrap();
+        let databases: Databases = on(Arc::new(damaged));
+        databases.forget(&id).unwrap();
+        assert_eq!(left_over(&**databases.engine()), []);
+    }
+}
+
+/// What the entries take, each encoded by itself.
+fn entry_bytes(db: &Database) -> u64 {
+    let entries = db.history(None, 10_000).unwrap().entries;
+    entries.iter().map(|entry| entry.encoded_len() as u64).sum()
+}
+
+fn fill(db: &Database, from: i64) -> (i64, Error) {
+    for n in from.. {
+        if let Err(error) = db.transact(|tx| tx.doc("d")?.set(&format!("k{n}"), "x".repeat(100))) {
+            return (n, error);
+        }
+    }
+    unreachable!()
+}
+
+#[test]
+fn a_database_takes_no_more_than_its_quota() {
+    let a = instance_on(Arc::new(MemoryEngine::new()), 1);
+    let db = database(&a);
+    db.transact(|tx| tx.doc("d")?.set("first", 1)).unwrap();
+    assert_eq!(db.quota().unwrap(), None);
+    let held = entry_bytes(&db);
+    db.set_quota(Some(held + 200_000)).unwrap();
+    assert_eq!(db.quota().unwrap().unwrap().bytes, held);
+
+    let (n, error) = fill(&db, 0);
+    assert!(n > 256, "some entries were packed");
+    assert!(matches!(error, Error::Full { .. }), "{error}");
+    assert_eq!(error.blame(), Blame::Unavailable);
+    let quota = db.quota().unwrap().unwrap();
+    assert_eq!(quota.bytes, entry_bytes(&db));
+    assert!(quota.bytes <= quota.limit && quota.limit - quota.bytes < 1_000);
+    assert_eq!(db.entry_count().unwrap(), 2 + n as u64);
+    let mut import = db.import();
+    import.set("d", "imported", "x".repeat(2_000)).unwrap();
+    assert!(matches!(import.commit(), Err(Error::Full { .. })));
+    let mut import = db.import().with_memory_bytes(1_000);
+    for n in 0..20 {
+        import.set("d", &format!("i{n}"), "x".repeat(500)).unwrap();
+    }
+    assert!(matches!(import.commit(), Err(Error::Full { .. })));
+    assert_eq!(db.quota().unwrap(), Some(quota));
+    assert!(a.verify().unwrap().is_sound());
+
+    // At the limit, and one above.
+    db.set_quota(Some(quota.bytes)).unwrap();
+    assert!(db.transact(|tx| tx.doc("d")?.set("more", 1)).is_err());
+    db.set_quota(Some(quota.limit + 10_000)).unwrap();
+    let (more, _) = fill(&db, n);
+    assert!(more > n);
+    a.repair(&db.id()).unwrap();
+    assert_eq!(db.quota().unwrap().unwrap().bytes, entry_bytes(&db));
+    db.set_quota(None).unwrap();
+    db.transact(|tx| tx.doc("d")?.set("more", "x".repeat(50_000)))
+        .unwrap();
+    assert_eq!(db.quota().unwrap(), None);
+    assert!(a.verify().unwrap().is_sound());
+}
+
+#[test]
+fn entries_of_peers_come_in_when_there_is_room() {
+    let (engine, id) = full();
+    let there = on(Arc::new(engine));
+    let packs = all_packs(&there, &id);
+    let here = instance_on(Arc::new(MemoryEngine::new()), 2);
+    let first = there.get(&id).unwrap().get(&id).unwrap().unwrap();
+    let root = [eidetica_entry::pack::encode(&[first]).unwrap()];
+    ingest(&here, id, &root);
+    let db = here.get(&id).unwrap();
+    db.set_quota(Some(10_000)).unwrap();
+    for _ in 0..2 {
+        let request = eidetica_database::IngestRequest::new(id, &packs);
+        let refused = here.ingest(request).unwrap_err();
+        assert!(matches!(refused, Error::Full { .. }), "{refused}");
+        assert_eq!(refused.blame(), Blame::Unavailable);
+        assert_eq!(db.entry_count().unwrap(), 1);
+    }
+    db.set_quota(Some(10_000_000)).unwrap();
+    ingest(&here, id, &packs);
+    let hash = there.get(&id).unwrap().state_hash().unwrap();
+    assert_eq!(db.state_hash().unwrap(), hash);
+    assert_eq!(db.quota().unwrap().unwrap().bytes, entry_bytes(&db));
+    assert!(here.verify().unwrap().is_sound());
+}
+
+#[test]
+fn other_processes_find_a_database_gone_full_or_repaired() {
+    let rows: Arc<dyn Engine> = Arc::new(MemoryEngine::new());
+    let open = |n| instance_on(Arc::new(SharedEngine::new(Arc::clone(&rows))), n);
+    let (one, two) = (open(1), open(2));
+    let mine = database(&one);
+    let id = mine.id();
+    let theirs = two.get(&id).unwrap().with_key(key(1));
+    mine.transact(|tx| tx.doc("d")?.set("a", 1)).unwrap();
+    assert_eq!(
+        theirs.doc("d").unwrap().get_as::<i64>("a").unwrap(),
+        Some(1)
+    );
+
+    mine.set_quota(Some(100_000)).unwrap();
+    let (_, error) = fill(&theirs, 0);
+    assert!(matches!(error, Error::Full { .. }), "{error}");
+    assert_eq!(mine.quota().unwrap().unwrap().bytes, entry_bytes(&mine));
+    mine.set_quota(None).unwrap();
+
+    one.repair(&id).unwrap();
+    theirs.transact(|tx| tx.doc("d")?.set("b", 2)).unwrap();
+    assert_eq!(mine.doc("d").unwrap().get_as::<i64>("b").unwrap(), Some(2));
+    assert!(two.verify().unwrap().is_sound());
+
+    one.forget(&id).unwrap();
+    assert!(is_gone(theirs.doc("d").and_then(|doc| doc.get_all()).err()));
+    assert!(is_gone(
+        theirs.transact(|tx| tx.doc("d")?.set("c", 3)).err()
+    ));
+    assert!(two.find(&id).unwrap().is_none());
+    assert_eq!(left_over(&*rows), []);
+}
+
+#[test]
+fn compacting_changes_nothing_that_is_seen() {
+    let (engine, id) = full();
+    let before = lasting(&engine);
+    let databases = on(Arc::new(engine));
+    let hash = databases.get(&id).unwrap().state_hash().unwrap();
+    databases.compact().unwrap();
+    assert_eq!(databases.get(&id).unwrap().state_hash().unwrap(), hash);
+    assert_eq!(lasting(&**databases.engine()), before);
+}

@@ -1,0 +1,654 @@
+//! Computing the rows of the log again from the rows that hold the entries.
+//!
+//! While that goes on the database has no version row, so that nobody reads or writes it ([`LogError::Repairing`]); a
+//! row of its own says so, and stays after a crash: the repair is run again then. The last batch puts all back at once.
+//! Whoever repairs says what the log cannot know: which entries are void, and what follows from that.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use eidetica_entry::pack::{self, Limits};
+use eidetica_entry::{Entry, Height, Id, PublicKey, Stamp, StoreName};
+
+use super::cache::Block;
+use super::holes::{Hole, Place, StoreHoles};
+use super::rows::{self, IdRow, PackHeights, Stored, checked_sum, put_sum};
+use super::{
+    DatabaseLog, DbNo, EntryLog, LogError, LogReader, LogState, Mark, Marks, Quota, quota,
+};
+use crate::{Batch, Direction, Durability, KeyRange, ScanLimit, Snapshot, Space, limits};
+
+const REPAIRING: [u8; 2] = *b"Lz";
+/// More batches than a database of an unknown version can have seen.
+const UNKNOWN_VERSION: u64 = 1 << 40;
+
+/// What the rows that hold the entries say.
+#[derive(Debug, Clone, Default)]
+pub struct Survey {
+    /// How many entries there are.
+    pub entries: u64,
+    /// Entries from here on have rows of their own.
+    pub open_from: u64,
+    /// The greatest height.
+    pub max_height: Height,
+    /// Bytes of the entries, each encoded by itself.
+    pub bytes: u64,
+    packs: Vec<PackHeights>,
+    /// The entries that lack the payload of a store.
+    holes: BTreeMap<StoreName, Marks>,
+}
+
+/// What follows from the entries, computed again.
+#[derive(Debug, Clone, Default)]
+pub struct Rebuilt {
+    /// The settings entries that are in no other one's past.
+    pub settings: Vec<Id>,
+    /// The effective entries that are in no other effective one's past.
+    pub tips: Vec<Stamp>,
+    /// Void entries.
+    pub void: Marks,
+    /// Those with no effective one above them.
+    pub loose: Marks,
+    /// Those that are nobody's parents.
+    pub leaves: BTreeSet<Stamp>,
+    /// How many loose ones each author has.
+    pub authors: BTreeMap<PublicKey, u64>,
+}
+
+impl DatabaseLog {
+    /// Looks at every row that holds entries, and calls `visit` for the entries of each with the arrival number of the
+    /// first. Needs no other row to be right.
+    ///
+    /// # Errors
+    /// The first row that is damaged or missing, the engine's.
+    pub fn survey(
+        &self,
+        snapshot: &dyn Snapshot,
+        visit: &mut dyn FnMut(u64, &[Entry]) -> Result<(), LogError>,
+    ) -> Result<Survey, LogError> {
+        let reader = self.reader(snapshot);
+        let mut survey = Survey::default();
+        let range = KeyRange::prefix(self.no.prefix());
+        let _: ControlFlow<()> =
+            snapshot.for_each(Space::Log, &range, Direction::Forward, |row| {
+                let first = rows::log_arrival(self.no, &row.key)?;
+                let stored = rows::decode_log(self.no, first, &row.value)?;
+                let is_pack = matches!(stored, Stored::Pack(_));
+                let block: Arc<Block> = reader.decode(first, stored)?;
+                if first != survey.entries || block.entries.is_empty() {
+                    let row = rows::log_row(self.no, survey.entries);
+                    return Err(LogError::corrupt(row, "missing"));
+                }
+                survey.add(&block, is_pack);
+                visit(first, &block.entries)?;
+                Ok::<_, LogError>(ControlFlow::Continue(()))
+            })?;
+        match survey.entries {
+            0 => Err(LogError::corrupt(rows::log_row(self.no, 0), "missing")),
+            _ => Ok(survey),
+        }
+    }
+
+    /// Stages the beginning of a repair, or nothing if one was interrupted: from then on nobody else reads or writes
+    /// the database.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn stage_repair(&self, snapshot: &dyn Snapshot, batch: &mut Batch) -> Result<(), LogError> {
+        let (key, version) = (key(self.no), rows::version_key(self.no));
+        let begun = snapshot.get(Space::Meta, &key)?;
+        let row = snapshot.get(Space::Meta, &version)?;
+        batch.expect(Space::Meta, &key, begun.as_deref());
+        batch.expect(Space::Meta, &version, row.as_deref());
+        if begun.is_some() && row.is_none() {
+            return Ok(());
+        }
+        let state = row.and_then(|row| rows::decode_state(self.no, &row).ok());
+        let version_number = state.map_or(UNKNOWN_VERSION, |state| state.version);
+        put_sum(&key, &[&version_number.to_le_bytes()], batch);
+        batch.delete(Space::Meta, &version);
+        Ok(())
+    }
+
+    /// Makes the index of ids right, for the ids whose first byte is in `from..to`. Holds these ids in memory. Gives
+    /// `write` batches of a bounded size; returns how many rows were wrong.
+    ///
+    /// # Errors
+    /// Those of `write`, a damaged row that holds entries, the engine's.
+    pub fn repair_index(
+        &self,
+        snapshot: &dyn Snapshot,
+        (from, to): (u16, u16),
+        write: &mut dyn FnMut(Batch) -> Result<(), LogError>,
+    ) -> Result<u64, LogError> {
+        let no = self.no;
+        let mut expected: BTreeMap<Id, IdRow> = BTreeMap::new();
+        self.survey(snapshot, &mut |first, entries| {
+            let located = (first..).zip(entries);
+            let within = located.filter(|(_, entry)| {
+                let [byte, ..] = entry.id().to_bytes();
+                (from..to).contains(&u16::from(byte))
+            });
+            expected.extend(within.map(|(arrival, entry)| (entry.id(), row_of(arrival, entry))));
+            Ok(())
+        })?;
+        let mut change = Changes {
+            batch: Batch::new(),
+            changed: 0,
+            write,
+        };
+        let range = ids_between(no, from, to);
+        let _: ControlFlow<()> =
+            snapshot.for_each(Space::Ids, &range, Direction::Forward, |row| {
+                let id = row.key.get(4..).and_then(|id| id.try_into().ok());
+                let known = id.map(Id::new).and_then(|id| {
+                    let right = expected.remove(&id)?;
+                    let found = rows::decode_id(no, &id, &row.value).ok();
+                    Some((id, right, found == Some(right)))
+                });
+                match known {
+                    Some((_, _, true)) => {}
+                    Some((id, right, false)) => {
+                        change.make(|batch| rows::put_id(no, &id, right, batch))?;
+                    }
+                    None => change.make(|batch| batch.delete(Space::Ids, &row.key))?,
+                }
+                Ok::<_, LogError>(ControlFlow::Continue(()))
+            })?;
+        for (id, row) in expected {
+            change.make(|batch| rows::put_id(no, &id, row, batch))?;
+        }
+        change.finish()
+    }
+
+    /// Makes the rows about the heights of packs right, as [`repair_index`](Self::repair_index) does.
+    ///
+    /// # Errors
+    /// Those of `write`, the engine's.
+    pub fn repair_heights(
+        &self,
+        snapshot: &dyn Snapshot,
+        survey: &Survey,
+        write: &mut dyn FnMut(Batch) -> Result<(), LogError>,
+    ) -> Result<u64, LogError> {
+        let no = self.no;
+        let mut expected: BTreeMap<u64, PackHeights> = survey
+            .packs
+            .iter()
+            .map(|pack| (pack.first, *pack))
+            .collect();
+        let mut change = Changes {
+            batch: Batch::new(),
+            changed: 0,
+            write,
+        };
+        let range = rows::heights_range(no, Height::ROOT);
+        let _: ControlFlow<()> =
+            snapshot.for_each(Space::Meta, &range, Direction::Forward, |row| {
+                let found = rows::decode_heights(no, &row.key, &row.value).ok();
+                let right = found.filter(|found| expected.get(&found.first) == Some(found));
+                match right {
+                    Some(right) => drop(expected.remove(&right.first)),
+                    None => change.make(|batch| batch.delete(Space::Meta, &row.key))?,
+                }
+                Ok::<_, LogError>(ControlFlow::Continue(()))
+            })?;
+        for pack in expected.into_values() {
+            change.make(|batch| rows::put_heights(no, pack, batch))?;
+        }
+        change.finish()
+    }
+
+    /// Stages the end of a repair: all that follows from the entries, with no state applied yet.
+    ///
+    /// # Errors
+    /// The engine's, a damaged row.
+    pub fn stage_rebuilt(
+        &self,
+        snapshot: &dyn Snapshot,
+        survey: &Survey,
+        rebuilt: &Rebuilt,
+        batch: &mut Batch,
+    ) -> Result<(), LogError> {
+        let no = self.no;
+        let repairing = key(no);
+        let row = snapshot.get(Space::Meta, &repairing)?;
+        batch.expect(Space::Meta, &repairing, row.as_deref());
+        batch.delete(Space::Meta, &repairing);
+        let version = row
+            .as_deref()
+            .and_then(|row| checked_sum(&repairing, row)?.try_into().ok())
+            .map_or(UNKNOWN_VERSION, u64::from_le_bytes);
+        for range in rows::void_ranges(no) {
+            batch.delete_range(Space::Meta, &range);
+        }
+        let marks = [
+            (Mark::Void, &rebuilt.void),
+            (Mark::Absent, &rebuilt.void),
+            (Mark::Loose, &rebuilt.loose),
+        ];
+        for (mark, marks) in marks {
+            for (number, chunk) in marks.chunks() {
+                rows::put_marks(no, mark, number, chunk, batch);
+            }
+        }
+        for leaf in &rebuilt.leaves {
+            rows::put_leaf(no, *leaf, true, batch);
+        }
+        for (author, entries) in &rebuilt.authors {
+            rows::put_loose(no, author, *entries, batch);
+        }
+        let state = LogState {
+            version: version.saturating_add(1),
+            void: rebuilt.void.len(),
+            loose: rebuilt.loose.len(),
+            settings: rebuilt.settings.clone(),
+            tips: rebuilt.tips.clone(),
+            ..survey.state()
+        };
+        self.stage_holes(snapshot, survey, state.version, batch)?;
+        // Of a damaged one the limit is not known any more.
+        let quota = match quota::read(no, snapshot) {
+            Ok(quota) => quota,
+            Err(LogError::Corrupt { .. }) => None,
+            Err(error) => return Err(error),
+        };
+        let bytes = survey.bytes;
+        quota::put(
+            no,
+            quota.map(|quota| Quota { bytes, ..quota }).as_ref(),
+            batch,
+        );
+        rows::drop_summaries(no, state.version, std::iter::empty(), batch);
+        let row = rows::encode_state(no, &state);
+        batch.put(Space::Meta, &rows::version_key(no), &row);
+        Ok(())
+    }
+
+    /// What is missing, which follows from the entries, and what of it was given up, as far as that can be read.
+    fn stage_holes(
+        &self,
+        snapshot: &dyn Snapshot,
+        survey: &Survey,
+        version: u64,
+        batch: &mut Batch,
+    ) -> Result<(), LogError> {
+        for range in rows::hole_ranges(self.no) {
+            batch.delete_range(Space::Meta, &range);
+        }
+        let rewritten = rows::rewritten_key(self.no);
+        if snapshot.get(Space::Meta, &rewritten)?.is_some() {
+            rows::put_rewritten(self.no, version, batch);
+        }
+        if self.is_closure {
+            return Ok(());
+        }
+        for (store, missing) in &survey.holes {
+            let before = match self.reader(snapshot).given_up_in(store) {
+                Ok(before) => before,
+                Err(LogError::Corrupt { .. }) => Marks::default(),
+                Err(error) => return Err(error),
+            };
+            let mut given_up = Marks::default();
+            for arrival in before.iter().filter(|arrival| missing.contains(*arrival)) {
+                given_up.set(arrival, true);
+            }
+            for (hole, marks) in [(Hole::Missing, missing), (Hole::GivenUp, &given_up)] {
+                for (number, chunk) in marks.chunks() {
+                    let store = store.clone();
+                    let place = Place {
+                        store,
+                        hole,
+                        number,
+                    };
+                    rows::put_holes(self.no, &place, chunk, batch);
+                }
+            }
+            let counts = StoreHoles {
+                store: store.clone(),
+                missing: missing.len(),
+                given_up: given_up.len(),
+            };
+            rows::put_hole_counts(self.no, &counts, batch);
+        }
+        Ok(())
+    }
+
+    /// Whether a repair is going on, or was interrupted.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn is_repairing(&self, snapshot: &dyn Snapshot) -> Result<bool, LogError> {
+        Ok(snapshot.get(Space::Meta, &key(self.no))?.is_some())
+    }
+
+    /// Like [`reader`](Self::reader), for whoever repairs: as if this were the version row.
+    pub fn reader_assuming<'a>(
+        &'a self,
+        snapshot: &'a dyn Snapshot,
+        state: LogState,
+    ) -> LogReader<'a> {
+        LogReader::assuming(self, snapshot, state)
+    }
+}
+
+/// A run of entries that no row that can be read holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lost {
+    /// The arrival number of the first.
+    pub first: u64,
+    /// Those that the index knows, by arrival number.
+    pub ids: BTreeMap<u64, Id>,
+    /// The arrival number after the last.
+    pub end: u64,
+}
+
+impl Lost {
+    /// Whether the index knows all of them.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        self.ids.len() as u64 == self.end - self.first
+    }
+}
+
+impl DatabaseLog {
+    /// The entries that no row that can be read holds, as far as the index of ids knows them. O(entries).
+    ///
+    /// # Errors
+    /// A damaged version row, the engine's.
+    pub fn lost(&self, snapshot: &dyn Snapshot) -> Result<Vec<Lost>, LogError> {
+        let reader = self.reader(snapshot);
+        let end = reader.state()?.next_arrival;
+        let (mut lost, mut next) = (Vec::new(), 0);
+        while next < end {
+            match reader.block_at(next) {
+                Ok(block) => next = block.end(),
+                Err(LogError::Corrupt { .. }) => {
+                    let (first, end) = (next, reader.next_row(next)?);
+                    let ids = BTreeMap::new();
+                    lost.push(Lost { first, ids, end });
+                    next = end;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        if lost.is_empty() {
+            return Ok(lost);
+        }
+        let range = KeyRange::prefix(self.no.prefix());
+        let _: ControlFlow<()> =
+            snapshot.for_each(Space::Ids, &range, Direction::Forward, |row| {
+                // What the index does not know is not there to be asked for.
+                if let Ok((id, arrival)) = reader.read_index_row(&row) {
+                    let at = lost.partition_point(|lost| lost.end <= arrival);
+                    let within = lost.get_mut(at).filter(|lost| lost.first <= arrival);
+                    within.map(|lost| lost.ids.insert(arrival, id));
+                }
+                Ok::<_, LogError>(ControlFlow::Continue(()))
+            })?;
+        Ok(lost)
+    }
+
+    /// Stages a row for entries in the place of those that were lost there: the same ones, in the order of arrival.
+    /// The caller has verified them.
+    ///
+    /// # Errors
+    /// [`LogError::Pack`] for entries that no pack can hold, [`LogError::Missing`] for another entry than was there, the
+    /// engine's.
+    pub fn stage_mended(
+        &self,
+        snapshot: &dyn Snapshot,
+        lost: &Lost,
+        entries: &[Entry],
+        batch: &mut Batch,
+    ) -> Result<(), LogError> {
+        let (state, version) = rows::read_state(self, snapshot)?;
+        // Nothing of what others stage changes by this, but none of it may come in between.
+        batch.expect(Space::Meta, &rows::version_key(self.no), Some(&version));
+        let mut given = entries.iter();
+        for (arrival, id) in &lost.ids {
+            let right = given.next().is_some_and(|entry| entry.id() == *id);
+            if !right || !(lost.first..lost.end).contains(arrival) {
+                return Err(LogError::Missing(*id));
+            }
+        }
+        let damaged = rows::log_range(self.no, lost.first, lost.end);
+        batch.delete_range(Space::Log, &damaged);
+        // A row whose key is damaged may have gone there.
+        let beyond = rows::log_range(self.no, state.next_arrival, u64::MAX);
+        batch.delete_range(Space::Log, &beyond);
+        if lost.first >= state.open_from {
+            for (arrival, entry) in (lost.first..).zip(entries) {
+                rows::put_single(self.no, arrival, entry, batch);
+            }
+            return Ok(());
+        }
+        let mut first = lost.first;
+        for chunk in pack::chunks(entries, limits::STORED_PACK_ENTRIES) {
+            rows::put_pack(self.no, first, &pack::encode(chunk)?, batch);
+            first += chunk.len() as u64;
+        }
+        Ok(())
+    }
+}
+
+impl EntryLog {
+    /// Makes the rows that lead to databases right: a database whose row is damaged is known by its root entry. Says
+    /// how many rows were wrong.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn repair_directory(&self) -> Result<u64, LogError> {
+        let snapshot = self.engine().snapshot()?;
+        let (mut batch, mut wrong) = (Batch::new(), 0);
+        let (mut known, mut greatest) = (BTreeSet::new(), None);
+        let mut damaged = Vec::new();
+        for directory in [rows::Directory::Databases, rows::Directory::Closures] {
+            let range = directory.range();
+            let _: ControlFlow<()> =
+                snapshot.for_each(Space::Meta, &range, Direction::Forward, |row| {
+                    match rows::decode_directory(directory, &row.key, &row.value) {
+                        Ok((_, no)) => drop(known.insert(no)),
+                        Err(_) => {
+                            wrong += 1;
+                            batch.delete(Space::Meta, &row.key);
+                            damaged.push(directory);
+                        }
+                    }
+                    Ok::<_, LogError>(ControlFlow::Continue(()))
+                })?;
+        }
+        let ended: BTreeSet<DbNo> = self.ended()?.into_iter().map(|(no, _)| no).collect();
+        for key in self.damaged_rows(&*snapshot)? {
+            // Rows whose keys are damaged may name a database that there never was.
+            let no = key.get(2..6).and_then(|no| no.try_into().ok());
+            let no = no.map(u32::from_be_bytes).map(DbNo);
+            let is_stray = match no {
+                Some(no) => !known.contains(&no) && !rows::is_directory(&key),
+                None => !rows::is_of_all(&key),
+            };
+            if is_stray {
+                wrong += 1;
+                batch.delete(Space::Meta, &key);
+            }
+        }
+        for no in numbers(&*snapshot)? {
+            greatest = greatest.max(Some(no));
+            if known.contains(&no) || ended.contains(&no) {
+                continue;
+            }
+            let Some(root) = root_of(no, &*snapshot)? else {
+                continue;
+            };
+            // What is kept without data was no database.
+            let directory = match root.is_complete() && damaged != [rows::Directory::Closures] {
+                true => rows::Directory::Databases,
+                false => rows::Directory::Closures,
+            };
+            wrong += u64::from(damaged.is_empty());
+            rows::put_directory(directory, &root.id(), no, &mut batch);
+        }
+        greatest = greatest
+            .max(known.last().copied())
+            .max(ended.last().copied());
+        wrong += u64::from(rows::repair_counter(greatest, &*snapshot, &mut batch)?);
+        if !batch.is_empty() {
+            self.engine().write(&batch, Durability::Durable)?;
+        }
+        Ok(wrong)
+    }
+}
+
+impl EntryLog {
+    /// Numbers of databases that have entries and that no row leads to.
+    ///
+    /// # Errors
+    /// The engine's, damaged rows.
+    pub fn unlisted(&self, snapshot: &dyn Snapshot) -> Result<Vec<DbNo>, LogError> {
+        let mut numbers = numbers(snapshot)?;
+        let listed = self.databases()?.into_iter().chain(self.closures()?);
+        let listed: BTreeSet<DbNo> = listed.map(|log| log.no).collect();
+        let ended: BTreeSet<DbNo> = self.ended()?.into_iter().map(|(no, _)| no).collect();
+        numbers.retain(|no| !listed.contains(no) && !ended.contains(no));
+        Ok(numbers)
+    }
+
+    /// Whether the row of the next number is above all that were given.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn counts_right(&self, snapshot: &dyn Snapshot) -> Result<bool, LogError> {
+        let greatest = numbers(snapshot)?.into_iter().max();
+        Ok(!rows::repair_counter(
+            greatest,
+            snapshot,
+            &mut Batch::new(),
+        )?)
+    }
+}
+
+/// The numbers of databases of which there are entries.
+fn numbers(snapshot: &dyn Snapshot) -> Result<Vec<DbNo>, LogError> {
+    let (mut found, mut range) = (Vec::new(), KeyRange::all());
+    loop {
+        let limit = ScanLimit::rows(1);
+        let page = snapshot.scan(Space::Log, &range, Direction::Forward, limit)?;
+        let no = page.rows.first().and_then(|row| row.key.first_chunk());
+        let Some(no) = no.copied().map(u32::from_be_bytes).map(DbNo) else {
+            return Ok(found);
+        };
+        found.push(no);
+        range.start = KeyRange::prefix(no.prefix()).end.unwrap_or_default();
+        if range.start.is_empty() {
+            return Ok(found);
+        }
+    }
+}
+
+fn root_of(no: DbNo, snapshot: &dyn Snapshot) -> Result<Option<Entry>, LogError> {
+    let key = rows::log_key(no, 0);
+    let Some(value) = snapshot.get(Space::Log, &key)? else {
+        return Ok(None);
+    };
+    let entries = match rows::decode_log(no, 0, &value) {
+        Ok(Stored::Single(bytes)) => Entry::decode(&bytes).ok().into_iter().collect(),
+        Ok(Stored::Pack(bytes)) => pack::decode(&bytes, &Limits::default()).unwrap_or_default(),
+        Err(_) => Vec::new(),
+    };
+    let root = entries.into_iter().next();
+    Ok(root.filter(|root| root.header().is_root()))
+}
+
+impl Survey {
+    fn add(&mut self, block: &Block, is_pack: bool) {
+        let heights = block.entries.iter().map(|entry| entry.header().height);
+        let (min, max) = (heights.clone().min(), heights.max());
+        let (min, max) = (min.unwrap_or(Height::ROOT), max.unwrap_or(Height::ROOT));
+        self.entries = block.end();
+        self.max_height = self.max_height.max(max);
+        let bytes = block.entries.iter().map(|entry| entry.encoded_len() as u64);
+        self.bytes += bytes.sum::<u64>();
+        self.add_holes(block);
+        if is_pack {
+            self.open_from = block.end();
+            self.packs.push(PackHeights {
+                max,
+                first: block.first,
+                min,
+            });
+        }
+    }
+
+    fn add_holes(&mut self, block: &Block) {
+        let incomplete = (block.first..).zip(&block.entries);
+        for (arrival, entry) in incomplete.filter(|(_, entry)| !entry.is_complete()) {
+            for (store, _) in entry.payloads().filter(|(_, payload)| payload.is_none()) {
+                let missing = self.holes.entry(store.clone()).or_default();
+                missing.set(arrival, true);
+            }
+        }
+    }
+
+    /// A version row by what is known so far.
+    #[must_use]
+    pub fn state(&self) -> LogState {
+        LogState {
+            next_arrival: self.entries,
+            open_from: self.open_from,
+            max_height: self.max_height,
+            ..LogState::default()
+        }
+    }
+}
+
+/// Changes that are written some at a time.
+struct Changes<'w> {
+    batch: Batch,
+    changed: u64,
+    write: &'w mut dyn FnMut(Batch) -> Result<(), LogError>,
+}
+
+impl Changes<'_> {
+    fn make(&mut self, change: impl FnOnce(&mut Batch)) -> Result<(), LogError> {
+        change(&mut self.batch);
+        self.changed += 1;
+        match self.batch.len() >= limits::REPAIR_ROWS {
+            true => (self.write)(std::mem::take(&mut self.batch)),
+            false => Ok(()),
+        }
+    }
+
+    fn finish(self) -> Result<u64, LogError> {
+        if !self.batch.is_empty() {
+            (self.write)(self.batch)?;
+        }
+        Ok(self.changed)
+    }
+}
+
+fn row_of(arrival: u64, entry: &Entry) -> IdRow {
+    IdRow {
+        arrival,
+        height: entry.header().height,
+        writes_settings: entry.header().writes_settings(),
+    }
+}
+
+/// The index rows of ids whose first byte is in `from..to`.
+fn ids_between(no: DbNo, from: u16, to: u16) -> KeyRange {
+    let all = KeyRange::prefix(no.prefix());
+    let key = |byte: u16| {
+        let byte = u8::try_from(byte).ok()?;
+        Some([no.prefix().as_slice(), &[byte]].concat())
+    };
+    KeyRange {
+        start: key(from).filter(|_| from > 0).unwrap_or(all.start),
+        end: key(to).or(all.end),
+    }
+}
+
+pub(super) fn key(no: DbNo) -> [u8; 6] {
+    let ([tag, kind], [a, b, c, d]) = (REPAIRING, no.prefix());
+    [tag, kind, a, b, c, d]
+}
