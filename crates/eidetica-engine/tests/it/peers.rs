@@ -55,6 +55,26 @@ fn peers_are_registered_named_and_forgotten() {
 }
 
 #[test]
+fn nothing_is_kept_of_a_forgotten_database() {
+    let mut bench = Bench::new();
+    bench
+        .now(Command::RegisterPeer {
+            key: key(1),
+            name: None,
+        })
+        .unwrap();
+    let before = bench.records.clone();
+    bench.now(Command::Relate(key(1), database(1))).unwrap();
+    bench.now(Command::Relate(key(1), database(2))).unwrap();
+    bench.now(Command::ForgetDatabase(database(1))).unwrap();
+    assert_eq!(bench.engine.peers_of(&database(1)), []);
+    assert_eq!(bench.engine.peers_of(&database(2)), [key(1)]);
+    bench.now(Command::ForgetDatabase(database(2))).unwrap();
+    bench.now(Command::ForgetDatabase(database(3))).unwrap();
+    assert_eq!(bench.records, before);
+}
+
+#[test]
 fn limits_hold_at_the_limit_and_one_above() {
     let mut bench = Bench::new();
     let named = |name: String| Command::RegisterPeer {
@@ -298,7 +318,11 @@ fn a_dial_fails_when_all_its_attempts_have_and_says_what_tells_most() {
     assert_eq!(bench.reply(id), None);
     bench.connect_failed(links[0]);
     let error = bench.reply(id).unwrap().unwrap_err();
-    assert_eq!(error.blame(), Blame::Peer, "somebody else answered: {error}");
+    assert_eq!(
+        error.blame(),
+        Blame::Peer,
+        "somebody else answered: {error}"
+    );
 }
 
 #[test]

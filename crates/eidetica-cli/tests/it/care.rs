@@ -1,0 +1,90 @@
+use crate::home::{FAILED, Home, NOT_FOUND, USAGE};
+use crate::sharing::Server;
+
+/// Some rows, so that there are packs and an open block.
+fn fill(home: &Home) {
+    let rows: Vec<String> = (0..2_000).map(|n| format!("r{n},value {n}")).collect();
+    home.file("rows.csv", format!("key,text\n{}\n", rows.join("\n")));
+    home.ok(&["import", "db", "rows", "rows.csv", "--key", "key"]);
+}
+
+#[test]
+fn a_forgotten_database_is_gone_here_and_comes_again_from_a_peer() {
+    let (alice, bob) = (Home::new(), Home::empty());
+    let id = alice.ok(&["db", "create", "db"]).trim().to_owned();
+    alice.ok(&["db", "wildcard", "db", "write:10"]);
+    fill(&alice);
+    bob.ok(&["init", "--user", "bob", "--no-password"]);
+    let server = Server::start(&alice);
+    bob.ok(&["sync", &server.address, &id]);
+    assert_eq!(bob.rows("rows"), 2_000);
+
+    let asked = bob.fails(&["db", "forget", "db"], FAILED);
+    assert!(asked.contains("--yes"), "{asked}");
+    let said = bob.ok(&["db", "forget", "db", "--yes"]);
+    assert!(said.contains(&id), "{said}");
+    bob.fails(&["db", "info", &id], NOT_FOUND);
+    assert_eq!(bob.json(&["status"])[0]["sync"], serde_json::json!([]));
+    bob.ok(&["compact"]);
+    bob.ok(&["verify"]);
+    bob.fails(&["db", "forget", &id, "--yes"], NOT_FOUND);
+
+    bob.ok(&["sync", &server.address, &id]);
+    assert_eq!(bob.rows("rows"), 2_000);
+}
+
+#[test]
+fn what_others_track_is_forgotten_by_force_only() {
+    let home = Home::with_db();
+    home.ok(&["user", "create", "bob", "--no-password", "--user", "alice"]);
+    let bob = ["--user", "bob"];
+    let id = home.json(&["db", "list", "--user", "alice"])[0]["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let said = home.fails(
+        &[&["db", "forget", &id, "--yes"], &bob[..]].concat(),
+        FAILED,
+    );
+    assert!(said.contains("alice") && said.contains("--force"), "{said}");
+    home.ok(&[&["db", "forget", &id, "--yes", "--force"], &bob[..]].concat());
+    home.fails(&["db", "info", &id, "--user", "alice"], NOT_FOUND);
+}
+
+#[test]
+fn a_quota_is_shown_set_and_kept() {
+    let home = Home::with_db();
+    assert!(home.ok(&["db", "quota", "db"]).contains("no limit"));
+    home.fails(&["db", "quota", "db", "1.5MB"], USAGE);
+    let set = &home.json(&["db", "quota", "db", "2000B"])[0];
+    assert_eq!(set["limit"], 2_000);
+    let full = home.fails(
+        &["set", "db", "notes", &format!("text={}", "x".repeat(2_000))],
+        FAILED,
+    );
+    assert!(full.contains("2000") && full.contains("db quota"), "{full}");
+    assert!(home.ok(&["db", "info", "db"]).contains("2.0 KiB"));
+    home.ok(&["db", "quota", "db", "1MB"]);
+    home.ok(&["set", "db", "notes", &format!("text={}", "x".repeat(2_000))]);
+    home.ok(&["verify"]);
+    assert_eq!(
+        home.json(&["db", "quota", "db", "none"])[0]["limit"],
+        serde_json::Value::Null
+    );
+}
+
+#[test]
+fn sound_data_need_no_repair() {
+    let home = Home::with_db();
+    fill(&home);
+    assert!(home.ok(&["repair"]).contains("everything is sound"));
+    let report = &home.json(&["repair"])[0];
+    assert_eq!(
+        (&report["sound"], &report["faults_before"]),
+        (&true.into(), &0.into())
+    );
+    home.fails(&["repair", "--from", "nowhere"], NOT_FOUND);
+    let compacted = &home.json(&["compact"])[0];
+    assert!(compacted["bytes_after"].as_u64() > Some(0));
+    assert_eq!(home.rows("rows"), 2_000);
+}

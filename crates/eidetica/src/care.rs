@@ -1,0 +1,148 @@
+//! Keeping an instance in order: checking what is stored, computing it again, taking databases away.
+
+use eidetica_database::{Compacted, Forgotten, Mended, Remedy, Repaired, VerifyReport};
+use eidetica_entry::Id;
+
+use crate::{AsDatabaseId, Error, Instance, Result, user::User};
+
+/// What a repair found and did.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct RepairReport {
+    /// What was wrong before.
+    pub before: VerifyReport,
+    /// Rows that lead to databases and were wrong.
+    pub directory_rows: u64,
+    /// Databases in which entries were damaged, and what became of them.
+    pub mended: Vec<(Id, Mended)>,
+    /// Databases of which all that follows from their entries was computed again.
+    pub repaired: Vec<(Id, Repaired)>,
+    /// Databases that could not be repaired, and why.
+    pub failed: Vec<(Id, String)>,
+    /// What is wrong still.
+    pub after: VerifyReport,
+}
+
+impl Instance {
+    /// Verifies everything and repairs what follows from entries: indexes, registers, state. Entries that are damaged
+    /// are taken from `sources` where these have the same database, whoever may read it there; else they are named in
+    /// the report, and their database stays as it is.
+    ///
+    /// Costs verifying twice, and reading each database that is repaired some times; see
+    /// [`Databases::repair`](eidetica_database::Databases::repair).
+    ///
+    /// # Errors
+    /// The backend's. Damage is no error but in the report.
+    pub fn repair(&self, sources: &[&Self]) -> Result<RepairReport> {
+        let databases = self.databases();
+        let mut report = RepairReport {
+            directory_rows: databases.repair_directory()?,
+            ..RepairReport::default()
+        };
+        report.before = databases.verify()?;
+        for id in report.before.databases(Remedy::Fetch) {
+            match self.mend(&id, sources) {
+                Ok(mended) => report.mended.push((id, mended)),
+                Err(error) => report.failed.push((id, error.to_string())),
+            }
+        }
+        let mut wanted = report.before.databases(Remedy::Rebuild);
+        wanted.extend(report.before.databases(Remedy::Fetch));
+        wanted.sort_unstable();
+        wanted.dedup();
+        for id in wanted {
+            match databases.repair(&id) {
+                Ok(repaired) => report.repaired.push((id, repaired)),
+                Err(error) => report.failed.push((id, error.to_string())),
+            }
+        }
+        report.after = match report.before.is_sound() && report.directory_rows == 0 {
+            true => report.before.clone(),
+            false => databases.verify()?,
+        };
+        Ok(report)
+    }
+
+    /// Puts damaged entries of a database back from other instances that have it.
+    fn mend(&self, id: &Id, sources: &[&Self]) -> Result<Mended> {
+        let mut mended = self.databases().lost(id)?;
+        for source in sources {
+            let mut cursor = None;
+            while !mended.lost.is_empty() && source.databases().find(id)?.is_some() {
+                let page = source.databases().difference(id, &[], cursor, PAGE_BYTES)?;
+                let before = mended.restored;
+                mended = self.databases().mend(id, &page.packs)?;
+                mended.restored += before;
+                cursor = page.next;
+                if cursor.is_none() {
+                    break;
+                }
+            }
+        }
+        Ok(mended)
+    }
+
+    /// Takes away what nobody can ask for any more, and lets the backend give the space back; see
+    /// [`Databases::compact`](eidetica_database::Databases::compact).
+    ///
+    /// # Errors
+    /// The backend's.
+    pub fn compact(&self) -> Result<Compacted> {
+        Ok(self.databases().compact()?)
+    }
+
+    /// Takes a database away: its entries, its state, what users noted of it, with whom it was synced, requests and
+    /// invites. It is forgotten here alone: peers that have it keep it, and find it absent here.
+    ///
+    /// # Errors
+    /// [`Error::NoDatabase`]; [`Error::Tracked`] while users track it, unless `force`; the backend's.
+    pub fn forget_database(&self, database: impl AsDatabaseId, force: bool) -> Result<Forgotten> {
+        self.forget(&database.as_database_id()?, None, force)
+    }
+
+    fn forget(&self, id: &Id, by: Option<&str>, force: bool) -> Result<Forgotten> {
+        let trackers = self.accounts().trackers(id)?;
+        let others: Vec<String> = trackers
+            .iter()
+            .filter(|(uid, _)| Some(uid.as_str()) != by)
+            .map(|(_, name)| name.clone())
+            .collect();
+        if !others.is_empty() && !force {
+            return Err(Error::Tracked {
+                database: *id,
+                users: others,
+            });
+        }
+        // First what would fetch it again.
+        for (uid, _) in &trackers {
+            self.accounts().delete_tracked(uid, id)?;
+        }
+        let is_on = self.sync().is_ok();
+        let sync = self.enable_sync()?.sync()?;
+        if !is_on {
+            // Started for this alone.
+            sync.set_background(false)?;
+        }
+        sync.node().forget_database(*id).wait()?;
+        self.tell_wishes(id)?;
+        let forgotten = self.databases().forget(id);
+        forgotten.map_err(|error| match error {
+            eidetica_database::Error::NoDatabase(id) => Error::NoDatabase(id),
+            error => error.into(),
+        })
+    }
+}
+
+/// Bytes of packs that are looked at at once.
+const PAGE_BYTES: usize = 4 << 20;
+
+impl User {
+    /// Takes a database away from this instance, as [`Instance::forget_database`] does, though this user tracks it.
+    ///
+    /// # Errors
+    /// [`Error::NoDatabase`]; [`Error::Tracked`] while other users track it, unless `force`; the backend's.
+    pub fn forget_database(&self, database: impl AsDatabaseId, force: bool) -> Result<Forgotten> {
+        let id = database.as_database_id()?;
+        self.instance().forget(&id, Some(self.uid()), force)
+    }
+}
