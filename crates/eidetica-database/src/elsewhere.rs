@@ -95,7 +95,12 @@ impl Databases {
                     // Or it is being repaired.
                     if let Err(LogError::Gone(_)) = core.log.reader(&*snapshot).state() {
                         core.note_gone();
-                        shared.closures.lock().remove(&core.id);
+                        let mut closures = shared.closures.lock();
+                        // It may have come again since.
+                        let known = closures.get(&core.id);
+                        if known.is_some_and(|known| Arc::ptr_eq(known, core)) {
+                            closures.remove(&core.id);
+                        }
                     }
                     continue;
                 };
