@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::str::FromStr as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -32,6 +32,7 @@ pub struct PostgresEngine {
     handle: StoreHandle<Store>,
     watchers: Watchers,
     schema: Schema,
+    round_trips: Arc<AtomicU64>,
 }
 
 struct Store {
@@ -96,6 +97,7 @@ impl PostgresEngine {
                 deadline,
             )?
         };
+        let round_trips = pool.sent();
         let store = Store {
             writer: Mutex::new(Some(writer)),
             pool,
@@ -107,7 +109,14 @@ impl PostgresEngine {
             handle: StoreHandle::new(store),
             watchers,
             schema,
+            round_trips,
         })
+    }
+
+    /// How often the server was waited for since this was opened: statements, and those of a snapshot's beginning as
+    /// one. For measurements.
+    pub fn round_trips(&self) -> u64 {
+        self.round_trips.load(Ordering::Relaxed)
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::error::Error as _;
 use std::fmt::Write as _;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::thread;
@@ -132,6 +133,7 @@ pub(crate) struct Connection {
     client: Client,
     prepared: [OnceLock<tokio_postgres::Statement>; Statement::COUNT],
     patience: Duration,
+    sent: Arc<AtomicU64>,
 }
 
 impl Connection {
@@ -144,14 +146,21 @@ impl Connection {
         Instant::now() + self.patience
     }
 
+    /// One more message that the server is waited for.
+    fn count(&self) {
+        self.sent.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Several statements without parameters.
     pub(crate) fn execute(&self, statements: &str) -> Result<(), Failure> {
+        self.count();
         let executed = wait_until(self.deadline(), self.client.batch_execute(statements));
         Ok(executed.ok_or(Failure::Timeout)??)
     }
 
     /// The one row of a statement without parameters.
     pub(crate) fn ask(&self, statement: &str) -> Result<Row, Failure> {
+        self.count();
         let answer = wait_until(self.deadline(), self.client.query_one(statement, &[]));
         Ok(answer.ok_or(Failure::Timeout)??)
     }
@@ -169,6 +178,7 @@ impl Connection {
         if let Some(prepared) = place.get() {
             return Ok(prepared);
         }
+        self.count();
         let prepared = wait_until(self.deadline(), self.client.prepare(&which.text(schema)));
         let prepared = prepared.ok_or(Failure::Timeout)??;
         Ok(place.get_or_init(|| prepared))
@@ -179,6 +189,7 @@ impl Connection {
         statement: &tokio_postgres::Statement,
         parameters: &[&(dyn tokio_postgres::types::ToSql + Sync)],
     ) -> Result<Vec<Row>, Failure> {
+        self.count();
         let answer = wait_until(self.deadline(), self.client.query(statement, parameters));
         Ok(answer.ok_or(Failure::Timeout)??)
     }
@@ -285,6 +296,8 @@ pub(crate) struct Pool {
     shared: Mutex<Shared>,
     /// Told when a place becomes free.
     freed: Condvar,
+    /// Messages that were waited for, on all connections.
+    sent: Arc<AtomicU64>,
 }
 
 #[derive(Default)]
@@ -303,7 +316,13 @@ impl Pool {
             options,
             shared: Mutex::default(),
             freed: Condvar::new(),
+            sent: Arc::default(),
         }
+    }
+
+    /// Counts the messages that were waited for.
+    pub(crate) fn sent(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.sent)
     }
 
     pub(crate) fn parts(&self) -> (&Io, &Dialer) {
@@ -325,6 +344,7 @@ impl Pool {
                         client,
                         prepared: Default::default(),
                         patience: self.options.statement_timeout + GRACE,
+                        sent: self.sent(),
                     });
                 }
                 Some(Ok(Err(error))) => Failure::Server(error),

@@ -9,8 +9,11 @@
 )]
 
 mod databases;
+mod footprint;
+mod processes;
 mod server;
 mod sharing;
+mod statements;
 
 use std::sync::Arc;
 

@@ -1,0 +1,113 @@
+//! What many databases take: rows and bytes on the server, time to open, memory while they are open. The figures stand in
+//! the guide's page on deployments; here are their limits.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use eidetica_auth::{AuthRecord, KeyName, Permission, SecretKey};
+use eidetica_database::{Config, Database, Databases, NewDatabase};
+use eidetica_testkit::PostgresServer;
+
+use crate::{fresh, open};
+
+const DATABASES: usize = 400;
+/// Entries of each beyond its root.
+const COMMITS: usize = 2;
+
+fn instance(url: &str) -> Databases {
+    Databases::open(open(url).unwrap(), Config::new([1; 32])).unwrap()
+}
+
+/// Bytes of this process in memory.
+fn resident() -> usize {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = statm
+        .split(' ')
+        .nth(1)
+        .and_then(|pages| pages.parse::<usize>().ok());
+    pages.unwrap_or(0) * 4096
+}
+
+/// Rows in the schema, and bytes with the index.
+fn stored(url: &str) -> (usize, usize) {
+    let schema = url.rsplit_once("schema=").unwrap().1.to_owned();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let server = PostgresServer::shared().url();
+        let (client, connection) = tokio_postgres::connect(server, tokio_postgres::NoTls)
+            .await
+            .unwrap();
+        tokio::spawn(connection);
+        client
+            .batch_execute(&format!("VACUUM FULL {schema}.rows"))
+            .await
+            .unwrap();
+        let ask =
+            format!("SELECT count(*), pg_total_relation_size('{schema}.rows') FROM {schema}.rows");
+        let row = client.query_one(&ask, &[]).await.unwrap();
+        (row.get::<_, i64>(0) as usize, row.get::<_, i64>(1) as usize)
+    })
+}
+
+#[test]
+fn a_database_takes_few_rows_and_little_memory() {
+    let url = fresh();
+    let key = Arc::new(SecretKey::from_bytes(&[1; 32]));
+    let databases = instance(&url);
+    let begun = Instant::now();
+    let ids: Vec<_> = (0..DATABASES)
+        .map(|_| {
+            let records = vec![AuthRecord::grant(
+                key.public(),
+                Permission::Admin(0),
+                KeyName::default(),
+            )];
+            let new = NewDatabase {
+                records,
+                ..NewDatabase::default()
+            };
+            let db = databases.create(new, Arc::clone(&key)).unwrap();
+            for n in 0..COMMITS {
+                let tx = db.new_transaction();
+                tx.doc("d").unwrap().set("k", n as i64).unwrap();
+                tx.commit().unwrap();
+            }
+            db.id()
+        })
+        .collect();
+    let made = begun.elapsed() / DATABASES as u32;
+    drop(databases);
+    let (rows, bytes) = stored(&url);
+
+    let begun = Instant::now();
+    let databases = instance(&url);
+    let opened = begun.elapsed();
+    let (before, begun) = (resident(), Instant::now());
+    let all: Vec<Database> = ids.iter().map(|id| databases.get(id).unwrap()).collect();
+    for db in &all {
+        assert_eq!(
+            db.doc("d").unwrap().get_as::<i64>("k").unwrap(),
+            Some(COMMITS as i64 - 1)
+        );
+    }
+    let (each, memory) = (
+        begun.elapsed() / DATABASES as u32,
+        resident().saturating_sub(before),
+    );
+    let per = |all: usize| all / DATABASES;
+    eprintln!(
+        "of {DATABASES} databases each: {} rows, {} bytes stored, {} bytes in memory, made in {made:?}, \
+         opened and read in {each:?}; the instance opened in {opened:?}",
+        per(rows),
+        per(bytes),
+        per(memory)
+    );
+    assert!(
+        per(rows) <= 20 && per(bytes) <= 8 << 10,
+        "{rows} rows, {bytes} bytes"
+    );
+    assert!(per(memory) <= 64 << 10, "{memory} bytes");
+}
