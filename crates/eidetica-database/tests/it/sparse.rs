@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use eidetica_crdt::StoreKind;
-use eidetica_database::{Database, Databases, Error, Holds};
+use eidetica_database::{Database, Databases, Error, Holding, Holds};
 use eidetica_entry::{Entry, Id, pack};
+use eidetica_storage::{Batch, Direction, Durability, KeyRange, ScanLimit, Space};
 use eidetica_testkit::Rng;
 
 use crate::authority::random_story;
@@ -496,6 +497,59 @@ fn random_states_are_filled_and_released_exactly() {
         fill(&told, &full, &id);
         assert_eq!(there.state_hash().unwrap(), db.state_hash().unwrap());
         is_sound(&there);
+    }
+}
+
+#[test]
+fn damaged_rows_about_what_is_missing_are_found_and_repaired() {
+    let (full, db) = three_stores(100);
+    let id = db.id();
+    let disk = engine();
+    let rows = |snapshot: &dyn eidetica_storage::Snapshot| {
+        let mut rows = Vec::new();
+        for kind in [b"Lp", b"Lr", b"Lg"] {
+            let range = KeyRange::prefix(kind);
+            let all = ScanLimit::rows(100);
+            let page = snapshot.scan(Space::Meta, &range, Direction::Forward, all);
+            rows.extend(page.unwrap().rows);
+        }
+        rows
+    };
+    let expected = {
+        let sparse = on(disk.clone());
+        sparse.hold(&id, &only(&["notes"])).unwrap();
+        ingest(&sparse, id, &packs_for(&full, &id, &only(&["notes"])));
+        let there = sparse.get(&id).unwrap();
+        there.hold(&only(&["notes", "log"])).unwrap();
+        ingest(&sparse, id, &all_packs(&full, &id)[..1]);
+        there.give_up("photos").unwrap();
+        there.missing().unwrap()
+    };
+    let stored = rows(&*disk.snapshot().unwrap());
+    assert!(stored.len() >= 4, "{stored:?}");
+    for row in stored {
+        for gone in [true, false] {
+            let mut batch = Batch::new();
+            match gone {
+                true => batch.delete(Space::Meta, &row.key),
+                false => batch.put(Space::Meta, &row.key, b"damaged and long enough"),
+            }
+            disk.write(&batch, Durability::Durable).unwrap();
+            let sparse = on(disk.clone());
+            let is_exact = row.key.starts_with(b"Lg");
+            let found = sparse.verify().unwrap();
+            assert!(!found.is_sound() || (gone && is_exact), "{:?}", row.key);
+            sparse.repair(&id).unwrap();
+            let there = sparse.get(&id).unwrap();
+            is_sound(&there);
+            let missing = there.missing().unwrap();
+            let counts = |holdings: &[Holding]| -> Vec<(String, u64)> {
+                let count = |holding: &Holding| (holding.store.to_string(), holding.missing);
+                holdings.iter().map(count).collect()
+            };
+            assert_eq!(counts(&missing), counts(&expected));
+            let _ = there.give_up("photos");
+        }
     }
 }
 
