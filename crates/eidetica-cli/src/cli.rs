@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 use crate::commands::{
-    completions, db, demo, export, get, import, init, join, log, query, requests, serve, set,
-    share, status, sync, user, verify,
+    backup, compact, completions, db, demo, export, get, import, init, join, log, migrate, query,
+    repair, requests, restore, serve, set, share, status, sync, user, verify,
 };
 
 const AFTER_HELP: &str = "\
@@ -38,6 +38,18 @@ pub(crate) struct Global {
     /// Where the data is [default: .eidetica]
     #[arg(long, global = true, env = "EIDETICA_DIR", value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
+    /// Where the data is instead: sqlite:PATH, redb:PATH, fjall:PATH or postgres://USER@HOST/DATABASE
+    #[arg(
+        long,
+        global = true,
+        env = "EIDETICA_STORE",
+        value_name = "URL",
+        hide_env_values = true
+    )]
+    pub(crate) store: Option<String>,
+    /// The name of this process, where several share a store: it has a device key of that name
+    #[arg(long, global = true, env = "EIDETICA_NODE", value_name = "NAME")]
+    pub(crate) node: Option<String>,
     /// Who is acting; not needed where there is one user only. A password is taken from EIDETICA_PASSWORD or asked for
     #[arg(long, global = true, env = "EIDETICA_USER", value_name = "NAME")]
     pub(crate) user: Option<String>,
@@ -77,6 +89,16 @@ pub(crate) enum Command {
     Log(log::Args),
     /// Check everything that is stored against hashes, signatures and rights
     Verify(verify::Args),
+    /// Compute again what follows from entries, and put damaged entries back from elsewhere
+    Repair(repair::Args),
+    /// Take away what nobody can ask for, and give the space back
+    Compact(compact::Args),
+    /// Write everything into one file, also while `eidetica serve` runs
+    Backup(backup::Args),
+    /// Restore a backup into an empty place, or check one
+    Restore(restore::Args),
+    /// Copy everything to another place, of the same or another engine
+    Migrate(migrate::Args),
     /// Answer peers until interrupted
     Serve(serve::Args),
     /// Print a ticket to a database, and answer whoever takes it until interrupted

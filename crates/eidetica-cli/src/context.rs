@@ -1,16 +1,17 @@
-//! What a command works on: the data directory, the user who acts, the database that is named.
+//! What a command works on: the place of the data, the user who acts, the database that is named.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use eidetica::crdt::StoreKind;
-use eidetica::{Blame, Database, Id, Instance, PublicKey, User};
+use eidetica::{Database, Id, Instance, PublicKey, User};
 
 use crate::cli::Global;
 use crate::error::{Code, Error, Result};
 use crate::limits;
 use crate::output::Output;
 use crate::password;
+use crate::place::Place;
 
 /// The data directory unless another one is named.
 const DEFAULT_DIR: &str = ".eidetica";
@@ -18,30 +19,40 @@ const DEFAULT_DIR: &str = ".eidetica";
 /// The global options of one run.
 pub(crate) struct Context {
     pub(crate) output: Output,
-    dir: PathBuf,
-    /// Whether the directory was named, by an option or the environment.
-    is_named: bool,
+    place: Place,
+    /// The data directory that was named, by an option or the environment.
+    named_dir: Option<PathBuf>,
     user: Option<String>,
 }
 
 impl Context {
     pub(crate) fn new(global: Global) -> Self {
+        let dir = || {
+            global
+                .data_dir
+                .clone()
+                .unwrap_or_else(|| DEFAULT_DIR.into())
+        };
+        let place = match &global.store {
+            Some(url) => Place::store(url),
+            None => Place::dir(dir()),
+        };
         Self {
             output: Output::new(global.json, global.quiet),
-            is_named: global.data_dir.is_some(),
-            dir: global.data_dir.unwrap_or_else(|| DEFAULT_DIR.into()),
+            place: place.as_node(global.node),
+            named_dir: global.data_dir,
             user: global.user,
         }
     }
 
-    /// The data directory.
-    pub(crate) fn dir(&self) -> &Path {
-        &self.dir
+    /// Where the data is.
+    pub(crate) fn place(&self) -> &Place {
+        &self.place
     }
 
     /// The data directory, if one was named.
     pub(crate) fn named_dir(&self) -> Option<&Path> {
-        self.is_named.then_some(&self.dir)
+        self.named_dir.as_deref()
     }
 
     /// The user named by `--user`.
@@ -49,24 +60,12 @@ impl Context {
         self.user.as_deref()
     }
 
-    /// Whether something is in the data directory.
-    pub(crate) fn dir_is_used(&self) -> bool {
-        std::fs::read_dir(&self.dir).is_ok_and(|mut items| items.next().is_some())
-    }
-
-    /// Opens the data directory, which must have been made by `init`.
+    /// Opens the instance, which must have been made by `init`.
     pub(crate) fn open(&self) -> Result<Instance> {
-        if !self.dir_is_used() {
-            return Err(Error::new(
-                Code::NotFound,
-                format!("there is no data directory {}", self.dir.display()),
-            )
-            .hint("`eidetica init` makes one; --data-dir or EIDETICA_DIR names another"));
-        }
-        open_instance(&self.dir)
+        self.place.open()
     }
 
-    /// Opens the data directory and logs the acting user in.
+    /// Opens the instance and logs the acting user in.
     pub(crate) fn login(&self) -> Result<User> {
         let instance = self.open()?;
         let name = match &self.user {
@@ -126,6 +125,11 @@ impl Network {
 
     /// Starts answering peers; returns the address to dial.
     pub(crate) fn listen(&self, address: &str) -> Result<String> {
+        self.listen_as(address, false)
+    }
+
+    /// The same, as the service that all processes of the instance are together or as this process.
+    pub(crate) fn listen_as(&self, address: &str, as_service: bool) -> Result<String> {
         let attempted = |error: eidetica::Error| {
             let error = Error::from(error).context(format!("cannot listen on {address}"));
             if error.has_hint() {
@@ -134,7 +138,11 @@ impl Network {
                 error.hint("--listen 127.0.0.1:0 takes any free port")
             }
         };
-        self.sync.start_server(address).map_err(attempted)?;
+        let started = match as_service {
+            true => self.sync.start_service(address),
+            false => self.sync.start_server(address),
+        };
+        started.map_err(attempted)?;
         Ok(self.sync.get_server_address()?.to_string())
     }
 
@@ -169,23 +177,6 @@ pub(crate) fn wait_for_interruption() -> std::io::Result<()> {
         }
         #[cfg(not(unix))]
         tokio::signal::ctrl_c().await
-    })
-}
-
-/// Opens or makes an instance in a directory.
-pub(crate) fn open_instance(dir: &Path) -> Result<Instance> {
-    let attempted = || format!("cannot open the data directory {}", dir.display());
-    Instance::connect(&format!("file:{}", dir.display())).map_err(|error| {
-        let error = match error.blame() {
-            // Nothing of the caller's is at fault but the place: it holds something else, or something newer.
-            Blame::Caller => {
-                Error::new(Code::Corrupt, error.to_string()).hint("nothing there was changed")
-            }
-            Blame::Unavailable => Error::from(error)
-                .hint("one process at a time may have it open: is `eidetica serve` running there?"),
-            _ => error.into(),
-        };
-        error.context(attempted())
     })
 }
 

@@ -2,7 +2,9 @@
 
 use std::str::FromStr;
 
-use eidetica::sync::{IrohConfig, Relays};
+use eidetica::sync::{IrohConfig, Relays, Scheme, Sync};
+
+use crate::error::Result;
 
 /// Arguments of commands that reach peers from peer to peer.
 #[derive(clap::Args)]
@@ -57,6 +59,13 @@ impl IrohArgs {
             ),
         }
     }
+}
+
+/// Whether a peer is known by an address of Iroh: whoever keeps connections needs it then.
+pub(crate) fn is_needed(sync: &Sync) -> Result<bool> {
+    let peers = sync.list_peers()?;
+    let mut addresses = peers.iter().flat_map(|peer| &peer.addresses);
+    Ok(addresses.any(|address| address.scheme() == Scheme::Iroh))
 }
 
 #[cfg(test)]

@@ -56,3 +56,9 @@ pub(crate) const SHORTEST_ID: usize = 6;
 /// Void entries that one settings entry adopts: each may have to be a parent of it, and it has room for so many
 /// besides the tips.
 pub(crate) const ADOPTED_AT_ONCE: usize = 32;
+
+/// How long a running process waits for whoever asked it for a backup, and the other way round.
+pub(crate) const CONTROL_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Longest question to a running process, in bytes.
+pub(crate) const CONTROL_LINE: u64 = 64;

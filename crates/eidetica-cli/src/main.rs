@@ -5,12 +5,15 @@
 mod cli;
 mod commands;
 mod context;
+mod control;
 mod error;
 mod iroh;
 mod limits;
+mod new_file;
 mod output;
 mod password;
 mod permission;
+mod place;
 mod progress;
 mod read;
 mod values;

@@ -28,6 +28,16 @@ impl Progress {
         })
     }
 
+    /// A count of rows without an end in sight.
+    pub(crate) fn counter(output: Output, what: &'static str) -> Self {
+        Self::new(output, || {
+            let style = "{spinner} {msg} {human_pos} rows {elapsed}";
+            ProgressBar::new_spinner()
+                .with_message(what)
+                .with_style(style_of(style))
+        })
+    }
+
     /// A spinner for work of unknown length.
     pub(crate) fn spinner(output: Output, what: impl Into<String>) -> Self {
         let what = what.into();

@@ -1,6 +1,6 @@
 //! `eidetica init`
 
-use crate::context::{Context, open_instance};
+use crate::context::Context;
 use crate::error::{Code, Error, Result};
 use crate::output::fields;
 use crate::password;
@@ -14,29 +14,33 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
-    let dir = context.dir();
-    if context.dir_is_used() {
-        return Err(Error::new(
-            Code::Failed,
-            format!("there is something in {} already", dir.display()),
-        )
-        .hint("name another directory with --data-dir or EIDETICA_DIR"));
+    let place = context.place();
+    let used = || {
+        let message = format!("there is something in {} already", place.shown());
+        Err(Error::new(Code::Failed, message)
+            .hint("name another directory with --data-dir or EIDETICA_DIR"))
+    };
+    if place.is_used() == Some(true) {
+        return used();
     }
     let name = context.user_name().ok_or_else(|| {
         Error::new(Code::Failed, "the first user has no name").hint("eidetica init --user NAME")
     })?;
     let password = password::choose(name, args.no_password)?;
-    let instance = open_instance(dir)?;
+    let instance = place.open_or_make()?;
+    if !instance.list_users()?.is_empty() {
+        return used();
+    }
     instance.create_user(name, password.as_deref())?;
     let user = instance.login_user(name, password.as_deref())?;
     let key = user.get_default_key()?;
     let device = instance.device_key();
     let value = serde_json::json!({
-        "data_dir": dir.display().to_string(), "device": device.to_string(), "user": name, "key": key.to_string(),
+        "data_dir": place.shown(), "device": device.to_string(), "user": name, "key": key.to_string(),
     });
     context.output.result(&value, || {
         fields(&[
-            ("data directory", dir.display().to_string()),
+            ("data directory", place.shown()),
             ("device", device.to_string()),
             ("user", name.to_owned()),
             ("key", key.to_string()),

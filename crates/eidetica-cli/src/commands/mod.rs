@@ -1,5 +1,7 @@
 //! The commands, one per file: arguments, what is done, what is shown.
 
+pub(crate) mod backup;
+pub(crate) mod compact;
 pub(crate) mod completions;
 pub(crate) mod db;
 pub(crate) mod demo;
@@ -9,8 +11,11 @@ pub(crate) mod import;
 pub(crate) mod init;
 pub(crate) mod join;
 pub(crate) mod log;
+pub(crate) mod migrate;
 pub(crate) mod query;
+pub(crate) mod repair;
 pub(crate) mod requests;
+pub(crate) mod restore;
 pub(crate) mod serve;
 pub(crate) mod set;
 pub(crate) mod share;
@@ -36,6 +41,11 @@ pub(crate) fn run(command: Command, context: &Context) -> Result<()> {
         Command::Export(args) => export::run(&args, context),
         Command::Log(args) => log::run(&args, context),
         Command::Verify(args) => verify::run(&args, context),
+        Command::Repair(args) => repair::run(&args, context),
+        Command::Compact(args) => compact::run(&args, context),
+        Command::Backup(args) => backup::run(&args, context),
+        Command::Restore(args) => restore::run(&args, context),
+        Command::Migrate(args) => migrate::run(&args, context),
         Command::Serve(args) => serve::run(&args, context),
         Command::Share(args) => share::run(&args, context),
         Command::Join(args) => join::run(&args, context),

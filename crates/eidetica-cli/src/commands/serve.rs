@@ -11,9 +11,10 @@ use eidetica::User;
 
 use crate::commands::requests::{self, RequestRow};
 use crate::context::{Context, Network, name_of};
+use crate::control::Control;
 use crate::error::{Code, Error, Result};
 use crate::escape::escape;
-use crate::iroh::IrohArgs;
+use crate::iroh::{self, IrohArgs};
 use crate::limits;
 
 /// Arguments.
@@ -22,6 +23,9 @@ pub(crate) struct Args {
     /// Where to listen; port 0 takes any free one
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:4950")]
     listen: String,
+    /// Answer with the key that all processes of a shared store have: behind a load balancer
+    #[arg(long, conflicts_with = "iroh")]
+    service: bool,
     #[command(flatten)]
     iroh: IrohArgs,
 }
@@ -36,17 +40,21 @@ enum Event {
 pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     let user = context.login()?;
     let network = Network::enable(&user)?;
-    if let Some(config) = args.iroh.config(false) {
+    if let Some(config) = args.iroh.config(iroh::is_needed(network.sync())?) {
         network.enable_iroh(config)?;
     }
-    let address = network.listen(&args.listen)?;
+    let address = network.listen_as(&args.listen, args.service)?;
     network.sync().set_background(true)?;
-    announce(&address, &network, &user, context)?;
+    announce(&address, &network, &user, args.service, context)?;
     answer(&network, &user, context)
 }
 
 /// Shows and takes what comes until interrupted.
 pub(crate) fn answer(network: &Network, user: &User, context: &Context) -> Result<()> {
+    let _control = Control::listen(context.place(), user.instance()).inspect_err(|error| {
+        let said = format!("no backups while this runs: {error}");
+        context.output.note(&said);
+    });
     let events = events()?;
     let mut shown = BTreeSet::new();
     loop {
@@ -69,14 +77,24 @@ pub(crate) fn answer(network: &Network, user: &User, context: &Context) -> Resul
 }
 
 /// Says where this node is and what a peer has to type.
-fn announce(address: &str, network: &Network, user: &User, context: &Context) -> Result<()> {
+fn announce(
+    address: &str,
+    network: &Network,
+    user: &User,
+    as_service: bool,
+    context: &Context,
+) -> Result<()> {
     let mut databases = Vec::new();
     for id in user.instance().list_databases()? {
         if let Ok(database) = user.open_database(id) {
             databases.push((id.to_string(), name_of(&database)?));
         }
     }
-    let device = user.instance().device_key().to_string();
+    let device = match as_service {
+        true => user.instance().service_key(),
+        false => user.instance().device_key(),
+    };
+    let device = device.to_string();
     let list: Vec<_> = databases
         .iter()
         .map(|(id, name)| serde_json::json!({"id": id, "name": name}))

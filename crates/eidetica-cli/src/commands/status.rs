@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use eidetica::Instance;
-use eidetica::sync::{DatabaseStatus, PeerCopy, Reach, Sync, ToSend};
+use eidetica::sync::{DatabaseStatus, PeerCopy, Reach, ToSend};
 use serde_json::{Value, json};
 
 use crate::context::{Context, find_database, wait_for_interruption};
 use crate::error::Result;
 use crate::escape::escape;
+use crate::iroh::{self, IrohArgs};
 use crate::limits;
 use crate::output::{bytes, count, counted, fields, table};
 
@@ -20,6 +21,8 @@ pub(crate) struct Args {
     /// Connect to the peers, exchange what is left, and print every change until interrupted
     #[arg(long)]
     watch: bool,
+    #[command(flatten)]
+    iroh: IrohArgs,
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
@@ -40,7 +43,11 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
         }
     };
     if args.watch {
-        return watch(&sync, look, context);
+        sync.enable_http_transport()?;
+        if let Some(config) = args.iroh.config(iroh::is_needed(&sync)?) {
+            sync.enable_iroh_transport_with(config)?;
+        }
+        return watch(look, context);
     }
     let databases = look()?;
     if only.is_some() {
@@ -51,20 +58,27 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
 
 /// What is in the data directory, then how its databases stand.
 fn overview(instance: &Instance, databases: &[DatabaseStatus], context: &Context) -> Result<()> {
-    let dir = context.dir().display().to_string();
+    let place = context.place().shown();
     let device = instance.device_key().to_string();
     let users = instance.list_users()?;
     let total = instance.list_databases()?.len() as u64;
-    let size = crate::context::disk_size(context.dir())?;
+    let size = context
+        .place()
+        .path()
+        .map(crate::context::disk_size)
+        .transpose()?;
     let value = json!({
-        "data_dir": dir, "device": device, "users": users, "databases": total, "bytes_on_disk": size,
+        "data_dir": place, "device": device, "users": users, "databases": total, "bytes_on_disk": size,
         "safe_to_close": is_safe(databases),
         "sync": databases.iter().map(database_value).collect::<Vec<_>>(),
     });
     context.output.result(&value, || {
         let rows = fields(&[
-            ("data directory", dir.clone()),
-            ("size on disk", bytes(size)),
+            ("data directory", place.clone()),
+            (
+                "size on disk",
+                size.map_or_else(|| "on a server".to_owned(), bytes),
+            ),
             ("device", device.clone()),
             ("users", users.join(", ")),
             ("databases", count(total)),
@@ -77,12 +91,7 @@ fn overview(instance: &Instance, databases: &[DatabaseStatus], context: &Context
 }
 
 /// Prints how the databases stand, again whenever something changes.
-fn watch(
-    sync: &Sync,
-    look: impl Fn() -> Result<Vec<DatabaseStatus>>,
-    context: &Context,
-) -> Result<()> {
-    sync.enable_http_transport()?;
+fn watch(look: impl Fn() -> Result<Vec<DatabaseStatus>>, context: &Context) -> Result<()> {
     let (sender, interrupted) = std::sync::mpsc::channel();
     std::thread::Builder::new()
         .name("signals".to_owned())

@@ -1,6 +1,8 @@
 //! `eidetica verify [DB]`
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use eidetica::{Instance, VerifyReport};
 
 use crate::context::Context;
 use crate::error::{Code, Error, Result};
@@ -23,13 +25,21 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
             let _progress = Progress::spinner(context.output, "verifying");
             database.verify()?
         }
-        None => {
-            let instance = context.open()?;
-            let _progress = Progress::spinner(context.output, "verifying");
-            instance.verify()?
-        }
+        None => return everything(&context.open()?, context),
     };
-    let took = start.elapsed();
+    show(&report, start.elapsed(), context)
+}
+
+/// Verifies all that is in an instance.
+pub(crate) fn everything(instance: &Instance, context: &Context) -> Result<()> {
+    let start = Instant::now();
+    let progress = Progress::spinner(context.output, "verifying");
+    let report = instance.verify()?;
+    drop(progress);
+    show(&report, start.elapsed(), context)
+}
+
+fn show(report: &VerifyReport, took: Duration, context: &Context) -> Result<()> {
     let faults: Vec<String> = report.faults.iter().map(ToString::to_string).collect();
     let unread: Vec<_> = report
         .unread

@@ -65,6 +65,7 @@ impl Home {
             .stdin(Stdio::null());
         for name in [
             "EIDETICA_DIR",
+            "EIDETICA_STORE",
             "EIDETICA_USER",
             "EIDETICA_PASSWORD",
             "EIDETICA_NEW_PASSWORD",

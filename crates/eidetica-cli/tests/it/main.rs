@@ -8,6 +8,7 @@
 )]
 
 mod authority;
+mod care;
 mod crash;
 mod demo;
 mod documents;
@@ -15,6 +16,7 @@ mod escapes;
 mod home;
 mod hostile;
 mod import;
+mod operations;
 mod places;
 mod readme;
 mod scripts;

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::context::{Context, wait_for_interruption};
 use crate::error::{Code, Error, Result};
 use crate::escape::escape;
+use crate::place::Place;
 use crate::read::{Format, Source};
 use story::Story;
 
@@ -50,7 +51,7 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<()> {
 /// Where both nodes keep their data: what `--data-dir` names, else a new directory among the temporary ones.
 fn directory(context: &Context) -> Result<PathBuf> {
     let dir = match context.named_dir() {
-        Some(dir) if context.dir_is_used() => {
+        Some(dir) if Place::dir(dir.into()).is_used() == Some(true) => {
             return Err(Error::new(
                 Code::Failed,
                 format!("there is something in {} already", dir.display()),

@@ -7,8 +7,9 @@ use eidetica::sync::SyncReport;
 use eidetica::{Database, Id, Instance, User};
 use serde_json::Value;
 
-use crate::context::{Network, block_on, open_instance};
+use crate::context::{Network, block_on};
 use crate::error::{Code, Error, Result};
+use crate::place::Place;
 
 pub(super) struct Node {
     pub(super) user: User,
@@ -17,7 +18,7 @@ pub(super) struct Node {
 
 impl Node {
     pub(super) fn on_disk(dir: &Path, name: &str) -> Result<Self> {
-        Self::new(open_instance(dir)?, name)
+        Self::new(Place::dir(dir.into()).open_or_make()?, name)
     }
 
     pub(super) fn in_memory(name: &str) -> Result<Self> {
