@@ -125,13 +125,19 @@ impl Databases {
             database: delegated,
             ..*request
         };
-        let closure = match self.closure(&delegated)? {
+        let found = self.closure(&delegated)?;
+        let is_new = found.is_none();
+        let closure = match found {
             Some(closure) => closure,
             None => self.begin_closure(&request)?,
         };
         closure.core().touch(self.shared());
         self.check_room_in_closure(&closure, request.packs)?;
         let report = closure.ingest_packs(&request, IngestReport::default())?;
+        if is_new {
+            // Its root may be all that there is to wait for.
+            closure.wake_awaiting();
+        }
         Ok(IngestReport {
             new: 0,
             known: 0,
