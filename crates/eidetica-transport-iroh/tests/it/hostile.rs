@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use eidetica_transport::{
-    FrameStream, Listener, Transport, TransportError, limits as transport_limits,
+    FrameStream, Listener, Transport, TransportError,
+    contract::{ask, echo_channel, pair},
+    limits as transport_limits,
 };
 use eidetica_transport_iroh::{ALPN, IrohConfig, IrohLimits, limits};
 use iroh::{Endpoint, EndpointAddr, RelayMode, endpoint::presets};
 
-use crate::{ask, echo_channel, echo_server, pair, transport};
+use crate::{echo_server, transport};
 
 /// A bare endpoint on loopback.
 async fn bare(alpn: &[u8]) -> Endpoint {

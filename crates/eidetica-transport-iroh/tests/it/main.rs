@@ -1,4 +1,4 @@
-//! The Iroh transport through its public surface. Everything stays on loopback.
+//! The Iroh transport through its public surface. Everything stays on loopback, or on networks that the tests make.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -8,23 +8,22 @@
 
 mod facade;
 mod hostile;
+#[cfg(target_os = "linux")]
+mod netns;
+#[cfg(target_os = "linux")]
+mod networks;
 mod places;
 mod relay;
+mod tickets;
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
-use bytes::Bytes;
-use eidetica_transport::{
-    Channel, FrameStream, Listener, ServerChannel, Transport, TransportError, contract::Fixture,
-};
+use eidetica_transport::{Listener, contract::Fixture};
 use eidetica_transport_iroh::{IrohConfig, IrohTransport};
-use futures::{
-    FutureExt,
-    future::{LocalBoxFuture, join},
-};
+use futures::{FutureExt, future::LocalBoxFuture};
 
 mod contract {
     use super::{fixture, run};
@@ -67,50 +66,7 @@ async fn fixture() -> Fixture {
     }
 }
 
-/// Serves every channel and request of a listener by sending the frames back.
-fn echo_server(mut listener: Box<dyn Listener>) -> tokio::task::JoinHandle<()> {
-    tokio::spawn(async move {
-        while let Ok(channel) = listener.accept().await {
-            channel.mark_proven();
-            tokio::spawn(echo_channel(channel));
-        }
-    })
-}
-
-async fn echo_channel(mut channel: Box<dyn ServerChannel>) {
-    while let Some((mut request, mut response)) = channel.next_request().await {
-        tokio::spawn(async move {
-            loop {
-                match request.next().await {
-                    Ok(Some(frame)) => {
-                        if response.send(frame).await.is_err() {
-                            return;
-                        }
-                    }
-                    Ok(None) => return response.finish(),
-                    Err(_) => return,
-                }
-            }
-        });
-    }
-}
-
-/// Sends frames and reads all that comes back.
-async fn ask(channel: &dyn Channel, frames: Vec<Bytes>) -> Result<Vec<Bytes>, TransportError> {
-    let mut response = channel.request(FrameStream::of(frames)).await?;
-    let mut got = Vec::new();
-    while let Some(frame) = response.next().await? {
-        got.push(frame);
-    }
-    Ok(got)
-}
-
-/// Dials and accepts.
-async fn pair(
-    client: &IrohTransport,
-    listener: &mut Box<dyn Listener>,
-) -> (Box<dyn Channel>, Box<dyn ServerChannel>) {
-    let address = listener.address();
-    let (client, server) = join(client.connect(&address), listener.accept()).await;
-    (client.unwrap(), server.unwrap())
+/// Serves on a task of its own.
+fn echo_server(listener: Box<dyn Listener>) -> tokio::task::JoinHandle<()> {
+    tokio::spawn(eidetica_transport::contract::echo_server(listener))
 }

@@ -1,9 +1,9 @@
 //! Where an endpoint is, and what it says of that.
 
-use eidetica_transport::{Address, EndpointAddress, Transport, TransportError};
+use eidetica_transport::{Address, EndpointAddress, Transport, TransportError, contract::pair};
 use eidetica_transport_iroh::{IrohConfig, IrohTransport};
 
-use crate::{device, pair, transport};
+use crate::{device, transport};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_local_endpoint_is_on_loopback_alone() {

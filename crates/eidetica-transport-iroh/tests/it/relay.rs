@@ -4,16 +4,24 @@
 use std::{net::Ipv4Addr, time::Duration};
 
 use bytes::Bytes;
-use eidetica_transport::{Address, EndpointAddress, Listener, Transport, TransportError};
+use eidetica_transport::{
+    Address, EndpointAddress, Listener, Transport, TransportError,
+    contract::{ask, pair},
+};
 use eidetica_transport_iroh::{IrohConfig, IrohLimits, IrohTransport, Relays};
 use iroh_relay::server::{RelayConfig, Server, ServerConfig};
 
-use crate::{ask, echo_server, pair, transport};
+use crate::{echo_server, transport};
+
+/// A relay on loopback.
+pub(crate) async fn relay() -> (Server, Relays) {
+    relay_at(Ipv4Addr::LOCALHOST).await
+}
 
 /// A relay without TLS: what it carries is encrypted anyway.
-pub(crate) async fn relay() -> (Server, Relays) {
+pub(crate) async fn relay_at(ip: Ipv4Addr) -> (Server, Relays) {
     let mut config = ServerConfig::default();
-    config.relay = Some(RelayConfig::new((Ipv4Addr::LOCALHOST, 0)));
+    config.relay = Some(RelayConfig::new((ip, 0)));
     let server = Server::spawn(config).await.unwrap();
     let url = format!("http://{}", server.http_addr().unwrap());
     (server, url.parse().unwrap())
