@@ -94,6 +94,13 @@ impl Ticket {
         self
     }
 
+    /// The same without one, which is no secret.
+    #[must_use]
+    pub fn without_invite(mut self) -> Self {
+        self.invite = None;
+        self
+    }
+
     /// The database.
     pub fn database(&self) -> Id {
         self.database

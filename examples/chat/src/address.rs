@@ -32,6 +32,14 @@ impl RoomAddress {
         first.map_or_else(|| "nowhere".to_owned(), |at| shown(&at.without_key()))
     }
 
+    /// The same without the secret that an invite is.
+    pub(crate) fn without_invite(self) -> Self {
+        match self {
+            Self::Ticket(ticket) => Self::Ticket(Box::new(ticket.without_invite())),
+            plain => plain,
+        }
+    }
+
     /// The text for a QR code.
     pub(crate) fn to_qr_text(&self) -> String {
         match self {

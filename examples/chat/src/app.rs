@@ -1,7 +1,9 @@
 //! What the screen shows and how it changes: events in, commands out. No terminal, no databases, no clock.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
+use eidetica::auth::Permission;
 use eidetica::sync::RequestId;
 use eidetica::{Id, PublicKey};
 use jiff::tz::TimeZone;
@@ -10,7 +12,7 @@ use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use crate::address::RoomAddress;
 use crate::input::Input;
 use crate::limits;
-use crate::model::{Command, Joining, News, Peer, Request, RoomView};
+use crate::model::{Command, Invitation, Joining, News, Peer, Request, RoomView};
 use crate::names::fingerprint;
 use crate::slash::Slash;
 use crate::transcript::{Delivery, Scroll, Transcript, delivery};
@@ -44,6 +46,7 @@ pub(crate) struct Tab {
     pub(crate) id: Id,
     pub(crate) content: Content,
     pub(crate) peers: Vec<Peer>,
+    pub(crate) invitation: Option<Invitation>,
     /// Messages of others that came while nobody looked.
     pub(crate) unread: usize,
     pub(crate) scroll: Scroll,
@@ -334,7 +337,9 @@ impl App {
         match command {
             Slash::Create(name) => self.commands.push_back(Command::Create { name }),
             Slash::Join(at) => self.commands.push_back(Command::Join(at)),
-            Slash::Invite => self.toggle(Panel::Invite),
+            Slash::Address => self.toggle(Panel::Invite),
+            Slash::Invite(count, lifetime) => self.invite(count, lifetime),
+            Slash::Uninvite => self.uninvite(),
             Slash::Requests => self.toggle(Panel::Requests),
             Slash::People => self.toggle(Panel::People),
             Slash::Help => self.toggle(Panel::Help),
@@ -343,6 +348,29 @@ impl App {
             Slash::Room(number) => self.show(number - 1),
             Slash::GiveUp => self.give_up(),
             Slash::Quit => self.is_done = true,
+        }
+    }
+
+    fn invite(&mut self, count: u32, lifetime: Duration) {
+        let Some(room) = self.room() else {
+            return self.say("you are in no room");
+        };
+        if !room.permission().is_some_and(Permission::can_admin) {
+            return self.say("only who administers the room lets others in");
+        }
+        let room = room.id;
+        self.commands.push_back(Command::Invite {
+            room,
+            count,
+            lifetime,
+        });
+        (self.panel, self.panel_at) = (Some(Panel::Invite), 0);
+    }
+
+    fn uninvite(&mut self) {
+        match self.room().map(|room| room.id) {
+            Some(room) => self.commands.push_back(Command::Uninvite(room)),
+            None => self.say("you are in no room"),
         }
     }
 
@@ -403,6 +431,11 @@ impl App {
                 if let Some(tab) = self.tabs.iter_mut().find(|tab| tab.id == room) {
                     tab.peers = peers;
                     tab.transcript = None;
+                }
+            }
+            News::Invited { room, invitation } => {
+                if let Some(tab) = self.tabs.iter_mut().find(|tab| tab.id == room) {
+                    tab.invitation = invitation;
                 }
             }
             News::Joining { at, state } => {
@@ -501,6 +534,7 @@ impl Tab {
             id,
             content,
             peers: Vec::new(),
+            invitation: None,
             unread: 0,
             scroll: Scroll::Bottom,
             draft: Input::default(),
@@ -795,6 +829,29 @@ mod tests {
         asked(&mut app, &[3, 4]);
         press(&mut app, KeyModifiers::NONE, KeyCode::Enter);
         assert_eq!(sent(&mut app), [Command::Reject(request(4).id)]);
+    }
+
+    #[test]
+    fn who_administers_a_room_invites_to_it() {
+        let mut app = in_rooms();
+        enter(&mut app, "/invite 3 7d");
+        assert!(sent(&mut app).is_empty() && app.panel.is_none());
+        assert!(app.notice.take().unwrap().contains("administers"));
+        let mut view = room(8, "Tea", vec![]);
+        view.members[0].permission = Some(Permission::Admin(0));
+        app.handle(Event::News(News::Room(view)));
+        enter(&mut app, "/invite 3 7d");
+        let invite = Command::Invite {
+            room: id(8),
+            count: 3,
+            lifetime: Duration::from_secs(7 * 24 * 3_600),
+        };
+        assert_eq!(
+            (sent(&mut app), app.panel),
+            (vec![invite], Some(Panel::Invite))
+        );
+        enter(&mut app, "/uninvite");
+        assert_eq!(sent(&mut app), [Command::Uninvite(id(8))]);
     }
 
     #[test]

@@ -83,6 +83,7 @@ fn hint(error: &eidetica::Error) -> Option<&'static str> {
         E::AccessDenied(_) => {
             "you were refused, or there is no such room: a stranger is not told which"
         }
+        E::InviteEnded(_) => "ask for another one",
         E::NoAccess(_) => "ask an administrator of the room to let you in",
         E::Database(DatabaseError::Refused(_) | DatabaseError::NotAllowed(_)) => {
             "an administrator of the room can give you the right"

@@ -42,5 +42,8 @@ pub(crate) const DIAL_AGAIN: Duration = Duration::from_secs(30);
 /// How often requests for access and what peers hold are looked at; messages do not wait for this.
 pub(crate) const STATUS: Duration = Duration::from_millis(250);
 
+/// For how long an invite holds unless something else is said.
+pub(crate) const INVITE: Duration = Duration::from_secs(24 * 3_600);
+
 /// Where the port of a data directory is taken from: those that no service has by name.
 pub(crate) const PORTS: RangeInclusive<u16> = 49_152..=65_535;

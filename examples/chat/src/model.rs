@@ -1,5 +1,7 @@
 //! What is known of rooms, as plain data: the session reads it, the screen shows it.
 
+use std::time::Duration;
+
 use eidetica::auth::Permission;
 use eidetica::sync::RequestId;
 use eidetica::{Height, Id, PublicKey, Stamp};
@@ -75,6 +77,16 @@ impl RoomView {
     }
 }
 
+/// A ticket whose holders are let in without being asked about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Invitation {
+    pub(crate) ticket: RoomAddress,
+    /// How many more may use it.
+    pub(crate) left: u32,
+    /// Until when, in milliseconds since 1970.
+    pub(crate) expires_ms: u64,
+}
+
 /// How an attempt to join a room stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Joining {
@@ -99,6 +111,14 @@ pub(crate) enum Command {
         name: String,
     },
     Join(RoomAddress),
+    /// Let so many in who come with a ticket, for so long.
+    Invite {
+        room: Id,
+        count: u32,
+        lifetime: Duration,
+    },
+    /// Take all invites to a room back.
+    Uninvite(Id),
     /// Older messages of a room.
     More(Id),
     Approve(RequestId),
@@ -114,6 +134,11 @@ pub(crate) enum News {
     Peers {
         room: Id,
         peers: Vec<Peer>,
+    },
+    /// The invite that was made last, while it holds.
+    Invited {
+        room: Id,
+        invitation: Option<Invitation>,
     },
     Joining {
         at: RoomAddress,

@@ -7,10 +7,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
+use eidetica::auth::Permission;
 use eidetica::crdt::Doc;
 use eidetica::sync::state::SyncStateManager;
-use eidetica::sync::{BootstrapRequest, PeerCopy, Reach, RequestState, Scheme, Sync};
+use eidetica::sync::{BootstrapRequest, PeerCopy, Reach, RequestState, Scheme, Sync, Ticket};
 use eidetica::user::types::{DatabasePreferences, SyncSettings};
 use eidetica::{Database, Height, Id, Instance, KeyId, PublicKey, User};
 
@@ -19,7 +21,7 @@ use crate::args::{Args, Transport};
 use crate::error::{Error, Result};
 use crate::join::{Attempt, Step, join};
 use crate::limits;
-use crate::model::{Command, Joining, News, Peer, Request, RoomView};
+use crate::model::{Command, Invitation, Joining, News, Peer, Request, RoomView};
 use crate::room::Room;
 
 /// Marks a tracked database as a room, and says where it was joined.
@@ -40,12 +42,15 @@ pub(crate) struct Session {
     sync: Arc<Sync>,
     rooms: BTreeMap<Id, Room>,
     attempts: BTreeMap<Id, Attempt>,
+    /// The invite that was made last for each room.
+    invites: BTreeMap<Id, Ticket>,
     tasks: SyncSender<Task>,
     queue: Receiver<Task>,
     tell: Box<dyn Fn(News) + Send>,
     /// What was told last, so that the same is not told again.
     requests: Vec<Request>,
     peers: BTreeMap<Id, Vec<Peer>>,
+    invitations: BTreeMap<Id, Invitation>,
 }
 
 /// Where commands are given to a running session.
@@ -75,7 +80,7 @@ impl Session {
         let instance = open_instance(args.data_dir.as_deref())?;
         let user = login(&instance, &args.username)?;
         let sync = instance.enable_sync()?.sync()?;
-        enable(&sync, args)?;
+        enable(&sync, args, &instance)?;
         serve(&sync, &listen_address(args, &instance))?;
         let (tasks, queue) = sync_channel(limits::QUEUE);
         Ok(Self {
@@ -83,11 +88,13 @@ impl Session {
             sync,
             rooms: BTreeMap::new(),
             attempts: BTreeMap::new(),
+            invites: BTreeMap::new(),
             tasks,
             queue,
             tell: Box::new(tell),
             requests: Vec::new(),
             peers: BTreeMap::new(),
+            invitations: BTreeMap::new(),
         })
     }
 
@@ -179,6 +186,12 @@ impl Session {
             }
             Command::Approve(request) => self.approve(&request),
             Command::Reject(request) => Ok(self.sync.reject_bootstrap_request(&request)?),
+            Command::Invite {
+                room,
+                count,
+                lifetime,
+            } => self.invite(room, count, lifetime),
+            Command::Uninvite(room) => self.uninvite(room),
             Command::GiveUp(room) => self.give_up(room),
         }
     }
@@ -251,14 +264,47 @@ impl Session {
             }
             Step::Joined => {
                 self.attempts.remove(&at.room());
-                // Again: now that it is here, the key that has a right in it is known.
-                self.track(at.room(), &at.to_string())?;
+                // Again: now that it is here, the key that has a right in it is known, and no secret is needed any more.
+                self.track(at.room(), &at.clone().without_invite().to_string())?;
                 match self.rooms.contains_key(&at.room()) {
                     true => Ok(()),
                     false => self.add(self.user.open_database(at.room())?),
                 }
             }
         }
+    }
+
+    /// Lets so many in who come with a ticket, which is told when it is made.
+    fn invite(&mut self, id: Id, count: u32, lifetime: Duration) -> Result<()> {
+        let Some(room) = self.rooms.get(&id) else {
+            return Ok(());
+        };
+        let key = room.database().default_auth_key();
+        let ticket = self
+            .sync
+            .invite(id, key, Permission::Write, count, lifetime)
+            .map_err(|error| Error::from(error).context("no invite"))?;
+        self.invites.insert(id, ticket);
+        Ok(())
+    }
+
+    /// Takes back all invites to a room, those of former runs too.
+    fn uninvite(&mut self, room: Id) -> Result<()> {
+        self.invites.remove(&room);
+        let invites = self.sync.list_invites()?.into_iter();
+        let open = invites.filter(|invite| invite.database_id == room && invite.left > 0);
+        let mut count = 0;
+        for invite in open {
+            self.sync.revoke_invite(invite.id)?;
+            count += 1;
+        }
+        let done = match count {
+            0 => "there are no invites to this room".to_owned(),
+            1 => "took an invite back".to_owned(),
+            count => format!("took {count} invites back"),
+        };
+        (self.tell)(News::Notice(done));
+        Ok(())
     }
 
     fn give_up(&mut self, room: Id) -> Result<()> {
@@ -328,6 +374,22 @@ impl Session {
             });
             self.peers.insert(id, peers);
         }
+        self.tell_invitation(id)
+    }
+
+    fn tell_invitation(&mut self, room: Id) -> Result<()> {
+        let invitation = match self.invites.get(&room) {
+            Some(ticket) => invitation(&self.sync, ticket)?,
+            None => None,
+        };
+        if self.invitations.get(&room) == invitation.as_ref() {
+            return Ok(());
+        }
+        match invitation.clone() {
+            Some(invitation) => self.invitations.insert(room, invitation),
+            None => self.invitations.remove(&room),
+        };
+        (self.tell)(News::Invited { room, invitation });
         Ok(())
     }
 
@@ -370,6 +432,18 @@ fn view(room: &mut Room, sync: &Sync) -> Result<RoomView> {
         address: plain.or_else(|| ticket.clone()),
         ticket,
     })
+}
+
+/// The invite of a ticket, while it holds.
+fn invitation(sync: &Sync, ticket: &Ticket) -> Result<Option<Invitation>> {
+    let name = ticket.invite().map(|invite| invite.id());
+    let invites = sync.list_invites()?.into_iter();
+    let mut held = invites.filter(|invite| Some(invite.id.public_key()) == name && invite.left > 0);
+    Ok(held.next().map(|invite| Invitation {
+        ticket: RoomAddress::Ticket(Box::new(ticket.clone())),
+        left: invite.left,
+        expires_ms: invite.expires_ms,
+    }))
 }
 
 /// The devices that have the room, and up to where. `known` is what was known before: who was here once and is not now
@@ -463,15 +537,17 @@ fn login(instance: &Instance, name: &str) -> Result<User> {
     Ok(instance.login_user(name, password.as_deref())?)
 }
 
-fn enable(sync: &Sync, args: &Args) -> Result<()> {
+fn enable(sync: &Sync, args: &Args, instance: &Instance) -> Result<()> {
     match args.transport {
         Transport::Http => Ok(sync.enable_http_transport()?),
-        Transport::Iroh => enable_iroh(sync, args),
+        Transport::Iroh => enable_iroh(sync, args, instance),
     }
 }
 
 #[cfg(feature = "iroh")]
-fn enable_iroh(sync: &Sync, args: &Args) -> Result<()> {
+fn enable_iroh(sync: &Sync, args: &Args, instance: &Instance) -> Result<()> {
+    use std::net::{Ipv4Addr, SocketAddr};
+
     use eidetica::sync::{IrohConfig, Relays};
     let relays: Relays = args
         .relays
@@ -479,8 +555,9 @@ fn enable_iroh(sync: &Sync, args: &Args) -> Result<()> {
         .map_err(|error| Error::new(error).context("--relays"))?;
     let mut config = IrohConfig::default();
     if relays == Relays::Disabled {
-        // Nobody else is to be asked, the local network neither.
-        config = config.with_lan(false);
+        // Nobody else is to be asked, the local network neither: a place that stays is the only way to be found again.
+        let place = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port(args, instance)));
+        config = config.with_lan(false).with_bind(vec![place]);
     }
     if let Some(listen) = &args.listen {
         let place = listen
@@ -492,7 +569,7 @@ fn enable_iroh(sync: &Sync, args: &Args) -> Result<()> {
 }
 
 #[cfg(not(feature = "iroh"))]
-fn enable_iroh(_: &Sync, _: &Args) -> Result<()> {
+fn enable_iroh(_: &Sync, _: &Args, _: &Instance) -> Result<()> {
     Err(Error::new("this build has no Iroh transport")
         .hint("build it with --features iroh, or use --transport http"))
 }
@@ -505,20 +582,22 @@ fn serve(sync: &Sync, listen: &str) -> Result<()> {
     })
 }
 
-/// Where to listen. With a data directory it is the same place every time, so that others find it again.
+/// Where to listen.
 fn listen_address(args: &Args, instance: &Instance) -> String {
-    match (&args.listen, &args.data_dir) {
-        (Some(listen), _) => listen.clone(),
-        (None, None) => "127.0.0.1:0".to_owned(),
-        (None, Some(_)) => {
-            let key = instance.device_key().to_string();
-            let number = key.bytes().fold(0u16, |sum, byte| {
-                sum.wrapping_mul(31).wrapping_add(u16::from(byte))
-            });
-            format!(
-                "127.0.0.1:{}",
-                limits::PORTS.start() + number % (limits::PORTS.end() - limits::PORTS.start())
-            )
-        }
+    match &args.listen {
+        Some(listen) => listen.clone(),
+        None => format!("127.0.0.1:{}", port(args, instance)),
     }
+}
+
+/// With a data directory the same port every time, so that others find it again; otherwise any.
+fn port(args: &Args, instance: &Instance) -> u16 {
+    if args.data_dir.is_none() {
+        return 0;
+    }
+    let key = instance.device_key().to_string();
+    let number = key.bytes().fold(0u16, |sum, byte| {
+        sum.wrapping_mul(31).wrapping_add(u16::from(byte))
+    });
+    limits::PORTS.start() + number % (limits::PORTS.end() - limits::PORTS.start())
 }

@@ -1,6 +1,8 @@
 //! Draws the state on a screen.
 
 use eidetica::auth::Permission;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use qrcode::{Color as Module, EcLevel, QrCode};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Position, Rect};
@@ -9,6 +11,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Borders, Paragraph};
 use unicode_width::UnicodeWidthStr;
 
+use crate::address::RoomAddress;
 use crate::app::{App, Content, Panel, Tab};
 use crate::glyphs::{Glyph, one_line, shorten, wrap};
 use crate::limits;
@@ -61,7 +64,7 @@ pub(crate) fn draw(frame: &mut Frame<'_>, app: &mut App) {
     body(frame, app, main);
     frame.render_widget(notice(app, area.width), notice_area);
     typed.draw(frame, input_area);
-    frame.render_widget(hints(app), hints_area);
+    frame.render_widget(hints(app, area.width), hints_area);
 }
 
 fn title(app: &App, width: u16) -> Paragraph<'static> {
@@ -224,7 +227,7 @@ fn panel_lines(frame: &mut Frame<'_>, app: &mut App, panel: Panel, area: Rect) {
     let lines = match (panel, app.room()) {
         (Panel::Help, _) => help(area.width),
         (Panel::Requests, _) => requests(app, area.width),
-        (Panel::Invite, Some(room)) => invite(room, area),
+        (Panel::Invite, Some(room)) => invite(app, room, area),
         (Panel::People, Some(room)) => people(room, area.width),
         (Panel::Invite | Panel::People, None) => wrapped("You are in no room.", area.width),
     };
@@ -264,13 +267,21 @@ fn help(width: u16) -> Vec<Line<'static>> {
         }
     });
     let marks = [
-        Line::default(),
-        Line::from("Before your own messages:"),
-        Line::from(vec!["·".yellow(), " nobody else has it yet".into()]),
-        Line::from(vec!["+".cyan(), " some who have the room have it".into()]),
-        Line::from(vec!["✓".green(), " all of them have it".into()]),
+        ("·".yellow(), " nobody has it yet"),
+        ("+".cyan(), " some have it"),
+        ("✓".green(), " all have it"),
     ];
-    lines.chain(marks).collect()
+    let before = "Before your messages: ";
+    let marks = if is_narrow {
+        let marks = marks.map(|(mark, what)| Line::from(vec![mark, what.into()]));
+        [vec![Line::from(before)], marks.to_vec()].concat()
+    } else {
+        let marks = marks
+            .into_iter()
+            .flat_map(|(mark, what)| [mark, what.into(), "  ".into()]);
+        vec![Line::from_iter(std::iter::once(before.into()).chain(marks))]
+    };
+    lines.chain([Line::default()]).chain(marks).collect()
 }
 
 fn requests(app: &App, width: u16) -> Vec<Line<'static>> {
@@ -341,33 +352,74 @@ fn people(room: &RoomView, width: u16) -> Vec<Line<'static>> {
     lines
 }
 
-/// The address in letters, and as a QR code where that fits.
-fn invite(room: &RoomView, area: Rect) -> Vec<Line<'static>> {
+/// The address in letters, and as a QR code where that fits; an invite if there is one.
+fn invite(app: &App, room: &RoomView, area: Rect) -> Vec<Line<'static>> {
     let Some(address) = &room.address else {
         return wrapped("Nobody can dial this device.", area.width);
     };
-    let text = address.to_string();
-    let mut lines = wrapped(&text, area.width);
-    if !room.permission().is_some_and(Permission::can_admin) {
-        let hint = "Somebody who administers the room has to let them in.";
-        lines.extend(wrapped(hint, area.width).into_iter().map(Stylize::dim));
+    if let Some(invitation) = app.tab().and_then(|tab| tab.invitation.as_ref()) {
+        let until = moment(invitation.expires_ms, &app.zone);
+        let who = counted(invitation.left as usize, "more person", "more people");
+        let text = format!(
+            "Whoever has this ticket is let in: {who}, until {until}. It is a secret. /uninvite takes it back."
+        );
+        return handed_over(&invitation.ticket, &[&invitation.ticket], &text, area);
     }
-    // The ticket names the device that has to answer; the plain address is a smaller code.
-    let codes = [&room.ticket, &room.address].into_iter().flatten();
-    let mut codes = codes.filter_map(|address| qr(&address.to_qr_text()));
-    let rows = usize::from(area.height).saturating_sub(lines.len());
-    let columns = usize::from(area.width);
-    let fits = |code: &Vec<Line<'_>>| {
-        code.len() <= rows && code.iter().all(|line| line.width() <= columns)
-    };
-    match codes.find(fits) {
-        Some(code) => lines.extend(code),
-        None => {
-            let hint = "\nOn a larger screen there is a QR code too.";
-            lines.extend(wrapped(hint, area.width).into_iter().map(Stylize::dim));
+    let text = match room.permission().is_some_and(Permission::can_admin) {
+        true => {
+            "You are asked about whoever comes. /invite 3 7d lets three in unasked, within 7 days."
         }
+        false => "Somebody who administers the room has to let them in.",
+    };
+    // The ticket names the device that has to answer; the plain address is a smaller code.
+    let codes: Vec<&RoomAddress> = room.ticket.iter().chain(&room.address).collect();
+    handed_over(address, &codes, text, area)
+}
+
+/// An address in letters, and the first of the codes that fits.
+fn handed_over(
+    address: &RoomAddress,
+    codes: &[&RoomAddress],
+    text: &str,
+    area: Rect,
+) -> Vec<Line<'static>> {
+    let mut lines = wrapped(&address.to_string(), area.width);
+    lines.extend(wrapped(text, area.width).into_iter().map(Stylize::dim));
+    let (rows, columns) = (usize::from(area.height), usize::from(area.width));
+    let width = |code: &Vec<Line<'_>>| code.first().map_or(0, Line::width);
+    let fits = |code: &&Vec<Line<'_>>| code.len() + lines.len() <= rows && width(code) <= columns;
+    let codes: Vec<_> = codes
+        .iter()
+        .filter_map(|code| qr(&code.to_qr_text()))
+        .collect();
+    match (
+        codes.iter().find(fits),
+        codes.iter().min_by_key(|code| code.len()),
+    ) {
+        (Some(code), _) => lines.extend(code.clone()),
+        (None, Some(code)) => {
+            let more = (code.len() + lines.len() + 1).saturating_sub(rows);
+            let hint = match width(code).saturating_sub(columns) {
+                0 => format!("\nWith {more} more rows there is a QR code too."),
+                more => format!("\nWith {more} more columns there is a QR code too."),
+            };
+            lines.extend(wrapped(&hint, area.width).into_iter().map(Stylize::dim));
+        }
+        (None, None) => {}
     }
     lines
+}
+
+/// A time as people say it.
+fn moment(ms: u64, zone: &TimeZone) -> String {
+    let at = i64::try_from(ms)
+        .ok()
+        .and_then(|ms| Timestamp::from_millisecond(ms).ok());
+    at.map_or_else(String::new, |at| {
+        at.to_zoned(zone.clone())
+            .strftime("%A, %-d %B, %H:%M")
+            .to_string()
+    })
 }
 
 /// A QR code, two modules to a character, dark on light whatever the terminal's colours are.
@@ -426,13 +478,20 @@ fn notice(app: &App, width: u16) -> Line<'static> {
     }
 }
 
-fn hints(app: &App) -> Line<'static> {
-    let keys = match app.panel {
-        Some(Panel::Requests) => "Ctrl-Y let in  Ctrl-X refuse  Esc back",
-        Some(_) => "Up Down scroll  Esc back",
-        None => "F1 help  Alt-I invite  Ctrl-C quit",
+/// The keys that help now, and where the data is: as much as there is room for.
+fn hints(app: &App, width: u16) -> Line<'static> {
+    let (keys, few) = match app.panel {
+        Some(Panel::Requests) => (
+            "Ctrl-Y let in  Ctrl-X refuse  Esc back",
+            "Ctrl-Y in  Ctrl-X out  Esc",
+        ),
+        Some(_) => ("Up Down scroll  Esc back", "Up Down  Esc back"),
+        None => ("F1 help  Alt-I invite  Ctrl-C quit", "F1 help  Ctrl-C quit"),
     };
-    Line::from(format!(" {keys}   {}", one_line(&app.storage))).dim()
+    let all = format!(" {keys}   {}", one_line(&app.storage));
+    let texts = [all, format!(" {keys}"), format!(" {few}")];
+    let fits = |text: &String| text.width() <= usize::from(width);
+    Line::from(texts.into_iter().find(fits).unwrap_or_default()).dim()
 }
 
 fn wrapped(text: &str, width: u16) -> Vec<Line<'static>> {
@@ -497,13 +556,12 @@ fn cursor(rows: &[Vec<Glyph<'_>>], at: usize) -> (usize, usize) {
 #[cfg(test)]
 mod tests {
     use eidetica::Height;
-    use jiff::tz::TimeZone;
     use ratatui::Terminal;
     use ratatui::backend::TestBackend;
 
     use super::*;
     use crate::app::Event;
-    use crate::model::{Message, News, Peer};
+    use crate::model::{Invitation, Message, News, Peer};
     use crate::testing::{id, key, message, request, room};
 
     fn app() -> App {
@@ -567,7 +625,7 @@ mod tests {
                 "· yes",
                 "",
                 "> typing",
-                " F1 help  Alt-I invite  Ctrl-C q",
+                " F1 help  Ctrl-C quit",
             ]
         );
     }
@@ -703,8 +761,34 @@ mod tests {
         assert!(screen(&mut app, 80, 30).join("").contains('▀'));
         let small = screen(&mut app, 40, 12).join("\n");
         assert!(
-            small.contains("larger screen") && small.contains("127.0.0.1:4950"),
+            small.contains("more rows") && small.contains("127.0.0.1:4950"),
             "{small}"
+        );
+    }
+
+    #[test]
+    fn an_invite_says_for_whom_and_until_when() {
+        let mut view = room(8, "Tea", vec![]);
+        view.members[0].permission = Some(Permission::Admin(0));
+        let ticket = view.ticket.clone().unwrap();
+        let mut app = app();
+        app.handle(Event::News(News::Room(view)));
+        app.panel = Some(Panel::Invite);
+        assert!(screen(&mut app, 80, 30).join("").contains("/invite 3 7d"));
+        app.handle(Event::News(News::Invited {
+            room: id(8),
+            invitation: Some(Invitation {
+                ticket: ticket.clone(),
+                left: 3,
+                expires_ms: 1_795_262_400_000,
+            }),
+        }));
+        let shown = screen(&mut app, 80, 40);
+        assert!(shown[1].starts_with("eidetica:") && shown.concat().contains('▀'));
+        let text = shown.join(" ");
+        assert!(
+            text.contains("3 more people, until Saturday, 21 November, 12:00"),
+            "{text}"
         );
     }
 

@@ -64,6 +64,13 @@ fn check(ticket: &Ticket) {
 }
 
 #[test]
+fn a_ticket_without_its_invite_is_the_same_ticket_and_no_secret() {
+    let plain = full().without_invite();
+    assert!(plain.invite().is_none());
+    assert_eq!(plain.with_invite(invite()), full());
+}
+
+#[test]
 fn tickets_are_read_as_they_were_written() {
     check(&ticket(vec![]));
     check(&ticket(vec![endpoint().into()]));

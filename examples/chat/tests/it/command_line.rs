@@ -53,6 +53,28 @@ fn what_is_wrong_is_said_with_a_hint() {
 }
 
 #[test]
+fn what_is_given_on_the_command_line_is_shown_escaped() {
+    for args in [
+        ["--username", "x\u{1b}[31m", "--create-only"],
+        ["--create-only", "--listen", "\u{1b}]0;x\u{7}:1"],
+        ["--create-only", "--data-dir", "/dev/null/\u{1b}[2J"],
+        ["--username", "bob", "\u{1b}[2J@127.0.0.1:1"],
+    ] {
+        let output = Command::new(PROGRAM)
+            .args(args)
+            .env("USER", "alice")
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            !output.status.success() && !said.contains('\u{1b}'),
+            "{said:?}"
+        );
+    }
+}
+
+#[test]
 fn two_programs_do_not_share_a_directory() {
     let dir = tempfile::tempdir().unwrap();
     let mut first = chat("alice", &kept(dir.path()));

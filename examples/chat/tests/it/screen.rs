@@ -22,6 +22,8 @@ pub(crate) struct Chat {
     pty: &'static Pty,
     output: Receiver<Vec<u8>>,
     screen: vt100::Parser,
+    /// All that was written on the terminal.
+    written: Vec<u8>,
 }
 
 /// Starts a chat with an 80×24 terminal.
@@ -62,7 +64,23 @@ impl Chat {
             pty,
             output,
             screen,
+            written: Vec::new(),
         }
+    }
+
+    /// Pastes some text, whatever is in it, and sends it.
+    pub(crate) fn paste(&mut self, text: &str) {
+        self.keys(&format!("\u{1b}[200~{text}\u{1b}[201~\r"));
+    }
+
+    /// All that was written on the terminal so far, as it was.
+    pub(crate) fn written(&self) -> String {
+        String::from_utf8_lossy(&self.written).into_owned()
+    }
+
+    fn take(&mut self, bytes: &[u8]) {
+        self.written.extend_from_slice(bytes);
+        self.screen.process(bytes);
     }
 
     /// Types, as it is.
@@ -91,7 +109,7 @@ impl Chat {
             let Ok(bytes) = self.output.recv_timeout(left) else {
                 panic!("{} waits for {what:?} and sees\n{shown}", self.name);
             };
-            self.screen.process(&bytes);
+            self.take(&bytes);
         }
     }
 
@@ -117,11 +135,22 @@ impl Chat {
     /// The ticket of the room, as it is shown to be handed over.
     pub(crate) fn ticket(&mut self) -> String {
         self.say("/invite");
-        let shown = self.sees("eidetica:");
+        self.ticket_above("You are asked")
+    }
+
+    /// A ticket for some who are let in unasked.
+    pub(crate) fn unasked(&mut self, count: u32) -> String {
+        self.say(&format!("/invite {count} 1h"));
+        self.ticket_above("is let in")
+    }
+
+    /// The ticket that stands above some text, which it then closes.
+    fn ticket_above(&mut self, text: &str) -> String {
+        let shown = self.sees(text);
         self.keys("\u{1b}i");
         let lines = shown.lines().skip_while(|line| !line.contains("eidetica:"));
-        let ticket = lines.take_while(|line| line.starts_with(|c: char| c.is_ascii_alphanumeric()));
-        ticket.flat_map(str::split_whitespace).collect()
+        let ticket = lines.take_while(|line| !line.trim_end().contains(' '));
+        ticket.map(str::trim_end).collect()
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
@@ -133,7 +162,7 @@ impl Chat {
     pub(crate) fn ended(&mut self) -> (String, ExitStatus) {
         let status = self.child.wait().unwrap();
         while let Ok(bytes) = self.output.recv_timeout(LONG) {
-            self.screen.process(&bytes);
+            self.take(&bytes);
         }
         (self.shown(), status)
     }
