@@ -280,7 +280,10 @@ fn a_directory_is_opened_by_the_engine_that_made_it() {
 const FIRST: &[u8] = include_bytes!("../golden/instance-1.backup");
 
 /// State hashes of its databases, recorded when it was made.
-const FIRST_STATES: &[&str] = &[];
+const FIRST_STATES: &[&str] = &[
+    "11f8125f29605a4ab4e4c9825f88e21ea6d018fc263d568d88a65bce012b2a7d",
+    "368c6c7c7e0278b66e97071104ab6ece4fd734b930f593cb170bb0d5c48cd13a",
+];
 
 #[test]
 fn an_instance_of_the_first_format_opens_with_equal_state() {
