@@ -2,8 +2,9 @@
 //!
 //! Fresh keys and overwrites at 10,000 changes per commit, proofs, verification and opening, on a disk in memory and in
 //! a directory, beside what this machine does at most in the same minute: BLAKE3 of the same operations, and
-//! plain writes with as many syncs. `OPERATIONS` (default 1000000) sets the size, `THREADS` (default 1) the
-//! threads that hash. Arguments choose among `memory` and `disk`. Best of three where a figure is short.
+//! plain writes with as many syncs; and opening what a killed process leaves behind. `OPERATIONS` (default 1000000) sets the
+//! size, `THREADS` (default 1) the threads that hash. Arguments choose among `memory`, `disk` and `killed`. Best of three
+//! where a figure is short.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -14,8 +15,9 @@
 
 use std::fs::File;
 use std::hint::black_box;
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,7 +36,13 @@ fn options() -> Options {
     }
 }
 
+/// Tells a child where to write until it is killed.
+const WRITER: &str = "EIDETICA_BENCH_AUTHDB_WRITER";
+
 fn main() {
+    if let Some(dir) = std::env::var_os(WRITER) {
+        return write_until_killed(Path::new(&dir));
+    }
     let chosen = Chosen::read();
     let wanted = |name: &str| chosen.wants(name);
     let count = number("OPERATIONS", 1_000_000);
@@ -56,6 +64,43 @@ fn main() {
         let path = dir.path().join("database");
         let open = || -> Arc<dyn Disk> { Arc::new(DirDisk::open(&path).unwrap()) };
         measure("disk", count, &open, hashing, hashing.and(writing));
+    }
+    if wanted("killed") {
+        killed(count, &dir.path().join("killed"));
+    }
+}
+
+/// Fresh keys and their overwriting, a line for each commit.
+fn write_until_killed(dir: &Path) {
+    let mut database = Any::open(Arc::new(DirDisk::open(dir).unwrap()), options()).unwrap();
+    for number in (database.leaves().0..).step_by(COMMIT as usize) {
+        for at in number..number + COMMIT {
+            database.update(&key(at % 100_000), &key(at)).unwrap();
+        }
+        database.commit(None).unwrap();
+        println!("{}", database.leaves().0);
+    }
+}
+
+/// The first opening after a writer was killed, three times: in the middle of a commit, most likely.
+fn killed(count: u64, dir: &Path) {
+    for part in 1..=3 {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .env(WRITER, dir)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut sizes = lines.map(|line| line.unwrap().parse::<u64>().unwrap());
+        let told = sizes.find(|size| *size >= count * part / 3).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let begun = Watch::start();
+        let database = Any::open(Arc::new(DirDisk::open(dir).unwrap()), options()).unwrap();
+        let took = begun.elapsed();
+        assert!(database.leaves().0 >= told);
+        let behind = database.leaves();
+        row(&format!("killed: open with {behind} behind"), 1, took, None);
     }
 }
 

@@ -64,6 +64,14 @@ pub fn processor_time() -> Option<Duration> {
     Some(Duration::from_nanos(text.split(' ').next()?.parse().ok()?))
 }
 
+/// Most memory this process has had, in MiB.
+pub fn peak_mib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = peak.and_then(|peak| peak.split_whitespace().next());
+    kib.unwrap().parse::<u64>().unwrap() / 1024
+}
+
 /// Spreads numbers over `0..range` in an order that repeats after `range`.
 fn spread(number: u64, range: u64) -> u64 {
     number.wrapping_mul(2_654_435_761) % range

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use eidetica_auth::{AuthRecord, KeyName, Permission, SecretKey};
-use eidetica_benches::{Shape, commit_leaves, number, run, write_history};
+use eidetica_benches::{Shape, commit_leaves, number, peak_mib, run, write_history};
 use eidetica_database::{Config, Database, Databases, IngestRequest, NewDatabase};
 use eidetica_entry::dag::{self, Budget, Node};
 use eidetica_entry::{Id, PublicKey, Stamp};
@@ -332,21 +332,6 @@ fn negentropy(ours: &[Stamp], theirs: &[Stamp], differences: usize) {
         start.elapsed().as_secs_f64() * 1e3,
         built.as_secs_f64() * 1e3,
     );
-}
-
-/// Most memory this process has had, in MiB.
-fn peak_mib() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status
-        .lines()
-        .find(|line| line.starts_with("VmHWM:"))
-        .unwrap();
-    line.split_whitespace()
-        .nth(1)
-        .unwrap()
-        .parse::<u64>()
-        .unwrap()
-        / 1024
 }
 
 fn chain() {

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use eidetica_auth::SecretKey;
 use eidetica_authdb::{Any, Kind, Operation, Operations, Options, Replica};
 use eidetica_authdb_dir::DirDisk;
-use eidetica_benches::{Chosen, number, processor_time, rate};
+use eidetica_benches::{Chosen, number, peak_mib, processor_time, rate};
 use eidetica_mmr::{Digest, Leaves, Location, leaf_hash, verify_range_digests};
 use eidetica_statesync::{Config, DatabaseName, Evidence, Pin, Target};
 use eidetica_statesync_net::{
@@ -116,7 +116,7 @@ fn serve(orders: &str) {
     runtime.spawn(async move { serving.listen(binding).await });
     for _ in std::io::stdin().lines() {}
     runtime.block_on(server.stop());
-    println!("{}", peak_mib("self"));
+    println!("{}", peak_mib());
 }
 
 fn identity(own: usize) -> Identity {
@@ -164,21 +164,6 @@ fn line(from: &mut impl std::io::BufRead) -> String {
     let mut line = String::new();
     from.read_line(&mut line).unwrap();
     line.trim().to_owned()
-}
-
-/// Most memory a process has had, in MiB.
-fn peak_mib(process: &str) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
-    let line = status
-        .lines()
-        .find(|line| line.starts_with("VmHWM:"))
-        .unwrap();
-    line.split_whitespace()
-        .nth(1)
-        .unwrap()
-        .parse::<u64>()
-        .unwrap()
-        / 1024
 }
 
 /// Counts bytes; keeps nothing.
@@ -240,7 +225,7 @@ fn measure(original: &Path, over: &str, batch: usize) {
     let Outcome::Complete(target) = outcome else {
         panic!("{outcome:?}")
     };
-    let peak = peak_mib("self");
+    let peak = peak_mib();
     let served = server.stop();
     let count = target.leaves().0;
     let limit = limit(original, &target, batch as u64);

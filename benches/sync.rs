@@ -1,9 +1,9 @@
 //! Two nodes over HTTP on loopback, each a process with a data directory of its own:
 //! `cargo bench -p eidetica-benches --bench sync`. With `--features iroh` the same over Iroh, directly, in the same run.
 //!
-//! For a chain and for a real history: the bootstrap of `ENTRIES` entries (default 100000), beside what
-//! two cores verify alone in the same run; the peak memory of both processes; a sync with nothing to
-//! do; a sync after one commit on each side. Arguments choose the shape and the engine by name.
+//! First what each transport carries alone. Then for a chain and for a real history: the bootstrap of `ENTRIES` entries
+//! (default 100000), beside what two cores verify alone in the same run; the peak memory of both processes; a sync with
+//! nothing to do; a sync after one commit on each side. Arguments choose the shape and the engine by name.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -15,20 +15,38 @@
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::Arc;
 use std::time::Instant;
 
 use eidetica::crdt::Doc;
+use eidetica::sync::Transport;
 use eidetica::user::User;
 use eidetica::{Database, Id, Instance};
-use eidetica_benches::{Chosen, Shape, commit_leaves, number, rate, write_history};
+use eidetica_benches::{Chosen, Shape, commit_leaves, number, peak_mib, rate, write_history};
+use eidetica_transport::FrameStream;
+use eidetica_transport_http::HttpTransport;
+#[cfg(feature = "iroh")]
+use eidetica_transport_iroh::IrohTransport;
 use futures::executor::block_on;
 
 /// Tells a child to serve: the shape, the engine and the directory.
 const SERVE: &str = "EIDETICA_BENCH_SERVE";
 
+/// Tells a child to fetch: the shape, the engine and the transport. A process has one peak.
+const FETCH: &str = "EIDETICA_BENCH_FETCH";
+
 fn main() {
     if let Ok(orders) = std::env::var(SERVE) {
         return serve(&orders);
+    }
+    if let Ok(orders) = std::env::var(FETCH) {
+        return fetch(&orders);
+    }
+    for over in TRANSPORTS {
+        println!(
+            "{over} alone: {:.0} MB/s in one request",
+            carried(over) / 1e6
+        );
     }
     let chosen = Chosen::read();
     let wanted = |name: &str, names: [&str; 2]| {
@@ -43,7 +61,10 @@ fn main() {
             .filter(|engine| wanted(engine, ["fjall", "redb"]))
         {
             for over in TRANSPORTS {
-                measure(shape, engine, over);
+                let fetching = Command::new(std::env::current_exe().unwrap())
+                    .env(FETCH, format!("{shape} {engine} {over}"))
+                    .status();
+                assert!(fetching.unwrap().success());
             }
         }
     }
@@ -54,6 +75,57 @@ const TRANSPORTS: &[&str] = if cfg!(feature = "iroh") {
 } else {
     &["http"]
 };
+
+/// Two ends of a transport.
+fn ends(over: &str) -> [Arc<dyn Transport>; 2] {
+    match over {
+        #[cfg(feature = "iroh")]
+        "iroh" => [1, 2].map(|device| {
+            let config = eidetica::sync::IrohConfig::local();
+            let end: Arc<dyn Transport> = Arc::new(IrohTransport::new(&[device; 32], config));
+            end
+        }),
+        _ => [(); 2].map(|()| {
+            let end: Arc<dyn Transport> = Arc::new(HttpTransport::new().unwrap());
+            end
+        }),
+    }
+}
+
+/// Bytes a second that a transport carries from a server to a client, which do nothing else.
+fn carried(over: &str) -> f64 {
+    const FRAMES: u64 = 512;
+    let frame = bytes::Bytes::from(vec![7; 1 << 20]);
+    let total = FRAMES * frame.len() as u64;
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let [server, client] = ends(over);
+        let mut listener = server.listen("127.0.0.1:0").await.unwrap();
+        let address = listener.address();
+        let serving = tokio::spawn(async move {
+            let mut channel = listener.accept().await.unwrap();
+            channel.mark_proven();
+            let (_request, mut response) = channel.next_request().await.unwrap();
+            for _ in 0..FRAMES {
+                response.send(frame.clone()).await.unwrap();
+            }
+            response.finish();
+            // Until the client has closed it.
+            channel.next_request().await.is_none()
+        });
+        let channel = client.connect(&address).await.unwrap();
+        let start = Instant::now();
+        let mut response = channel.request(FrameStream::empty()).await.unwrap();
+        let mut left = total;
+        while let Some(frame) = response.next().await.unwrap() {
+            left -= frame.len() as u64;
+        }
+        let took = start.elapsed();
+        assert_eq!(left, 0);
+        channel.close().await;
+        assert!(serving.await.unwrap());
+        rate(total, took)
+    })
+}
 
 fn entries() -> usize {
     number("ENTRIES", 100_000) as usize
@@ -73,21 +145,6 @@ fn open(backend: &str, over: &str) -> (Instance, User) {
     instance.create_user("user", None).unwrap();
     let user = instance.login_user("user", None).unwrap();
     (instance, user)
-}
-
-/// Most memory this process has had, in MiB.
-fn peak_mib() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status
-        .lines()
-        .find(|line| line.starts_with("VmHWM:"))
-        .unwrap();
-    line.split_whitespace()
-        .nth(1)
-        .unwrap()
-        .parse::<u64>()
-        .unwrap()
-        / 1024
 }
 
 /// The server: writes the history, then serves it; each line of input asks for one more commit, the
@@ -209,7 +266,13 @@ impl Server {
     }
 }
 
-fn measure(shape: &str, engine: &str, over: &str) {
+/// The client: fetches from a server of its own, and prints what it took.
+fn fetch(orders: &str) {
+    let [shape, engine, over] = orders
+        .splitn(3, ' ')
+        .collect::<Vec<_>>()
+        .try_into()
+        .unwrap();
     let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let mut server = Server::start(shape, engine, over, &there.path().join("store"));
     let backend = format!("{engine}:{}", here.path().join("store").display());
@@ -231,10 +294,11 @@ fn measure(shape: &str, engine: &str, over: &str) {
     let speed = rate(count, stored);
     println!(
         "{shape}, {engine}, {over}: {count} entries bootstrapped at {speed:.0}/s, {:.2} of {limit:.0} verified/s alone; \
-         readable after {:.0}/s; {:.1} bytes of frames an entry; peak {peak} MiB here",
+         readable after {:.0}/s; {:.1} bytes of frames an entry, {:.1} MB/s; peak {peak} MiB here",
         speed / limit,
         rate(count, readable),
         report.bytes as f64 / count as f64,
+        rate(report.bytes, stored) / 1e6,
     );
 
     let again = pull();
