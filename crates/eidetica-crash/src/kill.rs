@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use eidetica_testkit::{EngineKind, PostgresServer, Rng};
@@ -16,8 +16,12 @@ use crate::{check, child};
 
 /// After so many cycles a new database is begun, since every check reads all of it.
 const CYCLES_OF_A_SITE: u64 = 25;
-/// The longest that a worker lives after it has begun to work.
-const LIFE: Duration = Duration::from_millis(12);
+/// Most acknowledgements that a worker lives for.
+const ACKNOWLEDGEMENTS: usize = 24;
+/// The longest that it lives for them,
+const PATIENCE: Duration = Duration::from_millis(500);
+/// and how much longer at most, so that it is killed anywhere between two.
+const LIFE: Duration = Duration::from_millis(4);
 /// The longest that one lives that is killed while it opens the data or checks it.
 const EARLY: Duration = Duration::from_millis(60);
 
@@ -126,6 +130,7 @@ impl Round<'_> {
                 "{line}{}",
                 rest(&mut worker, &mut out)?
             );
+            self.wait_for(rng.below(ACKNOWLEDGEMENTS))?;
             thread::sleep(LIFE.mul_f64(rng.below(1_000) as f64 / 1e3));
         }
         match self.server.filter(|_| rng.one_in(5)) {
@@ -149,6 +154,20 @@ impl Round<'_> {
             "a worker panicked: {}",
             rest(&mut worker, &mut out)?
         );
+        Ok(())
+    }
+
+    /// Waits for so many lines more in the journal.
+    fn wait_for(&self, lines: usize) -> anyhow::Result<()> {
+        let count = || match std::fs::read(&self.journal) {
+            Ok(journal) => Ok(journal.iter().filter(|byte| **byte == b'\n').count()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0),
+            Err(error) => Err(error),
+        };
+        let (end, begun) = (count()? + lines, Instant::now());
+        while count()? < end && begun.elapsed() < PATIENCE {
+            thread::sleep(Duration::from_millis(1));
+        }
         Ok(())
     }
 
