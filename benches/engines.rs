@@ -1,8 +1,16 @@
 //! The storage engines on our own pattern: `cargo bench -p eidetica-benches --bench engines`.
 //!
 //! Each engine runs in a process of its own, one after the other, on a fresh directory under the
-//! temporary directory, and prints one column of figures. Arguments choose among the engines by name;
-//! `ENTRIES` (default 500000) sets the size. Rates are single runs: trust CPU figures more than rates.
+//! temporary directory (PostgreSQL on a server of our own with `fsync` on, over a Unix socket), and prints a table. Arguments
+//! choose among the engines and the parts by name:
+//!
+//! - `commits`: five rows a commit, durable and relaxed, alone and in groups;
+//! - `writers`: signed commits of 1 to 64 threads to one database, beside one sync for each commit alone;
+//! - `rows`: bulk ingest, then reads, scans, opening;
+//! - `import`: table rows imported as one transaction, read and scanned (`ROWS`, default 200000).
+//!
+//! `ENTRIES` (default 200000) sets the size of `rows`. Rates are single runs: trust CPU figures more than rates. `slow` is the
+//! memory engine behind a sync of five milliseconds, as many disks have.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -11,101 +19,326 @@
     reason = "a measurement that fails stops"
 )]
 
-use std::fs;
+use std::fs::{self, File};
 use std::hint::black_box;
+use std::io::Write as _;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
-use eidetica_benches::{Chosen, number};
+use eidetica_auth::{AuthRecord, KeyName, Permission, SecretKey};
+use eidetica_benches::{Chosen, number, rate};
+use eidetica_crdt::Doc;
+use eidetica_database::{Config, Database, Databases, NewDatabase};
 use eidetica_storage::{
-    Batch, Direction, Durability, Engine, EngineError, KeyRange, MemoryEngine, ScanLimit, Space,
+    Batch, Direction, Durability, Engine, EngineError, EngineInfo, KeyRange, MemoryEngine,
+    ScanLimit, Snapshot, Space, Watch as Hint,
 };
 use eidetica_storage_fjall::{FjallEngine, FjallOptions};
+use eidetica_storage_postgres::PostgresEngine;
 use eidetica_storage_redb::{RedbEngine, RedbOptions};
+use eidetica_storage_sqlite::SqliteEngine;
+use eidetica_testkit::{PostgresServer, RecordingEngine};
 
-/// Tells a child which engine to measure.
+/// Tells a child which engine to measure, and where PostgreSQL is.
 const CHILD: &str = "EIDETICA_BENCH_ENGINE";
-const ENGINES: [&str; 5] = ["memory", "fjall", "fjall-64m", "redb", "redb-walk"];
+const SERVER: &str = "EIDETICA_BENCH_SERVER";
+const ENGINES: [&str; 6] = ["memory", "fjall", "redb", "sqlite", "postgres", "slow"];
+/// Engines with other settings, measured only where they are named.
+const VARIANTS: [&str; 2] = ["fjall-64m", "redb-walk"];
+const PARTS: [&str; 4] = ["commits", "writers", "rows", "import"];
 
-const COMMITS: usize = 8_192;
+const COMMITS: usize = 4_096;
 const BATCH_ENTRIES: usize = 4_000;
 const PACKS: usize = 10;
 const PACK_BYTES: usize = 25_000;
 const STATE_ROWS: usize = 8_000;
-const READS: usize = 200_000;
+const READS: usize = 100_000;
+const SYNCS: usize = 256;
+const SLOW_SYNC: Duration = Duration::from_millis(5);
 
 fn main() {
     if let Ok(name) = std::env::var(CHILD) {
         return measure(&name);
     }
     let chosen = Chosen::read();
-    for name in ENGINES {
-        if !chosen.wants(name) {
-            continue;
+    let any = ENGINES
+        .iter()
+        .chain(&VARIANTS)
+        .any(|name| chosen.names(name));
+    for name in ENGINES.into_iter().chain(VARIANTS) {
+        let usual = !any && ENGINES.contains(&name);
+        if usual || chosen.names(name) {
+            measure_apart(name);
         }
-        let status = Command::new(std::env::current_exe().unwrap())
-            .env(CHILD, name)
-            .status()
-            .unwrap();
-        assert!(status.success(), "{name}");
     }
 }
 
-fn open(name: &str, dir: &Path) -> Result<Box<dyn Engine>, EngineError> {
+/// Whether a part is to be run: it is named, or none is.
+fn wants(part: &str) -> bool {
+    let chosen = Chosen::read();
+    chosen.names(part) || !PARTS.iter().any(|part| chosen.names(part))
+}
+
+fn measure_apart(name: &str) {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(std::env::args_os().skip(1)).env(CHILD, name);
+    let server = match name {
+        "postgres" => match PostgresServer::start(true) {
+            Ok(server) => Some(server),
+            Err(reason) => return println!("\n## postgres\n\nNot measured: {reason}"),
+        },
+        _ => None,
+    };
+    if let Some(server) = &server {
+        command.env(SERVER, server.fresh_schema());
+    }
+    assert!(command.status().unwrap().success(), "{name}");
+}
+
+fn open(name: &str, dir: &Path) -> Result<Arc<dyn Engine>, EngineError> {
     let mut fjall = FjallOptions::default();
     let mut redb = RedbOptions::default();
     Ok(match name {
-        "memory" => Box::new(MemoryEngine::new()),
-        "fjall" => Box::new(FjallEngine::open_with(dir, fjall)?),
+        "memory" => Arc::new(MemoryEngine::new()),
+        "slow" => Arc::new(SlowEngine(MemoryEngine::new())),
+        "fjall" => Arc::new(FjallEngine::open_with(dir, fjall)?),
         "fjall-64m" => {
             fjall.memtable_bytes = 64 << 20;
-            Box::new(FjallEngine::open_with(dir, fjall)?)
+            Arc::new(FjallEngine::open_with(dir, fjall)?)
         }
-        "redb" => Box::new(RedbEngine::open_with(dir, redb)?),
+        "redb" => Arc::new(RedbEngine::open_with(dir, redb)?),
         "redb-walk" => {
             redb.quick_repair = false;
-            Box::new(RedbEngine::open_with(dir, redb)?)
+            Arc::new(RedbEngine::open_with(dir, redb)?)
+        }
+        "sqlite" => Arc::new(SqliteEngine::open(dir)?),
+        // A schema for each directory that another engine would have.
+        "postgres" => {
+            let part = dir.file_name().unwrap().to_string_lossy().into_owned();
+            let url = std::env::var(SERVER).unwrap();
+            Arc::new(PostgresEngine::open(&format!("{url}_{part}"))?)
         }
         other => panic!("no engine {other}"),
     })
+}
+
+fn keeps_nothing(name: &str) -> bool {
+    name == "memory" || name == "slow"
 }
 
 fn measure(name: &str) {
     let temp = tempfile::tempdir().unwrap();
     println!("\n## {name}\n");
     println!("| what | per unit | CPU per unit | rate |\n|---|---:|---:|---:|");
-    commits(name, &temp.path().join("commits"));
-    bulk(name, temp.path());
-    println!("| peak RSS | {} MiB | | |", peak_rss_kib() / 1024);
+    if wants("commits") && name != "slow" {
+        commits(name, &temp.path().join("commits"));
+    }
+    if wants("writers") {
+        writers(name, temp.path());
+    }
+    if wants("rows") && name != "slow" {
+        bulk(name, temp.path());
+    }
+    if wants("import") && name != "slow" {
+        import(name, &temp.path().join("import"));
+    }
+    println!("| peak RSS | {} MiB | | |", eidetica_benches::peak_mib());
 }
 
-/// Single commits of five rows, alone and in groups, each group synced.
+/// How often a second the disk takes 700 more bytes for good: the limit of one sync for each commit.
+fn syncs_alone(dir: &Path) -> f64 {
+    let mut file = File::create(dir.join("alone")).unwrap();
+    let begun = Instant::now();
+    for _ in 0..SYNCS {
+        file.write_all(&[7; 700]).unwrap();
+        file.sync_data().unwrap();
+    }
+    rate(SYNCS as u64, begun.elapsed())
+}
+
+/// Signed commits of one leaf to one database by more and more threads.
+fn writers(name: &str, temp: &Path) {
+    let dir = temp.join("writers");
+    let engine = Arc::new(RecordingEngine::new(open(name, &dir).unwrap()));
+    let databases = Databases::open(engine.clone(), Config::new([7; 32])).unwrap();
+    let database = create(&databases);
+    let mut alone = None;
+    let mut done = 0;
+    for writers in [1, 2, 4, 8, 16, 32, 64] {
+        let commits = match (name, writers) {
+            (_, 1) => COMMITS / 16,
+            _ => COMMITS / 2,
+        };
+        let syncs = match name {
+            "slow" => 1.0 / SLOW_SYNC.as_secs_f64(),
+            _ => syncs_alone(temp),
+        };
+        drop(engine.take());
+        let cpu = cpu_time();
+        let begun = Instant::now();
+        thread::scope(|scope| {
+            for writer in 0..writers {
+                let database = &database;
+                scope.spawn(move || {
+                    for number in 0..commits / writers {
+                        let transaction = database.new_transaction();
+                        let doc = transaction.doc("notes").unwrap();
+                        let leaf = format!("key{:07}", done + writer * commits + number);
+                        doc.set(&leaf, number as i64).unwrap();
+                        transaction.commit().unwrap();
+                    }
+                });
+            }
+        });
+        let elapsed = begun.elapsed();
+        done += writers * commits;
+        let commits = commits / writers * writers;
+        let speed = rate(commits as u64, elapsed);
+        let single = *alone.get_or_insert(speed);
+        let groups = engine.take().durable_writes.max(1);
+        println!(
+            "| durable commits, {writers} writers: {:.1} times one writer, {:.1} times a sync each ({syncs:.0}/s), {:.1} a group | {:.1} us | {:.1} us | {speed:.0}/s |",
+            speed / single,
+            speed / syncs,
+            commits as f64 / groups as f64,
+            1e6 / speed,
+            (cpu_time() - cpu).as_secs_f64() * 1e6 / commits as f64,
+        );
+    }
+    engine.close().unwrap();
+}
+
+fn create(databases: &Databases) -> Database {
+    let key = Arc::new(SecretKey::from_bytes(&[1; 32]));
+    let record = AuthRecord::grant(key.public(), Permission::Admin(0), KeyName::default());
+    let new = NewDatabase {
+        records: vec![record],
+        ..NewDatabase::default()
+    };
+    databases.create(new, key).unwrap()
+}
+
+/// Table rows of five fields as one import, and what an application does with them.
+fn import(name: &str, dir: &Path) {
+    let rows = number("ROWS", 200_000);
+    let engine = open(name, dir).unwrap();
+    let databases = Databases::open(Arc::clone(&engine), Config::new([7; 32])).unwrap();
+    let database = create(&databases);
+    let watch = Watch::start();
+    let mut import = database.import();
+    for row in 0..rows {
+        let mut fields = Doc::new();
+        fields.insert("number", row as i64);
+        fields.insert("name", format!("the name of row {row:07}"));
+        fields.insert("city", "Springfield");
+        fields.insert("share", row as f64 / 7.0);
+        fields.insert("done", row % 3 == 0);
+        import
+            .insert_row("rows", row_key(row, rows), fields)
+            .unwrap();
+    }
+    import.commit().unwrap();
+    watch.report("row of 5 fields imported, durable", rows as usize);
+    let watch = Watch::start();
+    let table = database.table::<serde_json::Value>("rows").unwrap();
+    for read in 0..READS as u64 / 5 {
+        let key = row_key(read.wrapping_mul(7_919) % rows, rows);
+        assert!(table.get(&key).unwrap().is_some());
+    }
+    watch.report("imported row by key", READS / 5);
+    let watch = Watch::start();
+    let scanned = table.rows().iter().map(|row| row.unwrap()).count();
+    watch.report("imported row, scanned in order", scanned);
+    report_size("after the import", &*engine);
+    drop((table, database, databases));
+    engine.close().unwrap();
+    drop(engine);
+    if keeps_nothing(name) {
+        return;
+    }
+    let watch = Watch::start();
+    let engine = open(name, dir).unwrap();
+    let databases = Databases::open(Arc::clone(&engine), Config::new([8; 32])).unwrap();
+    let database = databases.get(&databases.list().unwrap()[0]).unwrap();
+    let table = database.table::<serde_json::Value>("rows").unwrap();
+    assert!(table.get(&row_key(0, rows)).unwrap().is_some());
+    watch.report("open after the import, with one row read", 1);
+    engine.close().unwrap();
+}
+
+fn row_key(row: u64, rows: u64) -> String {
+    format!("row{:08}", row.wrapping_mul(2_654_435_761) % rows)
+}
+
+/// An engine whose every durable write takes as long as the sync of a slow disk.
+struct SlowEngine(MemoryEngine);
+
+impl Engine for SlowEngine {
+    fn snapshot(&self) -> Result<Box<dyn Snapshot>, EngineError> {
+        self.0.snapshot()
+    }
+
+    fn write(&self, batch: &Batch, durability: Durability) -> Result<(), EngineError> {
+        if durability == Durability::Durable {
+            thread::sleep(SLOW_SYNC);
+        }
+        self.0.write(batch, durability)
+    }
+
+    fn flush(&self) -> Result<(), EngineError> {
+        thread::sleep(SLOW_SYNC);
+        Ok(())
+    }
+
+    fn watch(&self, hint: Arc<dyn Fn() + Send + Sync>) -> Hint {
+        self.0.watch(hint)
+    }
+
+    fn close(&self) -> Result<(), EngineError> {
+        self.0.close()
+    }
+
+    fn info(&self) -> EngineInfo {
+        self.0.info()
+    }
+}
+
+/// Single commits of five rows, alone and in groups, each group synced or not.
 fn commits(name: &str, dir: &Path) {
     let engine = open(name, dir).unwrap();
     let mut rng = Xorshift(1);
     let mut version = 0_u64;
-    for group in [1, 8, 64] {
+    let durable = Durability::Durable;
+    for (group, durability) in [
+        (1, durable),
+        (8, durable),
+        (64, durable),
+        (1, Durability::Relaxed),
+    ] {
+        let alone = syncs_alone(dir.parent().unwrap());
         let watch = Watch::start();
         for _ in 0..COMMITS / group {
             let mut batch = Batch::with_capacity(6 * group, 700 * group);
             for _ in 0..group {
                 commit(&mut batch, &mut version, &mut rng);
             }
-            engine.write(&batch, Durability::Durable).unwrap();
+            engine.write(&batch, durability).unwrap();
             let snapshot = engine.snapshot().unwrap();
             black_box(snapshot.get(Space::Meta, b"version").unwrap());
         }
-        watch.report(
-            &format!("durable commit of 5 rows, groups of {group}"),
-            COMMITS,
+        let what = format!(
+            "{durability:?} commit of 5 rows, groups of {group}; a sync alone {alone:.0}/s"
         );
+        watch.report(&what.to_lowercase(), COMMITS);
     }
     report_size("small database", &*engine);
     engine.close().unwrap();
     drop(engine);
-    if name != "memory" {
+    if !keeps_nothing(name) {
         timed_open("open, small", name, dir);
     }
 }
@@ -128,7 +361,7 @@ fn commit(batch: &mut Batch, version: &mut u64, rng: &mut Xorshift) {
 
 /// Bulk ingest, then everything one does with the result.
 fn bulk(name: &str, temp: &Path) {
-    let entries = number("ENTRIES", 500_000) as usize;
+    let entries = number("ENTRIES", 200_000) as usize;
     let batches = entries / BATCH_ENTRIES;
     let dir = temp.join("bulk");
     let engine = open(name, &dir).unwrap();
@@ -146,12 +379,14 @@ fn bulk(name: &str, temp: &Path) {
 
     reads(&*engine, batches);
     scans(&*engine);
-    if name == "memory" {
+    if keeps_nothing(name) {
         return;
     }
-    let crashed = temp.join("crashed");
-    copy(&dir, &crashed);
-    timed_open("open after a crash", name, &crashed);
+    if dir.exists() {
+        let crashed = temp.join("crashed");
+        copy(&dir, &crashed);
+        timed_open("open after a crash", name, &crashed);
+    }
     let watch = Watch::start();
     engine.close().unwrap();
     drop(engine);
@@ -354,13 +589,6 @@ fn cpu_time() -> Duration {
             .unwrap_or(0)
     };
     Duration::from_millis(10 * (ticks(11) + ticks(12)))
-}
-
-fn peak_rss_kib() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    line.and_then(|line| line.split_whitespace().next()?.parse().ok())
-        .unwrap_or(0)
 }
 
 /// A fast generator of incompressible bytes.
