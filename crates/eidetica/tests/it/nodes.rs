@@ -1,0 +1,244 @@
+//! Several processes that are one instance, as its users see them.
+
+use std::{
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+};
+
+use eidetica::backend::Backend as Engine;
+use eidetica::{Error, Instance, backend::database::InMemory, sync::Address};
+use eidetica_testkit::SharedEngine;
+use futures::executor::block_on;
+
+use crate::{
+    read,
+    sync::{client, open_database},
+    user, write,
+};
+
+/// Nodes of these names on the same rows.
+fn nodes<const N: usize>(names: [&str; N]) -> [Instance; N] {
+    let rows: Arc<dyn Engine> = Arc::new(InMemory::new());
+    names.map(|name| {
+        let engine = Box::new(SharedEngine::new(Arc::clone(&rows)));
+        match name {
+            "" => Instance::open(engine).unwrap(),
+            name => Instance::open_as(engine, name).unwrap(),
+        }
+    })
+}
+
+#[test]
+fn a_node_keeps_its_key_and_shares_the_service_key() {
+    let [nobody, a, again, b] = nodes(["", "a", "a", "b"]);
+    assert_eq!(a.device_key(), again.device_key());
+    assert_ne!(a.device_key(), b.device_key());
+    assert_eq!(nobody.device_key(), nobody.service_key());
+    assert_eq!(a.service_key(), nobody.device_key());
+    let names: Vec<String> = nobody
+        .list_nodes()
+        .unwrap()
+        .into_iter()
+        .map(|(name, _)| name)
+        .collect();
+    assert_eq!(names, ["a", "b"]);
+    assert!(nobody.forget_node("a").unwrap() && !nobody.forget_node("a").unwrap());
+    assert_eq!(a.list_nodes().unwrap().len(), 1);
+    let long = "n".repeat(eidetica::limits::NODE_NAME + 1);
+    for name in ["", &long] {
+        let engine = Box::new(InMemory::new());
+        assert!(
+            matches!(Instance::open_as(engine, name), Err(Error::Text { .. })),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn there_are_so_many_nodes_and_no_more() {
+    let rows: Arc<dyn Engine> = Arc::new(InMemory::new());
+    let open = |n: usize| {
+        let engine = Box::new(SharedEngine::new(Arc::clone(&rows)));
+        Instance::open_as(engine, &format!("node {n}"))
+    };
+    (0..eidetica::limits::NODES).for_each(|n| drop(open(n).unwrap()));
+    let more = open(eidetica::limits::NODES);
+    assert!(matches!(more, Err(Error::TooManyNodes)));
+    open(3).unwrap();
+}
+
+#[test]
+fn a_user_name_is_given_once() {
+    let [a, b] = nodes(["a", "b"]);
+    a.create_user("alice", None).unwrap();
+    assert!(matches!(
+        b.create_user("alice", None),
+        Err(Error::UserExists(_))
+    ));
+    assert_eq!(b.list_users().unwrap(), ["alice"]);
+}
+
+/// What was sealed by an old vault key would not open ever again.
+#[test]
+fn no_key_is_lost_when_a_password_is_changed_elsewhere() {
+    let [a, b] = nodes(["a", "b"]);
+    a.create_user("alice", Some("first")).unwrap();
+    let at_a = a.login_user("alice", Some("first")).unwrap();
+    let at_b = b.login_user("alice", Some("first")).unwrap();
+    // One that the other process does not know of.
+    let new = at_b.add_private_key(Some("new")).unwrap();
+    at_a.change_password(Some("first"), Some("second")).unwrap();
+    assert!(at_a.list_keys().unwrap().iter().any(|key| key.id == new));
+    // What is logged in elsewhere has the old vault key, and is told so.
+    let late = at_b.add_private_key(Some("late"));
+    assert!(matches!(late, Err(Error::PasswordChanged)), "{late:?}");
+    assert!(matches!(
+        b.login_user("alice", Some("first")),
+        Err(Error::Login)
+    ));
+    let at_b = b.login_user("alice", Some("second")).unwrap();
+    let late = at_b.add_private_key(Some("late")).unwrap();
+    at_b.change_password(Some("second"), None).unwrap();
+    // The open session follows at the next login.
+    let again = a.login_user("alice", None).unwrap();
+    let keys: Vec<_> = again
+        .list_keys()
+        .unwrap()
+        .into_iter()
+        .map(|key| key.id)
+        .collect();
+    assert_eq!(keys.len(), 4);
+    assert!(keys.contains(&new) && keys.contains(&late));
+    assert!(at_a.export_private_key(late, None).is_ok());
+}
+
+#[test]
+fn peers_invites_and_what_users_want_are_of_all_nodes() {
+    let [a, b] = nodes(["a", "b"]);
+    let alice = user(&a, "alice");
+    let db = open_database(&alice, "shared");
+    write(&db, "k", "1").unwrap();
+    let serve = |instance: &Instance, as_service: bool| {
+        let sync = instance.enable_sync().unwrap().sync().unwrap();
+        sync.enable_http_transport().unwrap();
+        match as_service {
+            true => sync.start_service("127.0.0.1:0").unwrap(),
+            false => sync.start_server("127.0.0.1:0").unwrap(),
+        }
+        sync.get_server_address().unwrap()
+    };
+    let at_b = serve(&b, true);
+    a.enable_sync().unwrap();
+
+    // Whoever comes to the service meets the instance, and then the same one at another node.
+    let there = client();
+    let bob = user(&there, "bob");
+    let sync = there.sync().unwrap();
+    block_on(sync.sync_with_peer(&at_b, Some(&db.root_id()))).unwrap();
+    assert_eq!(sync.list_peers().unwrap()[0].pubkey, a.service_key());
+    let copy = bob.open_database(db.root_id()).unwrap();
+    assert_eq!(read(&copy, "k").as_deref(), Some("1"));
+
+    // A peer that one node blocks, all have blocked.
+    let device = there.device_key();
+    let ours = a.sync().unwrap();
+    ours.register_peer(device, Some("bob's")).unwrap();
+    b.sync().unwrap().register_peer(device, None).unwrap();
+    let seen = b.sync().unwrap().get_peer_info("bob's").unwrap().unwrap();
+    assert_eq!(seen.pubkey, device);
+    ours.set_peer_status(device, eidetica::sync::PeerStatus::Blocked)
+        .unwrap();
+    b.sync().unwrap().register_peer(device, None).unwrap();
+    assert!(block_on(sync.sync_with_peer(&at_b, Some(&db.root_id()))).is_err());
+}
+
+/// A load balancer that looks at nothing: each connection goes to the next of these places, or, where one does not
+/// answer, to the one after it. Says how many each has got.
+fn balancer(places: Vec<SocketAddr>) -> (Address, Arc<[AtomicUsize; 2]>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap())
+        .parse()
+        .unwrap();
+    let counts: Arc<[AtomicUsize; 2]> = Arc::default();
+    let counted = Arc::clone(&counts);
+    thread::spawn(move || {
+        for (n, accepted) in listener.incoming().map_while(Result::ok).enumerate() {
+            let order = (n..).map(|at| at % places.len()).take(places.len());
+            let reached = order.map(|at| (at, TcpStream::connect(places[at])));
+            let Some((at, Ok(there))) = reached.into_iter().find(|(_, there)| there.is_ok()) else {
+                continue;
+            };
+            counted[at].fetch_add(1, Ordering::SeqCst);
+            for (mut from, mut to) in [
+                (accepted.try_clone().unwrap(), there.try_clone().unwrap()),
+                (there, accepted),
+            ] {
+                thread::spawn(move || {
+                    let _ = std::io::copy(&mut from, &mut to);
+                    let _ = to.shutdown(Shutdown::Both);
+                });
+            }
+        }
+    });
+    (address, counts)
+}
+
+fn place(address: &Address) -> SocketAddr {
+    let text = address.to_string();
+    text.trim_start_matches("http://").parse().unwrap()
+}
+
+#[test]
+fn behind_a_balancer_the_nodes_are_one_device() {
+    let [a, b] = nodes(["a", "b"]);
+    let db = open_database(&user(&a, "alice"), "shared");
+    let serve = |instance: &Instance| {
+        let sync = instance.enable_sync().unwrap().sync().unwrap();
+        sync.enable_http_transport().unwrap();
+        sync.start_service("127.0.0.1:0").unwrap();
+        place(&sync.get_server_address().unwrap())
+    };
+    let (front, counts) = balancer(vec![serve(&a), serve(&b)]);
+
+    // Clients that do one thing after the other, on one connection each.
+    let clients: Vec<_> = (0..4)
+        .map(|n| {
+            let there = client();
+            let sync = there.sync().unwrap();
+            sync.set_background(false).unwrap();
+            let bob = user(&there, "bob");
+            block_on(sync.sync_with_peer(&front, Some(&db.root_id()))).unwrap();
+            write(
+                &bob.open_database(db.root_id()).unwrap(),
+                &format!("of{n}"),
+                "1",
+            )
+            .unwrap();
+            block_on(sync.sync_with_peer(&front, Some(&db.root_id()))).unwrap();
+            let peers = sync.list_peers().unwrap();
+            assert_eq!(peers.len(), 1);
+            assert_eq!(peers[0].pubkey, a.service_key());
+            there
+        })
+        .collect();
+    assert!(
+        counts.iter().all(|count| count.load(Ordering::SeqCst) > 0),
+        "{counts:?}"
+    );
+    for n in 0..4 {
+        assert_eq!(read(&db, &format!("of{n}")).as_deref(), Some("1"));
+    }
+    // One node goes away: its clients open other channels at the other one, which they know.
+    a.sync().unwrap().stop_server().unwrap();
+    for there in &clients {
+        let sync = there.sync().unwrap();
+        let again = || block_on(sync.sync_tree_with_peer(a.service_key(), db.root_id()));
+        let attempts = (0..3).find_map(|_| again().ok());
+        assert!(attempts.is_some());
+        assert_eq!(sync.list_peers().unwrap().len(), 1);
+    }
+}
