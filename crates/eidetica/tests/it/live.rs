@@ -243,7 +243,7 @@ fn what_is_left_to_send_is_counted_without_what_goes_along() {
     let floor: Vec<Id> = team.tips().unwrap().iter().map(|tip| tip.id).collect();
     notes
         .change_settings(|settings| {
-            settings.delegate(team.root_id(), Permission::Write(10), floor, "team")
+            settings.delegate(team.root_id(), Permission::Write(10), floor.clone(), "team")
         })
         .unwrap();
     let (id, sync) = (notes.root_id(), client.sync().unwrap());
