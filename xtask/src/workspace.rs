@@ -223,6 +223,7 @@ pub(crate) fn report(task: &str, mut findings: Vec<Finding>) -> anyhow::Result<(
 pub(crate) fn text_files(dir: &Path) -> anyhow::Result<Vec<(PathBuf, String)>> {
     let generated = [
         root().join("target"),
+        root().join("benches/peer/target"),
         root().join("fuzz/target"),
         root().join("fuzz/corpus"),
         root().join("fuzz/artifacts"),
