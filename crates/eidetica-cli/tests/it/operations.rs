@@ -173,7 +173,7 @@ fn bad_urls_say_what_is_wrong_and_show_no_password() {
             "{errors}"
         );
     }
-    let nobody = "postgres://user:secret@127.0.0.1:1/db?connect_timeout=1";
+    let nobody = "postgres://user:secret@127.0.0.1:1/db?sslmode=perhaps";
     let out = home.run(&["--store", nobody, "db", "list"]);
     let errors = failed(out, &["db", "list"], crate::home::UNAVAILABLE);
     assert!(
