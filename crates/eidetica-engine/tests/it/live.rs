@@ -695,8 +695,12 @@ fn decisions_without_end_are_one_question() {
     // One that runs, and one for what was decided since.
     let mut asked = Vec::new();
     for _ in 0..10 {
-        let Some((task, _, job)) = bench.task() else { break };
-        let Job::Status(of) = job else { panic!("{job:?}") };
+        let Some((task, _, job)) = bench.task() else {
+            break;
+        };
+        let Job::Status(of) = job else {
+            panic!("{job:?}")
+        };
         asked.push(of.id);
         let answer = CallReply::Bootstrap(BootstrapAnswer::Pending(of.id));
         bench.input(Input::Finished(task, JobResult::Call(Ok(answer))));

@@ -134,7 +134,9 @@ fn no_stranger_learns_what_is_there() {
     let members = [(member.public(), write), (revoked.public(), write)];
     let (there, other) = (
         alice.create(&members, None).id(),
-        alice.create(&[(reader.public(), Permission::Read)], None).id(),
+        alice
+            .create(&[(reader.public(), Permission::Read)], None)
+            .id(),
     );
     alice
         .database(there)
@@ -199,8 +201,14 @@ fn no_stranger_learns_what_is_there() {
         ("a member's device without its claim", vec![]),
         ("an unknown key", claim(&unknown, Scope::All, far)),
         ("a revoked key", claim(&revoked, Scope::All, far)),
-        ("a reader of another database", claim(&reader, Scope::All, far)),
-        ("a claim that is over", claim(&member, Scope::All, now_ms() - 1)),
+        (
+            "a reader of another database",
+            claim(&reader, Scope::All, far),
+        ),
+        (
+            "a claim that is over",
+            claim(&member, Scope::All, now_ms() - 1),
+        ),
         (
             "a claim for another database",
             claim(&member, Scope::Databases(vec![other]), far),

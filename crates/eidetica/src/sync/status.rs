@@ -172,8 +172,7 @@ fn left(instance: &Instance, database: &Id, common: &[Id]) -> Result<ToSend> {
         .map(|(id, tips)| (id, tips.iter().map(|tip| tip.id).collect()))
         .collect();
     let held: Vec<(Id, &[Id])> = closures.iter().map(|(id, ids)| (*id, &ids[..])).collect();
-    let page =
-        databases.difference_above(database, common, &held, None, limits::COUNTED_BYTES)?;
+    let page = databases.difference_above(database, common, &held, None, limits::COUNTED_BYTES)?;
     let infos = page.packs.iter().flat_map(|pack| PackInfo::read(pack));
     let own = infos.filter(|info| info.database == *database);
     Ok(ToSend {
