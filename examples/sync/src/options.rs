@@ -16,6 +16,7 @@ use crate::limits;
 /// and `--allow` are for everything else.
 #[derive(Debug, Parser)]
 #[command(name = "server", version, max_term_width = 100)]
+#[command(after_help = "Then, in another terminal: client")]
 pub struct ServerOptions {
     /// Database type: keys with their latest value, or keys that are set once
     #[arg(long, value_enum, default_value_t = DatabaseType::Any, value_name = "TYPE")]
@@ -44,7 +45,7 @@ pub struct ServerOptions {
     #[arg(short, long, default_value_t = 5, value_name = "COUNT")]
     #[arg(value_parser = clap::value_parser!(u64).range(..=limits::OPS_PER_INTERVAL))]
     pub ops_per_interval: u64,
-    /// How long operations that no longer count are kept for clients that lag behind
+    /// How long operations that no longer count are kept for clients that lag behind or were away
     #[arg(long, default_value = "10m", value_name = "DURATION")]
     pub prune_after: Interval,
 
@@ -100,6 +101,7 @@ pub struct ServerOptions {
 /// goes on where it was.
 #[derive(Debug, Parser)]
 #[command(name = "client", version, max_term_width = 100)]
+#[command(after_help = "A server has to run: in another terminal, without options, it is: server")]
 pub struct ClientOptions {
     /// Database type, the same as the server's
     #[arg(long, value_enum, default_value_t = DatabaseType::Any, value_name = "TYPE")]
