@@ -25,14 +25,14 @@ impl Options {
         Self::default()
     }
 
-    /// See [`new_device`](Self::new_device).
+    /// Sets whether it goes on beside the original.
     #[must_use]
     pub fn new_device(mut self, yes: bool) -> Self {
         self.new_device = yes;
         self
     }
 
-    /// See [`start_over`](Self::start_over).
+    /// Sets whether what is unfinished there goes first.
     #[must_use]
     pub fn start_over(mut self, yes: bool) -> Self {
         self.start_over = yes;

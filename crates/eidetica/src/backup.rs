@@ -55,7 +55,7 @@ impl Instance {
     ///
     /// What is restored is the *same* instance: its device key, its users, their keys and peers. It takes the place
     /// of the original, which must not be opened again. With
-    /// [`RestoreOptions::new_device`] it goes on beside the original: it gets a device key of its own and knows no peers,
+    /// `new_device` it goes on beside the original: it gets a device key of its own and knows no peers,
     /// requests or invites; databases and users are the same.
     ///
     /// # Errors
@@ -78,7 +78,7 @@ impl Instance {
         Ok(restored)
     }
 
-    /// The same for a backend of the caller's. With [`RestoreOptions::new_device`] the first
+    /// The same for a backend of the caller's. With `new_device` the first
     /// [`open`](Self::open) makes the new device.
     ///
     /// # Errors
