@@ -15,6 +15,24 @@ impl Drop for Watch {
     }
 }
 
+/// Watches until every write is elsewhere too, and interrupts the watching.
+pub(crate) fn watch_until_safe(home: &Home, args: &[&str]) {
+    let child = home
+        .command(&[&["--json", "status", "--watch"], args].concat())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut watch = Watch(child);
+    let lines = BufReader::new(watch.0.stdout.take().unwrap()).lines();
+    let mut values = lines.map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
+    let safe = values.find(|value| value["safe_to_close"] == true).unwrap();
+    assert_eq!(safe["sync"][0]["peers"][0]["to_send"], 0);
+    let interrupt = Command::new("kill")
+        .args(["-INT", &watch.0.id().to_string()])
+        .status();
+    assert!(interrupt.unwrap().success() && watch.0.wait().unwrap().success());
+}
+
 #[test]
 fn the_status_says_what_is_left_to_send_and_watching_sends_it() {
     let (alice, bob) = (Home::new(), Home::empty());
@@ -46,20 +64,7 @@ fn the_status_says_what_is_left_to_send_and_watching_sends_it() {
         "{text}"
     );
 
-    let child = bob
-        .command(&["--json", "status", "--watch"])
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut watch = Watch(child);
-    let lines = BufReader::new(watch.0.stdout.take().unwrap()).lines();
-    let mut values = lines.map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
-    let safe = values.find(|value| value["safe_to_close"] == true).unwrap();
-    assert_eq!(safe["sync"][0]["peers"][0]["to_send"], 0);
-    let interrupt = Command::new("kill")
-        .args(["-INT", &watch.0.id().to_string()])
-        .status();
-    assert!(interrupt.unwrap().success() && watch.0.wait().unwrap().success());
+    watch_until_safe(&bob, &[]);
     server.quit();
     assert_eq!(
         alice.ok(&["get", "db", "notes", "title"]),

@@ -6,6 +6,7 @@ use std::process::{Child, ChildStdin, Stdio};
 use serde_json::Value;
 
 use crate::home::{BAD_INPUT, DENIED, Home, NOT_FOUND, PENDING, UNAVAILABLE, USAGE};
+use crate::status::watch_until_safe;
 
 /// A running `eidetica --json share`.
 struct Share {
@@ -219,6 +220,19 @@ fn a_name_that_would_move_the_cursor_is_shown_escaped() {
         .filter(|line| line.contains('\u{2580}'))
         .map(|line| line.chars().count());
     assert!(widest.max().is_some_and(|widest| widest <= 80), "{text}");
+}
+
+/// Who joined over Iroh keeps a connection over Iroh, unless that is turned off.
+#[test]
+fn watching_the_status_reaches_peers_over_iroh() {
+    let (alice, bob) = (alice(), guest("bob"));
+    let share = Share::start(&alice, &["--permission", "write:10"]);
+    bob.ok(&join(&share.ticket()));
+    bob.ok(&["set", "db", "t", "a", "v:=10"]);
+    assert_eq!(bob.json(&["status"])[0]["safe_to_close"], false);
+    watch_until_safe(&bob, &["--iroh", "local"]);
+    share.quit();
+    assert_eq!(alice.ok(&["get", "db", "t", "a", "v"]), "10\n");
 }
 
 /// Both transports of one node lead to the same.
