@@ -54,7 +54,8 @@ fn compare(log: &DatabaseLog, stamps: &[Stamp], rng: &mut Rng) -> bool {
 /// What answering for everything computes.
 fn compute(log: &DatabaseLog) -> NewSummaries {
     let snapshot = log.engine().snapshot().unwrap();
-    let mut set = log.reader(&*snapshot).stamp_set().unwrap();
+    let reader = log.reader(&*snapshot);
+    let mut set = reader.stamp_set().unwrap();
     summarize(&mut set, &Span::ALL).unwrap();
     set.into_new()
 }
