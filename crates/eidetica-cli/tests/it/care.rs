@@ -5,7 +5,7 @@ use crate::sharing::Server;
 fn fill(home: &Home) {
     let rows: Vec<String> = (0..2_000).map(|n| format!("r{n},value {n}")).collect();
     home.file("rows.csv", format!("key,text\n{}\n", rows.join("\n")));
-    home.ok(&["import", "db", "rows", "rows.csv", "--key", "key"]);
+    home.ok(&["import", "rows.csv", "db", "--key", "key"]);
 }
 
 #[test]
