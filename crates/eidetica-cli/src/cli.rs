@@ -40,7 +40,8 @@ pub(crate) struct Global {
     pub(crate) data_dir: Option<PathBuf>,
     /// Where the data is instead: sqlite:PATH, redb:PATH, fjall:PATH or postgres://USER@HOST/DATABASE
     #[arg(
-        id = "location", long = "store",
+        id = "location",
+        long = "store",
         global = true,
         env = "EIDETICA_STORE",
         value_name = "URL",
