@@ -84,8 +84,8 @@ fn a_commit_and_a_read_take_a_few_round_trips_whatever_is_stored() {
 }
 
 /// With the beginnings of snapshots.
-const COMMIT: u64 = 12;
-const READ: u64 = 5;
+const COMMIT: u64 = 6;
+const READ: u64 = 7;
 
 #[test]
 fn a_pack_takes_the_same_round_trips_however_much_is_in_it() {

@@ -1,16 +1,9 @@
 //! Several processes that are one instance, as its users see them.
 
-use std::{
-    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    thread,
-};
+use std::sync::Arc;
 
 use eidetica::backend::Backend as Engine;
-use eidetica::{Error, Instance, backend::database::InMemory, sync::Address};
+use eidetica::{Error, Instance, backend::database::InMemory};
 use eidetica_testkit::SharedEngine;
 use futures::executor::block_on;
 
@@ -154,91 +147,4 @@ fn peers_invites_and_what_users_want_are_of_all_nodes() {
         .unwrap();
     b.sync().unwrap().register_peer(device, None).unwrap();
     assert!(block_on(sync.sync_with_peer(&at_b, Some(&db.root_id()))).is_err());
-}
-
-/// A load balancer that looks at nothing: each connection goes to the next of these places, or, where one does not
-/// answer, to the one after it. Says how many each has got.
-fn balancer(places: Vec<SocketAddr>) -> (Address, Arc<[AtomicUsize; 2]>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = format!("http://{}", listener.local_addr().unwrap())
-        .parse()
-        .unwrap();
-    let counts: Arc<[AtomicUsize; 2]> = Arc::default();
-    let counted = Arc::clone(&counts);
-    thread::spawn(move || {
-        for (n, accepted) in listener.incoming().map_while(Result::ok).enumerate() {
-            let order = (n..).map(|at| at % places.len()).take(places.len());
-            let reached = order.map(|at| (at, TcpStream::connect(places[at])));
-            let Some((at, Ok(there))) = reached.into_iter().find(|(_, there)| there.is_ok()) else {
-                continue;
-            };
-            counted[at].fetch_add(1, Ordering::SeqCst);
-            for (mut from, mut to) in [
-                (accepted.try_clone().unwrap(), there.try_clone().unwrap()),
-                (there, accepted),
-            ] {
-                thread::spawn(move || {
-                    let _ = std::io::copy(&mut from, &mut to);
-                    let _ = to.shutdown(Shutdown::Both);
-                });
-            }
-        }
-    });
-    (address, counts)
-}
-
-fn place(address: &Address) -> SocketAddr {
-    let text = address.to_string();
-    text.trim_start_matches("http://").parse().unwrap()
-}
-
-#[test]
-fn behind_a_balancer_the_nodes_are_one_device() {
-    let [a, b] = nodes(["a", "b"]);
-    let db = open_database(&user(&a, "alice"), "shared");
-    let serve = |instance: &Instance| {
-        let sync = instance.enable_sync().unwrap().sync().unwrap();
-        sync.enable_http_transport().unwrap();
-        sync.start_service("127.0.0.1:0").unwrap();
-        place(&sync.get_server_address().unwrap())
-    };
-    let (front, counts) = balancer(vec![serve(&a), serve(&b)]);
-
-    // Clients that do one thing after the other, on one connection each.
-    let clients: Vec<_> = (0..4)
-        .map(|n| {
-            let there = client();
-            let sync = there.sync().unwrap();
-            sync.set_background(false).unwrap();
-            let bob = user(&there, "bob");
-            block_on(sync.sync_with_peer(&front, Some(&db.root_id()))).unwrap();
-            write(
-                &bob.open_database(db.root_id()).unwrap(),
-                &format!("of{n}"),
-                "1",
-            )
-            .unwrap();
-            block_on(sync.sync_with_peer(&front, Some(&db.root_id()))).unwrap();
-            let peers = sync.list_peers().unwrap();
-            assert_eq!(peers.len(), 1);
-            assert_eq!(peers[0].pubkey, a.service_key());
-            there
-        })
-        .collect();
-    assert!(
-        counts.iter().all(|count| count.load(Ordering::SeqCst) > 0),
-        "{counts:?}"
-    );
-    for n in 0..4 {
-        assert_eq!(read(&db, &format!("of{n}")).as_deref(), Some("1"));
-    }
-    // One node goes away: its clients open other channels at the other one, which they know.
-    a.sync().unwrap().stop_server().unwrap();
-    for there in &clients {
-        let sync = there.sync().unwrap();
-        let again = || block_on(sync.sync_tree_with_peer(a.service_key(), db.root_id()));
-        let attempts = (0..3).find_map(|_| again().ok());
-        assert!(attempts.is_some());
-        assert_eq!(sync.list_peers().unwrap().len(), 1);
-    }
 }
