@@ -290,7 +290,7 @@ fn look(dir: &Path) {
         .rows()
         .limit(SCANNED)
         .iter()
-        .map(|row| row.unwrap())
+        .filter(|row| row.is_ok())
         .count();
     line(
         "rows scanned in order, a second",

@@ -39,7 +39,7 @@ impl Context {
         };
         Self {
             output: Output::new(global.json, global.quiet),
-            place: place.as_node(global.node),
+            place: place.for_node(global.node),
             named_dir: global.data_dir,
             user: global.user,
         }

@@ -45,7 +45,7 @@ impl Place {
     }
 
     /// The same place, opened as one of several processes.
-    pub(crate) fn as_node(self, node: Option<String>) -> Self {
+    pub(crate) fn for_node(self, node: Option<String>) -> Self {
         Self { node, ..self }
     }
 

@@ -71,7 +71,7 @@ impl Databases {
         let log = fresh
             .database(&log.id())?
             .ok_or(Error::NoDatabase(log.id()))?;
-        let survey = log.survey(&*shared.engine.snapshot()?, &mut |_, _| Ok(()))?;
+        let survey = log.survey(&*shared.engine.snapshot()?, |_, _| Ok(()))?;
         self.begin_repair(&log)?;
         let index_rows = self.repair_index(&log, &survey)?;
         let rebuilt = self.derive(&log, &survey)?;

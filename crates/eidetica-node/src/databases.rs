@@ -603,8 +603,8 @@ pub fn forget_records(databases: &Databases) -> Result<(), Error> {
     for (name, store) in [(SYNC_DATABASE, RECORDS), (LEASE_DATABASE, LEASES)] {
         databases.local(name)?.transact(|transaction| {
             let doc = transaction.doc(store)?;
-            let keys = doc.get_all()?.into_iter().map(|(key, _)| key);
-            keys.map(|key| doc.delete(&key)).collect::<Result<(), _>>()
+            let mut keys = doc.get_all()?.into_iter().map(|(key, _)| key);
+            keys.try_for_each(|key| doc.delete(&key))
         })?;
     }
     Ok(())

@@ -265,8 +265,8 @@ fn meet(node: &mut Node, key: PublicKey, peer: NodeId, env: &mut Env) {
         node.command(Command::AddAddress(key, address_of(peer)), env);
         if node.stale {
             // Somebody else's, and nobody's; they are tried first until the right one has worked.
-            let others = (0..env.net.nodes()).filter(|at| *at != peer && *at != node.me);
-            let elsewhere = others.last().map(address_of);
+            let mut others = (0..env.net.nodes()).filter(|at| *at != peer && *at != node.me);
+            let elsewhere = others.next_back().map(address_of);
             for address in elsewhere.into_iter().chain([stale_address_of(peer)]) {
                 node.command(Command::AddAddress(key, address), env);
             }

@@ -138,7 +138,11 @@ impl Engine for FjallEngine {
     fn compact(&self) -> Result<(), EngineError> {
         self.handle.change(|store| {
             store.sync()?;
-            shield(|| store.compact().map_err(|error| failure("compacting", error)))
+            shield(|| {
+                store
+                    .compact()
+                    .map_err(|error| failure("compacting", error))
+            })
         })
     }
 

@@ -166,10 +166,8 @@ impl Accounts {
                 .table::<PlainKey>(PLAIN_KEYS)?
                 .delete(name_key(DEVICE))?;
             let nodes = edits.table::<PlainKey>(NODES)?;
-            let names = nodes.get_all()?.into_iter().map(|(row, _)| row);
-            names
-                .map(|row| nodes.delete(row))
-                .collect::<Result<(), _>>()?;
+            let mut names = nodes.get_all()?.into_iter().map(|(row, _)| row);
+            names.try_for_each(|row| nodes.delete(row))?;
             let table = edits.table::<ClaimRow>(CLAIMS)?;
             claims
                 .iter()
@@ -230,10 +228,8 @@ impl Accounts {
         self.local.transact(|edits| {
             edits.table::<PlainKey>(NODES)?.delete(name_key(name))?;
             let table = edits.table::<ClaimRow>(CLAIMS)?;
-            let of_node = claims.iter().filter(|(row, _)| row.ends_with(&end));
-            of_node
-                .map(|(row, _)| table.delete(row.as_str()))
-                .collect::<std::result::Result<(), _>>()
+            let mut of_node = claims.iter().filter(|(row, _)| row.ends_with(&end));
+            of_node.try_for_each(|(row, _)| table.delete(row.as_str()))
         })?;
         Ok(true)
     }

@@ -176,10 +176,8 @@ impl Instance {
         let mut sync = self.0.sync.lock();
         if sync.is_none() {
             let node = self.start_node()?;
-            let claims = self.own_claims()?.into_iter();
-            claims
-                .map(|claim| node.put_claim(claim).wait())
-                .collect::<Result<(), _>>()?;
+            let mut claims = self.own_claims()?.into_iter();
+            claims.try_for_each(|claim| node.put_claim(claim).wait())?;
             for claim in node.claims() {
                 // Of a key that was forgotten while there was no synchronization.
                 if !self.0.accounts.holds(claim.key().into())? {

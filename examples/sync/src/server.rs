@@ -16,6 +16,7 @@ use eidetica_transport_http::HttpTransport;
 use tokio::net::TcpListener;
 use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval_at};
+use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::growing::{Growing, Pruning, fill, grow, initial_operations, workload};
@@ -60,14 +61,20 @@ async fn serve<D: Growing>(options: ServerOptions) -> anyhow::Result<()> {
 
     let serving = Arc::clone(&server);
     let mut listening = tokio::spawn(async move { serving.listen(binding).await });
-    let growing = grow_forever(served, workload, &options, &metrics);
+    let stopped = CancellationToken::new();
+    let growing = grow_until(&stopped, served, workload, &options, &metrics);
+    tokio::pin!(growing);
     let ended = tokio::select! {
-        signal = stop => Ok(signal),
+        signal = stop => {
+            // What is being added is added, and told.
+            stopped.cancel();
+            growing.await.map(|()| signal)
+        }
         ended = &mut listening => Err(match ended? {
             Ok(()) => anyhow::anyhow!("it stopped listening"),
             Err(error) => anyhow::Error::from(error).context("cannot listen any longer"),
         }),
-        failed = growing => Err(failed),
+        ended = &mut growing => ended.and(Err(anyhow::anyhow!("it stopped adding operations"))),
     };
     server.stop().await;
     let signal = ended?;
@@ -161,13 +168,14 @@ async fn open<D: Growing>(
     .await?
 }
 
-/// Adds operations at the interval, for ever. Says why not.
-async fn grow_forever<D: Growing>(
+/// Adds operations at the interval until it is stopped.
+async fn grow_until<D: Growing>(
+    stopped: &CancellationToken,
     served: Arc<Served<D>>,
     mut workload: Workload,
     options: &ServerOptions,
     metrics: &ServerMetrics,
-) -> anyhow::Error {
+) -> anyhow::Result<()> {
     let period = options.op_interval.0;
     let mut ticks = interval_at(tokio::time::Instant::now() + period, period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -175,7 +183,11 @@ async fn grow_forever<D: Growing>(
     let changes = options.ops_per_interval;
     show_size(&*served, metrics);
     loop {
-        ticks.tick().await;
+        tokio::select! {
+            biased;
+            () = stopped.cancelled() => return Ok(()),
+            _ = ticks.tick() => {}
+        }
         if changes == 0 {
             continue;
         }
@@ -185,12 +197,8 @@ async fn grow_forever<D: Growing>(
                 database.write(|database| add(database, &mut next, &mut prunes, changes))?;
             Ok::<_, eidetica_authdb::Error>((added, next, prunes))
         });
-        let (added, next, prunes) = match round.await {
-            Ok(Ok(done)) => done,
-            Ok(Err(error)) => return anyhow::Error::from(error).context("cannot add operations"),
-            Err(error) => return error.into(),
-        };
-        (workload, pruning) = (next, prunes);
+        let added;
+        (added, workload, pruning) = round.await?.context("cannot add operations")?;
         metrics.operations_added.inc_by(added);
         let root = show_size(&*served, metrics);
         info!(operations_added = added, %root, "added operations");

@@ -48,8 +48,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     let (report, took) = back_up(&mut file, context)?;
     file.finish()?;
     let path = args.file.display().to_string();
-    let mut value = report_value(&report, took);
-    value["file"] = path.clone().into();
+    let value = report_value(&report, took, [("file", path.clone().into())]);
     context.output.result(&value, || {
         said(&report, took, &format!("to {}", escape(&path)))
     })
@@ -118,11 +117,21 @@ impl Rows {
 }
 
 /// What was copied, for programs.
-pub(super) fn report_value(report: &Report, took: Duration) -> serde_json::Value {
-    serde_json::json!({
-        "rows": report.totals.row_count(), "row_bytes": report.totals.byte_count(), "bytes": report.stream_bytes,
-        "hash": report.digest.to_string(), "seconds": took.as_secs_f64(),
-    })
+pub(super) fn report_value<const N: usize>(
+    report: &Report,
+    took: Duration,
+    more: [(&str, serde_json::Value); N],
+) -> serde_json::Value {
+    let totals = &report.totals;
+    let common = [
+        ("rows", totals.row_count().into()),
+        ("row_bytes", totals.byte_count().into()),
+        ("bytes", report.stream_bytes.into()),
+        ("hash", report.digest.to_string().into()),
+        ("seconds", took.as_secs_f64().into()),
+    ];
+    let all = common.into_iter().chain(more);
+    all.map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 /// What was copied, for people: `1,234 rows (5.0 MiB) in 20 ms, 250.0 MiB a second`.

@@ -52,10 +52,12 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
         Error::from(error).context(format!("cannot migrate {} to {}", from.shown(), to.shown()))
     })?;
     let took = start.elapsed();
-    let mut value = report_value(&copied.report, took);
-    value["from"] = from.shown().into();
-    value["to"] = to.shown().into();
-    value["source_moved"] = copied.source_moved.into();
+    let more = [
+        ("from", from.shown().into()),
+        ("to", to.shown().into()),
+        ("source_moved", copied.source_moved.into()),
+    ];
+    let value = report_value(&copied.report, took, more);
     context.output.result(&value, || {
         let amount = amount(&copied.report, took);
         let (from, to) = (from.shown(), to.shown());

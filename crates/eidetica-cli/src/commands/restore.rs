@@ -65,10 +65,12 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     let took = start.elapsed();
     let instance = place.open()?;
     let device = instance.device_key().to_string();
-    let mut value = report_value(&restored.report, took);
-    value["data_dir"] = place.shown().into();
-    value["device"] = device.clone().into();
-    value["resumed"] = (restored.resumed_at > 0).into();
+    let more = [
+        ("data_dir", place.shown().into()),
+        ("device", device.clone().into()),
+        ("resumed", (restored.resumed_at > 0).into()),
+    ];
+    let value = report_value(&restored.report, took, more);
     context.output.result(&value, || {
         let amount = amount(&restored.report, took);
         let resumed = match restored.resumed_at {
@@ -108,10 +110,12 @@ pub(super) fn there_already(place: &str) -> Error {
 
 fn describe(label: &Label, report: &Report, start: Instant, context: &Context) -> Result<()> {
     let took = start.elapsed();
-    let mut value = report_value(report, took);
-    value["created_ms"] = label.created_ms.into();
-    value["engine"] = label.engine.clone().into();
-    value["rows_format"] = label.rows_format.into();
+    let more = [
+        ("created_ms", label.created_ms.into()),
+        ("engine", label.engine.clone().into()),
+        ("rows_format", label.rows_format.into()),
+    ];
+    let value = report_value(report, took, more);
     context.output.result(&value, || {
         fields(&[
             ("made", format!("{} UTC", time(label.created_ms))),

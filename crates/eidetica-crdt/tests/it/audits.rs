@@ -30,8 +30,11 @@ fn history(seed: u64) -> (StoreKind, MemRows, Vec<Vec<u8>>) {
     (kind, rows, writes)
 }
 
-/// The writes in the rows, and the rows that are wrong.
-fn audited(rows: &MemRows, kind: StoreKind) -> (u64, Vec<Vec<u8>>, Vec<(RowSpace, Vec<u8>)>) {
+/// A row by its space and key.
+type RowKey = (RowSpace, Vec<u8>);
+
+/// How many writes there are, those in the rows, and the rows that are wrong.
+fn audited(rows: &MemRows, kind: StoreKind) -> (u64, Vec<Vec<u8>>, Vec<RowKey>) {
     let (mut writes, mut wrong) = (Vec::new(), Vec::new());
     let count = audit(rows, kind, &mut |audited| match audited {
         Audited::Write {

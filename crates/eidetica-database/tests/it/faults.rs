@@ -41,11 +41,11 @@ fn write(db: &Database, number: u64) -> Result<()> {
     tx.doc("d")?.push("list", number as i64)?;
     tx.table::<serde_json::Value>("t")?
         .insert(format!("{number:03}"), &serde_json::json!({"n": number}))?;
-    if number % 4 == 0 {
+    if number.is_multiple_of(4) {
         let to = key(100 + number as u8).public();
         tx.settings().grant(to, Permission::Read, "reader")?;
     }
-    if number % 5 == 0 {
+    if number.is_multiple_of(5) {
         let mut import = db.import().with_memory_bytes(200);
         for row in 0..20 {
             import.set("imported", &format!("a{number}.b{row}"), row)?;

@@ -6,9 +6,10 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
+use bytes::Bytes;
 use eidetica_auth::{Permission, Revocation};
 use eidetica_crdt::Doc;
-use eidetica_database::{Database, Databases, IngestRequest, Origin};
+use eidetica_database::{Database, Databases, IngestRequest, Origin, limits};
 use eidetica_entry::{Id, pack};
 use eidetica_storage::{Engine, MemoryEngine};
 use eidetica_storage_postgres::PostgresEngine;
@@ -448,4 +449,45 @@ fn local_databases_of_two_processes_are_one() {
         }
     }
     assert_eq!(all[0].list_local().unwrap().len(), 11);
+}
+
+/// What no settings name gives way, whichever process holds it: the others notice that it is gone.
+#[test]
+fn a_closure_that_another_process_took_away_comes_again() {
+    let (all, id) = processes(2);
+    let source = instance(9);
+    let to = |databases: &Databases, packs: &[Bytes]| {
+        let report = databases.ingest(IngestRequest::new(id, packs)).unwrap();
+        assert!(report.bad_packs.is_empty());
+        report
+    };
+    ingest(&source, id, &all_packs(&all[0], &id));
+    let stray = |n: u8| source.create(rights(&key(3), &[(&key(n), Permission::Write(3))]), key(3));
+    let team = stray(2).unwrap();
+    for databases in &all {
+        to(databases, &all_packs(&source, &team.id()));
+    }
+    for _ in 0..limits::UNNAMED_CLOSURES {
+        to(&all[0], &all_packs(&source, &stray(4).unwrap().id()));
+    }
+    // Now it is named, and its member writes.
+    let project = open(&source, &id);
+    let tips = team.tips().unwrap().into_iter().map(|tip| tip.id);
+    let naming = project.new_transaction();
+    let bound = Permission::Write(5);
+    naming
+        .settings()
+        .delegate(team.id(), bound, tips, "the team")
+        .unwrap();
+    naming.commit().unwrap();
+    let packs = all_packs(&source, &id);
+    let (above, own): (Vec<Bytes>, Vec<Bytes>) = packs
+        .into_iter()
+        .partition(|pack| pack::PackInfo::read(pack).unwrap().database == team.id());
+    assert_eq!(to(&all[1], &own).pending, 1, "it is gone here too");
+    assert_eq!(to(&all[1], &above).pending, 0);
+    let there = open(&all[1], &id);
+    assert_eq!(there.tips().unwrap(), project.tips().unwrap());
+    assert!(there.access_of(&key(2).public()).unwrap().is_some());
+    check(&all, &id);
 }

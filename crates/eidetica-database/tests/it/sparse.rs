@@ -434,7 +434,8 @@ fn random_histories_with_holes_end_as_if_there_had_been_none() {
             }
             // Those that waited for their parents were kept as they first came.
             for entry in &story.entries {
-                filled += ingest_entries(&told, story.id(), &[entry.clone()]).filled;
+                let one = std::slice::from_ref(entry);
+                filled += ingest_entries(&told, story.id(), one).filled;
             }
             assert_eq!(db.missing().unwrap(), [], "seed {seed}");
             assert_eq!(view(&db), expected, "seed {seed}");

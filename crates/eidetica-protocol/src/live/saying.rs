@@ -12,7 +12,8 @@ use super::{
     sending::{self, Errand},
 };
 use crate::{
-    Answer, Failure, Frame, Frontier, PackPage, Query, Stores, TipList, claims::encode_claims, limits,
+    Answer, Failure, Frame, Frontier, PackPage, Query, Stores, TipList, claims::encode_claims,
+    limits,
 };
 
 /// The step of what is being said.
@@ -59,7 +60,8 @@ impl Live {
         match &message {
             LiveMessage::Subscribe { databases } => self.agreed.extend(databases),
             LiveMessage::Unsubscribe { databases } => {
-                self.agreed.retain(|id| databases.binary_search(id).is_err());
+                self.agreed
+                    .retain(|id| databases.binary_search(id).is_err());
             }
             _ => {}
         }

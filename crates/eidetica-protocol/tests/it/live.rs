@@ -7,7 +7,7 @@ use eidetica_auth::{DeviceClaim, RequestId, Scope};
 use eidetica_entry::{Id, PublicKey};
 use eidetica_protocol::{
     Answer, Digest, Failure, Frame, Input, Live, LiveConfig, LiveEvent, LiveMessage, LiveOpen,
-    Notice, Output, ProvenKeys, Query, Refusal, Reply, Request, TipList, limits, set_hash,
+    Notice, Output, ProvenKeys, Query, Refusal, Reply, Request, Stores, TipList, limits, set_hash,
 };
 
 use crate::{
@@ -560,6 +560,7 @@ fn whoever_may_not_read_hears_what_it_hears_of_nothing() {
             database,
             not: vec![],
             closures: vec![],
+            stores: Stores::All,
             cursor: None,
             budget_bytes: usize::MAX,
         }) else {
@@ -636,11 +637,15 @@ fn an_acceptor_is_sent_what_it_has_shown_claims_for() {
 #[test]
 fn claims_for_some_databases_are_shown_when_those_may_be_read() {
     let (mut ours, mut theirs, ids) = both(&[1, 2]);
-    let claims = [50, 51].map(key).into_iter().zip(&ids).map(|(speaker, id)| {
-        ours.get_mut(id).unwrap().readers = Some([speaker.public()].into());
-        let scope = Scope::Databases(vec![*id]);
-        DeviceClaim::make(&speaker, key(2).public(), scope, NOW + 1_000).unwrap()
-    });
+    let claims = [50, 51]
+        .map(key)
+        .into_iter()
+        .zip(&ids)
+        .map(|(speaker, id)| {
+            ours.get_mut(id).unwrap().readers = Some([speaker.public()].into());
+            let scope = Scope::Databases(vec![*id]);
+            DeviceClaim::make(&speaker, key(2).public(), scope, NOW + 1_000).unwrap()
+        });
     let claims = claims.collect();
     theirs.get_mut(&ids[1]).unwrap().readers = Some([key(77).public()].into());
     let mut net = Net::with_claims(ours, theirs, &ids, &ids, claims);

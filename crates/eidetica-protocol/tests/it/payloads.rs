@@ -101,10 +101,10 @@ fn a_wrong_payload_is_refused_and_its_sender_named() {
                 };
                 let entries = pack::decode(&bytes, &pack::Limits::default()).unwrap();
                 let entries: Vec<Entry> = entries.iter().map(lie).collect();
-                let packed = entries
+                let mut packed = entries
                     .iter()
                     .map(|entry| Frame::Pack(pack::encode(std::slice::from_ref(entry)).unwrap()));
-                *frame = packed.last().unwrap().encode().unwrap();
+                *frame = packed.next_back().unwrap().encode().unwrap();
             }
         })),
         ..Wire::default()

@@ -65,7 +65,7 @@ impl DatabaseLog {
     pub fn survey(
         &self,
         snapshot: &dyn Snapshot,
-        visit: &mut dyn FnMut(u64, &[Entry]) -> Result<(), LogError>,
+        mut visit: impl FnMut(u64, &[Entry]) -> Result<(), LogError>,
     ) -> Result<Survey, LogError> {
         let reader = self.reader(snapshot);
         let mut survey = Survey::default();
@@ -124,7 +124,7 @@ impl DatabaseLog {
     ) -> Result<u64, LogError> {
         let no = self.no;
         let mut expected: BTreeMap<Id, IdRow> = BTreeMap::new();
-        self.survey(snapshot, &mut |first, entries| {
+        self.survey(snapshot, |first, entries| {
             let located = (first..).zip(entries);
             let within = located.filter(|(_, entry)| {
                 let [byte, ..] = entry.id().to_bytes();
