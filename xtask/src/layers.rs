@@ -189,12 +189,13 @@ const SIDEWAYS: &[(&str, &str)] = &[
 ];
 
 /// Edges of tests alone that reach up: the tests of a crate that take the engine of the test matrix, and
-/// those that show a transport at work.
+/// those that show an engine or a transport at work.
 const TESTS_REACH_UP: &[(&str, &str)] = &[
     ("eidetica-database", "eidetica-storage-fjall"),
     ("eidetica-database", "eidetica-storage-postgres"),
     ("eidetica-database", "eidetica-storage-redb"),
     ("eidetica-database", "eidetica-storage-sqlite"),
+    ("eidetica-storage-postgres", "eidetica"),
     ("eidetica-transport-iroh", "eidetica"),
 ];
 

@@ -176,7 +176,7 @@ impl From<eidetica::Error> for Error {
             E::Location { .. } => Self::new(Code::BadInput, message),
             E::Backup(backup) => Self::of_backup(backup, error.blame(), message),
             E::NoSuchKey(_) | E::NotTracked(_) | E::NotRevoked(_) => Self::new(Code::NotFound, message),
-            E::Tracked { .. } => Self::new(Code::Failed, message).hint("--force forgets it all the same"),
+            E::InUse { .. } => Self::new(Code::Failed, message).hint("--force forgets it all the same"),
             E::Database(eidetica::DatabaseError::Full { .. }) => Self::new(Code::Failed, message)
                 .hint("`eidetica db quota DB LIMIT` makes room"),
             E::Database(eidetica::DatabaseError::Repairing(_)) => Self::new(Code::Corrupt, message)

@@ -61,6 +61,9 @@ pub(crate) enum Work {
     LiveEnded(LiveId, Result<(), Failure>),
 }
 
+/// Operations of the disk that begin a node and make its databases.
+const SET_UP: u64 = 300;
+
 /// What of a node survives a crash, and what it is.
 pub(crate) struct Home {
     pub(crate) me: NodeId,
@@ -117,7 +120,9 @@ impl Home {
             return None;
         }
         let fault = *self.rng.pick(&[Fault::Before, Fault::After, Fault::Read]);
-        Some((self.rng.between(0, 400), fault))
+        // What is there from the first is made.
+        let first = if self.boots == 1 { SET_UP } else { 0 };
+        Some((first + self.rng.between(0, 400), fault))
     }
 
     /// Starts the node on what its disk holds.

@@ -3,7 +3,8 @@
 use eidetica_database::{Compacted, Forgotten, Mended, Remedy, Repaired, VerifyReport};
 use eidetica_entry::Id;
 
-use crate::{AsDatabaseId, Error, Instance, Result, user::User};
+use crate::user::{User, keyring::KeyRecord};
+use crate::{AsDatabaseId, Error, Instance, Result};
 
 /// What a repair found and did.
 #[derive(Debug, Clone, Default)]
@@ -95,26 +96,22 @@ impl Instance {
     /// invites. It is forgotten here alone: peers that have it keep it, and find it absent here.
     ///
     /// # Errors
-    /// [`Error::NoDatabase`]; [`Error::Tracked`] while users track it, unless `force`; the backend's.
+    /// [`Error::NoDatabase`]; [`Error::InUse`] while users track it or its settings name their keys, unless `force`; the backend's.
     pub fn forget_database(&self, database: impl AsDatabaseId, force: bool) -> Result<Forgotten> {
         self.forget(&database.as_database_id()?, None, force)
     }
 
     fn forget(&self, id: &Id, by: Option<&str>, force: bool) -> Result<Forgotten> {
-        let trackers = self.accounts().trackers(id)?;
-        let others: Vec<String> = trackers
-            .iter()
-            .filter(|(uid, _)| Some(uid.as_str()) != by)
-            .map(|(_, name)| name.clone())
-            .collect();
+        let mut others = self.users_of(id)?;
+        others.retain(|(uid, _)| Some(uid.as_str()) != by);
         if !others.is_empty() && !force {
-            return Err(Error::Tracked {
+            return Err(Error::InUse {
                 database: *id,
-                users: others,
+                users: others.into_iter().map(|(_, name)| name).collect(),
             });
         }
         // First what would fetch it again.
-        for (uid, _) in &trackers {
+        for (uid, _) in &self.accounts().trackers(id)? {
             self.accounts().delete_tracked(uid, id)?;
         }
         let is_on = self.sync().is_ok();
@@ -131,6 +128,28 @@ impl Instance {
             error => error.into(),
         })
     }
+
+    /// The users that track a database, or that its settings name: their uids and names. One that is too damaged to be
+    /// opened names nobody.
+    fn users_of(&self, id: &Id) -> Result<Vec<(String, String)>> {
+        let accounts = self.accounts();
+        let opened = self.open_inner(id);
+        let authority = opened.and_then(|database| Ok(database.authority()?)).ok();
+        let is_named = |key: &KeyRecord| {
+            let right = authority
+                .as_ref()
+                .map(|authority| authority.explicit_right_of(&key.id.public_key()));
+            right.flatten().is_some()
+        };
+        let mut found = accounts.trackers(id)?;
+        for (name, user) in accounts.users()? {
+            let is_known = found.iter().any(|(uid, _)| *uid == user.uid);
+            if !is_known && accounts.keys(&user.uid)?.iter().any(is_named) {
+                found.push((user.uid, name));
+            }
+        }
+        Ok(found)
+    }
 }
 
 /// Bytes of packs that are looked at at once.
@@ -140,7 +159,7 @@ impl User {
     /// Takes a database away from this instance, as [`Instance::forget_database`] does, though this user tracks it.
     ///
     /// # Errors
-    /// [`Error::NoDatabase`]; [`Error::Tracked`] while other users track it, unless `force`; the backend's.
+    /// [`Error::NoDatabase`]; [`Error::InUse`] while other users track it or its settings name their keys, unless `force`; the backend's.
     pub fn forget_database(&self, database: impl AsDatabaseId, force: bool) -> Result<Forgotten> {
         let id = database.as_database_id()?;
         self.instance().forget(&id, Some(self.uid()), force)

@@ -111,9 +111,9 @@ pub enum Error {
     /// The user does not track the database.
     #[error("database {0} is not tracked by the user")]
     NotTracked(Id),
-    /// The database is tracked by users who were not asked.
-    #[error("database {database} is tracked by {}", users.join(", "))]
-    Tracked {
+    /// The database is used by users who were not asked.
+    #[error("database {database} is used by {}", users.join(", "))]
+    InUse {
         /// The database.
         database: Id,
         /// Their names.
