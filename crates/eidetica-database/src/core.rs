@@ -424,6 +424,11 @@ impl Sequencer {
         self.last
     }
 
+    /// The number of the last batch that was staged here.
+    pub(crate) fn last_batch(&self) -> u64 {
+        self.last
+    }
+
     /// What children need to know of an entry that is staged and not in the engine.
     pub(crate) fn staged(&self, id: &Id) -> Option<&ParentInfo> {
         self.staged

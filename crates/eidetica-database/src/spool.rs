@@ -357,6 +357,7 @@ impl Database {
                 entries.push(spooled_entry(row)?);
                 Ok(())
             })?;
+            self.drop_known(&mut entries)?;
             let staged = stage(&entries, sequencer, &mut batch);
             written = staged.inspect_err(|_| sequencer.fail())?;
             if announce {
@@ -369,6 +370,17 @@ impl Database {
         self.flush(sequencer)?;
         self.clear_spooled(import)?;
         Ok(written)
+    }
+
+    /// An import that was committed and could not be published may have been made once more since: on the same tips it
+    /// has the same entries.
+    fn drop_known(&self, entries: &mut Vec<Entry>) -> Result<()> {
+        let snapshot = self.shared().engine.snapshot()?;
+        let stamps: Vec<_> = entries.iter().map(Entry::stamp).collect();
+        let reader = self.core().log.reader(&*snapshot);
+        let mut known = reader.contains_stamps(&stamps)?.into_iter();
+        entries.retain(|_| !known.next().unwrap_or_default());
+        Ok(())
     }
 
     /// Takes away the first rows of a range, after a look at each. Returns the rest of the range, if any.
@@ -401,20 +413,16 @@ fn spooled_entry(row: &Row) -> Result<Entry> {
 
 fn stage(entries: &[Entry], sequencer: &mut Sequencer, batch: &mut Batch) -> Result<Written> {
     let mut stage = sequencer.writer.stage();
-    stage.add_pack(entries, None, batch)?;
+    if !entries.is_empty() {
+        stage.add_pack(entries, None, batch)?;
+    }
     let state = stage.finish(batch)?;
     Ok(Written::new(sequencer.next_batch(), &state))
 }
 
-/// For a batch that changes nothing of the database itself.
-fn standing(sequencer: &mut Sequencer) -> Written {
-    let number = sequencer.next_batch();
-    let state = sequencer.writer.state();
-    Written {
-        number,
-        version: state.version,
-        next_arrival: state.next_arrival,
-    }
+/// What is staged so far.
+fn standing(sequencer: &Sequencer) -> Written {
+    Written::new(sequencer.last_batch(), sequencer.writer.state())
 }
 
 fn put(key: &[u8], value: &[u8], batch: &mut Batch) {
