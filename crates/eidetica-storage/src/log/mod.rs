@@ -88,7 +88,7 @@ struct Shared {
 
 impl EntryLog {
     /// Opens the log, or makes an empty one in an engine that has none. Rows of an older format are brought to the
-    /// present one first; see [`format`].
+    /// present one first; see [`mod@format`].
     ///
     /// # Errors
     /// Those of [`format::check_with`].
