@@ -29,8 +29,8 @@ const WITH_POSTGRES: [&str; 6] = [
     "with-postgres",
 ];
 
-/// Modules of tests that look at no selection.
-const IN_MEMORY: &str = "in_memory::";
+/// Parts of the names of tests that look at no selection: they are in memory, or on every engine there is.
+const UNSELECTED: [&str; 3] = ["in_memory::", "faults::", "every_engine"];
 
 /// The package whose feature combinations are checked.
 const FACADE: &str = "eidetica";
@@ -112,7 +112,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         for package in &selectable {
             command.args(["--package", package]);
         }
-        run_command(command.args(["--", "--skip", IN_MEMORY]))?;
+        command.arg("--");
+        run_command(command.args(UNSELECTED.iter().flat_map(|name| ["--skip", name])))?;
     }
     let mut command = runner(*first, args.filter.as_deref(), postgres);
     command.arg("--workspace");
