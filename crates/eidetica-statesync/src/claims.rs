@@ -114,7 +114,7 @@ pub(crate) enum Unproven {
     Unknown,
     /// All who were asked have forgotten the held size, and the candidate needs nothing from before it.
     Gap {
-        /// Whether those are all there are.
+        /// Whether those are all there are, and have been for long enough.
         all: bool,
     },
     /// It is not true, or somebody does not want to show that it is.
@@ -148,7 +148,7 @@ pub(crate) struct Claims {
     pub(crate) pin: Option<Claim>,
     pub(crate) held: Option<Held>,
     pub(crate) candidates: BTreeMap<Option<SourceId>, Candidate>,
-    /// Since when all who are there say that they have forgotten the held target.
+    /// Since when all who are there say that they have forgotten the held target, and nobody came.
     gap_since_ms: Option<u64>,
     /// What was told: two targets, or one that nobody remembers.
     told: VecDeque<(Target, Option<Target>)>,
@@ -233,6 +233,11 @@ impl Claims {
         self.gap_since_ms = None;
     }
 
+    /// There is one more who may remember the held target.
+    pub(crate) fn somebody_came(&mut self) {
+        self.gap_since_ms = None;
+    }
+
     /// Whom to ask about a candidate: whoever showed it first.
     pub(crate) fn look(
         &mut self,
@@ -254,10 +259,12 @@ impl Claims {
         if all_refused || candidate.until_ms <= now_ms {
             let why = candidate.unproven(anchor.unwrap_or_default(), all_refused);
             if let Unproven::Gap { all: true } = why
-                && now_ms < candidate.until_ms
                 && now_ms < settled_ms(*self.gap_since_ms.get_or_insert(now_ms))
             {
-                return Look::Wait;
+                return match now_ms < candidate.until_ms {
+                    true => Look::Wait,
+                    false => Look::GiveUp(Unproven::Gap { all: false }),
+                };
             }
             return Look::GiveUp(why);
         }

@@ -181,8 +181,9 @@ impl Engine {
 impl Engine {
     fn connected(&mut self, source: SourceId, now_ms: u64) {
         let batch = self.config.batch.min(limits::FIRST_BATCH);
-        if let Err(why) = self.sources.connect(source, batch, now_ms) {
-            self.feedback(source, Feedback::Dropped(why));
+        match self.sources.connect(source, batch, now_ms) {
+            Ok(()) => self.claims.somebody_came(),
+            Err(why) => self.feedback(source, Feedback::Dropped(why)),
         }
     }
 

@@ -230,13 +230,16 @@ fn who_was_away_too_long_is_told_once_and_keeps_what_it_has() {
     assert_eq!(hand.engine.counters().gaps, 1);
 }
 
+fn crossing(trust: Trust) -> Config {
+    Config {
+        cross_gaps: true,
+        ..config(trust)
+    }
+}
+
 #[test]
 fn a_gap_is_crossed_if_that_was_decided_and_nobody_is_left_to_ask() {
     let (log, pin) = pruned_log();
-    let crossing = |trust| Config {
-        cross_gaps: true,
-        ..config(trust)
-    };
     let mut hand = Hand::with(crossing(Trust::Caller), Local::default(), Some(pin.clone()));
     let other = SourceId(2);
     hand.input(Input::Connected(other));
@@ -281,14 +284,42 @@ fn a_gap_is_crossed_if_that_was_decided_and_nobody_is_left_to_ask() {
 }
 
 #[test]
+fn whoever_comes_may_remember_and_is_waited_for_anew() {
+    let (log, pin) = pruned_log();
+    let other = SourceId(2);
+    let begin = || Hand::with(crossing(Trust::Caller), Local::default(), Some(pin.clone()));
+    let mut hand = begin();
+    hand.target(&log.newest());
+    hand.answer(&log);
+    hand.wait(3_000);
+    // It never answers.
+    hand.input(Input::Connected(other));
+    hand.wait(10_000);
+    hand.input(Input::Disconnected(other));
+    hand.wait(4_999);
+    assert_eq!(hand.adopted, []);
+    hand.wait(1);
+    assert_eq!(hand.adopted, [300]);
+    // The time of a target may end before that.
+    let mut hand = begin();
+    hand.input(Input::Connected(other));
+    hand.target(&log.newest());
+    hand.answer(&log);
+    hand.wait(58_000);
+    hand.input(Input::Disconnected(other));
+    hand.wait(2_000);
+    assert_eq!(hand.adopted, []);
+    assert!(!hand.gaps[0].crossed);
+}
+
+#[test]
 fn a_gap_that_is_none_is_not_crossed() {
     let (log, pin) = pruned_log();
-    let mut config = config(Trust::Caller);
-    config.cross_gaps = true;
+    let config = crossing(Trust::Caller);
     // The target needs what the source says that it has forgotten.
-    let whole = Log::of(300, 1).newest();
+    let whole = Log::of(300, 1);
     let mut hand = Hand::with(config.clone(), Local::default(), Some(pin.clone()));
-    hand.target(&whole);
+    hand.target(&whole.newest());
     hand.answer(&log);
     assert_eq!(
         (hand.gaps.len(), hand.alarms.len(), hand.adopted.len()),
