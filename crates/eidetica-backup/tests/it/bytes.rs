@@ -54,7 +54,7 @@ fn checksum(key: &[u8], value: &[u8]) -> [u8; 8] {
     hash.as_bytes()[..8].try_into().unwrap()
 }
 
-pub(crate) fn put(frame: &mut Vec<u8>, space: u8, key: &[u8], value: &[u8]) {
+fn put(frame: &mut Vec<u8>, space: u8, key: &[u8], value: &[u8]) {
     frame.push(space);
     frame.extend((key.len() as u16).to_le_bytes());
     frame.extend((value.len() as u32).to_le_bytes());
@@ -63,7 +63,7 @@ pub(crate) fn put(frame: &mut Vec<u8>, space: u8, key: &[u8], value: &[u8]) {
 }
 
 /// The last frame's bytes.
-pub(crate) fn end(frames: &[&[u8]], rows: &[u64; 6], bytes: &[u64; 6]) -> Vec<u8> {
+fn end(frames: &[&[u8]], rows: &[u64; 6], bytes: &[u64; 6]) -> Vec<u8> {
     let mut end = (frames.len() as u64).to_le_bytes().to_vec();
     for (rows, bytes) in rows.iter().zip(bytes) {
         end.extend(rows.to_le_bytes());
@@ -75,7 +75,7 @@ pub(crate) fn end(frames: &[&[u8]], rows: &[u64; 6], bytes: &[u64; 6]) -> Vec<u8
 }
 
 /// A stream of these frames: kind, length of the rows, stored bytes.
-pub(crate) fn by_hand(frames: &[(u8, usize, Vec<u8>)]) -> Vec<u8> {
+fn by_hand(frames: &[(u8, usize, Vec<u8>)]) -> Vec<u8> {
     labelled(1, 1, frames)
 }
 
