@@ -291,6 +291,19 @@ impl Bench {
         link
     }
 
+    /// A peer with these addresses, the likeliest first.
+    pub(crate) fn peer_at(&mut self, n: u16, addresses: &[&str]) {
+        let register = Command::RegisterPeer {
+            key: key(n),
+            name: None,
+        };
+        self.now(register).unwrap();
+        for text in addresses.iter().rev() {
+            self.now(Command::AddAddress(key(n), address(text)))
+                .unwrap();
+        }
+    }
+
     pub(crate) fn sync(&mut self, peer: PublicKey, databases: &[Id]) -> CommandId {
         self.command(Command::Sync {
             target: Target::Peer(peer),

@@ -196,17 +196,7 @@ fn a_pinned_address_admits_nobody_else() {
 #[test]
 fn a_peers_addresses_are_tried_one_after_the_other() {
     let mut bench = Bench::new();
-    bench
-        .now(Command::RegisterPeer {
-            key: key(1),
-            name: None,
-        })
-        .unwrap();
-    for text in ["third:1", "second:1", "first:1"] {
-        bench
-            .now(Command::AddAddress(key(1), address(text)))
-            .unwrap();
-    }
+    bench.peer_at(1, &["first:1", "second:1", "third:1"]);
     let id = bench.command(Command::Connect(Target::Peer(key(1))));
     let (link, dialled, pinned) = bench.connect().unwrap();
     assert_eq!((dialled.as_str(), pinned), ("http://first:1", Some(key(1))));
@@ -236,21 +226,6 @@ fn a_peers_addresses_are_tried_one_after_the_other() {
         bench.reply(id),
         Some(Err(EngineError::Connect(_)))
     ));
-}
-
-impl Bench {
-    /// A peer with these addresses, the likeliest first.
-    fn peer_at(&mut self, n: u16, addresses: &[&str]) {
-        let register = Command::RegisterPeer {
-            key: key(n),
-            name: None,
-        };
-        self.now(register).unwrap();
-        for text in addresses.iter().rev() {
-            self.now(Command::AddAddress(key(n), address(text)))
-                .unwrap();
-        }
-    }
 }
 
 #[test]
