@@ -75,7 +75,7 @@ pub fn restore(
     }
     let mut target = Target::begin(engine, reader.source(), options.start_over)?;
     let resumed_at = target.parts();
-    let mut take_all = || {
+    let mut take_all = || -> Result<Report, BackupError> {
         while let Some(frame) = reader.next_frame()? {
             target.put(frame)?;
             progress(reader.totals());
@@ -83,7 +83,6 @@ pub fn restore(
         Ok(reader.report())
     };
     let report = match take_all() {
-        Err(error @ BackupError::Engine(_)) => return Err(error),
         Err(error) if error.is_final() => {
             discard_unfinished(engine)?;
             return Err(error);

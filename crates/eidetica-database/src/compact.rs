@@ -4,7 +4,7 @@
 //! as of a frontier, or be shown again when the write above it turns void; which frontier everybody agrees on is
 //! nowhere written down.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::{Databases, Forgotten};
 
 /// What compacting took away.
@@ -25,18 +25,21 @@ pub struct Compacted {
 
 impl Databases {
     /// Takes away what is left of forgotten databases and of imports that did not end, and closures that no settings
-    /// name; then lets the engine give space back. Costs what that costs the engine, at most reading and writing
-    /// everything.
+    /// name; then lets the engine give space back. A damaged database is left as it is, and so are imports on an engine
+    /// that other processes may use. Costs what that costs the engine, at most reading and writing everything.
     ///
     /// # Errors
-    /// The engine's, damaged rows.
+    /// The engine's, damaged rows of the directory.
     pub fn compact(&self) -> Result<Compacted> {
         let engine = self.engine();
         let disk_before = engine.info().disk_bytes;
         let Forgotten { rows, bytes, .. } = self.sweep(u64::MAX)?;
         for id in self.list()? {
-            // Loading it takes away what imports have left.
-            self.find(&id)?;
+            // Loading it takes away what imports have left, unless other processes may be making them.
+            match self.find(&id) {
+                Ok(_) | Err(Error::Corrupt(_) | Error::NoEntry(_) | Error::Repairing(_)) => {}
+                Err(error) => return Err(error),
+            }
         }
         let closures = self.drop_unnamed_closures()?;
         engine.compact()?;

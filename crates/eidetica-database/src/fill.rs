@@ -91,9 +91,6 @@ impl Database {
     /// A bad name, [`Error::Held`], the engine's.
     pub fn release(&self, store: &str) -> Result<u64> {
         let store = StoreName::new(store)?;
-        if self.holds()?.has(&store) {
-            return Err(Error::Held { store });
-        }
         let (mut from, mut released) = (0, 0);
         while let Some((next, payloads)) = self.racing(|| self.release_once(&store, from))? {
             from = next;
@@ -107,6 +104,12 @@ impl Database {
         let mut sequencer = self.core().sequence()?;
         self.flush(&mut sequencer)?;
         self.drain(&mut sequencer)?;
+        // It may be held again since the last step.
+        if self.holds()?.has(store) {
+            return Err(Error::Held {
+                store: store.clone(),
+            });
+        }
         let snapshot = self.shared().engine.snapshot()?;
         let reader = self.core().log.reader(&*snapshot);
         let entries = reader.entries_from(from, limits::FILL_STEP)?;

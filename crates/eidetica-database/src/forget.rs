@@ -48,7 +48,7 @@ impl Databases {
     /// cannot be kept.
     pub fn forget(&self, id: &Id) -> Result<Forgotten> {
         let log = self.log().database(id)?.ok_or(Error::NoDatabase(*id))?;
-        let keeps_authority = self.is_delegated_to(id);
+        let keeps_authority = self.is_delegated_to(id)?;
         if keeps_authority {
             self.keep_closure(id)?;
         }
@@ -56,7 +56,9 @@ impl Databases {
             Ok(Some(database)) => database.end()?,
             Ok(None) => return Err(Error::NoDatabase(*id)),
             // Nobody can have opened it either.
-            Err(Error::Corrupt(_) | Error::NoEntry(_)) => self.write_end(&log)?,
+            Err(Error::Corrupt(_) | Error::NoEntry(_) | Error::Repairing(_)) => {
+                self.write_end(&log)?;
+            }
             Err(error) => return Err(error),
         }
         let mut forgotten = self.sweep(u64::MAX)?;
@@ -111,21 +113,29 @@ impl Databases {
         })
     }
 
-    /// Whether settings of another database here, or of a closure, have ever named it. One that cannot be read names
-    /// nothing.
-    fn is_delegated_to(&self, id: &Id) -> bool {
-        let names = |other: &Database| {
-            let authority = other.authority().ok();
-            authority.is_some_and(|state| state.delegated_databases().any(|named| named == id))
-        };
-        let databases = self.list().unwrap_or_default();
-        let mut others = databases.iter().filter(|other| *other != id);
-        let closures = self.log().closures().unwrap_or_default();
-        others.any(|other| self.find(other).ok().flatten().is_some_and(|db| names(&db)))
-            || closures.iter().any(|closure| {
-                let closure = self.closure(&closure.id()).ok().flatten();
-                closure.is_some_and(|closure| names(&closure))
-            })
+    /// Whether settings of another database here, or of a closure, have ever named it. One that is damaged names nothing.
+    fn is_delegated_to(&self, id: &Id) -> Result<bool> {
+        let names =
+            |other: Result<Option<Database>>| {
+                let authority = other.and_then(|found| found.map(|db| db.authority()).transpose());
+                match authority {
+                    Ok(state) => Ok(state
+                        .is_some_and(|state| state.delegated_databases().any(|named| named == id))),
+                    Err(Error::Corrupt(_) | Error::NoEntry(_)) => Ok(false),
+                    Err(error) => Err(error),
+                }
+            };
+        for other in self.list()? {
+            if other != *id && names(self.find(&other))? {
+                return Ok(true);
+            }
+        }
+        for closure in self.log().closures()? {
+            if names(self.closure(&closure.id()))? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Puts all headers and settings of a database into its closure.

@@ -180,13 +180,19 @@ impl Databases {
         Ok(shared.group.write(CREATION, batch, shared.durability)?)
     }
 
-    /// Missing payloads of stores that are held, of entries from arrival number `from` on, or from anywhere on, at most
+    /// Missing payloads of stores that are held and are among `of`, of entries from arrival number `from` on, or from anywhere on, at most
     /// `limit` of those. Not those of void entries, and not what was given up. Costs the sets of what is missing, and a
     /// look at each entry.
     ///
     /// # Errors
     /// [`Error::NoDatabase`], the engine's.
-    pub fn wanted(&self, database: &Id, from: Option<u64>, limit: usize) -> Result<Wanted> {
+    pub fn wanted(
+        &self,
+        database: &Id,
+        of: &Holds,
+        from: Option<u64>,
+        limit: usize,
+    ) -> Result<Wanted> {
         let database = self.get(database)?;
         if !database.core().may_be_sparse() {
             return Ok(Wanted::default());
@@ -202,15 +208,16 @@ impl Databases {
         let mut stores = BTreeSet::new();
         let mut arrivals = BTreeSet::new();
         for holes in reader.holes()? {
-            if !holds.has(&holes.store) || holes.missing == holes.given_up {
+            let is_asked_for = holds.has(&holes.store) && of.has(&holes.store);
+            if !is_asked_for || holes.missing == holes.given_up {
                 continue;
             }
             let waited = Waited::of(&reader, &holes)?;
-            let before = arrivals.len();
-            arrivals.extend(waited.from(from).take(limit + 1));
-            if arrivals.len() > before {
+            let mut of_store = waited.from(from).take(limit + 1).peekable();
+            if of_store.peek().is_some() {
                 stores.insert(holes.store);
             }
+            arrivals.extend(of_store);
         }
         let next = arrivals.iter().nth(limit).copied();
         let mut ids = Vec::with_capacity(limit.min(arrivals.len()));

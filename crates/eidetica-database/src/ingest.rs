@@ -206,20 +206,7 @@ impl Wave {
 
     fn drop_unsigned(&mut self, seed: [u8; 32]) {
         let entries: Vec<&Entry> = self.packs.iter().flat_map(|pack| &pack.entries).collect();
-        let messages: Vec<_> = entries
-            .par_iter()
-            .map(|entry| entry.signing_message())
-            .collect();
-        let signed: Vec<Signed<'_>> = entries
-            .iter()
-            .zip(&messages)
-            .map(|(entry, message)| Signed {
-                key: &entry.header().author.key,
-                message,
-                signature: entry.signature(),
-            })
-            .collect();
-        let bad: HashSet<usize> = verify_batch(&signed, seed).into_iter().collect();
+        let bad: HashSet<usize> = forged(&entries, seed).into_iter().collect();
         if bad.is_empty() {
             return;
         }
@@ -315,6 +302,24 @@ impl WavePack {
         }
         gone as u64
     }
+}
+
+/// The positions of entries whose signatures do not hold. On all cores.
+pub(crate) fn forged(entries: &[&Entry], seed: [u8; 32]) -> Vec<usize> {
+    let messages: Vec<_> = entries
+        .par_iter()
+        .map(|entry| entry.signing_message())
+        .collect();
+    let signed: Vec<Signed<'_>> = entries
+        .iter()
+        .zip(&messages)
+        .map(|(entry, message)| Signed {
+            key: &entry.header().author.key,
+            message,
+            signature: entry.signature(),
+        })
+        .collect();
+    verify_batch(&signed, seed)
 }
 
 fn has_data(entry: &Entry) -> bool {

@@ -7,19 +7,17 @@
 //!
 //! What cannot be derived are the entries themselves: a repair leaves all as it is where one of them is damaged.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
-use bytes::Bytes;
-use eidetica_auth::{Signed, verify_batch};
-use eidetica_entry::pack::{self, Limits};
-use eidetica_entry::{Entry, Id, Ids, Stamp};
-use eidetica_storage::log::repair::{Rebuilt, Survey};
+use eidetica_entry::{Entry, Id, Ids, Stamp, StoreName};
+use eidetica_storage::log::repair::{Lost, Rebuilt, Survey};
 use eidetica_storage::log::{CacheSize, DatabaseLog, EntryLog, LogError, Marks};
 use eidetica_storage::{Batch, Direction, Durability, KeyRange, Space};
 
 use crate::authority::Authority;
 use crate::core::{STORES, registry_prefix};
 use crate::error::{Error, Result};
+use crate::ingest::forged;
 use crate::known::Known;
 use crate::past::arrivals;
 use crate::shared::CREATION;
@@ -71,8 +69,11 @@ impl Databases {
         let log = fresh
             .database(&log.id())?
             .ok_or(Error::NoDatabase(log.id()))?;
-        let survey = log.survey(&*shared.engine.snapshot()?, |_, _| Ok(()))?;
+        // What is damaged is left as it is.
+        log.survey(&*shared.engine.snapshot()?, |_, _| Ok(()))?;
         self.begin_repair(&log)?;
+        // Until then others may have written.
+        let survey = log.survey(&*shared.engine.snapshot()?, |_, _| Ok(()))?;
         let index_rows = self.repair_index(&log, &survey)?;
         let rebuilt = self.derive(&log, &survey)?;
         self.end_repair(&log, &survey, &rebuilt)?;
@@ -200,70 +201,65 @@ impl Databases {
     /// # Errors
     /// [`Error::NoDatabase`], a damaged version row, the engine's.
     pub fn lost(&self, id: &Id) -> Result<Mended> {
-        self.mend(id, &[])
+        self.mend(id, |_| Ok(None))
     }
 
-    /// Puts entries that are damaged back in their places: those that are in these packs, from whomever they are. Only
-    /// the very same entries are taken, with their signatures; a row is written once all of its entries are there.
+    /// Puts entries that are damaged back in their places, as `find` gives them, from wherever. Only the very same entries
+    /// are taken, with their signatures and settings; a row is written once all of its entries are there.
     ///
     /// # Errors
-    /// [`Error::NoDatabase`], a damaged version row, the engine's. Packs that are none count for nothing.
-    pub fn mend(&self, id: &Id, packs: &[Bytes]) -> Result<Mended> {
+    /// [`Error::NoDatabase`], a damaged version row, the engine's, those of `find`.
+    pub fn mend(
+        &self,
+        id: &Id,
+        mut find: impl FnMut(&Id) -> Result<Option<Entry>>,
+    ) -> Result<Mended> {
         let shared = self.shared();
         let engine = std::sync::Arc::clone(&shared.engine);
         let fresh = EntryLog::open(engine, CacheSize(limits::VERIFY_CACHE_BYTES))?;
         let log = fresh.database(id)?.ok_or(Error::NoDatabase(*id))?;
-        let snapshot = shared.engine.snapshot()?;
-        let lost = log.lost(&*snapshot)?;
-        let wanted: BTreeSet<Id> = lost
-            .iter()
-            .flat_map(|lost| lost.ids.values())
-            .copied()
-            .collect();
-        let found = self.entries_in(packs, &wanted);
+        let lost = log.lost(&*shared.engine.snapshot()?)?;
         let mut mended = Mended::default();
-        let mut batch = Batch::new();
         for lost in lost {
-            let entries: Option<Vec<Entry>> =
-                lost.ids.values().map(|id| found.get(id).cloned()).collect();
-            match entries.filter(|_| lost.is_known()) {
-                Some(entries) => {
-                    mended.restored += entries.len() as u64;
-                    log.stage_mended(&*snapshot, &lost, &entries, &mut batch)?;
-                }
-                None => {
-                    mended.unknown += (lost.end - lost.first) - lost.ids.len() as u64;
-                    mended.lost.extend(lost.ids.into_values());
-                }
-            }
-        }
-        if !batch.is_empty() {
-            shared.group.write(CREATION, batch, Durability::Durable)?;
+            let Some(entries) = self.all_of(&lost, &mut find)? else {
+                mended.unknown += (lost.end - lost.first) - lost.ids.len() as u64;
+                mended.lost.extend(lost.ids.into_values());
+                continue;
+            };
+            shared.racing(|| {
+                let mut batch = Batch::new();
+                let snapshot = shared.engine.snapshot()?;
+                log.stage_mended(&*snapshot, &lost, &entries, &mut batch)?;
+                Ok(shared.group.write(CREATION, batch, Durability::Durable)?)
+            })?;
+            mended.restored += entries.len() as u64;
         }
         Ok(mended)
     }
 
-    /// Of some packs the entries that are wanted and whose signatures hold.
-    fn entries_in(&self, packs: &[Bytes], wanted: &BTreeSet<Id>) -> HashMap<Id, Entry> {
-        let mut found = HashMap::new();
-        for pack in packs {
-            let mut entries = pack::decode(pack, &Limits::default()).unwrap_or_default();
-            entries.retain(|entry| wanted.contains(&entry.id()));
-            let messages: Vec<_> = entries.iter().map(Entry::signing_message).collect();
-            let signed: Vec<Signed<'_>> = entries
-                .iter()
-                .zip(&messages)
-                .map(|(entry, message)| Signed {
-                    key: &entry.header().author.key,
-                    message,
-                    signature: entry.signature(),
-                })
-                .collect();
-            let bad = verify_batch(&signed, self.shared().entropy.seed());
-            let good = (0..).zip(entries).filter(|(at, _)| !bad.contains(at));
-            found.extend(good.map(|(_, entry)| (entry.id(), entry)));
+    /// The entries of a row, if all of them are found as they were.
+    fn all_of(
+        &self,
+        lost: &Lost,
+        find: &mut impl FnMut(&Id) -> Result<Option<Entry>>,
+    ) -> Result<Option<Vec<Entry>>> {
+        if !lost.is_known() {
+            return Ok(None);
         }
-        found
+        let mut entries = Vec::with_capacity(lost.ids.len());
+        for id in lost.ids.values() {
+            let is_it = |entry: &Entry| {
+                let settings = entry.payload(&StoreName::settings());
+                entry.id() == *id && (settings.is_some() || !entry.header().writes_settings())
+            };
+            let Some(entry) = find(id)?.filter(is_it) else {
+                return Ok(None);
+            };
+            entries.push(entry);
+        }
+        let all: Vec<&Entry> = entries.iter().collect();
+        let are_signed = forged(&all, self.shared().entropy.seed()).is_empty();
+        Ok(are_signed.then_some(entries))
     }
 
     /// Makes the rows that lead to databases right, and takes away damaged ones that belong to none; says how many

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::ops::{ControlFlow, Range};
 
-use eidetica_auth::{Signed, Verdict, verify_batch};
+use eidetica_auth::Verdict;
 use eidetica_crdt::{Audited, Path, RowSpace, audit};
 use eidetica_entry::dag::Budget;
 use eidetica_entry::{
@@ -24,6 +24,7 @@ use crate::authority::Authority;
 use crate::core::{STORES, load_registry};
 use crate::error::{Error, Reject, Result};
 use crate::holds::HOLDS;
+use crate::ingest::forged;
 use crate::known::Known;
 use crate::overlay::View;
 use crate::past::arrivals;
@@ -630,17 +631,8 @@ impl Check<'_> {
     }
 
     fn signatures(&mut self, entries: &[Entry]) {
-        let messages: Vec<_> = entries.iter().map(Entry::signing_message).collect();
-        let signed: Vec<Signed<'_>> = entries
-            .iter()
-            .zip(&messages)
-            .map(|(entry, message)| Signed {
-                key: &entry.header().author.key,
-                message,
-                signature: entry.signature(),
-            })
-            .collect();
-        for bad in verify_batch(&signed, self.database.shared().entropy.seed()) {
+        let all: Vec<&Entry> = entries.iter().collect();
+        for bad in forged(&all, self.database.shared().entropy.seed()) {
             if let Some(entry) = entries.get(bad) {
                 self.report.add(Fault::Entry(entry.id(), Reject::Signature));
             }

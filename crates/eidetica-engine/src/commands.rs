@@ -2,12 +2,13 @@
 
 use eidetica_auth::DeviceClaim;
 use eidetica_entry::{Id, PublicKey};
+use eidetica_protocol::{CloseReason, Failure};
 
 use crate::{
     Action, Command, CommandId, Engine, EngineError, Job, PeerStatus, Record, RequestState,
     Response, Selection, Target, limits,
     record::{self, Kind},
-    work::{Open, Want, What},
+    work::{Open, Purpose, Want, What},
 };
 
 impl Engine {
@@ -178,6 +179,7 @@ impl Engine {
     }
 
     fn forget_database(&mut self, database: &Id, now_ms: u64) {
+        self.cancel_syncs(database);
         self.work
             .syncs
             .retain(|(_, of), sync| of != database || sync.running);
@@ -185,6 +187,33 @@ impl Engine {
         self.invites.forget_database(database);
         for peer in self.peers.forget_database(database) {
             self.keep_live(&peer, now_ms);
+        }
+    }
+
+    /// Ends what runs for a database. Whoever waits is told now: an end that is on its way relates nobody to it again.
+    fn cancel_syncs(&mut self, database: &Id) {
+        let mut waiting = Vec::new();
+        for (id, task) in &mut self.work.tasks {
+            if let Purpose::Sync {
+                database: of,
+                commands,
+            } = &mut task.purpose
+                && of == database
+            {
+                let commands = std::mem::take(commands).into_iter();
+                waiting.extend(commands.map(|command| (command, task.peer)));
+                self.actions.push_back(Action::Abort(*id));
+            }
+        }
+        for ((peer, of), sync) in &mut self.work.syncs {
+            if of == database {
+                let commands = sync.next.take().unwrap_or_default().commands.into_iter();
+                waiting.extend(commands.map(|command| (command, *peer)));
+            }
+        }
+        let cancelled = EngineError::from(Failure::Closed(CloseReason::Cancelled));
+        for (command, peer) in waiting {
+            self.sync_result(command, peer, *database, Err(cancelled.clone()));
         }
     }
 

@@ -80,8 +80,34 @@ pub struct LeaseChange {
 #[derive(Debug)]
 struct Seen {
     beat: Bytes,
-    /// How often it was read so.
+    /// How often it was read so, at least a beat's time apart: hasty reads say nothing of it.
     reads: u32,
+    /// When the last of these reads was asked for.
+    counted_ms: u64,
+}
+
+impl Seen {
+    /// What is known of a process after one more read.
+    fn read(before: Option<Self>, beat: &Bytes, at_ms: u64) -> Self {
+        match before {
+            Some(seen) if seen.beat == *beat => {
+                let is_late = at_ms >= seen.counted_ms.saturating_add(limits::BEAT_MS);
+                match is_late {
+                    true => Self {
+                        reads: seen.reads.saturating_add(1),
+                        counted_ms: at_ms,
+                        ..seen
+                    },
+                    false => seen,
+                }
+            }
+            _ => Self {
+                beat: beat.clone(),
+                reads: 0,
+                counted_ms: at_ms,
+            },
+        }
+    }
 }
 
 /// What was asked to be written.
@@ -212,17 +238,16 @@ impl Several {
     /// Takes what was read; says whose work changed hands.
     fn read(&mut self, rows: Vec<(String, Bytes)>) -> BTreeSet<PublicKey> {
         self.rows = rows.into_iter().collect();
+        let asked = self.asked.take();
+        let at_ms = asked.as_ref().map_or(0, |asked| asked.at_ms);
         let mut before = std::mem::take(&mut self.processes);
         for (key, beat) in &self.rows {
             let Some(process) = ProcessId::of_key(key) else {
                 continue;
             };
-            let same = before.remove(&process).filter(|seen| seen.beat == *beat);
-            let reads = same.map_or(0, |seen| seen.reads.saturating_add(1));
-            let beat = beat.clone();
-            self.processes.insert(process, Seen { beat, reads });
+            let seen = Seen::read(before.remove(&process), beat, at_ms);
+            self.processes.insert(process, seen);
         }
-        let asked = self.asked.take();
         let own = self.rows.get(&self.me.key());
         let written = asked.filter(|asked| asked.beat.is_some() && asked.beat.as_ref() == own);
         if let Some(written) = &written {

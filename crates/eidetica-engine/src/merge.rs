@@ -33,12 +33,14 @@ pub fn merge(
     if ours == base {
         return Ok(same(theirs));
     }
-    let Some(theirs) = theirs else {
-        return Ok(None);
-    };
-    let Some(ours) = ours else {
-        let is_decided = kind == Kind::Incoming && IncomingRecord::read(key, theirs)?.is_decided();
-        return Ok(is_decided.then(|| Bytes::copy_from_slice(theirs)));
+    // What one of them forgot and the other decided meanwhile stays decided.
+    let (Some(ours), Some(theirs)) = (ours, theirs) else {
+        let stays = match (kind, theirs) {
+            (Kind::Peer, _) => !is_block(key, base)? && is_block(key, ours.or(theirs))?,
+            (Kind::Incoming, Some(theirs)) => IncomingRecord::read(key, theirs)?.is_decided(),
+            _ => false,
+        };
+        return Ok(same(ours.or(theirs)).filter(|_| stays));
     };
     let merged = match kind {
         Kind::Peer => {
@@ -62,6 +64,11 @@ pub fn merge(
         }
     };
     Ok(Some(merged))
+}
+
+fn is_block(key: &str, record: Option<&[u8]>) -> Result<bool, RestoreError> {
+    let record: Option<PeerRecord> = record.map(|bytes| record::decode(key, bytes)).transpose()?;
+    Ok(record.is_some_and(|record| record.is_blocked()))
 }
 
 /// A field: ours if we changed it.

@@ -22,6 +22,17 @@ pub enum PeerStatus {
     Blocked,
 }
 
+impl PeerStatus {
+    /// What two processes made of one: a block of either stands.
+    fn merge(base: Self, ours: Self, theirs: Self) -> Self {
+        let is_blocked = |status| status == Self::Blocked && base != Self::Blocked;
+        match is_blocked(ours) || is_blocked(theirs) {
+            true => Self::Blocked,
+            false => changed(&base, &ours, theirs),
+        }
+    }
+}
+
 impl fmt::Display for PeerStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
@@ -55,6 +66,10 @@ pub(crate) struct PeerRecord {
 }
 
 impl PeerRecord {
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.status == PeerStatus::Blocked
+    }
+
     /// What two processes made of `base`: of the addresses, those of both.
     pub(crate) fn merge(self, base: Self, theirs: Self) -> Self {
         let gone = |address: &String| {
@@ -74,7 +89,7 @@ impl PeerRecord {
         addresses.truncate(limits::ADDRESSES);
         Self {
             name: changed(&base.name, &self.name, theirs.name),
-            status: changed(&base.status, &self.status, theirs.status),
+            status: PeerStatus::merge(base.status, self.status, theirs.status),
             addresses,
         }
     }

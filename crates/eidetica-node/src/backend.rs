@@ -103,10 +103,12 @@ pub trait Backend: Send + Sync + 'static {
     /// The stores whose payloads are held of a database, which may not be here yet.
     fn holds(&self, database: &Id) -> Result<Stores, Unavailable>;
 
-    /// Which payloads of those are not here, from a place or from anywhere on: at most `limit` entries.
+    /// Which payloads of those are not here, of these stores alone, from a place or from anywhere on: at most `limit`
+    /// entries.
     fn lacking(
         &self,
         database: &Id,
+        of: &Stores,
         from: Option<u64>,
         limit: usize,
     ) -> Result<Lacking, Unavailable>;

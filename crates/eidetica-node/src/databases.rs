@@ -103,7 +103,7 @@ impl DatabasesBackend {
         policy: Arc<dyn Policy>,
         name: Option<&str>,
     ) -> Result<Self, Error> {
-        let own = name.map(|name| databases.local(&format!("{SYNC_DATABASE}/{name}")));
+        let own = name.map(|name| databases.local(&own_database(name)));
         Ok(Self {
             records: databases.local(SYNC_DATABASE)?,
             own: own.transpose()?,
@@ -400,10 +400,11 @@ impl Backend for DatabasesBackend {
     fn lacking(
         &self,
         database: &Id,
+        of: &Stores,
         from: Option<u64>,
         limit: usize,
     ) -> Result<Lacking, Unavailable> {
-        let wanted = self.databases.wanted(database, from, limit);
+        let wanted = self.databases.wanted(database, &holds(of), from, limit);
         let wanted = wanted.map_err(unavailable)?;
         Ok(Lacking {
             ids: wanted.ids.iter().map(IdPrefix::of).collect(),
@@ -548,13 +549,15 @@ impl Backend for DatabasesBackend {
         if !self.is_shared {
             return Ok(followed);
         }
+        let mut known = self.known.lock();
+        let is_new = self.records.version().map_err(unavailable)? != known.version;
+        let now = is_new.then(|| self.shared_records()).transpose()?;
+        // What they tell is not told again: nothing fails after this.
         let changes = self.policy.follow()?;
         (followed.wishes, followed.claims) = (changes.wishes, changes.claims);
-        let mut known = self.known.lock();
-        if self.records.version().map_err(unavailable)? == known.version {
+        let Some(now) = now else {
             return Ok(followed);
-        }
-        let now = self.shared_records()?;
+        };
         let gone = known
             .records
             .keys()
@@ -595,19 +598,29 @@ impl Backend for DatabasesBackend {
     }
 }
 
-/// Forgets all records of the engine: peers, what is synced with them, requests, invites, statistics.
+/// Forgets all records of the engine, those of nodes of these names with them: peers, what is synced with them, requests,
+/// invites, statistics.
 ///
 /// # Errors
 /// The engine's.
-pub fn forget_records(databases: &Databases) -> Result<(), Error> {
-    for (name, store) in [(SYNC_DATABASE, RECORDS), (LEASE_DATABASE, LEASES)] {
-        databases.local(name)?.transact(|transaction| {
-            let doc = transaction.doc(store)?;
-            let mut keys = doc.get_all()?.into_iter().map(|(key, _)| key);
-            keys.try_for_each(|key| doc.delete(&key))
-        })?;
-    }
-    Ok(())
+pub fn forget_records(databases: &Databases, nodes: &[String]) -> Result<(), Error> {
+    forget(databases, SYNC_DATABASE, RECORDS)?;
+    forget(databases, LEASE_DATABASE, LEASES)?;
+    let mut nodes = nodes.iter();
+    nodes.try_for_each(|node| forget(databases, &own_database(node), RECORDS))
+}
+
+fn forget(databases: &Databases, name: &str, store: &str) -> Result<(), Error> {
+    databases.local(name)?.transact(|transaction| {
+        let doc = transaction.doc(store)?;
+        let mut keys = doc.get_all()?.into_iter().map(|(key, _)| key);
+        keys.try_for_each(|key| doc.delete(&key))
+    })
+}
+
+/// Where the own records of a node are.
+fn own_database(node: &str) -> String {
+    format!("{SYNC_DATABASE}/{node}")
 }
 
 fn is_shared(key: &str) -> bool {

@@ -281,12 +281,15 @@ impl Driver {
         // What is decided on what was known before is put together with the rest when it is written.
         let followed = match timeout(self.shared.limits.persist, self.pool.follow()).await {
             Ok(Ok(followed)) => followed,
-            failed => {
-                let error = failed
-                    .err()
-                    .map_or("storage failed", |_| "no answer in time");
-                tracing::warn!(error, "cannot follow other processes");
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "cannot follow other processes");
                 Followed::default()
+            }
+            // What it finds after all would be known to the backend and not to the engine.
+            Err(_) => {
+                return Err(NodeError::Backend(
+                    "other processes are not followed in time".to_owned(),
+                ));
             }
         };
         self.followed = Some(Instant::now());

@@ -274,9 +274,10 @@ pub fn answer(backend: &dyn Backend, query: Query, now_ms: u64) -> Result<Answer
         Query::Holds { database } => Answer::Holds(backend.holds(&database)?),
         Query::Lacking {
             database,
+            stores,
             from,
             limit,
-        } => Answer::Lacking(backend.lacking(&database, from, limit)?),
+        } => Answer::Lacking(backend.lacking(&database, &stores, from, limit)?),
         Query::Payloads {
             database,
             ids,

@@ -163,6 +163,8 @@ pub struct SyncClient {
     /// The stores whose payloads are held here, and there.
     holds: Stores,
     their_holds: Stores,
+    /// Whether the peer has said so in this comparison: it may once.
+    told_holds: bool,
     /// Whether the peer lacks some of those.
     they_lack: bool,
     /// Whether what is sent is what they lack, which ends the sync.
@@ -301,6 +303,7 @@ impl SyncClient {
             theirs: Vec::new(),
             holds: Stores::All,
             their_holds: Stores::All,
+            told_holds: false,
             they_lack: false,
             giving: false,
             common: Vec::new(),
@@ -477,7 +480,8 @@ impl SyncClient {
             (
                 State::Reply(Expect::Comparison, None),
                 Frame::Reply(Reply::Holds { stores, lacks }),
-            ) if self.config.peer.version >= PAYLOADS => {
+            ) if self.config.peer.version >= PAYLOADS && !self.told_holds => {
+                self.told_holds = true;
                 self.their_holds = stores;
                 self.they_lack = lacks;
             }
@@ -768,6 +772,7 @@ impl SyncClient {
         // Whoever has nothing since needs no help, and says so in its tips.
         let is_new = self.common.iter().ne(tips.ids().iter());
         self.ours = Some(tips.clone());
+        self.told_holds = false;
         self.request(&Request::Compare {
             database: self.config.database,
             tips,
@@ -1074,6 +1079,7 @@ impl SyncClient {
     fn look_for_lacking(&mut self, from: Option<u64>, limit: usize, anywhere: bool) {
         self.ask(Query::Lacking {
             database: self.config.database,
+            stores: self.their_holds.clone(),
             from,
             limit,
         });

@@ -151,6 +151,8 @@ pub enum Query {
     Lacking {
         /// The database.
         database: Id,
+        /// Of these stores alone.
+        stores: Stores,
         /// Where the answer before ended; none for a place by chance.
         from: Option<u64>,
         /// Entries to name at most.

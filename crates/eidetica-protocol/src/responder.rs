@@ -509,6 +509,7 @@ impl Responder {
             Request::Lacking { .. } => {
                 self.ask(Query::Lacking {
                     database,
+                    stores: self.stores.clone().unwrap_or_default(),
                     from: Some(0),
                     limit: limits::WANTS,
                 });

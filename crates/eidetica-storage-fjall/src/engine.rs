@@ -267,7 +267,8 @@ impl Store {
 
     /// Writes all rows into new files, without those that are gone. What a snapshot still sees stays.
     fn compact(&self) -> fjall::Result<()> {
-        self.write_out()?;
+        // What is not written in time stays in memory until the next time.
+        let _in_time = self.write_out()?;
         self.spaces.iter().try_for_each(Keyspace::major_compact)
     }
 

@@ -136,6 +136,10 @@ impl Engine for RecordingEngine {
         self.inner.flush()
     }
 
+    fn compact(&self) -> Result<(), EngineError> {
+        self.inner.compact()
+    }
+
     fn watch(&self, hint: Arc<dyn Fn() + Send + Sync>) -> Watch {
         self.inner.watch(hint)
     }

@@ -28,6 +28,10 @@ impl Engine for SharedEngine {
         self.0.flush()
     }
 
+    fn compact(&self) -> Result<(), EngineError> {
+        self.0.compact()
+    }
+
     fn watch(&self, hint: Arc<dyn Fn() + Send + Sync>) -> Watch {
         self.0.watch(hint)
     }

@@ -120,14 +120,19 @@ impl Accounts {
         Ok(tracking)
     }
 
-    /// Looks whether anything here was written since the last time, and reads again what is in memory. The databases
-    /// of which the users want something else than before; none where nothing was written.
-    pub(crate) fn follow(&self) -> Result<Option<Vec<Id>>> {
+    /// Looks whether anything here was written since the last time, and reads again what is in memory, `also` with it.
+    /// The databases of which the users want something else than before; none where nothing was written. An error
+    /// leaves everything to the next time.
+    pub(crate) fn follow<T>(
+        &self,
+        also: impl FnOnce() -> Result<T>,
+    ) -> Result<Option<(Vec<Id>, T)>> {
         let mut followed = self.followed.lock();
         let version = self.local.version()?;
         if *followed == version {
             return Ok(None);
         }
+        let also = also()?;
         // Held over the reading, so that what is written here meanwhile comes after it.
         let mut tracking = self.tracking.write();
         let now = self.read_tracking()?;
@@ -138,7 +143,7 @@ impl Accounts {
         ids.sort_unstable();
         ids.dedup();
         ids.retain(|id| of(&before, id) != of(&tracking, id));
-        Ok(Some(ids))
+        Ok(Some((ids, also)))
     }
 
     /// What all users of the instance together want of a database; none where nobody tracks it.

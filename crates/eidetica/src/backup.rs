@@ -134,8 +134,14 @@ pub(crate) fn settle_copy(databases: &Databases, accounts: &Accounts) -> Result<
     if !wants_new_device(&**engine)? {
         return Ok(());
     }
+    // First what needs the names of the nodes; all of it may be done again.
+    let nodes: Vec<String> = accounts
+        .nodes()?
+        .into_iter()
+        .map(|(name, _)| name)
+        .collect();
+    eidetica_node::forget_records(databases, &nodes)?;
     accounts.forget_device()?;
-    eidetica_node::forget_records(databases)?;
     let mut batch = Batch::new();
     format::stage_is_device(&mut batch);
     Ok(engine.write(&batch, Durability::Durable)?)

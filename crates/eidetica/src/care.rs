@@ -1,7 +1,7 @@
 //! Keeping an instance in order: checking what is stored, computing it again, taking databases away.
 
 use eidetica_database::{Compacted, Forgotten, Mended, Remedy, Repaired, VerifyReport};
-use eidetica_entry::Id;
+use eidetica_entry::{Entry, Id};
 
 use crate::user::{User, keyring::KeyRecord};
 use crate::{AsDatabaseId, Error, Instance, Result};
@@ -66,21 +66,24 @@ impl Instance {
 
     /// Puts damaged entries of a database back from other instances that have it.
     fn mend(&self, id: &Id, sources: &[&Self]) -> Result<Mended> {
-        let mut mended = self.databases().lost(id)?;
-        for source in sources {
-            let mut cursor = None;
-            while !mended.lost.is_empty() && source.databases().find(id)?.is_some() {
-                let page = source.databases().difference(id, &[], cursor, PAGE_BYTES)?;
-                let before = mended.restored;
-                mended = self.databases().mend(id, &page.packs)?;
-                mended.restored += before;
-                cursor = page.next;
-                if cursor.is_none() {
-                    break;
+        let find = |lost: &Id| {
+            let mut found: Option<Entry> = None;
+            for source in sources {
+                // One that is damaged there too is looked for in the next.
+                let database = source.databases().find(id).ok().flatten();
+                let Some(entry) = database.and_then(|database| database.get(lost).ok().flatten())
+                else {
+                    continue;
+                };
+                let joined = found.map_or(entry.clone(), |found| found.joined(&entry));
+                if joined.is_complete() {
+                    return Ok(Some(joined));
                 }
+                found = Some(joined);
             }
-        }
-        Ok(mended)
+            Ok(found)
+        };
+        Ok(self.databases().mend(id, find)?)
     }
 
     /// Takes away what nobody can ask for any more, and lets the backend give the space back; see
@@ -151,9 +154,6 @@ impl Instance {
         Ok(found)
     }
 }
-
-/// Bytes of packs that are looked at at once.
-const PAGE_BYTES: usize = 4 << 20;
 
 impl User {
     /// Takes a database away from this instance, as [`Instance::forget_database`] does, though this user tracks it.

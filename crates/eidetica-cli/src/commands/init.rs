@@ -18,7 +18,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     let used = || {
         let message = format!("there is something in {} already", place.shown());
         Err(Error::new(Code::Failed, message)
-            .hint("name another directory with --data-dir or EIDETICA_DIR"))
+            .hint("name another place with --store, --data-dir or EIDETICA_DIR"))
     };
     if place.is_used() == Some(true) {
         return used();

@@ -8,6 +8,7 @@ use crate::context::Context;
 use crate::error::{Code, Error, Result};
 use crate::escape::escape;
 use crate::output::{count, counted, duration};
+use crate::place::Place;
 use crate::progress::Progress;
 
 /// Arguments.
@@ -37,24 +38,9 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     show(&report, start, context)
 }
 
+/// Opening alone would make one where there is none.
 fn source(place: &str) -> Result<Instance> {
-    let location = match place.contains(':') {
-        true => place.to_owned(),
-        false => format!("file:{place}"),
-    };
-    let open = || Instance::connect(&location);
-    // Opening would make one where there is none.
-    let is_there = place.contains("://") || {
-        let path = location.split_once(':').map_or(place, |(_, path)| path);
-        std::path::Path::new(path).exists()
-    };
-    match is_there {
-        true => Ok(open()?),
-        false => Err(Error::new(
-            Code::NotFound,
-            format!("there is nothing at {place}"),
-        )),
-    }
+    Place::parse(place).open()
 }
 
 fn show(report: &RepairReport, start: Instant, context: &Context) -> Result<()> {

@@ -52,6 +52,16 @@ fn what_others_track_is_forgotten_by_force_only() {
 }
 
 #[test]
+fn a_repair_makes_nothing_of_an_empty_place() {
+    let home = Home::with_db();
+    let void = home.path().join("void");
+    std::fs::create_dir(&void).unwrap();
+    home.fails(&["repair", "--from", "void"], NOT_FOUND);
+    home.fails(&["repair", "--from", "nowhere"], NOT_FOUND);
+    assert_eq!(std::fs::read_dir(&void).unwrap().count(), 0);
+}
+
+#[test]
 fn a_quota_is_shown_set_and_kept() {
     let home = Home::with_db();
     assert!(home.ok(&["db", "quota", "db"]).contains("no limit"));

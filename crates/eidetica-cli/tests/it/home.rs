@@ -66,6 +66,8 @@ impl Home {
         for name in [
             "EIDETICA_DIR",
             "EIDETICA_STORE",
+            "EIDETICA_NODE",
+            "EIDETICA_PASSPHRASE",
             "EIDETICA_USER",
             "EIDETICA_PASSWORD",
             "EIDETICA_NEW_PASSWORD",

@@ -239,6 +239,6 @@ fn a_store_is_made_by_init_and_used_by_everything() {
     );
     let status = home.json(&[&url[..], &["status"]].concat());
     assert!(status[0]["bytes_on_disk"].as_u64().unwrap() > 0);
-    // A server has no size that we know.
+    // And nothing in the usual place.
     assert!(!home.data().exists());
 }

@@ -51,7 +51,7 @@ fn packs_for(from: &Databases, id: &Id, holds: &Holds) -> Vec<Bytes> {
 fn fill(to: &Databases, from: &Databases, id: &Id) -> u64 {
     let (mut next, mut filled) = (Some(0), 0);
     while let Some(place) = next {
-        let wanted = to.wanted(id, Some(place), 64).unwrap();
+        let wanted = to.wanted(id, &Holds::All, Some(place), 64).unwrap();
         next = wanted.next;
         let mut cursor = None;
         loop {
@@ -148,7 +148,13 @@ fn a_sparse_replica_reads_what_it_holds_and_refuses_the_rest() {
             ("photos".to_owned(), false, 100),
         ];
         assert_eq!(missing, expected);
-        assert_eq!(sparse.wanted(&db.id(), Some(0), 10).unwrap().ids, []);
+        assert_eq!(
+            sparse
+                .wanted(&db.id(), &Holds::All, Some(0), 10)
+                .unwrap()
+                .ids,
+            []
+        );
         is_sound(&there);
     }
 }
@@ -341,7 +347,10 @@ fn a_payload_that_nobody_has_is_given_up_and_taken_in_when_it_comes() {
     assert_eq!(is_incomplete(after.doc("d").unwrap().get("a"), true), 1);
 
     assert_eq!(there.give_up("d").unwrap(), 1);
-    assert_eq!(told.wanted(&db.id(), Some(0), 9).unwrap().ids, []);
+    assert_eq!(
+        told.wanted(&db.id(), &Holds::All, Some(0), 9).unwrap().ids,
+        []
+    );
     assert_eq!(there.doc("d").unwrap().get_as::<i64>("c").unwrap(), Some(3));
     assert_eq!(there.doc("d").unwrap().get("b").unwrap(), None);
     assert_eq!(there.wait_again("d").unwrap(), 1);
@@ -368,11 +377,22 @@ fn what_a_void_entry_lacks_keeps_nobody_from_reading() {
     ingest_entries(&told, story.id(), &[story.entries[x].without_data()]);
     let there = told.get(&story.id()).unwrap();
     is_incomplete(there.doc("d").unwrap().get("a"), true);
-    assert_eq!(told.wanted(&story.id(), Some(0), 9).unwrap().ids.len(), 1);
+    assert_eq!(
+        told.wanted(&story.id(), &Holds::All, Some(0), 9)
+            .unwrap()
+            .ids
+            .len(),
+        1
+    );
     let revoked = story.say(&[a], 1, revoke(4));
     ingest_entries(&told, story.id(), &story.entries[revoked..]);
     assert_eq!(there.doc("d").unwrap().get_as::<i64>("a").unwrap(), Some(1));
-    assert_eq!(told.wanted(&story.id(), Some(0), 9).unwrap().ids, []);
+    assert_eq!(
+        told.wanted(&story.id(), &Holds::All, Some(0), 9)
+            .unwrap()
+            .ids,
+        []
+    );
     is_sound(&there);
 }
 
@@ -508,7 +528,7 @@ fn damaged_rows_about_what_is_missing_are_found_and_repaired() {
     let disk = engine();
     let rows = |snapshot: &dyn eidetica_storage::Snapshot| {
         let mut rows = Vec::new();
-        for kind in [b"Lp", b"Lr", b"Lg"] {
+        for kind in [b"Lp", b"Lr", b"Le"] {
             let range = KeyRange::prefix(kind);
             let all = ScanLimit::rows(100);
             let page = snapshot.scan(Space::Meta, &range, Direction::Forward, all);
@@ -537,7 +557,7 @@ fn damaged_rows_about_what_is_missing_are_found_and_repaired() {
             }
             disk.write(&batch, Durability::Durable).unwrap();
             let sparse = on(disk.clone());
-            let is_exact = row.key.starts_with(b"Lg");
+            let is_exact = row.key.starts_with(b"Le");
             let found = sparse.verify().unwrap();
             assert!(!found.is_sound() || (gone && is_exact), "{:?}", row.key);
             sparse.repair(&id).unwrap();

@@ -83,7 +83,7 @@ impl Instance {
             .collect()
     }
 
-    /// Every peer is held by exactly one process, which is connecting to it, and nobody else is.
+    /// Every peer is held by exactly one process: how many each has.
     fn check(&mut self, peers: u16) -> Vec<usize> {
         let held = self.held();
         let all: BTreeSet<PublicKey> = held.iter().flatten().copied().collect();
@@ -161,6 +161,21 @@ fn the_work_of_a_process_that_dies_is_taken_over_and_not_before() {
     two.settle();
     two.pass(8 * limits::BEAT_MS);
     assert_eq!(two.check(8), [4, 4]);
+}
+
+#[test]
+fn reading_in_haste_says_nothing_of_the_others() {
+    let mut two = Instance::new(2, 8);
+    two.settle();
+    two.pass(8 * limits::BEAT_MS);
+    let before = two.held();
+    let theirs = before[1][0];
+    for n in 2..12 {
+        let hasty = two.processes[0].as_mut().unwrap();
+        hasty.now(Command::Relate(theirs, database(n))).unwrap();
+        two.settle();
+    }
+    assert_eq!(two.held(), before);
 }
 
 #[test]

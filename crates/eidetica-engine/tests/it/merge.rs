@@ -282,6 +282,36 @@ fn what_two_users_decide_about_a_peer_stands_both() {
 }
 
 #[test]
+fn a_block_stands_whatever_another_process_makes_of_the_peer() {
+    for (first, second) in [(0, 1), (1, 0)] {
+        for other in [
+            Command::RemovePeer(key(1)),
+            Command::SetStatus(key(1), PeerStatus::Active),
+            Command::AddAddress(key(1), address("new:1")),
+        ] {
+            let case = format!("{other:?}, written {first} first");
+            let mut bench = Bench::live();
+            let name = Some("one".to_owned());
+            bench
+                .now(Command::RegisterPeer { key: key(1), name })
+                .unwrap();
+            let mut two = Two::of(bench);
+            two.processes[0]
+                .now(Command::SetStatus(key(1), PeerStatus::Blocked))
+                .unwrap();
+            two.processes[1].now(other).unwrap();
+            two.write(first);
+            two.write(second);
+            two.follow(0);
+            two.follow(1);
+            for process in &two.processes {
+                assert!(!process.engine.admits(&key(1)), "{case}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_request_is_decided_once_for_all_processes() {
     let asked = request(9, database(1), WRITE, 1);
     let mut bench = Bench::live();

@@ -15,7 +15,7 @@ use eidetica_transport::Address;
 
 use crate::world::{Net, Peer};
 
-/// Every so many bytes. How a session's bytes fall differs from one to the next, so that in time it is everywhere.
+/// Every so many bytes, from the first to the last.
 const STEP: usize = 29;
 
 /// Stands before a server, and lets only so many bytes through, of both directions and all connections together.
@@ -87,7 +87,7 @@ fn pass(mut from: TcpStream, mut to: TcpStream, budget: &AtomicUsize) {
 
 /// Handshakes, comparison, transfer both ways: wherever it is cut, the next session does the rest.
 #[test]
-fn a_session_cut_after_any_byte_resumes() {
+fn a_session_cut_every_few_bytes_resumes() {
     let (alice, bob) = (Peer::new(&Net::Http, "alice"), Peer::new(&Net::Http, "bob"));
     let id = alice
         .create(&[(bob.key.public(), Permission::Write(5))], None)

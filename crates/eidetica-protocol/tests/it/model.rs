@@ -413,6 +413,7 @@ impl Store {
                 database,
                 from,
                 limit,
+                ..
             } => {
                 let from = from.unwrap_or(self.somewhere) as usize;
                 Answer::Lacking(self.of(database).unwrap().lacks_from(from, *limit))

@@ -90,6 +90,31 @@ fn who_holds_and_has_not_is_asked_twice_and_no_more() {
 }
 
 #[test]
+fn what_a_side_holds_is_said_once_a_comparison() {
+    let [mut client, mut server] = equals(20);
+    server.replica.as_mut().unwrap().strip(|_| true);
+    let twice = |frames: &mut Vec<_>| {
+        let is_holds = |frame: &_| {
+            let frame = Frame::decode(frame).unwrap();
+            matches!(frame, Frame::Reply(Reply::Holds { .. }))
+        };
+        if let Some(holds) = frames.iter().position(is_holds) {
+            frames.insert(holds, frames[holds].clone());
+        }
+    };
+    let mut wire = Wire {
+        bend: Some(Box::new(twice)),
+        ..Wire::default()
+    };
+    let failure = sync(&mut client, &mut server, &mut wire).unwrap_err();
+    assert!(
+        matches!(failure, Failure::Peer(PeerFault::Unexpected(_))),
+        "{failure:?}"
+    );
+    sync(&mut client, &mut server, &mut Wire::default()).unwrap();
+}
+
+#[test]
 fn a_wrong_payload_is_refused_and_its_sender_named() {
     let [mut client, mut server] = equals(20);
     client.replica.as_mut().unwrap().strip(|_| true);

@@ -12,7 +12,7 @@ use super::rows::{self, checked_sum, put_sum};
 use super::{DatabaseLog, DbNo, EntryLog, LogError};
 use crate::{Batch, Direction, KeyRange, ScanLimit, Snapshot, Space, limits};
 
-const TOMBSTONE: [u8; 2] = *b"Lx";
+const TOMBSTONE: [u8; 2] = *b"Ly";
 
 /// Rows that belong to a database: a range of keys of a space.
 pub type Rows = (Space, KeyRange);
@@ -45,6 +45,8 @@ impl EntryLog {
         let row = snapshot.get(Space::Meta, &version)?;
         batch.expect(Space::Meta, &version, row.as_deref());
         batch.delete(Space::Meta, &version);
+        // A repair that is under way elsewhere finds that it has ended.
+        batch.delete(Space::Meta, &super::repair::key(no));
         let directory = rows::Directory::Databases.key(&id);
         batch.expect(
             Space::Meta,
@@ -66,7 +68,8 @@ impl EntryLog {
         let range = KeyRange::prefix(TOMBSTONE);
         let _: ControlFlow<()> =
             snapshot.for_each(Space::Meta, &range, Direction::Forward, |row| {
-                found.push(decode(&row.key, &row.value)?);
+                // A damaged one is named by whoever verifies, and keeps nothing else from going on.
+                found.extend(decode(&row.key, &row.value).ok());
                 Ok::<_, LogError>(ControlFlow::Continue(()))
             })?;
         Ok(found)

@@ -213,12 +213,15 @@ impl DatabaseLog {
     ) -> Result<(), LogError> {
         let no = self.no;
         let repairing = key(no);
-        let row = snapshot.get(Space::Meta, &repairing)?;
-        batch.expect(Space::Meta, &repairing, row.as_deref());
+        // Somebody else has ended it.
+        let Some(row) = snapshot.get(Space::Meta, &repairing)? else {
+            return Err(LogError::Repairing(self.id));
+        };
+        batch.expect(Space::Meta, &repairing, Some(&row));
+        batch.expect(Space::Meta, &rows::version_key(no), None);
         batch.delete(Space::Meta, &repairing);
-        let version = row
-            .as_deref()
-            .and_then(|row| checked_sum(&repairing, row)?.try_into().ok())
+        let version = checked_sum(&repairing, &row)
+            .and_then(|version| version.try_into().ok())
             .map_or(UNKNOWN_VERSION, u64::from_le_bytes);
         for range in rows::void_ranges(no) {
             batch.delete_range(Space::Meta, &range);
@@ -277,10 +280,7 @@ impl DatabaseLog {
         for range in rows::hole_ranges(self.no) {
             batch.delete_range(Space::Meta, &range);
         }
-        let rewritten = rows::rewritten_key(self.no);
-        if snapshot.get(Space::Meta, &rewritten)?.is_some() {
-            rows::put_rewritten(self.no, version, batch);
-        }
+        rows::put_rewritten(self.no, version, batch);
         if self.is_closure {
             return Ok(());
         }

@@ -11,7 +11,8 @@ use super::marks::Chunk;
 use super::{DatabaseLog, DbNo, LogError, LogState, Mark};
 use crate::{Batch, Engine, KeyRange, Snapshot, Space};
 
-/// First byte of all keys of the log in [`Space::Meta`]. The second bytes f, g, k and x are those of `format`.
+/// First byte of all keys of the log in [`Space::Meta`]. No other row begins as one of them: the
+/// second bytes f, g, k and x are those of `format`, y of `forget`, z of `repair`.
 const META: u8 = b'L';
 const NEXT_NO_KEY: [u8; 2] = [META, b'n'];
 const DIRECTORY: [u8; 2] = [META, b'd'];
@@ -25,7 +26,7 @@ const SUMMARIES: [u8; 2] = [META, b's'];
 const LATE: [u8; 2] = [META, b'o'];
 const HOLES: [u8; 2] = [META, b'p'];
 const HOLE_COUNTS: [u8; 2] = [META, b'r'];
-const REWRITTEN: [u8; 2] = [META, b'g'];
+const REWRITTEN: [u8; 2] = [META, b'e'];
 pub(super) const QUOTA: [u8; 2] = [META, b'q'];
 
 /// Bytes of the checksum of a row.
@@ -175,7 +176,7 @@ pub(super) fn stage_number(
 
 /// Whether a key is that of a row which there is once.
 pub(super) fn is_of_all(key: &[u8]) -> bool {
-    matches!(key, [META, b'f' | b'g' | b'k' | b'n' | b'r'])
+    matches!(key, [META, b'f' | b'g' | b'k' | b'n' | b'x'])
 }
 
 /// Whether a key is that of a row which leads to a database.

@@ -30,13 +30,13 @@ impl Policy for InstancePolicy {
     fn follow(&self) -> Result<PolicyChanges, Unavailable> {
         let follow = |instance: &Instance| -> crate::Result<PolicyChanges> {
             let accounts = instance.accounts();
-            let Some(changed) = accounts.follow()? else {
+            let Some((changed, claims)) = accounts.follow(|| instance.own_claims())? else {
                 return Ok(PolicyChanges::default());
             };
             let wishes = changed.into_iter().map(|id| (id, accounts.wishes(&id)));
             Ok(PolicyChanges {
                 wishes: wishes.collect(),
-                claims: instance.own_claims()?,
+                claims,
             })
         };
         let followed = self.0.with(follow).unwrap_or(Ok(PolicyChanges::default()));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use eidetica_database::{Blame, Database, Databases, Error, Fault, Remedy};
-use eidetica_entry::Id;
+use eidetica_entry::{Entry, Id};
 use eidetica_storage::{Batch, Durability, Engine, MemoryEngine, Row, Space};
 use eidetica_testkit::{Fault as Failing, FaultyEngine, Rng, SharedEngine};
 
@@ -30,7 +30,11 @@ fn lasting(engine: &dyn Engine) -> Vec<(Space, Row)> {
         let rows = rows(engine, space).into_iter();
         rows.map(move |row| (space, row))
     });
-    let counts = |row: &Row| row.key.starts_with(b"Lv") || row.key.starts_with(b"Lo");
+    let counts = |row: &Row| {
+        [b"Lv", b"Lo", b"Le"]
+            .iter()
+            .any(|kind| row.key.starts_with(*kind))
+    };
     all.filter(|(space, row)| *space != Space::Meta || !counts(row))
         .collect()
 }
@@ -247,7 +251,7 @@ fn damaged_entries_are_named_and_put_back_from_elsewhere() {
     let (engine, id) = full();
     let right = lasting(&engine);
     let peer = on(Arc::new(engine.fork().unwrap()));
-    let packs = all_packs(&peer, &id);
+    let there = peer.get(&id).unwrap();
     for n in 0..rows(&engine, Space::Log).len() {
         for in_key in [false, true] {
             let damaged = engine.fork().unwrap();
@@ -274,7 +278,7 @@ fn damaged_entries_are_named_and_put_back_from_elsewhere() {
             missing.sort();
             assert_eq!(missing, named);
             assert_eq!((lost.restored, lost.unknown), (0, 0));
-            let mended = databases.mend(&id, &packs).unwrap();
+            let mended = databases.mend(&id, |lost| there.get(lost)).unwrap();
             assert_eq!(
                 (mended.restored, mended.lost.len()),
                 (missing.len() as u64, 0)
@@ -282,7 +286,6 @@ fn damaged_entries_are_named_and_put_back_from_elsewhere() {
             databases.repair(&id).unwrap();
             assert!(databases.verify().unwrap().is_sound());
             let db = databases.get(&id).unwrap();
-            let there = peer.get(&id).unwrap();
             assert_eq!(db.state_hash().unwrap(), there.state_hash().unwrap());
             assert_eq!(db.tips().unwrap(), there.tips().unwrap());
             if !in_key {
@@ -295,17 +298,34 @@ fn damaged_entries_are_named_and_put_back_from_elsewhere() {
 #[test]
 fn other_entries_do_not_take_the_place_of_damaged_ones() {
     let (engine, id) = full();
+    let peer = on(Arc::new(engine.fork().unwrap()));
     damage_entries(&engine, 0, false);
     let databases = on(Arc::new(engine));
     let lost = databases.lost(&id).unwrap();
     assert!(!lost.lost.is_empty());
     let stranger = instance_on(Arc::new(MemoryEngine::new()), 9);
-    let other = database(&stranger).id();
-    let packs = all_packs(&stranger, &other);
-    let mended = databases.mend(&id, &packs).unwrap();
-    assert_eq!(mended, lost);
-    let garbage = [bytes::Bytes::from_static(b"no pack")];
-    assert_eq!(databases.mend(&id, &garbage).unwrap(), lost);
+    let root = database(&stranger).id();
+    let other = stranger.get(&root).unwrap().get(&root).unwrap();
+    assert_eq!(databases.mend(&id, |_| Ok(other.clone())).unwrap(), lost);
+    // Nor the right ones with signatures of others, or without their settings.
+    let there = peer.get(&id).unwrap();
+    let forge = |lost: &Id| {
+        let entry = there.get(lost)?.unwrap();
+        let signature = other.as_ref().unwrap().signature();
+        let payloads = entry
+            .payloads()
+            .filter_map(|(store, payload)| Some((store.clone(), payload?.clone())));
+        Ok(Some(
+            Entry::new(entry.header().clone(), *signature, payloads.collect()).unwrap(),
+        ))
+    };
+    assert_eq!(databases.mend(&id, forge).unwrap(), lost);
+    let bare = |lost: &Id| {
+        Ok(there
+            .get(lost)?
+            .map(|entry| entry.with_payloads_of(|_| false)))
+    };
+    assert_eq!(databases.mend(&id, bare).unwrap(), lost);
 }
 
 #[test]
