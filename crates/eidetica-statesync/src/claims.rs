@@ -84,7 +84,8 @@ impl Candidate {
                 Unproven::Gap { all }
             }
             // Who needs operations from before the held size can show what is before them: a newer target will tell.
-            Some(NotShown::Pruned) | None => Unproven::Unknown,
+            Some(NotShown::Pruned) => Unproven::Doubtful,
+            None => Unproven::Unknown,
         }
     }
 
@@ -112,6 +113,8 @@ pub(crate) enum NotShown {
 pub(crate) enum Unproven {
     /// Nobody refused to show it.
     Unknown,
+    /// Who was asked has forgotten the held size, although the candidate needs operations from before it.
+    Doubtful,
     /// All who were asked have forgotten the held size, and the candidate needs nothing from before it.
     Gap {
         /// Whether those are all there are, and have been for long enough.
@@ -150,6 +153,8 @@ pub(crate) struct Claims {
     pub(crate) candidates: BTreeMap<Option<SourceId>, Candidate>,
     /// Since when all who are there say that they have forgotten the held target, and nobody came.
     gap_since_ms: Option<u64>,
+    /// Who showed what was doubtful, and beside which held target.
+    doubted: VecDeque<(Option<SourceId>, Target)>,
     /// What was told: two targets, or one that nobody remembers.
     told: VecDeque<(Target, Option<Target>)>,
 }
@@ -161,6 +166,7 @@ impl Claims {
             held: None,
             candidates: BTreeMap::new(),
             gap_since_ms: None,
+            doubted: VecDeque::new(),
             told: VecDeque::new(),
         }
     }
@@ -288,18 +294,28 @@ impl Claims {
         times.flatten().chain(settled).min().unwrap_or(u64::MAX)
     }
 
+    /// Whether a source showed what is doubtful beside this held target before: the first may have been overtaken by
+    /// pruning, no two are.
+    pub(crate) fn doubts_again(&mut self, origin: Option<SourceId>, held: Target) -> bool {
+        !remember(&mut self.doubted, (origin, held), limits::SOURCES)
+    }
+
     /// Whether these two have not been told of yet. Without a second one: that nobody remembers the first.
     pub(crate) fn is_news(&mut self, held: Target, shown: Option<Target>) -> bool {
-        let pair = (held, shown);
-        if self.told.contains(&pair) {
-            return false;
-        }
-        if self.told.len() == limits::ALARMS {
-            self.told.pop_front();
-        }
-        self.told.push_back(pair);
-        true
+        remember(&mut self.told, (held, shown), limits::ALARMS)
     }
+}
+
+/// Keeps what is new, as the last of so many. Whether it is.
+fn remember<T: PartialEq>(known: &mut VecDeque<T>, what: T, most: usize) -> bool {
+    if known.contains(&what) {
+        return false;
+    }
+    if known.len() == most {
+        known.pop_front();
+    }
+    known.push_back(what);
+    true
 }
 
 /// When a gap that was seen first at a time is believed.

@@ -660,6 +660,12 @@ impl Engine {
             return;
         };
         let own = origin.filter(|_| !self.is_signed());
+        let why = match why {
+            Unproven::Doubtful if self.claims.doubts_again(origin, held.target) => {
+                Unproven::Conflict(Conflict::Unshown)
+            }
+            why => why,
+        };
         match (why, own) {
             (Unproven::Gap { all }, _) => self.gap(held, shown, origin, all, now_ms),
             (Unproven::Conflict(kind), own) => {
@@ -671,8 +677,10 @@ impl Engine {
                     None => {}
                 }
             }
-            (Unproven::Unknown, Some(source)) => self.rests(source, limits::LAG_MS, now_ms),
-            (Unproven::Unknown, None) => {}
+            (Unproven::Unknown | Unproven::Doubtful, Some(source)) => {
+                self.rests(source, limits::LAG_MS, now_ms);
+            }
+            (Unproven::Unknown | Unproven::Doubtful, None) => {}
         }
     }
 

@@ -316,15 +316,21 @@ fn whoever_comes_may_remember_and_is_waited_for_anew() {
 fn a_gap_that_is_none_is_not_crossed() {
     let (log, pin) = pruned_log();
     let config = crossing(Trust::Caller);
-    // The target needs what the source says that it has forgotten.
+    // The target needs what the source says that it has forgotten, since it was shown perhaps.
     let whole = Log::of(300, 1);
     let mut hand = Hand::with(config.clone(), Local::default(), Some(pin.clone()));
-    hand.target(&whole.newest());
+    hand.target(&whole.claim_at(Leaves(250), SIGNER));
     hand.answer(&log);
     assert_eq!(
         (hand.gaps.len(), hand.alarms.len(), hand.adopted.len()),
         (0, 0, 0)
     );
+    // The next one needs it still.
+    hand.target(&whole.newest());
+    hand.answer(&log);
+    assert_eq!((hand.gaps.len(), hand.adopted.len()), (0, 0));
+    let kinds: Vec<_> = hand.alarms.iter().map(|alarm| alarm.kind).collect();
+    assert_eq!(kinds, [Conflict::Unshown]);
     // It says that it has forgotten what it says that it has.
     let mut hand = Hand::with(config, Local::default(), Some(pin));
     hand.target(&log.newest());
