@@ -17,11 +17,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use eidetica_auth::{AuthRecord, KeyName, Permission, SecretKey};
 use eidetica_backup::Options;
-use eidetica_benches::{Chosen, commit_leaves, number, peak_mib};
+use eidetica_benches::{Chosen, commit_leaves, create, number, peak_mib};
 use eidetica_crdt::Doc;
-use eidetica_database::{Config, Databases, NewDatabase};
+use eidetica_database::{Config, Databases};
 use eidetica_storage::{
     Batch, Direction, Durability, Engine, EngineError, KeyRange, MemoryEngine, Row, ScanLimit,
     Snapshot, Space,
@@ -63,13 +62,7 @@ fn main() {
 fn furnished() -> Arc<MemoryEngine> {
     let engine = Arc::new(MemoryEngine::new());
     let databases = open(engine.clone());
-    let key = Arc::new(SecretKey::from_bytes(&[1; 32]));
-    let rights = AuthRecord::grant(key.public(), Permission::Admin(0), KeyName::default());
-    let new = NewDatabase {
-        records: vec![rights],
-        ..NewDatabase::default()
-    };
-    let database = databases.create(new, key).unwrap();
+    let database = create(&databases, Vec::new());
     let mut import = database.import();
     for row in 0..number("ROWS", 200_000) {
         let mut doc = Doc::new();

@@ -17,10 +17,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use eidetica_auth::{AuthRecord, KeyName, Permission, SecretKey};
-use eidetica_benches::{Shape, commit_leaves, number, rate, run, write_history};
+use eidetica_auth::{AuthRecord, Permission};
+use eidetica_benches::{Shape, commit_leaves, create, number, rate, run, spread, write_history};
 use eidetica_crdt::Doc;
-use eidetica_database::{Config, Database, Databases, IngestRequest, NewDatabase};
+use eidetica_database::{Config, Database, Databases, IngestRequest};
 use eidetica_storage::{Durability, Engine, MemoryEngine, Space};
 use eidetica_storage_fjall::FjallEngine;
 use eidetica_storage_redb::RedbEngine;
@@ -45,31 +45,21 @@ fn longest() -> u64 {
     number("COMMITS", 1_000_000)
 }
 
-fn key() -> Arc<SecretKey> {
-    Arc::new(SecretKey::from_bytes(&[1; 32]))
-}
-
 fn open(engine: Arc<dyn Engine>, durability: Durability) -> Databases {
     let mut config = Config::new([7; 32]);
     config.durability = durability;
     Databases::open(engine, config).unwrap()
 }
 
-fn create(databases: &Databases, wildcard: Option<Permission>) -> Database {
-    let new = NewDatabase {
-        records: vec![
-            AuthRecord::grant(key().public(), Permission::Admin(0), KeyName::default()),
-            AuthRecord::Wildcard(wildcard),
-        ],
-        ..NewDatabase::default()
-    };
-    databases.create(new, key()).unwrap()
+/// Anybody may write.
+fn anybody() -> Vec<AuthRecord> {
+    vec![AuthRecord::Wildcard(Some(Permission::Write(0)))]
 }
 
 fn in_memory() -> Database {
     create(
         &open(Arc::new(MemoryEngine::new()), Durability::Relaxed),
-        None,
+        Vec::new(),
     )
 }
 
@@ -172,7 +162,7 @@ fn real_dag() {
     let shape = Shape::read();
     let count = shape.len();
     let databases = open(Arc::new(MemoryEngine::new()), Durability::Relaxed);
-    let database = create(&databases, Some(Permission::Write(0)));
+    let database = create(&databases, anybody());
     let limit = signing_limit();
     let commits = rate(count as u64, write_history(&database, &shape, count));
     let limit = (limit + signing_limit()) / 2.0;
@@ -215,7 +205,7 @@ fn insert_rows() {
 
 fn rows_per_commit() {
     let recording = Arc::new(RecordingEngine::new(Arc::new(MemoryEngine::new())));
-    let database = create(&open(recording.clone(), Durability::Relaxed), None);
+    let database = create(&open(recording.clone(), Durability::Relaxed), Vec::new());
     commit_leaves(&database, 0, 10, u64::MAX);
     drop(recording.take());
     commit_leaves(&database, 10, 10_000, u64::MAX);
@@ -240,7 +230,7 @@ fn airports() {
     for name in ["memory", "fjall", "redb"] {
         let dir = tempfile::tempdir().unwrap();
         let engine = engine(name, &dir.path().join("store"));
-        let database = create(&open(engine, Durability::Durable), None);
+        let database = create(&open(engine, Durability::Durable), Vec::new());
         let start = Instant::now();
         let mut import = database.import();
         for line in &lines {
@@ -293,7 +283,7 @@ fn reads() {
         let dir = tempfile::tempdir().unwrap();
         let engine = engine(name, &dir.path().join("store"));
         let databases = open(Arc::clone(&engine), Durability::Relaxed);
-        let database = create(&databases, None);
+        let database = create(&databases, Vec::new());
         const ROWS: u64 = 100_000;
         for number in 0..ROWS {
             let transaction = database.new_transaction();
@@ -309,7 +299,7 @@ fn reads() {
         }
         databases.flush().unwrap();
         let table = database.table::<serde_json::Value>("rows").unwrap();
-        let at = |number: u32| u64::from(number).wrapping_mul(2_654_435_761) % ROWS;
+        let at = |number: u32| spread(u64::from(number), ROWS);
         let ours = time_each(50_000, |number| {
             table
                 .get(&format!("row{:06}", at(number)))
@@ -382,7 +372,7 @@ fn ingest() {
     const ENTRIES: usize = 100_000;
     for shape in ["chain", "dag"] {
         let databases = open(Arc::new(MemoryEngine::new()), Durability::Relaxed);
-        let database = create(&databases, Some(Permission::Write(0)));
+        let database = create(&databases, anybody());
         match shape {
             "chain" => commit_leaves(&database, 0, ENTRIES as u64, ENTRIES as u64 / 4),
             _ => drop(write_history(&database, &Shape::read(), ENTRIES)),

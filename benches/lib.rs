@@ -11,8 +11,8 @@ use std::io::Read;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use eidetica_auth::SecretKey;
-use eidetica_database::Database;
+use eidetica_auth::{AuthRecord, KeyName, Permission, SecretKey};
+use eidetica_database::{Database, Databases, NewDatabase};
 use eidetica_entry::Id;
 
 /// The parts of a program that its command line names; none stand for all.
@@ -72,8 +72,24 @@ pub fn peak_mib() -> u64 {
     kib.unwrap().parse::<u64>().unwrap() / 1024
 }
 
+/// A database with an administrator, and with more records if need be.
+pub fn create(databases: &Databases, more: Vec<AuthRecord>) -> Database {
+    let key = Arc::new(SecretKey::from_bytes(&[1; 32]));
+    let mut records = vec![AuthRecord::grant(
+        key.public(),
+        Permission::Admin(0),
+        KeyName::default(),
+    )];
+    records.extend(more);
+    let new = NewDatabase {
+        records,
+        ..NewDatabase::default()
+    };
+    databases.create(new, key).unwrap()
+}
+
 /// Spreads numbers over `0..range` in an order that repeats after `range`.
-fn spread(number: u64, range: u64) -> u64 {
+pub fn spread(number: u64, range: u64) -> u64 {
     number.wrapping_mul(2_654_435_761) % range
 }
 

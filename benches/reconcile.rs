@@ -19,9 +19,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use eidetica_auth::{AuthRecord, KeyName, Permission, SecretKey};
-use eidetica_benches::{Shape, commit_leaves, number, peak_mib, run, write_history};
-use eidetica_database::{Config, Database, Databases, IngestRequest, NewDatabase};
+use eidetica_auth::{AuthRecord, Permission, SecretKey};
+use eidetica_benches::{Shape, commit_leaves, create, number, peak_mib, run, write_history};
+use eidetica_database::{Config, Database, Databases, IngestRequest};
 use eidetica_entry::dag::{self, Budget, Node};
 use eidetica_entry::{Id, PublicKey, Stamp};
 use eidetica_node::{Backend, DatabasesBackend, Policy, answer};
@@ -80,15 +80,8 @@ impl Replica {
     /// A new database that anybody may write to.
     fn new() -> Self {
         let mut replica = Self::empty(Id::new([0; 32]));
-        let records = vec![
-            AuthRecord::grant(key().public(), Permission::Admin(0), KeyName::default()),
-            AuthRecord::Wildcard(Some(Permission::Write(1))),
-        ];
-        let new = NewDatabase {
-            records,
-            ..NewDatabase::default()
-        };
-        replica.id = replica.databases.create(new, key()).unwrap().id();
+        let anybody = vec![AuthRecord::Wildcard(Some(Permission::Write(1)))];
+        replica.id = create(&replica.databases, anybody).id();
         replica
     }
 

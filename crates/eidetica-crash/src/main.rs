@@ -43,7 +43,7 @@ struct Args {
     #[arg(long, value_enum)]
     part: Option<Part>,
     /// Only each N-th write, sync and allocation fails [default: all, and each 17th allocation]
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     every: Option<u64>,
     /// The first of them
     #[arg(long, default_value_t = 0)]
@@ -91,6 +91,9 @@ fn run(args: &Args) -> anyhow::Result<()> {
             kills(args, &program, kind)?;
         }
         if kind == EngineKind::Postgres {
+            if args.part.is_some_and(|part| part != Part::Kill) {
+                eprintln!("==> NOT on PostgreSQL: it keeps no files of ours");
+            }
             continue;
         }
         match &preload {

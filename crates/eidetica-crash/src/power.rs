@@ -58,10 +58,11 @@ pub fn cut(plan: &Plan) -> anyhow::Result<Tally> {
     moments.sort_unstable();
     let (mut disk, mut applied) = (Disk::default(), 0);
     for moment in moments {
-        for change in &changes[applied..=moment.max(applied)] {
+        // Nothing where the moment is that of before.
+        for change in &changes[applied..=moment] {
             disk.apply(change);
         }
-        applied = applied.max(moment + 1).min(changes.len() - 1);
+        applied = moment + 1;
         let keeps = *rng.pick(&Keeps::ALL);
         let dir = tempfile::tempdir()?;
         let looked = look(plan, &disk, keeps, &mut rng, &data, dir.path(), &mut tally);
