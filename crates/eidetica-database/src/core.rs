@@ -24,6 +24,7 @@ use crate::deferred::Deferred;
 use crate::error::{Error, Result};
 use crate::events::{Callbacks, Events};
 use crate::holds::is_sparse;
+use crate::mend::Damage;
 use crate::overlay::Overlay;
 use crate::past::Pasts;
 use crate::pending::{Pool, Surplus};
@@ -53,6 +54,7 @@ pub(crate) struct Core {
     pub(crate) used: AtomicU64,
     /// Of a closure: about the bytes of its entries, once that was asked.
     pub(crate) held_bytes: Mutex<Option<u64>>,
+    pub(crate) damage: Damage,
     sequencer: Mutex<Option<Sequencer>>,
     /// The version of the newest batch that is in the engine.
     version: AtomicU64,
@@ -138,6 +140,7 @@ impl Core {
             is_closure,
             used: AtomicU64::new(0),
             held_bytes: Mutex::default(),
+            damage: Damage::new(log.is_losing(&*snapshot)?),
             sequencer: Mutex::new(None),
             version: AtomicU64::new(state.version),
             settled: AtomicU64::new(0),
@@ -277,7 +280,7 @@ impl Core {
             load,
             last: 0,
             batches: Arc::clone(&self.batches),
-            deferred: Deferred::new(state.next_arrival),
+            deferred: Deferred::default(),
             failed: false,
             settled_below: 0,
             writer,

@@ -725,7 +725,7 @@ impl Databases {
             packs,
             seed,
             0,
-            false,
+            |_| false,
             nothing_known,
         )?;
         wave.root(request.database).cloned().ok_or(missing)

@@ -1,11 +1,13 @@
 //! Taking in entries that somebody else made: packs from a peer or a file.
 //!
-//! In waves: while one wave is judged and written under the database's lock, the next one is decoded,
+//! In waves: while one wave is judged and written under the database's lock, the next ones are decoded,
 //! looked up and verified on all cores. An entry ends up in one of four places: it is new and stored, it
 //! was known, it waits in the pending pool, or it is rejected and leaves no trace. No entry decides about
 //! any other than those that build on it.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::mpsc;
+use std::thread;
 
 use bytes::Bytes;
 use eidetica_auth::{Changes, Missing, Signed, Verdict, verify_batch};
@@ -82,7 +84,7 @@ pub struct IngestReport {
     /// Void entries that were turned away, since there are enough of their author or in all: see
     /// [`limits::VOID_PER_AUTHOR`] and [`limits::VOID_ENTRIES`].
     pub refused: u64,
-    /// Payloads that stored entries lacked, which are here now.
+    /// Payloads that stored entries lacked, and entries that were damaged, which are here now.
     pub filled: u64,
     /// Payloads of stores that are held here which the new entries lack.
     pub lacking: u64,
@@ -120,7 +122,7 @@ impl IngestReport {
         self.tips = more.tips;
     }
 
-    fn reject(&mut self, id: Id, reason: Reject) {
+    pub(crate) fn reject(&mut self, id: Id, reason: Reject) {
         self.rejected_count += 1;
         if self.rejected.len() < limits::REPORTED_REJECTS {
             self.rejected.push((id, reason));
@@ -135,7 +137,7 @@ pub(crate) struct Wave {
     /// The version of the database when it was asked which entries are known.
     version: u64,
     known: u64,
-    /// Known entries that come with data, where some are lacking it.
+    /// Known entries that come with what may be missing or damaged here.
     bringing: Vec<Entry>,
     bad: Vec<(Id, Reject)>,
     bad_packs: Vec<(usize, String)>,
@@ -158,7 +160,7 @@ impl Wave {
         packs: &[Bytes],
         seed: [u8; 32],
         version: u64,
-        sparse: bool,
+        brings: impl Fn(&Entry) -> bool,
         known: impl FnOnce(&[Stamp]) -> Result<Vec<bool>>,
     ) -> Result<Self> {
         let mut wave = Self {
@@ -178,15 +180,15 @@ impl Wave {
                 Err(error) => wave.bad_packs.push((first + at, error)),
             }
         }
-        wave.drop_known(sparse, known)?;
+        wave.drop_known(brings, known)?;
         wave.drop_unsigned(seed);
         Ok(wave)
     }
 
-    /// Of a database in which payloads are missing, known entries may bring them.
+    /// Known entries may bring what is missing or damaged here.
     fn drop_known(
         &mut self,
-        sparse: bool,
+        brings: impl Fn(&Entry) -> bool,
         known: impl FnOnce(&[Stamp]) -> Result<Vec<bool>>,
     ) -> Result<()> {
         let stamps: Vec<Stamp> = self.entries().map(Entry::stamp).collect();
@@ -195,7 +197,7 @@ impl Wave {
             let bringing = &mut self.bringing;
             self.known += pack.retain(|entry| {
                 let is_known = known.next().unwrap_or(false);
-                if is_known && sparse && has_data(entry) {
+                if is_known && brings(entry) {
                     bringing.push(entry.clone());
                 }
                 !is_known
@@ -510,29 +512,46 @@ impl Database {
         request: &IngestRequest<'_>,
         mut report: IngestReport,
     ) -> Result<IngestReport> {
-        let mut waves = waves(request.packs).into_iter();
-        let prepare = |(first, packs): (usize, &[Bytes])| self.prepare(first, packs);
-        let mut next = waves.next().map(prepare);
-        let mut any = false;
-        while let Some(wave) = next {
-            let mut wave = wave?;
-            report.filled += self.fill(&std::mem::take(&mut wave.bringing))?;
-            let following = waves.next();
-            // A plain thread: what runs on it waits for all cores and never takes the database's lock.
-            next = std::thread::scope(|scope| {
-                let preparing = following.map(|following| scope.spawn(move || prepare(following)));
-                let stored = self.store(wave, request.source, &mut report);
-                let prepared =
-                    preparing.map(|thread| thread.join().unwrap_or_else(|_| Err(panicked())));
-                any |= stored?;
-                Ok::<_, Error>(prepared)
-            })?;
-        }
+        let (ready, prepared) = mpsc::sync_channel(limits::INGEST_WAVES_AHEAD);
+        // A plain thread: what runs on it waits for all cores and never takes the database's lock.
+        let any = thread::scope(|scope| {
+            let preparing = scope.spawn(move || {
+                for (first, packs) in waves(request.packs) {
+                    // Whoever takes them has failed, or does with this one.
+                    if ready.send(self.prepare(first, packs)).is_err() {
+                        break;
+                    }
+                }
+            });
+            let stored = self.store_waves(prepared, request.source, &mut report);
+            preparing.join().map_err(|_| panicked())?;
+            stored
+        })?;
         if any {
             self.wake_awaiting();
         }
         report.tips = self.tips()?;
         Ok(report)
+    }
+
+    /// Takes waves as they come; says whether there was anything to store.
+    fn store_waves(
+        &self,
+        waves: mpsc::Receiver<Result<Wave>>,
+        source: Source,
+        report: &mut IngestReport,
+    ) -> Result<bool> {
+        let mut any = false;
+        for wave in waves {
+            let mut wave = wave?;
+            let mut bringing = std::mem::take(&mut wave.bringing);
+            if self.core().is_damaged() {
+                self.restore(&mut bringing, report)?;
+            }
+            report.filled += self.fill(&bringing)?;
+            any |= self.store(wave, source, report)?;
+        }
+        Ok(any)
     }
 
     /// Judges entries that waited for other databases.
@@ -554,7 +573,9 @@ impl Database {
         };
         let seed = self.shared().entropy.seed();
         let sparse = self.core().may_be_sparse() && !self.core().is_closure;
-        let mut wave = Wave::prepare(self.id(), first, packs, seed, version, sparse, known)?;
+        let lost = self.lost_ids()?;
+        let brings = |entry: &Entry| (sparse && has_data(entry)) || lost.contains(&entry.id());
+        let mut wave = Wave::prepare(self.id(), first, packs, seed, version, brings, known)?;
         if self.core().is_closure {
             wave.keep_data_of(|_| false);
         } else if let (true, Holds::Stores(stores)) = (sparse, self.holds()?) {
@@ -659,16 +680,10 @@ impl Database {
         }
         let snapshot = self.shared().engine.snapshot()?;
         let reader = self.core().log.reader(&*snapshot);
-        let ids: Vec<Id> = wave.entries().map(Entry::id).collect();
-        let stored = reader.contains_many(&ids)?;
-        let stored: HashSet<Id> = ids
-            .into_iter()
-            .zip(stored)
-            .filter(|(_, stored)| *stored)
-            .map(|(id, _)| id)
-            .collect();
+        let stamps: Vec<Stamp> = wave.entries().map(Entry::stamp).collect();
+        let mut stored = reader.contains_stamps(&stamps)?.into_iter();
         for pack in &mut wave.packs {
-            report.known += pack.retain(|entry| !stored.contains(&entry.id()));
+            report.known += pack.retain(|_| !stored.next().unwrap_or(false));
         }
         Ok(())
     }
@@ -867,11 +882,9 @@ impl Accepted {
 
     /// Leaves what the entries write for later; the marks will say then which of them count.
     fn defer(&self, sequencer: &mut Sequencer) {
-        let mut from = sequencer.writer.state().next_arrival;
-        for pack in &self.packs {
-            sequencer.deferred.add(from, &pack.entries);
-            from += pack.entries.len() as u64;
-        }
+        sequencer
+            .deferred
+            .add(sequencer.writer.state(), &self.packs);
     }
 
     /// Turns void entries away that nothing effective is above, where there are enough of them.

@@ -42,6 +42,7 @@ mod ingest;
 mod known;
 pub mod limits;
 mod local;
+mod mend;
 mod open;
 mod overlay;
 mod past;
@@ -85,9 +86,10 @@ pub use holds::{Holding, Holds, Wanted};
 pub use import::Import;
 pub use ingest::{IngestReport, IngestRequest};
 pub use local::{LocalDatabase, LocalTransaction};
+pub use mend::Mended;
 pub use preview::{PreviewEntry, RevocationPreview};
 pub use quota::Quota;
-pub use repair::{Mended, Repaired};
+pub use repair::Repaired;
 pub use stores::{
     Act, DocStore, DocView, NotAllowed, Rows, SettingsStore, SettingsView, Table, TableRows,
     TableView,

@@ -13,10 +13,12 @@ pub const INGEST_GROUP: usize = 4_096;
 /// Packs that are decoded at once during ingest, each of at most
 /// [`eidetica_entry::limits::PACK_RAW_BYTES`].
 pub const INGEST_WAVE_PACKS: usize = 8;
+/// Waves that are verified ahead of the one that is written.
+pub const INGEST_WAVES_AHEAD: usize = 4;
 /// Ingest calls of fewer new entries than this write their state at once; larger ones defer it.
 pub const DEFER_STATE_FROM: usize = 512;
 /// Entries whose state may wait behind the `applied` watermark before it is written.
-pub const DEFERRED_ENTRIES: usize = 131_072;
+pub const DEFERRED_ENTRIES: usize = 32_768;
 /// Bytes of entries whose state may wait behind the `applied` watermark before it is written.
 pub const DEFERRED_BYTES: usize = 64 * 1024 * 1024;
 /// Entries whose payloads come or go in one batch.
@@ -116,3 +118,5 @@ pub const TALLY_NAMED: usize = 256;
 pub const VERIFY_CACHE_BYTES: u64 = 16 * 1024 * 1024;
 /// Entries that a repair has in memory, by their ids, at once.
 pub const REPAIR_IDS: u64 = 1 << 20;
+/// Damaged entries that are put back in one batch.
+pub const MEND_ENTRIES: u64 = 512;

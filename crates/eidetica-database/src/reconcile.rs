@@ -179,9 +179,7 @@ impl Databases {
         for arrival in arrivals {
             let entry = reader.at(arrival)?;
             let mut payloads = entry.payloads();
-            if payloads.any(|(store, payload)| {
-                payload.is_some() && !store.is_settings() && holds.has(store)
-            }) {
+            if payloads.any(|(store, payload)| payload.is_some() && holds.has(store)) {
                 having.push(arrival);
             }
         }

@@ -9,15 +9,14 @@
 
 use std::collections::BTreeSet;
 
-use eidetica_entry::{Entry, Id, Ids, Stamp, StoreName};
-use eidetica_storage::log::repair::{Lost, Rebuilt, Survey};
+use eidetica_entry::{Id, Ids, Stamp};
+use eidetica_storage::log::repair::{Rebuilt, Survey};
 use eidetica_storage::log::{CacheSize, DatabaseLog, EntryLog, LogError, Marks};
 use eidetica_storage::{Batch, Direction, Durability, KeyRange, Space};
 
 use crate::authority::Authority;
 use crate::core::{STORES, registry_prefix};
 use crate::error::{Error, Result};
-use crate::ingest::forged;
 use crate::known::Known;
 use crate::past::arrivals;
 use crate::shared::CREATION;
@@ -37,9 +36,18 @@ pub struct Repaired {
     pub void: u64,
 }
 
+impl Repaired {
+    fn add(&mut self, more: Self) {
+        self.entries += more.entries;
+        self.index_rows += more.index_rows;
+        self.void += more.void;
+    }
+}
+
 impl Databases {
     /// Computes everything that is stored of a database but its entries again, from the entries, and takes the place of
-    /// what was there. Does nothing where an entry is damaged; see [`mend`](Self::mend).
+    /// what was there; of its closure too, where that is here. Does nothing where an entry is damaged but to take note of
+    /// it, so that peers are asked for it; see [`mend`](Self::mend).
     ///
     /// Costs reading all entries some times and writing the state. Whoever reads or writes the database meanwhile waits
     /// or gets [`Error::Repairing`]. After a crash it has to be run again, until when that error stays.
@@ -47,28 +55,62 @@ impl Databases {
     /// # Errors
     /// [`Error::NoDatabase`], a damaged entry, the engine's.
     pub fn repair(&self, id: &Id) -> Result<Repaired> {
-        let log = self.log().database(id)?.ok_or(Error::NoDatabase(*id))?;
-        let repaired = match self.find(id) {
-            Ok(Some(database)) => database.rebuild_locked()?,
-            Ok(None) => return Err(Error::NoDatabase(*id)),
-            // Nobody can have opened it either.
-            Err(Error::Corrupt(_) | Error::NoEntry(_) | Error::Repairing(_)) => {
-                self.rebuild(&log)?
+        let (mut all, mut failed) = (Repaired::default(), None);
+        for log in self.logs_of(id)? {
+            // What is damaged of one is no reason to leave the other.
+            match self.repair_log(&log) {
+                Ok(repaired) => all.add(repaired),
+                Err(error) => failed = failed.or(Some(error)),
             }
+        }
+        failed.map_or(Ok(all), Err)
+    }
+
+    /// A database and its closure, as far as they are here.
+    pub(crate) fn logs_of(&self, id: &Id) -> Result<Vec<DatabaseLog>> {
+        let found = [self.log().database(id)?, self.log().closure(id)?];
+        let found: Vec<DatabaseLog> = found.into_iter().flatten().collect();
+        match found.is_empty() {
+            true => Err(Error::NoDatabase(*id)),
+            false => Ok(found),
+        }
+    }
+
+    pub(crate) fn open_log(&self, log: &DatabaseLog) -> Result<Database> {
+        let found = match log.is_closure() {
+            true => self.closure(&log.id())?,
+            false => self.find(&log.id())?,
+        };
+        found.ok_or(Error::NoDatabase(log.id()))
+    }
+
+    pub(crate) fn repair_log(&self, log: &DatabaseLog) -> Result<Repaired> {
+        let repaired = match self.open_log(log) {
+            Ok(database) => database.rebuild_locked(),
+            // Nobody can have opened it either.
+            Err(Error::Corrupt(_) | Error::NoEntry(_) | Error::Repairing(_)) => self.rebuild(log),
             Err(error) => return Err(error),
         };
-        self.get(id)?.catch_up()?;
+        if let Err(Error::Corrupt(_) | Error::NoEntry(_)) = repaired {
+            self.note_lost(log)?;
+        }
+        let repaired = repaired?;
+        let database = self.open_log(log)?;
+        database.core().note_whole();
+        database.catch_up()?;
         Ok(repaired)
+    }
+
+    /// A log of its own, so that no cached pack hides a damaged row.
+    pub(crate) fn uncached(&self, log: &DatabaseLog) -> Result<DatabaseLog> {
+        let engine = std::sync::Arc::clone(self.engine());
+        let fresh = EntryLog::open(engine, CacheSize(limits::VERIFY_CACHE_BYTES))?;
+        fresh.same(log)?.ok_or(Error::NoDatabase(log.id()))
     }
 
     fn rebuild(&self, log: &DatabaseLog) -> Result<Repaired> {
         let shared = self.shared();
-        // A log of its own, so that no cached pack hides a damaged row.
-        let engine = std::sync::Arc::clone(&shared.engine);
-        let fresh = EntryLog::open(engine, CacheSize(limits::VERIFY_CACHE_BYTES))?;
-        let log = fresh
-            .database(&log.id())?
-            .ok_or(Error::NoDatabase(log.id()))?;
+        let log = self.uncached(log)?;
         // What is damaged is left as it is.
         log.survey(&*shared.engine.snapshot()?, |_, _| Ok(()))?;
         self.begin_repair(&log)?;
@@ -181,87 +223,7 @@ impl Databases {
     }
 }
 
-/// What became of damaged entries.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Mended {
-    /// Entries that are back in their places.
-    pub restored: u64,
-    /// Entries that are still lost: their ids, as far as the index of ids knows them.
-    pub lost: Vec<Id>,
-    /// Entries that are still lost and of which not even the id is known.
-    pub unknown: u64,
-}
-
-/// What is lost, and what may come in its place.
 impl Databases {
-    /// The entries of a database that are damaged: their ids, as far as the index knows them, and how many others there
-    /// are. Reads all entries.
-    ///
-    /// # Errors
-    /// [`Error::NoDatabase`], a damaged version row, the engine's.
-    pub fn lost(&self, id: &Id) -> Result<Mended> {
-        self.mend(id, |_| Ok(None))
-    }
-
-    /// Puts entries that are damaged back in their places, as `find` gives them, from wherever. Only the very same entries
-    /// are taken, with their signatures and settings; a row is written once all of its entries are there.
-    ///
-    /// # Errors
-    /// [`Error::NoDatabase`], a damaged version row, the engine's, those of `find`.
-    pub fn mend(
-        &self,
-        id: &Id,
-        mut find: impl FnMut(&Id) -> Result<Option<Entry>>,
-    ) -> Result<Mended> {
-        let shared = self.shared();
-        let engine = std::sync::Arc::clone(&shared.engine);
-        let fresh = EntryLog::open(engine, CacheSize(limits::VERIFY_CACHE_BYTES))?;
-        let log = fresh.database(id)?.ok_or(Error::NoDatabase(*id))?;
-        let lost = log.lost(&*shared.engine.snapshot()?)?;
-        let mut mended = Mended::default();
-        for lost in lost {
-            let Some(entries) = self.all_of(&lost, &mut find)? else {
-                mended.unknown += (lost.end - lost.first) - lost.ids.len() as u64;
-                mended.lost.extend(lost.ids.into_values());
-                continue;
-            };
-            shared.racing(|| {
-                let mut batch = Batch::new();
-                let snapshot = shared.engine.snapshot()?;
-                log.stage_mended(&*snapshot, &lost, &entries, &mut batch)?;
-                Ok(shared.group.write(CREATION, batch, Durability::Durable)?)
-            })?;
-            mended.restored += entries.len() as u64;
-        }
-        Ok(mended)
-    }
-
-    /// The entries of a row, if all of them are found as they were.
-    fn all_of(
-        &self,
-        lost: &Lost,
-        find: &mut impl FnMut(&Id) -> Result<Option<Entry>>,
-    ) -> Result<Option<Vec<Entry>>> {
-        if !lost.is_known() {
-            return Ok(None);
-        }
-        let mut entries = Vec::with_capacity(lost.ids.len());
-        for id in lost.ids.values() {
-            let is_it = |entry: &Entry| {
-                let settings = entry.payload(&StoreName::settings());
-                entry.id() == *id && (settings.is_some() || !entry.header().writes_settings())
-            };
-            let Some(entry) = find(id)?.filter(is_it) else {
-                return Ok(None);
-            };
-            entries.push(entry);
-        }
-        let all: Vec<&Entry> = entries.iter().collect();
-        let are_signed = forged(&all, self.shared().entropy.seed()).is_empty();
-        Ok(are_signed.then_some(entries))
-    }
-
     /// Makes the rows that lead to databases right, and takes away damaged ones that belong to none; says how many
     /// were wrong.
     ///

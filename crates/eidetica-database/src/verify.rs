@@ -15,9 +15,7 @@ use eidetica_entry::dag::Budget;
 use eidetica_entry::{
     Entry, Height, Id, Ids, ParentInfo, PublicKey, Stamp, StoreName, derive_height, derive_settings,
 };
-use eidetica_storage::log::{
-    CacheSize, DatabaseLog, EntryLog, LogError, LogReader, LogState, Mark, Marks,
-};
+use eidetica_storage::log::{DatabaseLog, LogError, LogReader, LogState, Mark, Marks, add_missing};
 use eidetica_storage::{Direction, KeyRange, ScanLimit, Snapshot, Space};
 
 use crate::authority::Authority;
@@ -259,6 +257,10 @@ impl Databases {
         if !self.log().counts_right(snapshot)? {
             report.add(Fault::Meta(b"Ln".to_vec()));
         }
+        let wrongly_closed = self.log().wrongly_closed(snapshot).map_err(Error::from);
+        for key in report.read(wrongly_closed)?.unwrap_or_default() {
+            report.add(Fault::Meta(key.to_vec()));
+        }
         let unlisted = self.log().unlisted(snapshot).map_err(Error::from);
         for no in report.read(unlisted)?.unwrap_or_default() {
             let what = format!("no row leads to the entries of the database of number {no}");
@@ -303,7 +305,8 @@ impl Database {
             return Ok(());
         };
         // A log of its own, so that no cached pack hides a damaged row.
-        let Some(log) = report.read(self.fresh_log())? else {
+        let databases = Databases::of(self.shared());
+        let Some(log) = report.read(databases.uncached(&self.core().log))? else {
             return Ok(());
         };
         let reader = log.reader(&*snapshot);
@@ -354,16 +357,6 @@ impl Database {
             check.state(&registry)?;
         }
         Ok(())
-    }
-
-    fn fresh_log(&self) -> Result<DatabaseLog> {
-        let engine = std::sync::Arc::clone(&self.shared().engine);
-        let log = EntryLog::open(engine, CacheSize(limits::VERIFY_CACHE_BYTES))?;
-        let found = match self.core().is_closure {
-            true => log.closure(&self.id())?,
-            false => log.database(&self.id())?,
-        };
-        found.ok_or(Error::NoDatabase(self.id()))
     }
 }
 
@@ -455,18 +448,6 @@ impl Check<'_> {
         Ok(())
     }
 
-    fn note_holes(&mut self, first: u64, entries: &[Entry]) {
-        let incomplete = (first..).zip(entries);
-        for (arrival, entry) in incomplete.filter(|(_, entry)| !entry.is_complete()) {
-            for (store, _) in entry.payloads().filter(|(_, payload)| payload.is_none()) {
-                self.holes
-                    .entry(store.clone())
-                    .or_default()
-                    .set(arrival, true);
-            }
-        }
-    }
-
     /// Compares what is said to be missing with what is. Of a closure nothing is said.
     fn check_holes(&mut self) -> Result<()> {
         if self.database.core().is_closure || !self.lost.is_empty() {
@@ -546,7 +527,7 @@ impl Check<'_> {
         self.report.entries += entries.len() as u64;
         self.signatures(entries);
         self.places(chunk.first, entries)?;
-        self.note_holes(chunk.first, entries);
+        add_missing(chunk.first, entries, &mut self.holes);
         let [before, now] = &mut self.recent;
         *before = std::mem::take(now);
         now.extend(entries.iter().map(|entry| (entry.id(), entry.into())));
@@ -711,7 +692,7 @@ impl Check<'_> {
                     }
                     let read = reader.read_index_row(&row).map_err(Error::from);
                     if let Some((id, arrival)) = report.read(read)?
-                        && lost.iter().any(|lost| lost.contains(&arrival))
+                        && is_in(lost, arrival)
                     {
                         report.add(Fault::Lost(id));
                     }
@@ -898,6 +879,12 @@ impl Check<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether one of these ranges, which are ascending, has a number.
+fn is_in(ranges: &[Range<u64>], number: u64) -> bool {
+    let at = ranges.partition_point(|range| range.end <= number);
+    ranges.get(at).is_some_and(|range| range.contains(&number))
 }
 
 /// The rows of a store, to be read in order.

@@ -292,7 +292,10 @@ impl Backend for DatabasesBackend {
         let here = self.databases.get(database).map_err(unavailable)?;
         Ok(Some(Frontier {
             holds: self.holds(database)?,
-            lacks: here.lacks().map_err(unavailable)?,
+            lacks: here
+                .is_damaged()
+                .and_then(|damaged| Ok(damaged || here.lacks()?))
+                .map_err(unavailable)?,
             tips,
             closures: closures.map(closure).collect(),
             void: self.void(database)?,
@@ -404,6 +407,19 @@ impl Backend for DatabasesBackend {
         from: Option<u64>,
         limit: usize,
     ) -> Result<Lacking, Unavailable> {
+        // Once, before what is missing: as long as that brings something.
+        let damaged = match from {
+            Some(0) => self.databases.damaged(database, limit),
+            _ => Ok(Vec::new()),
+        };
+        let damaged = damaged.map_err(unavailable)?;
+        if !damaged.is_empty() {
+            return Ok(Lacking {
+                ids: damaged.iter().map(IdPrefix::of).collect(),
+                stores: Stores::All,
+                next: Some(0),
+            });
+        }
         let wanted = self.databases.wanted(database, &holds(of), from, limit);
         let wanted = wanted.map_err(unavailable)?;
         Ok(Lacking {

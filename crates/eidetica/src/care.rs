@@ -27,7 +27,7 @@ pub struct RepairReport {
 impl Instance {
     /// Verifies everything and repairs what follows from entries: indexes, registers, state. Entries that are damaged
     /// are taken from `sources` where these have the same database, whoever may read it there; else they are named in
-    /// the report, and their database stays as it is.
+    /// the report, their database stays as it is, and the next syncs ask peers for them.
     ///
     /// Costs verifying twice, and reading each database that is repaired some times; see
     /// [`Databases::repair`](eidetica_database::Databases::repair).
@@ -70,9 +70,7 @@ impl Instance {
             let mut found: Option<Entry> = None;
             for source in sources {
                 // One that is damaged there too is looked for in the next.
-                let database = source.databases().find(id).ok().flatten();
-                let Some(entry) = database.and_then(|database| database.get(lost).ok().flatten())
-                else {
+                let Some(entry) = source.databases().entry(id, lost).ok().flatten() else {
                     continue;
                 };
                 let joined = found.map_or(entry.clone(), |found| found.joined(&entry));

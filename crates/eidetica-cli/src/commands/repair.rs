@@ -16,7 +16,7 @@ use crate::progress::Progress;
 #[command(after_help = "\
 Everything but the entries themselves is computed again from them: indexes, registers, state. Entries that are damaged are \
 taken from --from, which may be a restored backup, a copy, or another node's data directory that is not in use. \
-Without them they are named, and their database is left as it is.")]
+Those that are left are named, and the next sync with a peer that has them fetches them; until then their database is left as it is.")]
 pub(crate) struct Args {
     /// Take damaged entries from there: a data directory, or a URL as for --store; may be given again
     #[arg(long, value_name = "DIR|URL")]
@@ -114,8 +114,8 @@ fn show(report: &RepairReport, start: Instant, context: &Context) -> Result<()> 
     match report.after.is_sound() {
         true => Ok(()),
         false => Err(Error::new(Code::Corrupt, "stored data is still damaged").hint(
-            "--from DIR takes damaged entries from a copy or a restored backup; a peer that has the database can send it again \
-             after `eidetica db forget`",
+            "damaged entries come back with the next sync with a peer that has them; \
+             --from DIR takes them from a copy or a restored backup",
         )),
     }
 }

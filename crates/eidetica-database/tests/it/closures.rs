@@ -13,21 +13,21 @@ use eidetica_testkit::Rng;
 use crate::world::{all_packs, engine, ingest, instance, instance_on, key, rights};
 
 /// A team that the member belongs to, with some data that is nobody else's business.
-fn team(on: &Databases) -> Database {
+pub(crate) fn team(on: &Databases) -> Database {
     let members = [(&*member(), Permission::Write(3))];
     let team = on.create(rights(&key(3), &members), key(3)).unwrap();
     note(&team, "secret", "of the team");
     team
 }
 
-fn note(database: &Database, path: &str, text: &str) -> Id {
+pub(crate) fn note(database: &Database, path: &str, text: &str) -> Id {
     let transaction = database.new_transaction();
     transaction.doc("notes").unwrap().set(path, text).unwrap();
     transaction.commit().unwrap().unwrap().id()
 }
 
 /// A project of key 1 whose settings let a team in.
-fn project(on: &Databases, team: &Database, bound: Permission) -> Database {
+pub(crate) fn project(on: &Databases, team: &Database, bound: Permission) -> Database {
     let project = on.create(rights(&key(1), &[]), key(1)).unwrap();
     delegate(&project, team, bound);
     project
@@ -44,7 +44,7 @@ fn delegate(project: &Database, team: &Database, bound: Permission) {
 }
 
 /// Writes as a member of a database that is delegated to.
-fn note_as_member(databases: &Databases, project: &Id, text: &str) -> Id {
+pub(crate) fn note_as_member(databases: &Databases, project: &Id, text: &str) -> Id {
     let project = databases.get(project).unwrap();
     let access = project.access_of(&member().public()).unwrap().unwrap();
     assert!(!access.via.is_empty());
@@ -60,7 +60,7 @@ fn member() -> Arc<SecretKey> {
     key(2)
 }
 
-fn all_above(from: &Databases, to: &Databases, id: &Id) -> Vec<Bytes> {
+pub(crate) fn all_above(from: &Databases, to: &Databases, id: &Id) -> Vec<Bytes> {
     let held = to.closures(id).unwrap();
     let held: Vec<(Id, Vec<Id>)> = held
         .into_iter()

@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 
 use eidetica_entry::Id;
 
-use super::rows::{self, checked_sum, put_sum};
+use super::rows::{self, checked_sum, key_of, put_sum};
 use super::{DatabaseLog, DbNo, EntryLog, LogError};
 use crate::{Batch, Direction, KeyRange, ScanLimit, Snapshot, Space, limits};
 
@@ -134,8 +134,7 @@ pub fn sweep(
 }
 
 fn tombstone(no: DbNo) -> [u8; 6] {
-    let ([tag, kind], [a, b, c, d]) = (TOMBSTONE, no.prefix());
-    [tag, kind, a, b, c, d]
+    key_of(TOMBSTONE, no)
 }
 
 fn decode(key: &[u8], value: &[u8]) -> Result<(DbNo, Id), LogError> {

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use eidetica_entry::StoreName;
+use eidetica_entry::{Entry, StoreName};
 
 use super::marks::{Chunk, Marks, chunk_of};
 use super::{DbNo, LogError, LogReader, rows};
@@ -21,6 +21,17 @@ pub struct StoreHoles {
     pub missing: u64,
     /// How many of those nobody waits for any more.
     pub given_up: u64,
+}
+
+/// Adds those of some entries that lack the payload of a store to the sets of them, by store. `first` is the arrival
+/// number of the first.
+pub fn add_missing(first: u64, entries: &[Entry], missing: &mut BTreeMap<StoreName, Marks>) {
+    let incomplete = (first..).zip(entries);
+    for (arrival, entry) in incomplete.filter(|(_, entry)| !entry.is_complete()) {
+        for (store, _) in entry.payloads().filter(|(_, payload)| payload.is_none()) {
+            missing.entry(store.clone()).or_default().set(arrival, true);
+        }
+    }
 }
 
 /// What is said of a payload that is not here.

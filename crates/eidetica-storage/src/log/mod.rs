@@ -43,7 +43,7 @@ use eidetica_entry::{Entry, Id};
 
 pub use cache::CacheSize;
 pub use error::LogError;
-pub use holes::StoreHoles;
+pub use holes::{StoreHoles, add_missing};
 pub use marks::{Mark, Marks};
 pub use packs::{Difference, PackPage};
 pub use quota::Quota;
@@ -179,6 +179,18 @@ impl EntryLog {
         rows::read_states(&numbers, snapshot)
     }
 
+    /// The same database or closure, for whoever wants a cache of its own; `None` if it was taken away.
+    ///
+    /// # Errors
+    /// The engine's errors, a damaged row.
+    pub fn same(&self, log: &DatabaseLog) -> Result<Option<DatabaseLog>, LogError> {
+        let found = match log.is_closure {
+            true => self.closure(&log.id)?,
+            false => self.database(&log.id)?,
+        };
+        Ok(found.filter(|found| found.no == log.no))
+    }
+
     fn find_in(
         &self,
         directory: Directory,
@@ -299,6 +311,12 @@ impl DatabaseLog {
     #[must_use]
     pub fn id(&self) -> Id {
         self.id
+    }
+
+    /// Whether it is a closure; see [`EntryLog::closures`].
+    #[must_use]
+    pub fn is_closure(&self) -> bool {
+        self.is_closure
     }
 
     /// The number that prefixes this database's keys.

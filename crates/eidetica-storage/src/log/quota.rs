@@ -1,7 +1,7 @@
 //! How many bytes of entries a database may hold here: a row that only databases with a limit have, written in every
 //! batch that changes how much they hold.
 
-use super::rows::{QUOTA, checked_sum, put_sum};
+use super::rows::{QUOTA, checked_sum, key_of, put_sum};
 use super::{DbNo, LogError, LogReader};
 use crate::{Batch, Snapshot, Space};
 
@@ -74,6 +74,5 @@ fn decode(no: DbNo, row: &[u8]) -> Result<Quota, LogError> {
 }
 
 fn key(no: DbNo) -> [u8; 6] {
-    let ([tag, kind], [a, b, c, d]) = (QUOTA, no.prefix());
-    [tag, kind, a, b, c, d]
+    key_of(QUOTA, no)
 }

@@ -12,8 +12,8 @@ use eidetica_entry::pack::{self, Limits};
 use eidetica_entry::{Entry, Height, Id, PublicKey, Stamp, StoreName};
 
 use super::cache::Block;
-use super::holes::{Hole, Place, StoreHoles};
-use super::rows::{self, IdRow, PackHeights, Stored, checked_sum, put_sum};
+use super::holes::{Hole, Place, StoreHoles, add_missing};
+use super::rows::{self, IdRow, LOST, PackHeights, Stored, checked_sum, key_of, put_sum};
 use super::{
     DatabaseLog, DbNo, EntryLog, LogError, LogReader, LogState, Mark, Marks, Quota, quota,
 };
@@ -220,6 +220,7 @@ impl DatabaseLog {
         batch.expect(Space::Meta, &repairing, Some(&row));
         batch.expect(Space::Meta, &rows::version_key(no), None);
         batch.delete(Space::Meta, &repairing);
+        batch.delete(Space::Meta, &key_of(LOST, no));
         let version = checked_sum(&repairing, &row)
             .and_then(|version| version.try_into().ok())
             .map_or(UNKNOWN_VERSION, u64::from_le_bytes);
@@ -390,8 +391,8 @@ impl DatabaseLog {
         Ok(lost)
     }
 
-    /// Stages a row for entries in the place of those that were lost there: the same ones, in the order of arrival.
-    /// The caller has verified them.
+    /// Stages rows for entries in the place of those that were lost there: the same ones, in the order of arrival, from
+    /// the number `first` on. They may be a part of what was lost. The caller has verified them.
     ///
     /// # Errors
     /// [`LogError::Pack`] for entries that no pack can hold, [`LogError::Missing`] for another entry than was there, the
@@ -400,36 +401,50 @@ impl DatabaseLog {
         &self,
         snapshot: &dyn Snapshot,
         lost: &Lost,
+        first: u64,
         entries: &[Entry],
         batch: &mut Batch,
     ) -> Result<(), LogError> {
         let (state, version) = rows::read_state(self, snapshot)?;
         // Nothing of what others stage changes by this, but none of it may come in between.
         batch.expect(Space::Meta, &rows::version_key(self.no), Some(&version));
-        let mut given = entries.iter();
-        for (arrival, id) in &lost.ids {
-            let right = given.next().is_some_and(|entry| entry.id() == *id);
-            if !right || !(lost.first..lost.end).contains(arrival) {
-                return Err(LogError::Missing(*id));
+        for (arrival, entry) in (first..).zip(entries) {
+            if lost.ids.get(&arrival) != Some(&entry.id()) {
+                return Err(LogError::Missing(entry.id()));
             }
         }
-        let damaged = rows::log_range(self.no, lost.first, lost.end);
-        batch.delete_range(Space::Log, &damaged);
+        let end = first + entries.len() as u64;
+        batch.delete_range(Space::Log, &rows::log_range(self.no, first, end));
         // A row whose key is damaged may have gone there.
         let beyond = rows::log_range(self.no, state.next_arrival, u64::MAX);
         batch.delete_range(Space::Log, &beyond);
-        if lost.first >= state.open_from {
-            for (arrival, entry) in (lost.first..).zip(entries) {
-                rows::put_single(self.no, arrival, entry, batch);
-            }
-            return Ok(());
+        let packed = state.open_from.saturating_sub(first);
+        let packed = usize::try_from(packed).unwrap_or(usize::MAX);
+        let (packed, open) = entries.split_at(packed.min(entries.len()));
+        let mut at = first;
+        for chunk in pack::chunks(packed, limits::STORED_PACK_ENTRIES) {
+            rows::put_pack(self.no, at, &pack::encode(chunk)?, batch);
+            at += chunk.len() as u64;
         }
-        let mut first = lost.first;
-        for chunk in pack::chunks(entries, limits::STORED_PACK_ENTRIES) {
-            rows::put_pack(self.no, first, &pack::encode(chunk)?, batch);
-            first += chunk.len() as u64;
+        for (arrival, entry) in (at..).zip(open) {
+            rows::put_single(self.no, arrival, entry, batch);
         }
         Ok(())
+    }
+
+    /// Stages that entries are known to be lost, so that peers are asked for them. It stands there until a repair has
+    /// ended.
+    pub fn stage_lost(&self, batch: &mut Batch) {
+        put_sum(&key_of(LOST, self.no), &[], batch);
+    }
+
+    /// Whether entries are known to be lost. One row.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn is_losing(&self, snapshot: &dyn Snapshot) -> Result<bool, LogError> {
+        let row = snapshot.get(Space::Meta, &key_of(LOST, self.no))?;
+        Ok(row.is_some())
     }
 }
 
@@ -442,30 +457,30 @@ impl EntryLog {
     pub fn repair_directory(&self) -> Result<u64, LogError> {
         let snapshot = self.engine().snapshot()?;
         let (mut batch, mut wrong) = (Batch::new(), 0);
-        let (mut known, mut greatest) = (BTreeSet::new(), None);
-        let mut damaged = Vec::new();
+        let (mut known, mut greatest) = (BTreeMap::new(), None);
+        let mut damaged = 0;
         for directory in [rows::Directory::Databases, rows::Directory::Closures] {
             let range = directory.range();
             let _: ControlFlow<()> =
                 snapshot.for_each(Space::Meta, &range, Direction::Forward, |row| {
                     match rows::decode_directory(directory, &row.key, &row.value) {
-                        Ok((_, no)) => drop(known.insert(no)),
+                        Ok((_, no)) => drop(known.insert(no, directory)),
                         Err(_) => {
-                            wrong += 1;
+                            damaged += 1;
                             batch.delete(Space::Meta, &row.key);
-                            damaged.push(directory);
                         }
                     }
                     Ok::<_, LogError>(ControlFlow::Continue(()))
                 })?;
         }
+        wrong += damaged;
         let ended: BTreeSet<DbNo> = self.ended()?.into_iter().map(|(no, _)| no).collect();
         for key in self.damaged_rows(&*snapshot)? {
             // Rows whose keys are damaged may name a database that there never was.
             let no = key.get(2..6).and_then(|no| no.try_into().ok());
             let no = no.map(u32::from_be_bytes).map(DbNo);
             let is_stray = match no {
-                Some(no) => !known.contains(&no) && !rows::is_directory(&key),
+                Some(no) => !rows::is_directory(&key) && !belongs(&key, no, known.get(&no)),
                 None => !rows::is_of_all(&key),
             };
             if is_stray {
@@ -473,24 +488,35 @@ impl EntryLog {
                 batch.delete(Space::Meta, &key);
             }
         }
-        for no in numbers(&*snapshot)? {
-            greatest = greatest.max(Some(no));
-            if known.contains(&no) || ended.contains(&no) {
+        let numbers = numbers(&*snapshot)?;
+        let closed = rows::closed(&*snapshot)?;
+        for no in &numbers {
+            greatest = greatest.max(Some(*no));
+            if known.contains_key(no) || ended.contains(no) {
                 continue;
             }
-            let Some(root) = root_of(no, &*snapshot)? else {
+            let Some(root) = root_of(*no, &*snapshot)? else {
                 continue;
             };
-            // What is kept without data was no database.
-            let directory = match root.is_complete() && damaged != [rows::Directory::Closures] {
-                true => rows::Directory::Databases,
-                false => rows::Directory::Closures,
+            let directory = match closed.contains(no) {
+                true => rows::Directory::Closures,
+                false => rows::Directory::Databases,
             };
-            wrong += u64::from(damaged.is_empty());
-            rows::put_directory(directory, &root.id(), no, &mut batch);
+            wrong += u64::from(damaged == 0);
+            known.insert(*no, directory);
+            rows::put_directory(directory, &root.id(), *no, &mut batch);
+        }
+        for no in wrongly_closed(&known, &closed) {
+            let is_root_lost = !known.contains_key(&no) && numbers.contains(&no);
+            if is_root_lost {
+                continue;
+            }
+            wrong += 1;
+            let is_closure = known.get(&no) == Some(&rows::Directory::Closures);
+            rows::put_closed(no, is_closure, &mut batch);
         }
         greatest = greatest
-            .max(known.last().copied())
+            .max(known.last_key_value().map(|(no, _)| *no))
             .max(ended.last().copied());
         wrong += u64::from(rows::repair_counter(greatest, &*snapshot, &mut batch)?);
         if !batch.is_empty() {
@@ -514,6 +540,19 @@ impl EntryLog {
         Ok(numbers)
     }
 
+    /// The keys of the rows that say of a number that it is a closure's, where they do not fit the directory.
+    ///
+    /// # Errors
+    /// The engine's, damaged rows of the directory.
+    pub fn wrongly_closed(&self, snapshot: &dyn Snapshot) -> Result<Vec<[u8; 6]>, LogError> {
+        let mut known = BTreeMap::new();
+        for log in self.closures()? {
+            known.insert(log.no, rows::Directory::Closures);
+        }
+        let wrong = wrongly_closed(&known, &rows::closed(snapshot)?);
+        Ok(wrong.into_iter().map(rows::closed_key).collect())
+    }
+
     /// Whether the row of the next number is above all that were given.
     ///
     /// # Errors
@@ -526,6 +565,27 @@ impl EntryLog {
             &mut Batch::new(),
         )?)
     }
+}
+
+/// Whether a row is made right with the others of its number, whatever is damaged of it.
+fn belongs(key: &[u8], no: DbNo, known: Option<&rows::Directory>) -> bool {
+    match known {
+        None => false,
+        Some(rows::Directory::Databases) if *key == rows::closed_key(no) => false,
+        Some(_) => *key != key_of(LOST, no),
+    }
+}
+
+/// The numbers that are closures' by one of these and not by the other.
+fn wrongly_closed(
+    known: &BTreeMap<DbNo, rows::Directory>,
+    closed: &BTreeSet<DbNo>,
+) -> BTreeSet<DbNo> {
+    let closures = known
+        .iter()
+        .filter(|(_, directory)| **directory == rows::Directory::Closures);
+    let closures: BTreeSet<DbNo> = closures.map(|(no, _)| *no).collect();
+    closures.symmetric_difference(closed).copied().collect()
 }
 
 /// The numbers of databases of which there are entries.
@@ -569,7 +629,7 @@ impl Survey {
         self.max_height = self.max_height.max(max);
         let bytes = block.entries.iter().map(|entry| entry.encoded_len() as u64);
         self.bytes += bytes.sum::<u64>();
-        self.add_holes(block);
+        add_missing(block.first, &block.entries, &mut self.holes);
         if is_pack {
             self.open_from = block.end();
             self.packs.push(PackHeights {
@@ -577,16 +637,6 @@ impl Survey {
                 first: block.first,
                 min,
             });
-        }
-    }
-
-    fn add_holes(&mut self, block: &Block) {
-        let incomplete = (block.first..).zip(&block.entries);
-        for (arrival, entry) in incomplete.filter(|(_, entry)| !entry.is_complete()) {
-            for (store, _) in entry.payloads().filter(|(_, payload)| payload.is_none()) {
-                let missing = self.holes.entry(store.clone()).or_default();
-                missing.set(arrival, true);
-            }
         }
     }
 
@@ -649,6 +699,5 @@ fn ids_between(no: DbNo, from: u16, to: u16) -> KeyRange {
 }
 
 pub(super) fn key(no: DbNo) -> [u8; 6] {
-    let ([tag, kind], [a, b, c, d]) = (REPAIRING, no.prefix());
-    [tag, kind, a, b, c, d]
+    key_of(REPAIRING, no)
 }

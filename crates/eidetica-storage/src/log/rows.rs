@@ -1,5 +1,8 @@
 //! Keys and values of the log's rows; see `docs/formats/log.md`. Nothing else builds or reads them.
 
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+
 use bincode::config::{Configuration, Fixint, LittleEndian, NoLimit};
 use bytes::Bytes;
 use eidetica_entry::pack::PackInfo;
@@ -9,14 +12,15 @@ use eidetica_entry::{Entry, Height, Id, PublicKey, Stamp, StoreName};
 use super::holes::{Hole, Place, StoreHoles};
 use super::marks::Chunk;
 use super::{DatabaseLog, DbNo, LogError, LogState, Mark};
-use crate::{Batch, Engine, KeyRange, Snapshot, Space};
+use crate::{Batch, Direction, Engine, KeyRange, Snapshot, Space};
 
 /// First byte of all keys of the log in [`Space::Meta`]. No other row begins as one of them: the
-/// second bytes f, g, k and x are those of `format`, y of `forget`, z of `repair`.
+/// second bytes f, g, k and x are those of `format`, y of `forget`, l and z of `repair`.
 const META: u8 = b'L';
 const NEXT_NO_KEY: [u8; 2] = [META, b'n'];
 const DIRECTORY: [u8; 2] = [META, b'd'];
 const CLOSURES: [u8; 2] = [META, b'c'];
+const CLOSED: [u8; 2] = [META, b'a'];
 const VERSION: [u8; 2] = [META, b'v'];
 const HEIGHTS: [u8; 2] = [META, b'h'];
 const MARKS: [u8; 2] = [META, b'm'];
@@ -28,6 +32,7 @@ const HOLES: [u8; 2] = [META, b'p'];
 const HOLE_COUNTS: [u8; 2] = [META, b'r'];
 const REWRITTEN: [u8; 2] = [META, b'e'];
 pub(super) const QUOTA: [u8; 2] = [META, b'q'];
+pub(super) const LOST: [u8; 2] = [META, b'l'];
 
 /// Bytes of the checksum of a row.
 const SUM: usize = 8;
@@ -105,6 +110,12 @@ pub(super) fn is_undamaged(key: &[u8], value: &[u8]) -> bool {
     checked::<SUM>(key, value).is_some()
 }
 
+/// The key of a small row of which a database has one.
+pub(super) fn key_of([tag, kind]: [u8; 2], no: DbNo) -> [u8; 6] {
+    let [a, b, c, d] = no.prefix();
+    [tag, kind, a, b, c, d]
+}
+
 // ---- directory ----------------------------------------------------------------------------------
 
 /// Which of the two lists of databases.
@@ -170,7 +181,7 @@ pub(super) fn stage_number(
     batch.expect(Space::Meta, &NEXT_NO_KEY, stored.as_deref());
     put::<SUM>(Space::Meta, &NEXT_NO_KEY, &[&next.to_be_bytes()], batch);
     batch.expect(Space::Meta, &key, None);
-    put::<SUM>(Space::Meta, &key, &[&no.to_be_bytes()], batch);
+    put_directory(directory, id, DbNo(no), batch);
     Ok(DbNo(no))
 }
 
@@ -187,12 +198,35 @@ pub(super) fn is_directory(key: &[u8]) -> bool {
 }
 
 pub(super) fn put_directory(directory: Directory, id: &Id, no: DbNo, batch: &mut Batch) {
-    put::<SUM>(
-        Space::Meta,
-        &directory.key(id),
-        &[&no.0.to_be_bytes()],
-        batch,
-    );
+    put_sum(&directory.key(id), &[&no.0.to_be_bytes()], batch);
+    if directory == Directory::Closures {
+        put_closed(no, true, batch);
+    }
+}
+
+/// A closure may look as a database does in all other rows of its number, so it says in one that it is none.
+pub(super) fn put_closed(no: DbNo, is_closure: bool, batch: &mut Batch) {
+    match is_closure {
+        true => put_sum(&closed_key(no), &[], batch),
+        false => batch.delete(Space::Meta, &closed_key(no)),
+    }
+}
+
+/// The numbers that are said to be closures'. Damaged rows say nothing.
+pub(super) fn closed(snapshot: &dyn Snapshot) -> Result<BTreeSet<DbNo>, LogError> {
+    let mut closed = BTreeSet::new();
+    let range = KeyRange::prefix(CLOSED);
+    let _: ControlFlow<()> = snapshot.for_each(Space::Meta, &range, Direction::Forward, |row| {
+        let no = row.key.get(2..).and_then(whole).map(u32::from_be_bytes);
+        let no = no.filter(|_| is_undamaged(&row.key, &row.value));
+        closed.extend(no.map(DbNo));
+        Ok::<_, LogError>(ControlFlow::Continue(()))
+    })?;
+    Ok(closed)
+}
+
+pub(super) fn closed_key(no: DbNo) -> [u8; 6] {
+    key_of(CLOSED, no)
 }
 
 /// Writes the row of the next number anew if it does not decode; says whether that was so.
@@ -218,8 +252,7 @@ pub(super) fn repair_counter(
 // ---- version row --------------------------------------------------------------------------------
 
 pub(super) fn version_key(no: DbNo) -> [u8; 6] {
-    let ([tag, kind], [a, b, c, d]) = (VERSION, no.prefix());
-    [tag, kind, a, b, c, d]
+    key_of(VERSION, no)
 }
 
 pub(super) fn encode_state(no: DbNo, state: &LogState) -> Vec<u8> {
@@ -304,8 +337,9 @@ pub(super) fn stage_removal(id: &Id, no: DbNo, version: &[u8], batch: &mut Batch
 
 /// All rows of a database in the spaces of the log and of state, but that of the directory.
 pub(super) fn ranges_of(no: DbNo) -> Vec<(Space, KeyRange)> {
-    let [a, b, c, d] = no.prefix();
     let kinds = [
+        CLOSED,
+        LOST,
         VERSION,
         HEIGHTS,
         MARKS,
@@ -318,7 +352,7 @@ pub(super) fn ranges_of(no: DbNo) -> Vec<(Space, KeyRange)> {
         HOLE_COUNTS,
         REWRITTEN,
     ];
-    let small = kinds.map(|[tag, kind]| (Space::Meta, KeyRange::prefix([tag, kind, a, b, c, d])));
+    let small = kinds.map(|kind| (Space::Meta, KeyRange::prefix(key_of(kind, no))));
     let spaces = [Space::Log, Space::Ids, Space::State, Space::Versions];
     let large = spaces.map(|space| (space, KeyRange::prefix(no.prefix())));
     small.into_iter().chain(large).collect()
@@ -558,8 +592,7 @@ pub(super) fn decode_hole_counts(
 
 /// Of the row that says when stored entries were last changed in place.
 pub(super) fn rewritten_key(no: DbNo) -> [u8; 6] {
-    let ([tag, kind], [a, b, c, d]) = (REWRITTEN, no.prefix());
-    [tag, kind, a, b, c, d]
+    key_of(REWRITTEN, no)
 }
 
 pub(super) fn put_rewritten(no: DbNo, version: u64, batch: &mut Batch) {
@@ -680,8 +713,7 @@ pub(super) fn decode_summary(
 
 /// Of the row that changes whenever an old block of heights does.
 pub(super) fn late_key(no: DbNo) -> [u8; 6] {
-    let ([tag, kind], [a, b, c, d]) = (LATE, no.prefix());
-    [tag, kind, a, b, c, d]
+    key_of(LATE, no)
 }
 
 /// Drops summaries, for a change by this version.

@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
-use eidetica_database::{Blame, Database, Databases, Error, Fault, Remedy};
+use bytes::Bytes;
+use eidetica_auth::Permission;
+use eidetica_database::{Blame, Database, Databases, Error, Fault, Holds, Remedy};
 use eidetica_entry::{Entry, Id};
 use eidetica_storage::{Batch, Durability, Engine, MemoryEngine, Row, Space};
 use eidetica_testkit::{Fault as Failing, FaultyEngine, Rng, SharedEngine};
 
-use super::damage::{full, rows};
+use super::damage::{copy_rows, full, rows};
+use crate::closures::{all_above, note, note_as_member, project, team};
 use crate::world::{all_packs, database, ingest, instance_on, key, on};
 
 /// What belongs to no database: the format, the next number, local databases.
@@ -31,7 +34,8 @@ fn lasting(engine: &dyn Engine) -> Vec<(Space, Row)> {
         rows.map(move |row| (space, row))
     });
     let counts = |row: &Row| {
-        [b"Lv", b"Lo", b"Le"]
+        // Or say that a repair was refused.
+        [b"Lv", b"Lo", b"Le", b"Ll"]
             .iter()
             .any(|kind| row.key.starts_with(*kind))
     };
@@ -172,6 +176,100 @@ fn what_follows_from_entries_is_computed_again_whatever_is_damaged() {
     }
     // All that this database has: numbers, versions, heights, stores; ids, state, versions.
     assert_eq!(kinds.len(), 8, "{kinds:?}");
+}
+
+/// A database that delegates to another one, of which only the closure is here. The closure has nothing that a database
+/// could not have.
+fn with_closure() -> (MemoryEngine, Databases, Id, Id) {
+    let (there, here) = (
+        instance_on(Arc::new(MemoryEngine::new()), 1),
+        instance_on(Arc::new(MemoryEngine::new()), 2),
+    );
+    let team = team(&there);
+    for n in 0..3 {
+        note(&team, &n.to_string(), "more");
+    }
+    let project = project(&there, &team, Permission::Write(5));
+    note_as_member(&there, &project.id(), "m1");
+    ingest(
+        &here,
+        project.id(),
+        &all_above(&there, &here, &project.id()),
+    );
+    // Writes the state of both.
+    assert!(here.verify().unwrap().is_sound());
+    let engine = MemoryEngine::new();
+    copy_rows(&**here.engine(), &engine);
+    (engine, there, project.id(), team.id())
+}
+
+#[test]
+fn a_closure_is_repaired_and_stays_a_closure() {
+    let (engine, _, project, team) = with_closure();
+    let right = lasting(&engine);
+    let mut repaired = 0;
+    for space in [Space::Meta, Space::Ids, Space::State, Space::Versions] {
+        for row in rows(&engine, space) {
+            for what in 0..3 {
+                let (mut at, mut value) = (row.key.to_vec(), row.value.to_vec());
+                match what {
+                    0 => *value.last_mut().unwrap() ^= 1,
+                    1 => *at.last_mut().unwrap() ^= 1,
+                    _ => {}
+                }
+                if row.key[..] == *b"Lf" || row.key.starts_with(b"S") {
+                    continue;
+                }
+                let damaged = engine.fork().unwrap();
+                let mut batch = Batch::new();
+                batch.delete(space, &row.key);
+                if what < 2 {
+                    batch.put(space, &at, &value);
+                }
+                damaged.write(&batch, Durability::Durable).unwrap();
+                let databases = on(Arc::new(damaged));
+                databases.repair_directory().unwrap();
+                let report = databases.verify().unwrap();
+                for id in report.databases(Remedy::Rebuild) {
+                    assert!([project, team].contains(&id));
+                    repaired += u64::from(id == team);
+                    databases.repair(&id).unwrap();
+                }
+                let report = databases.verify().unwrap();
+                assert!(report.is_sound(), "{:?}: {:?}", row.key, report.faults);
+                assert_eq!(databases.list().unwrap(), [project]);
+                let is_right = lasting(&**databases.engine()) == right;
+                assert!(is_right, "{space} {:?}, {what}", row.key);
+            }
+        }
+    }
+    assert!(repaired > 10, "{repaired}");
+}
+
+#[test]
+fn damaged_entries_of_a_closure_are_put_back_without_their_data() {
+    let (engine, there, project, team) = with_closure();
+    let right = lasting(&engine);
+    for row in rows(&engine, Space::Log) {
+        let damaged = engine.fork().unwrap();
+        let mut batch = Batch::new();
+        batch.put(Space::Log, &row.key, b"damaged");
+        damaged.write(&batch, Durability::Durable).unwrap();
+        let databases = on(Arc::new(damaged));
+        let report = databases.verify().unwrap();
+        for id in report.databases(Remedy::Fetch) {
+            let lost = databases.lost(&id).unwrap().lost;
+            assert!(!lost.is_empty());
+            assert!(databases.repair(&id).is_err());
+            let mended = databases.mend(&id, |lost| there.entry(&id, lost)).unwrap();
+            assert_eq!((mended.restored, mended.lost), (lost.len() as u64, vec![]));
+            databases.repair(&id).unwrap();
+        }
+        assert!(databases.verify().unwrap().is_sound());
+        assert_eq!(databases.list().unwrap(), [project]);
+        assert!(databases.find(&team).unwrap().is_none());
+        assert!(lasting(&**databases.engine()) == right, "{:?}", row.key);
+    }
 }
 
 #[test]
@@ -325,7 +423,71 @@ fn other_entries_do_not_take_the_place_of_damaged_ones() {
             .get(lost)?
             .map(|entry| entry.with_payloads_of(|_| false)))
     };
-    assert_eq!(databases.mend(&id, bare).unwrap(), lost);
+    let mended = databases.mend(&id, bare).unwrap();
+    assert_eq!((mended.lost, mended.unknown), (vec![id], 0));
+    // What lacks nothing but data is back, and its data is missing.
+    assert_eq!(mended.restored, lost.lost.len() as u64 - 1);
+    databases.mend(&id, |lost| there.get(lost)).unwrap();
+    databases.repair(&id).unwrap();
+    assert!(databases.verify().unwrap().is_sound());
+    assert!(databases.get(&id).unwrap().lacks().unwrap());
+}
+
+/// Payloads of entries, as a peer gives them that is asked by the beginnings of ids.
+fn given(by: &Databases, id: &Id, ids: &[Id]) -> Vec<Bytes> {
+    let prefixes: Vec<&[u8]> = ids.iter().map(|id| &id.as_bytes()[..8]).collect();
+    let (mut packs, mut cursor) = (Vec::new(), None);
+    loop {
+        let page = by.payloads(id, &prefixes, &Holds::All, cursor, 3_000);
+        let page = page.unwrap();
+        packs.push(page.packs);
+        cursor = page.next;
+        if cursor.is_none() {
+            return packs.concat();
+        }
+    }
+}
+
+#[test]
+fn damaged_entries_come_back_from_peers_and_the_repair_is_done() {
+    let (engine, id) = full();
+    let right = lasting(&engine);
+    let peer = on(Arc::new(engine.fork().unwrap()));
+    for n in 0..rows(&engine, Space::Log).len() {
+        let damaged = engine.fork().unwrap();
+        damage_entries(&damaged, n, n % 2 == 1);
+        let databases = on(Arc::new(damaged));
+        let db = databases.get(&id).unwrap();
+        assert!(!db.is_damaged().unwrap());
+        assert_eq!(databases.damaged(&id, 10).unwrap(), []);
+        // Whoever has not been told asks for nothing, and takes nothing.
+        let packs = all_packs(&peer, &id);
+        assert_eq!(ingest(&databases, id, &packs[..1]).filled, 0);
+        databases.repair(&id).unwrap_err();
+        let lost = databases.lost(&id).unwrap().lost;
+        // It is remembered.
+        let databases = on(Arc::clone(databases.engine()));
+        assert!(databases.get(&id).unwrap().is_damaged().unwrap());
+        assert_eq!(databases.damaged(&id, 1_000).unwrap(), lost);
+        let mut filled = 0;
+        for pack in given(&peer, &id, &lost) {
+            assert!(databases.get(&id).unwrap().is_damaged().unwrap());
+            filled += ingest(&databases, id, &[pack]).filled;
+        }
+        assert_eq!(filled, lost.len() as u64);
+        let db = databases.get(&id).unwrap();
+        assert!(!db.is_damaged().unwrap());
+        assert_eq!(databases.damaged(&id, 10).unwrap(), []);
+        let report = databases.verify().unwrap();
+        assert!(report.is_sound(), "{:?}", report.faults);
+        assert_eq!(
+            db.state_hash().unwrap(),
+            peer.get(&id).unwrap().state_hash().unwrap()
+        );
+        if lost.len() == 1 {
+            assert!(lasting(&**databases.engine()) == right);
+        }
+    }
 }
 
 #[test]

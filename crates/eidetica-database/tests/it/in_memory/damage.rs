@@ -40,7 +40,7 @@ pub(crate) fn full() -> (MemoryEngine, Id) {
     (copy, db.id())
 }
 
-fn copy_rows(from: &dyn Engine, to: &MemoryEngine) {
+pub(crate) fn copy_rows(from: &dyn Engine, to: &MemoryEngine) {
     let mut batch = Batch::new();
     for space in Space::ALL {
         for row in rows(from, space) {

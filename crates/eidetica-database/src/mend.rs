@@ -1,0 +1,325 @@
+//! Damaged entries: which they are, and how they come back.
+//!
+//! What holds an entry can be damaged, and then nothing here leads to it; its id is still known by the index. The very
+//! same entry is as good from anywhere: another store, or any peer. Once a repair was refused for it, a sync asks for it
+//! before it compares anything, and when the last one is back the repair is done.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use eidetica_entry::{Entry, Id, StoreName};
+use eidetica_storage::log::repair::Lost;
+use eidetica_storage::log::{DatabaseLog, LogError};
+use eidetica_storage::{Batch, Durability};
+use parking_lot::Mutex;
+
+use crate::core::Core;
+use crate::error::{Reject, Result};
+use crate::ingest::{IngestReport, forged};
+use crate::shared::CREATION;
+use crate::{Database, Databases, limits};
+
+/// What became of damaged entries.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Mended {
+    /// Entries that are back in their places.
+    pub restored: u64,
+    /// Entries that are still lost: their ids, as far as the index of ids knows them.
+    pub lost: Vec<Id>,
+    /// Entries that are still lost and of which not even the id is known.
+    pub unknown: u64,
+}
+
+impl Mended {
+    fn add_lost(&mut self, lost: Vec<Lost>) {
+        for lost in lost {
+            self.unknown += (lost.end - lost.first) - lost.ids.len() as u64;
+            self.lost.extend(lost.ids.into_values());
+        }
+    }
+}
+
+/// What a database that is open knows of its damaged entries.
+#[derive(Default)]
+pub(crate) struct Damage {
+    /// Whether a repair was refused for some.
+    noted: AtomicBool,
+    /// Which they are, once that was asked.
+    lost: Mutex<Option<Vec<Lost>>>,
+}
+
+impl Damage {
+    pub(crate) fn new(noted: bool) -> Self {
+        Self {
+            noted: AtomicBool::new(noted),
+            lost: Mutex::default(),
+        }
+    }
+}
+
+impl Core {
+    pub(crate) fn is_damaged(&self) -> bool {
+        self.damage.noted.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn note_whole(&self) {
+        self.damage.noted.store(false, Ordering::Release);
+        *self.damage.lost.lock() = None;
+    }
+
+    fn note_damage(&self) {
+        *self.damage.lost.lock() = None;
+        self.damage.noted.store(true, Ordering::Release);
+    }
+}
+
+impl Databases {
+    /// The entries of a database, and of its closure, that are damaged: their ids, as far as the index knows them, and
+    /// how many others there are. Reads all entries.
+    ///
+    /// # Errors
+    /// [`Error::NoDatabase`], a damaged version row, the engine's.
+    pub fn lost(&self, id: &Id) -> Result<Mended> {
+        self.mend(id, |_| Ok(None))
+    }
+
+    /// Puts entries that are damaged back in their places, as `find` gives them, from wherever. Only the very same entries
+    /// are taken, with their signatures and settings.
+    ///
+    /// # Errors
+    /// [`Error::NoDatabase`], a damaged version row, the engine's, those of `find`.
+    pub fn mend(
+        &self,
+        id: &Id,
+        mut find: impl FnMut(&Id) -> Result<Option<Entry>>,
+    ) -> Result<Mended> {
+        let mut mended = Mended::default();
+        for log in self.logs_of(id)? {
+            let log = self.uncached(&log)?;
+            let lost = log.lost(&*self.engine().snapshot()?)?;
+            let (restored, rest) = self.mend_log(&log, lost, &mut find)?;
+            mended.restored += restored;
+            mended.add_lost(rest);
+        }
+        Ok(mended)
+    }
+
+    /// An entry of a database that is here, or of its closure.
+    ///
+    /// # Errors
+    /// The engine's; a damaged row, unless the other one has it.
+    pub fn entry(&self, database: &Id, id: &Id) -> Result<Option<Entry>> {
+        let in_database = self.find(database).and_then(|found| match found {
+            Some(database) => database.get(id),
+            None => Ok(None),
+        });
+        match in_database {
+            Ok(Some(entry)) => Ok(Some(entry)),
+            other => match self.closure(database)? {
+                Some(closure) => closure.get(id),
+                None => other,
+            },
+        }
+    }
+
+    /// The entries of a database for which a repair was refused and that are not back, at most `limit`: what to ask
+    /// peers for. Nothing where none was; else reads all entries the first time.
+    ///
+    /// # Errors
+    /// [`Error::NoDatabase`], a damaged version row, the engine's.
+    pub fn damaged(&self, database: &Id, limit: usize) -> Result<Vec<Id>> {
+        let database = self.get(database)?;
+        let lost = database.with_lost(|lost| {
+            let ids = lost.iter().flat_map(|lost| lost.ids.values());
+            ids.take(limit).copied().collect()
+        });
+        Ok(lost?.unwrap_or_default())
+    }
+
+    /// Takes note of it if entries are lost.
+    pub(crate) fn note_lost(&self, log: &DatabaseLog) -> Result<()> {
+        let shared = self.shared();
+        let lost = self.uncached(log)?.lost(&*shared.engine.snapshot()?);
+        match lost {
+            Ok(lost) if lost.is_empty() => return Ok(()),
+            Ok(_) => {}
+            // What they are cannot be said.
+            Err(LogError::Corrupt { .. } | LogError::Repairing(_)) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+        let mut batch = Batch::new();
+        log.stage_lost(&mut batch);
+        shared.group.write(CREATION, batch, Durability::Durable)?;
+        if let Ok(database) = self.open_log(log) {
+            database.core().note_damage();
+        }
+        Ok(())
+    }
+
+    /// Puts lost entries back as they are found, in runs; says how many, and what is still lost.
+    fn mend_log(
+        &self,
+        log: &DatabaseLog,
+        lost: Vec<Lost>,
+        find: &mut impl FnMut(&Id) -> Result<Option<Entry>>,
+    ) -> Result<(u64, Vec<Lost>)> {
+        let shared = self.shared();
+        let (mut restored, mut rest) = (0, Vec::new());
+        for lost in lost {
+            let mut next = lost.first;
+            while next < lost.end {
+                let end = lost.end.min(next + limits::MEND_ENTRIES);
+                let mut found = self.found_in(log, &lost, next..end, find)?;
+                while next < end {
+                    let run: Vec<Entry> = (next..end).map_while(|at| found.remove(&at)).collect();
+                    if run.is_empty() {
+                        keep_lost(&mut rest, &lost, next);
+                        next += 1;
+                        continue;
+                    }
+                    shared.racing(|| {
+                        let mut batch = Batch::new();
+                        let snapshot = shared.engine.snapshot()?;
+                        log.stage_mended(&*snapshot, &lost, next, &run, &mut batch)?;
+                        Ok(shared.group.write(CREATION, batch, Durability::Durable)?)
+                    })?;
+                    restored += run.len() as u64;
+                    next += run.len() as u64;
+                }
+            }
+        }
+        Ok((restored, rest))
+    }
+
+    /// Those of some lost entries that are found as they were, by their arrival numbers.
+    fn found_in(
+        &self,
+        log: &DatabaseLog,
+        lost: &Lost,
+        arrivals: Range<u64>,
+        find: &mut impl FnMut(&Id) -> Result<Option<Entry>>,
+    ) -> Result<BTreeMap<u64, Entry>> {
+        let mut found = BTreeMap::new();
+        for (arrival, id) in lost.ids.range(arrivals) {
+            if let Some(entry) = find(id)?.filter(|entry| is_it(entry, id)) {
+                let entry = match log.is_closure() {
+                    true => entry.without_data(),
+                    false => entry,
+                };
+                found.insert(*arrival, entry);
+            }
+        }
+        let all: Vec<&Entry> = found.values().collect();
+        let forged: BTreeSet<usize> = forged(&all, self.shared().entropy.seed())
+            .into_iter()
+            .collect();
+        let signed = found.into_iter().enumerate();
+        let signed = signed.filter(|(at, _)| !forged.contains(at));
+        Ok(signed.map(|(_, found)| found).collect())
+    }
+}
+
+/// Whether an entry is the one that was lost, as far as a database must have it.
+fn is_it(entry: &Entry, id: &Id) -> bool {
+    let settings = entry.payload(&StoreName::settings());
+    entry.id() == *id && (settings.is_some() || !entry.header().writes_settings())
+}
+
+/// Adds an arrival number to what is lost still.
+fn keep_lost(rest: &mut Vec<Lost>, lost: &Lost, arrival: u64) {
+    let known = lost.ids.get(&arrival).map(|id| (arrival, *id));
+    match rest.last_mut().filter(|last| last.end == arrival) {
+        Some(last) => {
+            last.end += 1;
+            last.ids.extend(known);
+        }
+        None => rest.push(Lost {
+            first: arrival,
+            ids: known.into_iter().collect(),
+            end: arrival + 1,
+        }),
+    }
+}
+
+impl Database {
+    /// Whether a repair was refused for damaged entries that are not back; see [`Databases::damaged`]. Where other
+    /// processes may use the engine, one row.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn is_damaged(&self) -> Result<bool> {
+        if self.shared().has_others() {
+            let noted = self
+                .core()
+                .log
+                .is_losing(&*self.shared().engine.snapshot()?)?;
+            match noted {
+                false => self.core().note_whole(),
+                true if !self.core().is_damaged() => self.core().note_damage(),
+                true => {}
+            }
+        }
+        Ok(self.core().is_damaged())
+    }
+
+    /// Calls `with` with what is lost, if that was noted.
+    fn with_lost<T>(&self, with: impl FnOnce(&[Lost]) -> T) -> Result<Option<T>> {
+        if !self.core().is_damaged() {
+            return Ok(None);
+        }
+        let mut known = self.core().damage.lost.lock();
+        if known.is_none() {
+            let log = Databases::of(self.shared()).uncached(&self.core().log)?;
+            *known = Some(log.lost(&*self.shared().engine.snapshot()?)?);
+        }
+        Ok(known.as_deref().map(with))
+    }
+
+    /// The ids of lost entries; none where nothing was noted.
+    pub(crate) fn lost_ids(&self) -> Result<BTreeSet<Id>> {
+        let ids = self.with_lost(|lost| {
+            let ids = lost.iter().flat_map(|lost| lost.ids.values());
+            ids.copied().collect()
+        });
+        Ok(ids?.unwrap_or_default())
+    }
+
+    /// Puts those of some entries back that are lost here; the others are left. When the last one is back, the database
+    /// is repaired. Called with no lock held.
+    pub(crate) fn restore(
+        &self,
+        entries: &mut Vec<Entry>,
+        report: &mut IngestReport,
+    ) -> Result<()> {
+        let lost = self.lost_ids()?;
+        let (found, rest): (Vec<Entry>, Vec<Entry>) = std::mem::take(entries)
+            .into_iter()
+            .partition(|entry| lost.contains(&entry.id()));
+        *entries = rest;
+        if found.is_empty() {
+            return Ok(());
+        }
+        let all: Vec<&Entry> = found.iter().collect();
+        for at in forged(&all, self.shared().entropy.seed()) {
+            if let Some(entry) = all.get(at) {
+                report.reject(entry.id(), Reject::Signature);
+            }
+        }
+        let databases = Databases::of(self.shared());
+        let is_whole = {
+            let mut known = self.core().damage.lost.lock();
+            let lost = known.take().unwrap_or_default();
+            let log = databases.uncached(&self.core().log)?;
+            let find = |id: &Id| Ok(found.iter().find(|entry| entry.id() == *id).cloned());
+            let (restored, rest) = databases.mend_log(&log, lost, &mut { find })?;
+            report.filled += restored;
+            known.insert(rest).is_empty()
+        };
+        if is_whole {
+            databases.repair_log(&self.core().log)?;
+        }
+        Ok(())
+    }
+}
