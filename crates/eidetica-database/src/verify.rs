@@ -302,7 +302,7 @@ impl Database {
     fn verify_into(&self, report: &mut VerifyReport) -> Result<()> {
         report.database = Some(self.id());
         let Some((_, snapshot)) = report.read(self.settled())? else {
-            return Ok(());
+            return self.name_lost(report);
         };
         // A log of its own, so that no cached pack hides a damaged row.
         let databases = Databases::of(self.shared());
@@ -357,6 +357,21 @@ impl Database {
             check.state(&registry)?;
         }
         Ok(())
+    }
+
+    /// Where not even the state can be brought up to the entries: which of these are lost, as far as that can be said.
+    fn name_lost(&self, report: &mut VerifyReport) -> Result<()> {
+        let databases = Databases::of(self.shared());
+        let snapshot = self.shared().engine.snapshot()?;
+        match databases.uncached(&self.core().log)?.lost(&*snapshot) {
+            Ok(lost) => {
+                let ids = lost.into_iter().flat_map(|lost| lost.ids.into_values());
+                ids.for_each(|id| report.add(Fault::Lost(id)));
+                Ok(())
+            }
+            Err(LogError::Corrupt { .. } | LogError::Repairing(_)) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 

@@ -290,12 +290,11 @@ impl Backend for DatabasesBackend {
             }
         };
         let here = self.databases.get(database).map_err(unavailable)?;
+        let damaged = here.is_damaged().map_err(unavailable)?;
         Ok(Some(Frontier {
             holds: self.holds(database)?,
-            lacks: here
-                .is_damaged()
-                .and_then(|damaged| Ok(damaged || here.lacks()?))
-                .map_err(unavailable)?,
+            lacks: damaged || here.lacks().map_err(unavailable)?,
+            damaged,
             tips,
             closures: closures.map(closure).collect(),
             void: self.void(database)?,

@@ -10,7 +10,7 @@ use crate::{
     PeerFault, PeerIdentity, Progress, ProvenKeys, Query, QueryId, Reply, Request, Sketch, Spans,
     Stores, TipList, VoidHash,
     differ::{Differences, Exchange, Step},
-    handshake::PAYLOADS,
+    handshake::{HOLDINGS, PAYLOADS},
     limits,
     receive::Intake,
     send::{Flow, Outflow, Wanted},
@@ -129,7 +129,7 @@ pub struct Outcome {
 }
 
 /// Syncs one database with one peer: compares tips, finds the exact difference, and exchanges it; then asks for payloads
-/// that are missing here, and gives those that the peer lacks.
+/// that are missing here, and gives those that the peer lacks. Where entries are damaged here, asks for these first.
 ///
 /// # Contract
 ///
@@ -165,10 +165,16 @@ pub struct SyncClient {
     their_holds: Stores,
     /// Whether the peer has said so in this comparison: it may once.
     told_holds: bool,
+    /// Whether it has shown its claims for what it lacks.
+    told_claims: bool,
     /// Whether the peer lacks some of those.
     they_lack: bool,
     /// Whether what is sent is what they lack, which ends the sync.
     giving: bool,
+    /// Whether what is asked for are entries that are damaged here, before anything is compared.
+    mending: bool,
+    /// Whether that was done.
+    mended: bool,
     /// What both had after the last sync, as far as it is here.
     common: Vec<Id>,
     /// Entries that both have, for a push in case theirs did not all arrive.
@@ -304,8 +310,11 @@ impl SyncClient {
             holds: Stores::All,
             their_holds: Stores::All,
             told_holds: false,
+            told_claims: false,
             they_lack: false,
             giving: false,
+            mending: false,
+            mended: false,
             common: Vec::new(),
             base: Vec::new(),
             their_void: None,
@@ -484,6 +493,12 @@ impl SyncClient {
                 self.told_holds = true;
                 self.their_holds = stores;
                 self.they_lack = lacks;
+            }
+            (State::Reply(Expect::Lacking, None), Frame::Reply(Reply::Claims { claims }))
+                if self.config.peer.version >= HOLDINGS && !self.told_claims =>
+            {
+                self.told_claims = true;
+                self.see_claims(&claims)?;
             }
             (
                 State::Exchanging {
@@ -730,6 +745,12 @@ impl SyncClient {
         let common = self.config.common.iter().take(limits::COMMON);
         self.common = common.copied().collect();
         let says_holds = self.config.peer.version >= PAYLOADS;
+        let is_damaged = frontier.as_ref().is_some_and(|frontier| frontier.damaged);
+        if is_damaged && says_holds && !self.mended {
+            (self.mending, self.mended) = (true, true);
+            self.look_for_lacking(Some(0), limits::FIRST_LACKING, false);
+            return Ok(());
+        }
         if frontier.is_none() && self.config.create && says_holds {
             self.common.clear();
             self.ask(Query::Holds {
@@ -976,13 +997,15 @@ impl SyncClient {
 
     /// What is held here is said with whatever brings payloads, and with a comparison, which is answered in kind.
     fn frame_of(&self, request: Request) -> Frame {
+        let version = self.config.peer.version;
         let is_needed = match &request {
             Request::Compare { .. } => true,
+            Request::Lacking { .. } => version >= HOLDINGS,
             Request::Push { wants, .. } => !wants.is_empty() && !self.holds.is_all(),
             Request::Void { .. } => !self.holds.is_all(),
             _ => false,
         };
-        match is_needed && self.config.peer.version >= PAYLOADS {
+        match is_needed && version >= PAYLOADS {
             true => Frame::RequestFor(self.holds.clone(), request),
             false => Frame::Request(request),
         }
@@ -1129,6 +1152,11 @@ impl SyncClient {
     }
 
     fn ask_what_they_lack(&mut self) -> Result<(), Failure> {
+        if std::mem::take(&mut self.mending) {
+            // From what is here now.
+            self.state = State::New;
+            return Ok(());
+        }
         if !std::mem::take(&mut self.they_lack) {
             self.end();
             return Ok(());

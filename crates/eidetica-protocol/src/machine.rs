@@ -278,6 +278,8 @@ pub struct Frontier {
     pub holds: Stores,
     /// Whether some of those are not here.
     pub lacks: bool,
+    /// Whether entries are damaged, which [`Query::Lacking`] names first.
+    pub damaged: bool,
 }
 
 /// Payloads that are held and not here.
@@ -300,6 +302,7 @@ impl From<Vec<Stamp>> for Frontier {
             void: Vec::new(),
             holds: Stores::All,
             lacks: false,
+            damaged: false,
         }
     }
 }

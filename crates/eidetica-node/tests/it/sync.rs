@@ -1,9 +1,11 @@
 //! Syncing: first, again, both ways, diverged, in the background.
 
 use eidetica_auth::{Permission, Revocation};
+use eidetica_database::Remedy;
 use eidetica_engine::{EngineError, Selection, Target};
 use eidetica_node::NodeError;
 use eidetica_protocol::{Failure, Refusal, Relation};
+use eidetica_storage::{Batch, Direction, Durability, KeyRange, Row, ScanLimit, Space};
 
 use crate::world::{Net, Peer, eventually, on_selected};
 
@@ -18,6 +20,7 @@ on_selected!(
     nobody_stores_what_nobody_there_asked_for,
     a_database_that_is_not_to_be_created_is_not,
     void_entries_find_their_way_to_an_admin,
+    damaged_entries_come_back_with_the_next_sync,
 );
 
 fn a_database_arrives_and_changes_travel_both_ways(net: &Net) {
@@ -272,4 +275,57 @@ fn void_entries_find_their_way_to_an_admin(net: &Net) {
         assert_eq!(peer.read(id, "offline 2").as_deref(), Some("from bob"));
         assert_eq!(peer.database(id).void_count().unwrap(), 0);
     }
+}
+
+/// The rows that hold the entries of all databases.
+fn log_rows(at: &Peer) -> Vec<Row> {
+    let snapshot = at.engine.snapshot().unwrap();
+    let (all, limit) = (KeyRange::all(), ScanLimit::default());
+    let page = snapshot.scan(Space::Log, &all, Direction::Forward, limit);
+    page.unwrap().rows
+}
+
+/// Damages some rows, and has a repair find that.
+fn damage(at: &Peer, id: eidetica_entry::Id, rows: &[Row]) {
+    let mut batch = Batch::new();
+    for row in rows {
+        batch.put(Space::Log, &row.key, b"damaged");
+    }
+    at.engine.write(&batch, Durability::Durable).unwrap();
+    assert_eq!(
+        at.databases.verify().unwrap().databases(Remedy::Fetch),
+        [id]
+    );
+    assert!(at.databases.repair(&id).is_err());
+    assert!(at.databases.damaged(&id, 1_000).unwrap().len() >= rows.len());
+}
+
+fn damaged_entries_come_back_with_the_next_sync(net: &Net) {
+    let alice = Peer::new(net, "alice");
+    let id = alice.create(&[], Some(Permission::Write(10))).id();
+    for n in 0..300 {
+        alice.write(id, &format!("k{n}"), "value");
+    }
+    let address = alice.serve();
+    let bob = Peer::new(net, "bob");
+    bob.sync(&address, id).wait().unwrap();
+    let whole = log_rows(&bob);
+    assert!(whole.len() > 2, "packs and an open block");
+    // The root with its settings, one of the newest, all of them; behind, equal, ahead.
+    let all: Vec<&[Row]> = vec![&whole[..1], &whole[whole.len() - 1..], &whole];
+    for (n, rows) in all.into_iter().enumerate() {
+        damage(&bob, id, rows);
+        alice.write(id, &format!("later{n}"), "value");
+        bob.sync(&address, id).wait().unwrap();
+        let report = bob.databases.verify().unwrap();
+        assert!(report.is_sound(), "{n}: {:?}", report.faults);
+        assert_eq!(alice.tips(id), bob.tips(id));
+        assert_eq!(bob.read(id, &format!("later{n}")).as_deref(), Some("value"));
+    }
+    // A server is given what it lacks.
+    let rows = log_rows(&alice);
+    damage(&alice, id, &rows[rows.len() - 1..]);
+    bob.sync(&address, id).wait().unwrap();
+    assert!(alice.databases.verify().unwrap().is_sound());
+    assert!(!alice.databases.get(&id).unwrap().is_damaged().unwrap());
 }
