@@ -292,8 +292,8 @@ impl Any {
             log: &self.log,
             changes,
             state: self.log.state,
-            operations: Operations::with_capacity(changes.len()),
-            slots: Vec::with_capacity(changes.len()),
+            operations: Operations::new(),
+            slots: Vec::new(),
         };
         draft.write_changes()?;
         draft.raise_floor()?;
@@ -361,8 +361,11 @@ impl Draft<'_> {
 
     fn write_changes(&mut self) -> Result<(), Error> {
         let sorted = self.changes.0.sorted();
-        let tags: Vec<Tag> = sorted.iter().map(|(key, _)| self.log.tag(key)).collect();
+        let keys: Vec<&[u8]> = sorted.iter().map(|(key, _)| *key).collect();
+        let tags = self.log.tags(&keys);
         let present = self.log.find_many(&tags)?;
+        self.operations = Operations::with_capacity(sorted.len());
+        self.slots.reserve(sorted.len());
         for (((key, value), tag), was) in sorted.into_iter().zip(tags).zip(present) {
             let was = was.is_some();
             match value {

@@ -187,6 +187,12 @@ impl Block {
         })
     }
 
+    /// Whether an operation is among them.
+    pub(crate) fn has(&self, location: Location) -> bool {
+        let index = location.0.checked_sub(self.first);
+        index.is_some_and(|index| index < self.operations.len() as u64)
+    }
+
     pub(crate) fn weight(&self) -> usize {
         self.operations.as_bytes().len() + self.operations.len() * 8
     }

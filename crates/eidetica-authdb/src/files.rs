@@ -16,6 +16,10 @@ use crate::{Disk, DiskFile, Error, limits};
 pub(crate) const PAGE: usize = 4096;
 /// Bytes of a checksum.
 pub(crate) const SUM: usize = 16;
+/// Bytes that are copied to be hashed as one string; what is longer hashes well in pieces.
+const GATHERED: usize = 32 << 10;
+/// Bytes that are read without asking first whether there are as many.
+const SHORT: u64 = 16 << 10;
 
 /// A file of a database. Numbers are the location it begins with or, for runs, a count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -82,12 +86,21 @@ impl Name {
 
 /// The checksum of a part of a file: it finds damage and misplaced parts.
 pub(crate) fn checksum(name: Name, part: u64, bytes: &[u8]) -> [u8; SUM] {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(&name.salt());
-    hasher.update(&part.to_le_bytes());
-    hasher.update(bytes);
-    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, ..] = *hasher.finalize().as_bytes();
-    [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]
+    let (salt, part) = (name.salt(), part.to_le_bytes());
+    let hash = if bytes.len() <= GATHERED {
+        // The chunks of one string are hashed side by side, those of one that comes in pieces mostly are not.
+        let mut all = Vec::with_capacity(salt.len() + part.len() + bytes.len());
+        all.extend_from_slice(&salt);
+        all.extend_from_slice(&part);
+        all.extend_from_slice(bytes);
+        blake3::hash(&all)
+    } else {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&salt).update(&part).update(bytes);
+        hasher.finalize()
+    };
+    let first = hash.as_bytes().first_chunk();
+    first.copied().unwrap_or_default()
 }
 
 #[derive(Clone)]
@@ -303,10 +316,12 @@ pub(crate) fn read(
     offset: u64,
     length: u64,
 ) -> Result<Vec<u8>, Error> {
-    // A damaged length must not allocate more than there is.
-    let present = file.length().map_err(|error| failed("read", name, error))?;
-    if offset.checked_add(length).is_none_or(|end| end > present) {
-        return Err(Error::corrupt(name, "it is too short"));
+    if length > SHORT {
+        // A damaged length must not allocate more than there is.
+        let present = file.length().map_err(|error| failed("read", name, error))?;
+        if offset.checked_add(length).is_none_or(|end| end > present) {
+            return Err(Error::corrupt(name, "it is too short"));
+        }
     }
     let length = usize::try_from(length).map_err(|_| Error::corrupt(name, "it is too long"))?;
     let mut bytes = vec![0; length];

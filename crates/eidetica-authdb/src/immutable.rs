@@ -8,7 +8,7 @@ use eidetica_mmr::{Consistency, Digest, Frontier, Leaves, Location};
 use crate::any::read_the_log;
 use crate::log::Log;
 use crate::op::{check_key, check_metadata};
-use crate::run::{Slot, Tag};
+use crate::run::Slot;
 use crate::staged::Staged;
 use crate::write::Prepared;
 use crate::{Disk, Error, Kind, Operation, Operations, Options, ProvenRange, ProvenSeveral};
@@ -138,10 +138,11 @@ impl Immutable {
     /// [`Error::AlreadySet`], [`Error::Metadata`]; [`Error::Corrupt`], [`Error::Io`].
     pub fn prepare(&self, sets: &Sets, metadata: Option<&[u8]>) -> Result<PreparedSets, Error> {
         check_metadata(metadata)?;
-        let mut operations = Operations::with_capacity(sets.len());
-        let mut changes = Vec::with_capacity(sets.len());
         let sorted = sets.0.sorted();
-        let tags: Vec<Tag> = sorted.iter().map(|(key, _)| self.log.tag(key)).collect();
+        let mut operations = Operations::with_capacity(sorted.len());
+        let mut changes = Vec::with_capacity(sorted.len());
+        let keys: Vec<&[u8]> = sorted.iter().map(|(key, _)| *key).collect();
+        let tags = self.log.tags(&keys);
         if let Some(at) = self.log.find_many(&tags)?.into_iter().flatten().next() {
             return Err(Error::AlreadySet { at });
         }

@@ -86,9 +86,11 @@ impl Index {
         Ok(found)
     }
 
-    pub(crate) fn put(&mut self, tag: Tag, slot: Slot) {
-        let before = self.recent.insert(tag, slot);
-        self.undo.push((tag, before));
+    pub(crate) fn put(&mut self, changes: Vec<(Tag, Slot)>) {
+        self.recent.reserve(changes.len());
+        let recent = &mut self.recent;
+        let put = |(tag, slot)| (tag, recent.insert(tag, slot));
+        self.undo.extend(changes.into_iter().map(put));
     }
 
     /// Takes back what was put since the last [`Index::keep`].
@@ -114,12 +116,8 @@ impl Index {
         next_id: &mut u64,
         keep: &impl Fn(Slot) -> bool,
     ) -> Result<Vec<Run>, Error> {
-        let mut recent: Vec<(Tag, Slot)> = self
-            .recent
-            .iter()
-            .map(|(tag, slot)| (*tag, *slot))
-            .collect();
-        recent.sort_unstable_by_key(|(tag, _)| *tag);
+        let recent = self.recent.iter().map(|(tag, slot)| (*tag, *slot));
+        let recent = sorted(recent.collect());
         let mut runs = self.runs.clone();
         let mut writer = Writer::new(files, *next_id, recent.len() as u64)?;
         for (tag, slot) in recent {
@@ -151,6 +149,41 @@ impl Index {
         self.recent.clear();
         self.undo.clear();
     }
+}
+
+/// Entries in the order of their tags. Tags are hashes, so that a bucket for each holds few.
+fn sorted(entries: Vec<(Tag, Slot)>) -> Vec<(Tag, Slot)> {
+    let bits = entries.len().max(2).ilog2();
+    let bucket = |tag: Tag| (tag.0 >> (u128::BITS - bits)) as usize;
+    let mut next = vec![0; (1 << bits) + 1];
+    for (tag, _) in &entries {
+        if let Some(count) = next.get_mut(bucket(*tag) + 1) {
+            *count += 1;
+        }
+    }
+    let mut before = 0;
+    for count in &mut next {
+        before += *count;
+        *count = before;
+    }
+    let mut sorted = entries.clone();
+    for (tag, slot) in entries {
+        let Some(next) = next.get_mut(bucket(tag)) else {
+            continue;
+        };
+        if let Some(place) = sorted.get_mut(*next) {
+            *place = (tag, slot);
+            *next += 1;
+        }
+    }
+    let mut start = 0;
+    for end in next {
+        if let Some(few) = sorted.get_mut(start..end) {
+            few.sort_unstable_by_key(|(tag, _)| *tag);
+        }
+        start = end;
+    }
+    sorted
 }
 
 /// The first of the youngest runs of one level, if they are as many as a level may have.
@@ -199,4 +232,29 @@ fn merge(
         }
     }
     writer.finish(id, level + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_are_sorted_however_they_fall() {
+        for count in 0..200u64 {
+            let tags = (0..count).map(|number| {
+                let hash = blake3::hash(&number.to_le_bytes());
+                u128::from_le_bytes(*hash.as_bytes().first_chunk().unwrap())
+            });
+            // Those of hashes, and all in one bucket.
+            for tags in [
+                tags.collect::<Vec<_>>(),
+                (0..u128::from(count)).rev().collect(),
+            ] {
+                let entries: Vec<_> = tags.iter().map(|tag| (Tag(*tag), Slot::live(7))).collect();
+                let mut expected = entries.clone();
+                expected.sort_by_key(|(tag, _)| *tag);
+                assert_eq!(sorted(entries), expected);
+            }
+        }
+    }
 }

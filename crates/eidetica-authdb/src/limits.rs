@@ -8,9 +8,9 @@ pub const VALUE_BYTES: usize = 1 << 20;
 pub const METADATA_BYTES: usize = 64 << 10;
 /// Bytes of one encoded operation.
 pub const OPERATION_BYTES: usize = KEY_BYTES + VALUE_BYTES + 16;
-/// Changes in one batch. All that is applied and not committed yet is in memory.
+/// Changes in one batch; replaced ones count while they are fewer than half. All that is applied and not committed yet is in memory.
 pub const BATCH_CHANGES: usize = 1 << 20;
-/// Bytes of keys and values in one batch, replaced values included.
+/// Bytes of keys and values in one batch, counted like that.
 pub const BATCH_BYTES: usize = 256 << 20;
 /// Bytes of memory that a database keeps for its next batch.
 pub const BATCH_KEPT_BYTES: usize = 4 << 20;
@@ -26,6 +26,8 @@ pub const BLOCK_BYTES: usize = 8 << 10;
 pub const TAIL_OPERATIONS: usize = 1 << 14;
 /// Bytes of the tail at which it is sealed.
 pub const TAIL_BYTES: usize = 8 << 20;
+/// Bytes of memory that a database keeps for its next tail.
+pub const TAIL_KEPT_BYTES: usize = 4 << 20;
 /// Runs of one level of the index, at which they are merged into one of the next.
 pub const RUNS_PER_LEVEL: usize = 8;
 /// Segments of the log that a manifest lists.

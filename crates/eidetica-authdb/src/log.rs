@@ -1,12 +1,13 @@
 //! The log of operations under its range, and the index over it: what both databases and replicas are made
 //! of. Reading is here, writing in `write`, opening in `recover`.
 
+use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::Arc;
 
 use eidetica_mmr::{
-    Consistency, Digest, Frontier, Leaves, Location, Mmr, Node, Nodes, Proof, leaf_hash, node_hash,
-    peaks, prove_consistency, prove_multi, prove_range, root_at,
+    Consistency, Digest, Frontier, Leaves, Location, Mmr, Node, Nodes, Proof, node_hash, peaks,
+    prove_consistency, prove_multi, prove_range, root_at, tree_hash,
 };
 
 use crate::block::{Block, Table};
@@ -106,6 +107,10 @@ impl Log {
         Tag::of(&self.options.seed, key)
     }
 
+    pub(crate) fn tags(&self, keys: &[&[u8]]) -> Vec<Tag> {
+        Tag::of_many(&self.options.seed, keys)
+    }
+
     /// Where the live operation of a key is.
     pub(crate) fn find(&self, tag: Tag) -> Result<Option<Location>, Error> {
         let slot = self.index.get(&self.files, tag)?;
@@ -151,24 +156,7 @@ impl Log {
         location: Location,
         look: impl FnOnce(&[u8]) -> Result<R, Error>,
     ) -> Result<R, Error> {
-        self.check_kept(location)?;
-        match location.0.checked_sub(self.tail_first()) {
-            Some(index) => {
-                let index = usize::try_from(index).unwrap_or(usize::MAX);
-                look(self.tail.get(index).ok_or_else(|| misplaced(location))?)
-            }
-            None => {
-                let block = self.block(location)?;
-                let index =
-                    usize::try_from(location.0.wrapping_sub(block.first)).unwrap_or(usize::MAX);
-                look(
-                    block
-                        .operations
-                        .get(index)
-                        .ok_or_else(|| misplaced(location))?,
-                )
-            }
-        }
+        Reader::new(self).with_operation(location, look)
     }
 
     pub(crate) fn check_kept(&self, location: Location) -> Result<(), Error> {
@@ -181,44 +169,6 @@ impl Log {
             return Err(Error::Pruned { location, boundary });
         }
         Ok(())
-    }
-
-    /// Appends the operations of a range, which is kept, until they are as many bytes; at least one.
-    fn copy(&self, range: Range<u64>, most_bytes: usize) -> Result<Operations, Error> {
-        let mut copied = Operations::new();
-        let mut next = range.start;
-        while next < range.end {
-            let block;
-            let (source, first) = match next.checked_sub(self.tail_first()) {
-                Some(_) => (&self.tail, self.tail_first()),
-                None => {
-                    block = self.block(Location(next))?;
-                    (&block.operations, block.first)
-                }
-            };
-            let from = usize::try_from(next - first).unwrap_or(usize::MAX);
-            let wanted = usize::try_from(range.end - first)
-                .unwrap_or(usize::MAX)
-                .min(source.len());
-            let room = most_bytes.saturating_sub(copied.as_bytes().len());
-            let mut to = wanted;
-            if source.start_of(wanted) - source.start_of(from) > room {
-                let fits = |end: &usize| source.start_of(*end) - source.start_of(from) <= room;
-                to = (from + 1..=wanted).take_while(fits).last().unwrap_or(from);
-                if to == from && copied.is_empty() {
-                    to = from + 1;
-                }
-            }
-            if from >= wanted {
-                return Err(misplaced(Location(next)));
-            }
-            copied.extend_from(source, from, to);
-            if to < wanted {
-                break;
-            }
-            next = first + to as u64;
-        }
-        Ok(copied)
     }
 
     fn block(&self, location: Location) -> Result<Arc<Block>, Error> {
@@ -253,29 +203,18 @@ impl Log {
         Table::decode(&bytes, name)
     }
 
-    /// A stored node of a sealed segment.
-    fn stored(&self, node: Node) -> Result<Option<Digest>, Error> {
-        let last = node.end().0.saturating_sub(1);
-        let Some(segment) = self.segment(last) else {
-            return Ok(None);
-        };
-        let at = group_position(node).saturating_sub(groups(segment.first));
-        let page = self.files.page(Name::Side(segment.first), at / PER_PAGE)?;
-        let on_page = usize::try_from(at % PER_PAGE).unwrap_or(usize::MAX);
-        Ok(page.as_chunks().0.get(on_page).copied().map(Digest::new))
-    }
-
     /// The root at an earlier size.
     pub(crate) fn root_at(&self, leaves: Leaves) -> Result<Digest, Error> {
         self.check_size(leaves)?;
-        Ok(root_at(self, leaves)?)
+        Ok(root_at(&Reader::new(self), leaves)?)
     }
 
     /// Size and peaks at an earlier size.
     pub(crate) fn frontier_at(&self, leaves: Leaves) -> Result<Frontier, Error> {
         self.check_size(leaves)?;
         let missing = || Error::corrupt("the log", "a peak is missing");
-        let found = peaks(leaves).map(|peak| self.node(peak)?.ok_or_else(missing));
+        let reader = Reader::new(self);
+        let found = peaks(leaves).map(|peak| reader.node(peak)?.ok_or_else(missing));
         Ok(Frontier::from_peaks(
             leaves,
             found.collect::<Result<_, _>>()?,
@@ -312,9 +251,10 @@ impl Log {
             return Err(Error::Request);
         }
         let bytes = most_bytes.min(limits::RANGE_BYTES);
-        let operations = self.copy(range.start.0..range.end.0, bytes)?;
+        let reader = Reader::new(self);
+        let operations = reader.copy(range.start.0..range.end.0, bytes)?;
         let end = Location(range.start.0 + operations.len() as u64);
-        let proof = prove_range(self, leaves, range.start..end)?;
+        let proof = prove_range(&reader, leaves, range.start..end)?;
         Ok(ProvenRange {
             start: range.start,
             operations,
@@ -331,10 +271,11 @@ impl Log {
         if let Some(first) = locations.first() {
             self.check_kept(*first)?;
         }
-        let proof = prove_multi(self, leaves, locations)?;
+        let reader = Reader::new(self);
+        let proof = prove_multi(&reader, leaves, locations)?;
         let mut operations = Operations::new();
         for location in locations {
-            self.with_operation(*location, |bytes| {
+            reader.with_operation(*location, |bytes| {
                 operations.push_bytes(bytes);
                 Ok(())
             })?;
@@ -352,36 +293,170 @@ impl Log {
     pub(crate) fn prove_consistency(&self, old: Leaves, new: Leaves) -> Result<Consistency, Error> {
         self.check_size(old)?;
         self.check_size(new)?;
-        Ok(prove_consistency(self, old, new)?)
+        Ok(prove_consistency(&Reader::new(self), old, new)?)
     }
 }
 
-impl Nodes for Log {
+/// Reads for one purpose. What was looked at last is at hand: a proof needs few places, and each several times.
+struct Reader<'a> {
+    log: &'a Log,
+    block: RefCell<Option<Arc<Block>>>,
+    page: RefCell<Option<SidePage>>,
+}
+
+/// A page of a side file: the segment, the number, and what is on it.
+type SidePage = (u64, u64, Arc<Vec<u8>>);
+
+impl<'a> Reader<'a> {
+    fn new(log: &'a Log) -> Self {
+        Self {
+            log,
+            block: RefCell::default(),
+            page: RefCell::default(),
+        }
+    }
+
+    fn with_operation<R>(
+        &self,
+        location: Location,
+        look: impl FnOnce(&[u8]) -> Result<R, Error>,
+    ) -> Result<R, Error> {
+        self.log.check_kept(location)?;
+        self.with_source(location.0, |source, first| {
+            let index = usize::try_from(location.0 - first).unwrap_or(usize::MAX);
+            look(source.get(index).ok_or_else(|| misplaced(location))?)
+        })
+    }
+
+    /// Looks at the operations that one is among, in the tail or in a block, and the location of the first of them.
+    fn with_source<R>(
+        &self,
+        location: u64,
+        look: impl FnOnce(&Operations, u64) -> Result<R, Error>,
+    ) -> Result<R, Error> {
+        if location >= self.log.tail_first() {
+            return look(&self.log.tail, self.log.tail_first());
+        }
+        let block = self.block(Location(location))?;
+        if location < block.first {
+            return Err(misplaced(Location(location)));
+        }
+        look(&block.operations, block.first)
+    }
+
+    fn block(&self, location: Location) -> Result<Arc<Block>, Error> {
+        let mut last = self.block.borrow_mut();
+        if let Some(block) = last.as_ref().filter(|block| block.has(location)) {
+            return Ok(block.clone());
+        }
+        let block = self.log.block(location)?;
+        *last = Some(block.clone());
+        Ok(block)
+    }
+
+    /// The operations of a range, which is kept, until they are as many bytes; at least one.
+    fn copy(&self, range: Range<u64>, most_bytes: usize) -> Result<Operations, Error> {
+        let count = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
+        let mut copied = Operations::with_capacity(count.min(limits::RANGE_OPERATIONS));
+        let mut next = range.start;
+        while next < range.end {
+            let more = self.with_source(next, |source, first| {
+                copy_from(&mut copied, source, first, next..range.end, most_bytes)
+            })?;
+            match more {
+                Some(behind) => next = behind,
+                None => break,
+            }
+        }
+        Ok(copied)
+    }
+
+    /// A stored node of a sealed segment.
+    fn stored(&self, node: Node) -> Result<Option<Digest>, Error> {
+        let last = node.end().0.saturating_sub(1);
+        let Some(segment) = self.log.segment(last) else {
+            return Ok(None);
+        };
+        let at = group_position(node).saturating_sub(groups(segment.first));
+        let page = self.page(segment.first, at / PER_PAGE)?;
+        let on_page = usize::try_from(at % PER_PAGE).unwrap_or(usize::MAX);
+        Ok(page.as_chunks().0.get(on_page).copied().map(Digest::new))
+    }
+
+    fn page(&self, segment: u64, number: u64) -> Result<Arc<Vec<u8>>, Error> {
+        let mut last = self.page.borrow_mut();
+        match &*last {
+            Some((of, found, page)) if (*of, *found) == (segment, number) => Ok(page.clone()),
+            _ => {
+                let page = self.log.files.page(Name::Side(segment), number)?;
+                *last = Some((segment, number, page.clone()));
+                Ok(page)
+            }
+        }
+    }
+}
+
+impl Nodes for Reader<'_> {
     type Error = Error;
 
     /// Recursive, at most [`STORED_HEIGHT`] deep.
     fn node(&self, node: Node) -> Result<Option<Digest>, Error> {
-        if !node.is_in(self.leaves()) {
+        let log = self.log;
+        if !node.is_in(log.leaves()) {
             return Ok(None);
         }
-        if node.end().0 > self.tail_first() {
-            return Ok(self.mmr.get(node));
+        if node.end().0 > log.tail_first() {
+            return Ok(log.mmr.get(node));
         }
-        if node.end().0 <= self.first().0 {
-            let pinned = self.boundary.peak_nodes().zip(self.boundary.peaks());
+        if node.end().0 <= log.first().0 {
+            let pinned = log.boundary.peak_nodes().zip(log.boundary.peaks());
             let found = pinned.into_iter().find(|(peak, _)| *peak == node);
             return Ok(found.map(|(_, digest)| *digest));
         }
         if node.height >= STORED_HEIGHT {
             return self.stored(node);
         }
+        if node.start() >= log.first() {
+            let operations = self.copy(node.start().0..node.end().0, usize::MAX)?;
+            let leaves: Vec<&[u8]> = operations.iter().collect();
+            return Ok(tree_hash(&leaves));
+        }
+        // Some of them are pruned.
         let Some((left, right)) = node.children() else {
-            let leaf = self.with_operation(Location(node.index), |bytes| Ok(leaf_hash(bytes)))?;
-            return Ok(Some(leaf));
+            return Ok(None);
         };
         let children = self.node(left)?.zip(self.node(right)?);
         Ok(children.map(|(left, right)| node_hash(&left, &right)))
     }
+}
+
+/// Copies what a range has of operations whose first is at a location, as long as they fit. Where to go on, `None` if they do not
+/// fit.
+fn copy_from(
+    copied: &mut Operations,
+    source: &Operations,
+    first: u64,
+    range: Range<u64>,
+    most_bytes: usize,
+) -> Result<Option<u64>, Error> {
+    let from = usize::try_from(range.start - first).unwrap_or(usize::MAX);
+    let wanted = usize::try_from(range.end - first)
+        .unwrap_or(usize::MAX)
+        .min(source.len());
+    if from >= wanted {
+        return Err(misplaced(Location(range.start)));
+    }
+    let room = most_bytes.saturating_sub(copied.as_bytes().len());
+    let mut to = wanted;
+    if source.start_of(wanted) - source.start_of(from) > room {
+        let fits = |end: &usize| source.start_of(*end) - source.start_of(from) <= room;
+        to = (from + 1..=wanted).take_while(fits).last().unwrap_or(from);
+        if to == from && copied.is_empty() {
+            to = from + 1;
+        }
+    }
+    copied.extend_from(source, from, to);
+    Ok((to == wanted).then_some(first + to as u64))
 }
 
 fn misplaced(location: Location) -> Error {

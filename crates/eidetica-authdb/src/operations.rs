@@ -2,7 +2,10 @@
 
 use eidetica_mmr::Location;
 
-use crate::{Error, Operation, OperationError};
+use crate::{Error, Operation, OperationError, limits};
+
+/// What memory is set aside for one of them.
+const USUAL_BYTES: usize = 72;
 
 /// Encoded operations, one after the other: each says itself where it ends.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -21,7 +24,7 @@ impl Operations {
     /// None, with memory for so many of usual size.
     pub(crate) fn with_capacity(count: usize) -> Self {
         Self {
-            bytes: Vec::with_capacity(count.saturating_mul(72)),
+            bytes: Vec::with_capacity(count.saturating_mul(USUAL_BYTES)),
             ends: Vec::with_capacity(count + 1),
         }
     }
@@ -31,7 +34,7 @@ impl Operations {
     /// # Errors
     /// [`Error::Operation`] unless the bytes are whole operations; [`Error::Request`] if they are more.
     pub fn parse(bytes: Vec<u8>, start: Location, most: usize) -> Result<Self, Error> {
-        let mut ends = Vec::new();
+        let mut ends = Vec::with_capacity(most.min(bytes.len() / USUAL_BYTES + 1));
         let mut rest = bytes.as_slice();
         while !rest.is_empty() {
             if ends.len() == most {
@@ -119,6 +122,14 @@ impl Operations {
         self.bytes
             .extend_from_slice(other.bytes.get(start..end).unwrap_or_default());
         self.ends.extend(ends.iter().map(|end| end - start + moved));
+    }
+
+    /// Forgets all. Keeps the memory of a tail of usual size.
+    pub(crate) fn clear(&mut self) {
+        if self.bytes.capacity() > limits::TAIL_KEPT_BYTES {
+            *self = Self::new();
+        }
+        self.truncate(0);
     }
 
     pub(crate) fn truncate(&mut self, count: usize) {

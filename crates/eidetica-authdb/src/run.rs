@@ -1,9 +1,11 @@
 //! Sorted runs of the index: where the latest operation of each key is, read in place.
 //!
 //! A run is pages of entries in the order of their tags, then the beginning of each page, then a filter of
-//! one cache line per question. Only the last two are in memory: ten to fourteen bits for each key.
+//! one cache line per question. Only the last two are in memory: two bytes for each key.
 
 use std::sync::Arc;
+
+use eidetica_mmr::keyed_hashes;
 
 use crate::files::{self, Fields, Files, Name, PAGE, SUM};
 use crate::{DiskFile, Error};
@@ -15,8 +17,18 @@ pub(crate) struct Tag(pub(crate) u128);
 
 impl Tag {
     pub(crate) fn of(seed: &[u8; 32], key: &[u8]) -> Self {
-        let hash = blake3::keyed_hash(seed, key);
-        let first = hash.as_bytes().first_chunk().copied().unwrap_or_default();
+        Self::first_of(blake3::keyed_hash(seed, key).as_bytes())
+    }
+
+    /// Those of many keys, several times faster than one after the other.
+    pub(crate) fn of_many(seed: &[u8; 32], keys: &[&[u8]]) -> Vec<Self> {
+        let hashes = keyed_hashes(seed, keys);
+        let tags = hashes.iter().map(|hash| Self::first_of(hash.as_bytes()));
+        tags.collect()
+    }
+
+    fn first_of(hash: &[u8; 32]) -> Self {
+        let first = hash.first_chunk().copied().unwrap_or_default();
         Self(u128::from_be_bytes(first))
     }
 
@@ -55,8 +67,8 @@ impl Slot {
 
 const ENTRY: usize = 24;
 const PER_PAGE: usize = (PAGE - SUM) / ENTRY;
-/// Bits of the filter for each entry.
-const FILTER_BITS: u64 = 12;
+/// Bits of the filter for each entry of a new run.
+const FILTER_BITS: u64 = 16;
 const PROBES: u32 = 6;
 /// Pages that merging reads and writes at a time.
 const CHUNK: u64 = 64;

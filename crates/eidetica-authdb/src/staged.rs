@@ -1,37 +1,62 @@
-//! Changes of keys before they are operations: found by key, and in the order of keys when they are wanted.
+//! Changes of keys before they are operations: in the order of keys when they are wanted, found by key when somebody asks.
 
 use std::collections::HashMap;
-use std::collections::hash_map::{self, RandomState};
+use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher as _, BuildHasherDefault};
+
+use parking_lot::Mutex;
 
 use crate::index::TagHasher;
 use crate::op::{check_key, check_value};
 use crate::{Error, limits};
 
-/// Keys with their last value, or none. All bytes are in one buffer: a batch costs few allocations.
-#[derive(Debug, Clone, Default)]
+/// Changes in the order in which they came; the last one of a key counts. All bytes are in one buffer: a batch costs few
+/// allocations.
+#[derive(Debug, Default)]
 pub(crate) struct Staged {
     bytes: Vec<u8>,
     entries: Vec<Entry>,
-    /// The last entry for each hash of a key.
-    by_hash: HashMap<u64, u32, BuildHasherDefault<TagHasher>>,
-    hasher: RandomState,
+    /// A batch that is only written needs none.
+    lookup: Mutex<Lookup>,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Entry {
     key: (u32, u32),
     value: Option<(u32, u32)>,
-    /// Another entry whose key has the same hash.
-    next: Option<u32>,
+}
+
+/// Entries by key, of those that came before somebody asked last.
+#[derive(Debug, Clone, Default)]
+struct Lookup {
+    /// The last entry for each hash of a key.
+    by_hash: HashMap<u64, u32, BuildHasherDefault<TagHasher>>,
+    /// For each entry the one before it whose key has the same hash, mostly of the same key.
+    before: Vec<Option<u32>>,
+    /// How many keys there are.
+    keys: usize,
+    hasher: RandomState,
 }
 
 /// A change: a key and its value, or none.
 pub(crate) type Change<'a> = (&'a [u8], Option<&'a [u8]>);
 
+impl Clone for Staged {
+    fn clone(&self) -> Self {
+        Self {
+            bytes: self.bytes.clone(),
+            entries: self.entries.clone(),
+            lookup: Mutex::default(),
+        }
+    }
+}
+
 impl Staged {
+    /// How many keys are changed. Costs a look at the changes since it was asked last.
     pub(crate) fn len(&self) -> usize {
-        self.entries.len()
+        let mut lookup = self.lookup.lock();
+        lookup.catch_up(self);
+        lookup.keys
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -45,13 +70,18 @@ impl Staged {
         }
         self.bytes.clear();
         self.entries.clear();
-        self.by_hash.clear();
+        self.lookup.get_mut().clear();
     }
 
-    /// The change of a key, if it has one.
+    /// The change of a key, if it has one. The first question after changes costs a look at each of them.
     pub(crate) fn get(&self, key: &[u8]) -> Option<Option<&[u8]>> {
-        let entry = self.entries.get(self.find(self.hash(key), key)?)?;
-        Some(entry.value.map(|value| self.at(value)))
+        if self.is_empty() {
+            return None;
+        }
+        let mut lookup = self.lookup.lock();
+        lookup.catch_up(self);
+        let found = lookup.find(self, lookup.hasher.hash_one(key), key)?;
+        Some(self.change(found).1)
     }
 
     /// Puts a change in place of an earlier one of the key.
@@ -59,73 +89,75 @@ impl Staged {
         check_key(key)?;
         check_value(value.unwrap_or_default())?;
         let more = key.len() + value.map_or(0, <[u8]>::len);
-        if self.len() >= limits::BATCH_CHANGES || self.bytes.len() + more > limits::BATCH_BYTES {
-            return Err(Error::BatchTooLarge);
+        if !self.has_room(more) {
+            self.forget_replaced();
+            if !self.has_room(more) {
+                return Err(Error::BatchTooLarge);
+            }
         }
-        let value = value.map(|value| self.push(value));
-        let number = u32::try_from(self.entries.len()).unwrap_or(u32::MAX);
-        let hash = self.hash(key);
-        let next = match self.by_hash.entry(hash) {
-            hash_map::Entry::Vacant(vacant) => {
-                vacant.insert(number);
-                None
-            }
-            hash_map::Entry::Occupied(_) => {
-                if let Some(entry) = self.find(hash, key).and_then(|at| self.entries.get_mut(at)) {
-                    entry.value = value;
-                    return Ok(());
-                }
-                self.by_hash.insert(hash, number)
-            }
-        };
-        let key = self.push(key);
-        self.entries.push(Entry { key, value, next });
+        self.push_change((key, value));
         Ok(())
     }
 
     /// All changes in the order of keys.
     pub(crate) fn sorted(&self) -> Vec<Change<'_>> {
-        let keyed = self.entries.iter().zip(0u32..).map(|(entry, number)| {
-            let mut first = [0; 8];
+        // Mostly the first eight bytes tell. Below them, in one number, the place: a later change of a key comes later.
+        let order = self.entries.iter().zip(0u32..).map(|(entry, number)| {
             let key = self.at(entry.key);
-            first
-                .iter_mut()
-                .zip(key)
-                .for_each(|(byte, of_key)| *byte = *of_key);
-            (u64::from_be_bytes(first), number)
+            let mut first = [0; 8];
+            let known = key.len().min(first.len());
+            let (filled, _) = first.split_at_mut(known);
+            filled.copy_from_slice(key.get(..known).unwrap_or_default());
+            u128::from(u64::from_be_bytes(first)) << 32 | u128::from(number)
         });
-        let mut keyed: Vec<(u64, u32)> = keyed.collect();
-        let change = |number: u32| {
-            let entry = self.entries.get(number as usize);
-            entry.map_or((&[][..], None), |entry| {
-                (self.at(entry.key), entry.value.map(|value| self.at(value)))
-            })
-        };
-        // Mostly the first eight bytes tell.
-        keyed.sort_unstable_by(|(a, left), (b, right)| {
-            a.cmp(b).then_with(|| change(*left).0.cmp(change(*right).0))
-        });
-        keyed
-            .into_iter()
-            .map(|(_, number)| change(number))
-            .collect()
-    }
-
-    fn hash(&self, key: &[u8]) -> u64 {
-        self.hasher.hash_one(key)
-    }
-
-    fn find(&self, hash: u64, key: &[u8]) -> Option<usize> {
-        let mut number = self.by_hash.get(&hash).copied();
-        while let Some(found) = number {
-            let found = usize::try_from(found).ok()?;
-            let entry = self.entries.get(found)?;
-            if self.at(entry.key) == key {
-                return Some(found);
+        let mut order: Vec<u128> = order.collect();
+        order.sort_unstable();
+        let change = |packed: u128| self.change(packed as u32);
+        let mut sorted: Vec<Change<'_>> = Vec::with_capacity(order.len());
+        for alike in order.chunk_by_mut(|a, b| a >> 32 == b >> 32) {
+            if let [one] = alike {
+                sorted.push(change(*one));
+                continue;
             }
-            number = entry.next;
+            alike.sort_unstable_by(|a, b| change(*a).0.cmp(change(*b).0).then(a.cmp(b)));
+            for change in alike.iter().map(|packed| change(*packed)) {
+                match sorted.last_mut() {
+                    Some(last) if last.0 == change.0 => *last = change,
+                    _ => sorted.push(change),
+                }
+            }
         }
-        None
+        sorted
+    }
+
+    fn has_room(&self, bytes: usize) -> bool {
+        self.entries.len() < limits::BATCH_CHANGES
+            && self.bytes.len() + bytes <= limits::BATCH_BYTES
+    }
+
+    /// Keeps the last change of each key, if most are replaced: so seldom that it costs little for each.
+    fn forget_replaced(&mut self) {
+        if self.len() > self.entries.len() / 2 {
+            return;
+        }
+        let mut kept = Self::default();
+        for change in self.sorted() {
+            kept.push_change(change);
+        }
+        *self = kept;
+    }
+
+    fn push_change(&mut self, (key, value): Change<'_>) {
+        let key = self.push(key);
+        let value = value.map(|value| self.push(value));
+        self.entries.push(Entry { key, value });
+    }
+
+    fn change(&self, number: u32) -> Change<'_> {
+        let entry = self.entries.get(number as usize);
+        entry.map_or((&[][..], None), |entry| {
+            (self.at(entry.key), entry.value.map(|value| self.at(value)))
+        })
     }
 
     fn push(&mut self, bytes: &[u8]) -> (u32, u32) {
@@ -140,6 +172,37 @@ impl Staged {
         self.bytes
             .get(start as usize..end as usize)
             .unwrap_or_default()
+    }
+}
+
+impl Lookup {
+    fn clear(&mut self) {
+        self.by_hash.clear();
+        self.before.clear();
+        self.keys = 0;
+    }
+
+    fn catch_up(&mut self, staged: &Staged) {
+        for entry in staged.entries.iter().skip(self.before.len()) {
+            let key = staged.at(entry.key);
+            let hash = self.hasher.hash_one(key);
+            let is_new = self.find(staged, hash, key).is_none();
+            self.keys += usize::from(is_new);
+            let number = u32::try_from(self.before.len()).unwrap_or(u32::MAX);
+            self.before.push(self.by_hash.insert(hash, number));
+        }
+    }
+
+    /// The last entry of a key.
+    fn find(&self, staged: &Staged, hash: u64, key: &[u8]) -> Option<u32> {
+        let mut number = self.by_hash.get(&hash).copied();
+        while let Some(found) = number {
+            if staged.change(found).0 == key {
+                return Some(found);
+            }
+            number = *self.before.get(found as usize)?;
+        }
+        None
     }
 }
 
@@ -179,15 +242,31 @@ mod tests {
     fn keys_of_one_hash_are_told_apart() {
         let mut staged = Staged::default();
         staged.insert(b"one", Some(b"1")).unwrap();
+        assert_eq!(staged.len(), 1);
         // As if another key had the hash of the first.
-        let hash = staged.hash(b"two");
-        let first = staged.hash(b"one");
-        let number = staged.by_hash.remove(&first).unwrap();
-        staged.by_hash.insert(hash, number);
+        let lookup = staged.lookup.get_mut();
+        let (one, two) = (
+            lookup.hasher.hash_one(b"one"),
+            lookup.hasher.hash_one(b"two"),
+        );
+        let number = lookup.by_hash.remove(&one).unwrap();
+        lookup.by_hash.insert(two, number);
         staged.insert(b"two", Some(b"2")).unwrap();
         staged.insert(b"two", None).unwrap();
         assert_eq!(staged.len(), 2);
-        assert_eq!(staged.find(hash, b"one"), Some(0));
         assert_eq!(staged.get(b"two"), Some(None));
+        assert_eq!(staged.lookup.lock().find(&staged, two, b"one"), Some(0));
+    }
+
+    #[test]
+    fn a_batch_of_few_keys_never_ends() {
+        let mut staged = Staged::default();
+        let value = vec![0; limits::VALUE_BYTES];
+        for round in 0..3 * limits::BATCH_BYTES / limits::VALUE_BYTES {
+            staged.insert(&[round as u8 % 5], Some(&value)).unwrap();
+        }
+        staged.insert(b"last", Some(b"")).unwrap();
+        assert_eq!(staged.len(), 6);
+        assert_eq!(staged.get(&[3]), Some(Some(value.as_slice())));
     }
 }

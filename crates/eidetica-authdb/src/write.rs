@@ -45,9 +45,7 @@ impl Log {
         self.mmr.apply(prepared.batch)?;
         let count = prepared.operations.len();
         self.tail.extend_from(&prepared.operations, 0, count);
-        for (tag, slot) in prepared.changes {
-            self.index.put(tag, slot);
-        }
+        self.index.put(prepared.changes);
         self.state = prepared.state;
         Ok(())
     }
@@ -57,16 +55,21 @@ impl Log {
         &self,
         operations: &Operations,
     ) -> Result<(Vec<(Tag, Slot)>, State), Error> {
-        let mut changes = Vec::with_capacity(operations.len());
+        let mut keys = Vec::with_capacity(operations.len());
+        let mut slots = Vec::with_capacity(operations.len());
         let mut state = self.state;
         for (operation, at) in operations.decoded().zip(self.leaves().0..) {
             let location = Location(at);
             let operation = operation.map_err(|detail| Error::Operation { location, detail })?;
             match operation {
                 Operation::Update { key, .. } | Operation::Set { key, .. } => {
-                    changes.push((self.tag(key), Slot::live(at)));
+                    keys.push(key);
+                    slots.push(Slot::live(at));
                 }
-                Operation::Delete { key } => changes.push((self.tag(key), Slot::dead(at))),
+                Operation::Delete { key } => {
+                    keys.push(key);
+                    slots.push(Slot::dead(at));
+                }
                 Operation::Commit { floor, active, .. } => {
                     if floor > location || floor.0 < state.floor {
                         let detail = OperationError::Floor;
@@ -80,7 +83,8 @@ impl Log {
                 }
             }
         }
-        Ok((changes, state))
+        let changes = self.tags(&keys).into_iter().zip(slots);
+        Ok((changes.collect(), state))
     }
 
     /// Appends operations that were checked, in memory.
@@ -213,8 +217,8 @@ impl Log {
         self.next_run = next_run;
         self.sealed_state = self.state;
         self.mmr.prune(Location(end))?;
-        self.tail = Operations::new();
-        self.blocks = Vec::new();
+        self.tail.clear();
+        self.blocks.clear();
         self.file = file;
         self.file_end = 0;
         let present = self.index.infos();

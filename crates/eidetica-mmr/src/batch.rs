@@ -1,7 +1,7 @@
 //! New leaves that are not in a range yet, but whose root is known.
 
-use crate::hash::in_parts;
-use crate::{Digest, Frontier, Leaves, MmrError, leaf_hash, limits};
+use crate::hash::{in_parts, parents};
+use crate::{Digest, Frontier, Leaves, MmrError, leaf_hashes, limits};
 
 /// Leaves to append, made on one state of a range. Dropping it changes nothing.
 #[derive(Debug, Clone)]
@@ -13,6 +13,8 @@ pub struct Batch {
 
 /// Perfect trees of `1 << CHUNK` leaves are what a thread hashes at a time.
 const CHUNK: u32 = 8;
+/// Lower trees are not worth hashing level by level.
+const LOW: u32 = 2;
 
 impl Batch {
     /// An empty batch on a frontier.
@@ -86,24 +88,48 @@ impl Batch {
         let (first, rest) = elements.split_at(unaligned.min(elements.len()));
         self.extend_here(first)?;
         let chunks: Vec<&[T]> = rest.chunks(1 << CHUNK).collect();
-        let hashed = in_parts_of(&chunks, threads, &|chunk: &[T]| subtree(chunk));
-        for (chunk, nodes) in chunks.iter().zip(hashed) {
-            match nodes.split_last() {
-                Some((top, below)) if chunk.len() == 1 << CHUNK => {
-                    self.nodes.extend_from_slice(below);
-                    self.frontier
-                        .append_subtree(CHUNK, *top, |node| self.nodes.push(node))?;
-                }
-                _ => self.extend_here(chunk)?,
+        let hashed = in_parts_of(&chunks, threads, &|chunk: &[T]| {
+            let leaves = leaf_hashes(chunk, 1);
+            let nodes = is_tree(&leaves).then(|| subtree(&leaves));
+            nodes.ok_or(leaves)
+        });
+        for nodes in hashed {
+            match nodes {
+                Ok(nodes) => self.append_tree(CHUNK, &nodes)?,
+                Err(leaves) => self.extend_leaves(&leaves)?,
             }
         }
         Ok(())
     }
 
-    fn extend_here<T: AsRef<[u8]>>(&mut self, elements: &[T]) -> Result<(), MmrError> {
-        elements
-            .iter()
-            .try_for_each(|element| self.append(leaf_hash(element.as_ref())))
+    fn extend_here<T: AsRef<[u8]> + Sync>(&mut self, elements: &[T]) -> Result<(), MmrError> {
+        self.extend_leaves(&leaf_hashes(elements, 1))
+    }
+
+    /// Appends leaves in the largest perfect trees that fit.
+    fn extend_leaves(&mut self, mut leaves: &[Digest]) -> Result<(), MmrError> {
+        while let Some(fitting) = leaves.len().checked_ilog2() {
+            let aligned = self.leaves().0.trailing_zeros();
+            let height = fitting.min(aligned).min(CHUNK);
+            let (tree, rest) = leaves.split_at(1 << height);
+            if height < LOW {
+                tree.iter().try_for_each(|leaf| self.append(*leaf))?;
+            } else {
+                self.append_tree(height, &subtree(tree))?;
+            }
+            leaves = rest;
+        }
+        Ok(())
+    }
+
+    /// Appends a perfect tree by its nodes in the order of positions. The size is aligned to it.
+    fn append_tree(&mut self, height: u32, nodes: &[Digest]) -> Result<(), MmrError> {
+        let Some((top, below)) = nodes.split_last() else {
+            return Ok(());
+        };
+        self.nodes.extend_from_slice(below);
+        self.frontier
+            .append_subtree(height, *top, |node| self.nodes.push(node))
     }
 
     pub(crate) fn into_parts(self) -> (Frontier, Frontier, Vec<Digest>) {
@@ -111,26 +137,32 @@ impl Batch {
     }
 }
 
-/// All nodes of a perfect tree of `1 << CHUNK` elements, in the order of positions; nothing if they are
-/// fewer.
-fn subtree<T: AsRef<[u8]>>(elements: &[T]) -> Vec<Digest> {
-    if elements.len() < 1 << CHUNK {
-        return Vec::new();
-    }
-    let mut batch = Batch::new(Frontier::new());
-    batch.nodes.reserve(2 << CHUNK);
-    match batch.extend_here(elements) {
-        Ok(()) => batch.nodes,
-        Err(_) => Vec::new(),
-    }
+fn is_tree(leaves: &[Digest]) -> bool {
+    leaves.len() == 1 << CHUNK
 }
 
-fn in_parts_of<T: AsRef<[u8]> + Sync>(
+/// All nodes of a perfect tree in the order of positions.
+fn subtree(leaves: &[Digest]) -> Vec<Digest> {
+    let mut levels = vec![leaves.to_vec()];
+    while let Some(below) = levels.last().filter(|below| below.len() > 1) {
+        levels.push(parents(below));
+    }
+    let mut nodes = Vec::with_capacity(2 * leaves.len());
+    for leaf in 0..leaves.len() {
+        // A leaf, and every parent it completes.
+        let completed = (leaf + 1).trailing_zeros() as usize;
+        let made = levels.iter().take(completed + 1).enumerate();
+        nodes.extend(made.filter_map(|(height, level)| level.get(leaf >> height)));
+    }
+    nodes
+}
+
+fn in_parts_of<T: AsRef<[u8]> + Sync, R: Send>(
     chunks: &[&[T]],
     threads: usize,
-    work: &(impl Fn(&[T]) -> Vec<Digest> + Sync),
-) -> Vec<Vec<Digest>> {
-    let parts = in_parts(chunks, threads, &|part: &[&[T]]| -> Vec<Vec<Digest>> {
+    work: &(impl Fn(&[T]) -> R + Sync),
+) -> Vec<R> {
+    let parts = in_parts(chunks, threads, &|part: &[&[T]]| -> Vec<R> {
         part.iter().map(|chunk| work(chunk)).collect()
     });
     parts.into_iter().flatten().collect()

@@ -1,6 +1,9 @@
 //! The hashes: leaves, nodes and roots under three different keys, so that none is ever another.
 
+use std::borrow::Cow;
 use std::fmt;
+
+use crate::lanes::{keyed_hashes, pair_hashes};
 
 const LEAF_KEY: &[u8; 32] = b"eidetica mmr v1: hash of a leaf.";
 const NODE_KEY: &[u8; 32] = b"eidetica mmr v1: hash of a node.";
@@ -62,6 +65,20 @@ pub fn node_hash(left: &Digest, right: &Digest) -> Digest {
     Digest(*blake3::keyed_hash(NODE_KEY, &both).as_bytes())
 }
 
+/// The hashes of the parents of consecutive nodes, of which the first is a left one.
+pub(crate) fn parents(nodes: &[Digest]) -> Vec<Digest> {
+    pair_hashes(NODE_KEY, nodes)
+}
+
+/// The top of a perfect tree over leaves, `None` if there are none.
+pub(crate) fn top(leaves: &[Digest]) -> Option<Digest> {
+    let mut level = Cow::Borrowed(leaves);
+    while level.len() > 1 {
+        level = Cow::Owned(parents(&level));
+    }
+    level.first().copied()
+}
+
 /// The root: the hash of the size and the peaks, the highest first. It is for the caller to bring as many
 /// peaks as the size has.
 #[must_use]
@@ -74,11 +91,23 @@ pub fn root_hash<'a>(leaves: crate::Leaves, peaks: impl IntoIterator<Item = &'a 
     Digest(*hasher.finalize().as_bytes())
 }
 
-/// The hashes of many elements, by up to `threads` threads.
+/// The hashes of many elements, by up to `threads` threads. Several times faster than one after the other.
 #[must_use]
 pub fn leaf_hashes<T: AsRef<[u8]> + Sync>(elements: &[T], threads: usize) -> Vec<Digest> {
-    let hash = |part: &[T]| -> Vec<Digest> { part.iter().map(|e| leaf_hash(e.as_ref())).collect() };
-    in_parts(elements, threads, &hash).concat()
+    let mut parts = in_parts(elements, threads, &|part: &[T]| {
+        keyed_hashes(LEAF_KEY, part)
+    });
+    if parts.len() == 1 {
+        parts.swap_remove(0)
+    } else {
+        parts.concat()
+    }
+}
+
+/// The hash of the node over elements whose number is a power of two, `None` if there are none.
+#[must_use]
+pub fn tree_hash<T: AsRef<[u8]>>(elements: &[T]) -> Option<Digest> {
+    top(&keyed_hashes(LEAF_KEY, elements))
 }
 
 /// Applies `work` to consecutive parts of a slice, in as many threads as are worth it. The results are in

@@ -1,7 +1,7 @@
 //! Verifying: free functions over plain data. They read what they are given once, hash no more than that,
 //! and go no deeper than 62 levels whatever the proof says.
 
-use crate::hash::{leaf_hash, node_hash, root_hash};
+use crate::hash::{leaf_hash, leaf_hashes, node_hash, root_hash, top};
 use crate::plan::are_sorted;
 use crate::{Consistency, Digest, Frontier, Location, Node, Proof, VerifyError, peaks};
 
@@ -22,14 +22,13 @@ pub fn verify(
 ///
 /// # Errors
 /// [`VerifyError`] unless the list with this root has them there.
-pub fn verify_range<T: AsRef<[u8]>>(
+pub fn verify_range<T: AsRef<[u8]> + Sync>(
     root: &Digest,
     proof: &Proof,
     start: Location,
     elements: &[T],
 ) -> Result<(), VerifyError> {
-    let leaves = elements.iter().map(|element| leaf_hash(element.as_ref()));
-    check_range(root, proof, start, leaves, |_| {})
+    check_range(root, proof, start, &leaf_hashes(elements, 1), |_| {})
 }
 
 /// Verifies consecutive leaves by their hashes, which the caller made of the elements with
@@ -43,7 +42,7 @@ pub fn verify_range_digests(
     start: Location,
     leaves: &[Digest],
 ) -> Result<(), VerifyError> {
-    check_range(root, proof, start, leaves.iter().copied(), |_| {})
+    check_range(root, proof, start, leaves, |_| {})
 }
 
 /// Like [`verify_range_digests`], and says what is pinned before the range: the frontier at `start`, from which a
@@ -64,7 +63,7 @@ pub fn verify_range_pinned(
             pinned.push(digest);
         }
     };
-    check_range(root, proof, start, leaves.iter().copied(), collect)?;
+    check_range(root, proof, start, leaves, collect)?;
     Frontier::from_peaks(start.before(), pinned).map_err(|_| VerifyError::Shape)
 }
 
@@ -84,7 +83,7 @@ pub fn verify_multi<T: AsRef<[u8]>>(
     let leaves = elements
         .iter()
         .map(|(location, element)| (*location, leaf_hash(element.as_ref())));
-    Walk::new(proof, leaves, |_| {}).check(root)
+    Walk::new(proof, leaves).check(root)
 }
 
 /// Verifies that the list with the old root is the beginning of the list with the new one.
@@ -144,36 +143,90 @@ fn check_range(
     root: &Digest,
     proof: &Proof,
     start: Location,
-    leaves: impl ExactSizeIterator<Item = Digest>,
+    leaves: &[Digest],
     taken: impl FnMut((Node, Digest)),
 ) -> Result<(), VerifyError> {
     let end = start.0.checked_add(leaves.len() as u64);
-    let within = end.is_some_and(|end| end <= proof.leaves.0);
-    if leaves.len() == 0 || !within || !proof.leaves.is_possible() {
+    let end = end.filter(|end| *end <= proof.leaves.0);
+    let Some(end) = end.filter(|_| !leaves.is_empty() && proof.leaves.is_possible()) else {
         return Err(VerifyError::Locations);
+    };
+    let mut span = Span {
+        digests: proof.digests.iter(),
+        start: start.0,
+        end,
+        leaves,
+        taken,
+    };
+    let mut tops = Vec::with_capacity(64);
+    for peak in peaks(proof.leaves) {
+        tops.push(span.fold(peak)?);
     }
-    let located = leaves.zip(start.0..).map(|(leaf, at)| (Location(at), leaf));
-    Walk::new(proof, located, taken).check(root)
+    if span.digests.next().is_some() {
+        return Err(VerifyError::Shape);
+    }
+    check_root(root, proof, &tops)
 }
 
-/// The walk over a proof. `leaves` are ascending and within the size.
-struct Walk<'a, I: Iterator<Item = (Location, Digest)>, F> {
+fn check_root(root: &Digest, proof: &Proof, tops: &[Digest]) -> Result<(), VerifyError> {
+    if root_hash(proof.leaves, tops) == *root {
+        Ok(())
+    } else {
+        Err(VerifyError::Root)
+    }
+}
+
+/// The walk over the proof of a range, which is within the size. What is entirely in the range is hashed level by level.
+struct Span<'a, F> {
+    digests: std::slice::Iter<'a, Digest>,
+    start: u64,
+    end: u64,
+    leaves: &'a [Digest],
+    taken: F,
+}
+
+impl<F: FnMut((Node, Digest))> Span<'_, F> {
+    /// The hash of a node. Recursive, 62 deep at most; descends only at the ends of the range.
+    fn fold(&mut self, node: Node) -> Result<Digest, VerifyError> {
+        let (start, end) = (node.start().0, node.end().0);
+        if end <= self.start || start >= self.end {
+            let digest = *self.digests.next().ok_or(VerifyError::Shape)?;
+            (self.taken)((node, digest));
+            return Ok(digest);
+        }
+        match node.children() {
+            Some((left, right)) if start < self.start || end > self.end => {
+                let left = self.fold(left)?;
+                let right = self.fold(right)?;
+                Ok(node_hash(&left, &right))
+            }
+            _ => self.within(start, end).ok_or(VerifyError::Shape),
+        }
+    }
+
+    fn within(&self, start: u64, end: u64) -> Option<Digest> {
+        let from = usize::try_from(start.checked_sub(self.start)?).ok()?;
+        let to = usize::try_from(end.checked_sub(self.start)?).ok()?;
+        top(self.leaves.get(from..to)?)
+    }
+}
+
+/// The walk over a proof of several leaves, which are ascending and within the size.
+struct Walk<'a, I: Iterator<Item = (Location, Digest)>> {
     proof: &'a Proof,
     digests: std::slice::Iter<'a, Digest>,
     leaves: I,
     /// The first leaf that has not been used.
     next: Option<(Location, Digest)>,
-    taken: F,
 }
 
-impl<'a, I: Iterator<Item = (Location, Digest)>, F: FnMut((Node, Digest))> Walk<'a, I, F> {
-    fn new(proof: &'a Proof, mut leaves: I, taken: F) -> Self {
+impl<'a, I: Iterator<Item = (Location, Digest)>> Walk<'a, I> {
+    fn new(proof: &'a Proof, mut leaves: I) -> Self {
         Self {
             proof,
             digests: proof.digests.iter(),
             next: leaves.next(),
             leaves,
-            taken,
         }
     }
 
@@ -185,11 +238,7 @@ impl<'a, I: Iterator<Item = (Location, Digest)>, F: FnMut((Node, Digest))> Walk<
         if self.digests.next().is_some() || self.next.is_some() {
             return Err(VerifyError::Shape);
         }
-        if root_hash(self.proof.leaves, &tops) == *root {
-            Ok(())
-        } else {
-            Err(VerifyError::Root)
-        }
+        check_root(root, self.proof, &tops)
     }
 
     /// The hash of a node. Recursive, 62 deep at most; descends only where a leaf is.
@@ -204,11 +253,7 @@ impl<'a, I: Iterator<Item = (Location, Digest)>, F: FnMut((Node, Digest))> Walk<
                 let right = self.fold(right)?;
                 Ok(node_hash(&left, &right))
             }
-            _ => {
-                let digest = *self.digests.next().ok_or(VerifyError::Shape)?;
-                (self.taken)((node, digest));
-                Ok(digest)
-            }
+            _ => Ok(*self.digests.next().ok_or(VerifyError::Shape)?),
         }
     }
 }

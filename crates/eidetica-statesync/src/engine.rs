@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use eidetica_mmr::{
-    Consistency, Digest, Frontier, Location, Proof, leaf_hash, verify_consistency,
+    Consistency, Digest, Frontier, Location, Proof, leaf_hashes, verify_consistency,
     verify_range_pinned,
 };
 
@@ -500,22 +500,22 @@ impl Engine {
 
 /// The hashes of 1 to `asked` operations.
 fn split_operations(split: Split, asked: usize, bytes: &[u8]) -> Result<Vec<Digest>, Fault> {
-    let mut leaves = Vec::with_capacity(asked);
+    let mut operations = Vec::with_capacity(asked);
     let mut rest = bytes;
     while !rest.is_empty() {
-        let found = leaves.len() + 1;
+        let found = operations.len() + 1;
         if found > asked {
             return Err(Fault::Count { asked, found });
         }
         let length = split(rest).filter(|length| *length > 0);
         let halves = length.and_then(|length| rest.split_at_checked(length));
         let (operation, after) = halves.ok_or(Fault::Operations)?;
-        leaves.push(leaf_hash(operation));
+        operations.push(operation);
         rest = after;
     }
-    match leaves.len() {
+    match operations.len() {
         0 => Err(Fault::Count { asked, found: 0 }),
-        _ => Ok(leaves),
+        _ => Ok(leaf_hashes(&operations, 1)),
     }
 }
 
