@@ -65,6 +65,7 @@ impl Engine {
                 self.work
                     .syncs
                     .retain(|(peer, _), sync| peer != &key || sync.running);
+                self.work.fills.forget_peer(&key);
                 self.peers.remove(&key);
                 self.keep_live(&key, now_ms);
             }
@@ -183,6 +184,7 @@ impl Engine {
         self.work
             .syncs
             .retain(|(_, of), sync| of != database || sync.running);
+        self.work.fills.forget_database(database);
         self.requests.forget_database(database);
         self.invites.forget_database(database);
         for peer in self.peers.forget_database(database) {

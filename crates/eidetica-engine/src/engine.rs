@@ -337,6 +337,7 @@ impl Engine {
                 self.make_rounds(now_ms);
             }
             self.check_streams(now_ms);
+            self.run_fills(now_ms);
         }
         self.try_more_addresses(now_ms);
         for link in self.links.idle(now_ms) {
@@ -398,6 +399,7 @@ impl Engine {
         self.work.ready.clear();
         self.work.asking.clear();
         self.work.syncs.clear();
+        self.work.fills.clear();
         self.grants.clear();
         self.awaiting.clear();
         let others: Vec<CommandId> = self

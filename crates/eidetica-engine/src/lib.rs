@@ -17,6 +17,7 @@ mod commands;
 mod dialling;
 mod engine;
 mod error;
+mod fills;
 mod invites;
 mod leases;
 pub mod limits;

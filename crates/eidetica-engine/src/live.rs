@@ -277,6 +277,7 @@ impl Engine {
                 self.ask_about_waiting(&peer, now_ms);
             }
             LiveEvent::Lacks(database) => self.want_sync(peer, database, now_ms),
+            LiveEvent::Incomplete(database) => self.want_fill(peer, database, now_ms),
             LiveEvent::Holds(database, tips) => self.note_held(id, &peer, database, tips, now_ms),
             // As if it were not there: it is looked for again at every check.
             LiveEvent::Absent(_) => {}

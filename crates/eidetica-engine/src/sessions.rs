@@ -329,7 +329,8 @@ impl Engine {
             sync.running = false;
         }
         match &result {
-            Ok(_) => {
+            Ok(outcome) => {
+                self.note_fill(pair, outcome, now_ms);
                 let again = self
                     .work
                     .syncs

@@ -6,7 +6,7 @@ use eidetica_auth::RequestId;
 use eidetica_entry::{Id, PublicKey};
 use eidetica_protocol::Outcome;
 
-use crate::{CommandId, EngineError, Job, LinkId, Selection, TaskId};
+use crate::{CommandId, EngineError, Job, LinkId, Selection, TaskId, fills::Fills};
 
 /// What a command wants of a peer that is not reached yet.
 #[derive(Debug)]
@@ -94,6 +94,7 @@ pub(crate) struct Work {
     /// Own requests of which the next question how they stand is in [`ready`](Self::ready), asked by nobody.
     pub(crate) asking: BTreeSet<RequestId>,
     pub(crate) syncs: BTreeMap<(PublicKey, Id), PairSync>,
+    pub(crate) fills: Fills,
     pub(crate) tasks: BTreeMap<TaskId, Task>,
     pub(crate) open: BTreeMap<CommandId, Open>,
 }
@@ -116,6 +117,7 @@ impl Work {
         let retries = self.syncs.values().filter_map(|sync| sync.due_ms);
         retries
             .chain(self.open.values().map(|open| open.deadline_ms))
+            .chain(self.fills.next_due_ms())
             .min()
     }
 

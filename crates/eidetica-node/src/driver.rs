@@ -90,6 +90,8 @@ pub(crate) enum News {
         open: LiveOpen,
         reply: oneshot::Sender<Result<Accepted, Refusal>>,
     },
+    /// Payloads came that were missing.
+    Filled(Id),
     Live(StreamId, LiveEvent),
     LiveEnded(StreamId, Result<(), Failure>),
     Bootstrap {
@@ -390,6 +392,7 @@ impl Driver {
             News::Granted(id, result) => self.input(Input::Granted(id, result)),
             News::Leases(rows) => self.input(Input::Leases(rows)),
             News::Seen(peer) => self.input(Input::Seen(peer)),
+            News::Filled(database) => self.shared.changes.add(database, false),
             News::AcceptLive {
                 device,
                 open,

@@ -63,7 +63,7 @@ pub(crate) struct Changes {
 }
 
 impl Changes {
-    fn add(&self, database: Id, here: bool) {
+    pub(crate) fn add(&self, database: Id, here: bool) {
         *self.waiting.lock().entry(database).or_default() |= here;
         self.some.notify_one();
     }
@@ -387,8 +387,8 @@ impl NodeHandle {
         self.local(Command::Queue(peer, database))
     }
 
-    /// Says that entries of a database became durable, committed on this instance (`here`) or taken in from a peer:
-    /// peers that are connected learn of it at once. Never waits, so that it may be called from a commit.
+    /// Says that entries of a database became durable, committed on this instance (`here`) or taken in from a peer, or that
+    /// other stores of it are held than before: peers that are connected learn of it at once. Never waits, so that it may be called from a commit.
     pub fn announce(&self, database: Id, here: bool) {
         self.shared.changes.add(database, here);
     }

@@ -41,6 +41,7 @@ pub(crate) async fn dial(
     let device = link.identity().device;
     let mut machine = Live::dial(LiveConfig {
         peer: ProvenKeys::device(device),
+        version: link.identity().version,
         claims: Vec::new(),
         databases,
     });
@@ -107,9 +108,12 @@ pub(crate) async fn talk(
                 continue;
             }
             Output::Ingest(id, batch) => {
-                let pool = Arc::clone(&services.pool);
-                let ingest = async move { Input::Ingested(id, pool.ingest(batch, peer).await) };
-                running.push(ingest.boxed());
+                let report = Arc::clone(services).ingest(batch, peer);
+                running.push(
+                    report
+                        .map(move |report| Input::Ingested(id, report))
+                        .boxed(),
+                );
                 continue;
             }
             Output::Event(event) => {

@@ -9,7 +9,8 @@ use eidetica_engine::{Facts, GrantOutcome, LeaseChange, Record};
 use eidetica_entry::pack::PackInfo;
 use eidetica_entry::{Id, PublicKey};
 use eidetica_protocol::{
-    Answer, Digest, IngestBatch, IngestError, IngestReport, ProvenKeys, Query, TipList, Unavailable,
+    Answer, IngestBatch, IngestError, IngestReport, ProvenKeys, Query, Standing, TipList,
+    Unavailable,
 };
 use parking_lot::Mutex;
 use tokio::sync::{Mutex as Queue, Semaphore, SemaphorePermit};
@@ -294,7 +295,7 @@ pub fn answer(backend: &dyn Backend, query: Query, now_ms: u64) -> Result<Answer
         Query::Digests { databases, peer } => Answer::Digests(
             databases
                 .iter()
-                .map(|database| digest(backend, database, peer.as_ref(), now_ms))
+                .map(|database| standing(backend, database, peer.as_ref(), now_ms))
                 .collect::<Result<_, _>>()?,
         ),
         Query::Discover { keys } => Answer::Databases(backend.discover(&keys)?),
@@ -309,21 +310,24 @@ pub fn answer(backend: &dyn Backend, query: Query, now_ms: u64) -> Result<Answer
 }
 
 /// How a database stands, as far as the peer may know.
-fn digest(
+fn standing(
     backend: &dyn Backend,
     database: &Id,
     peer: Option<&ProvenKeys>,
     now_ms: u64,
-) -> Result<Digest, Unavailable> {
+) -> Result<Standing, Unavailable> {
     if let Some(peer) = peer
         && !backend.can_read(database, &peer.keys_for(database, now_ms))?
     {
-        return Ok(Digest::NONE);
+        return Ok(Standing::default());
     }
     let frontier = backend.tips(database)?;
-    Ok(frontier.map_or(Digest::NONE, |frontier| {
-        TipList::new(frontier.tips).digest()
-    }))
+    Ok(
+        frontier.map_or_else(Standing::default, |frontier| Standing {
+            lacks: frontier.lacks,
+            digest: TipList::new(frontier.tips).digest(),
+        }),
+    )
 }
 
 #[cfg(test)]

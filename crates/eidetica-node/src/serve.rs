@@ -242,6 +242,7 @@ impl Server {
         };
         let config = LiveConfig {
             peer: identity.proven,
+            version: identity.version,
             claims: self.claims(),
             databases: accepted.databases,
         };

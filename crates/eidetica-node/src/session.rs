@@ -6,8 +6,8 @@ use eidetica_auth::SignedRequest;
 use eidetica_engine::Redemption;
 use eidetica_entry::PublicKey;
 use eidetica_protocol::{
-    Answer, BootstrapAnswer, Call, CallReply, CloseReason, Failure, Input, Outcome, Output, Query,
-    Responder, Served, SyncClient, Unavailable,
+    Answer, BootstrapAnswer, Call, CallReply, CloseReason, Failure, IngestBatch, IngestError,
+    IngestReport, Input, Outcome, Output, Query, Responder, Served, SyncClient, Unavailable,
 };
 use futures::{FutureExt, channel::oneshot, future::BoxFuture};
 use tokio::{
@@ -96,6 +96,21 @@ impl Services {
             }
             query => self.pool.query(query).await,
         }
+    }
+
+    pub(crate) async fn ingest(
+        self: Arc<Self>,
+        batch: IngestBatch,
+        from: PublicKey,
+    ) -> Result<IngestReport, IngestError> {
+        let database = batch.database;
+        let report = self.pool.ingest(batch, from).await?;
+        // New entries are announced by whoever watches the database. Payloads of old ones are of use to others, too.
+        if report.filled > 0 {
+            // The driver is gone, and this ends with it.
+            let _ = self.news.send(News::Filled(database)).await;
+        }
+        Ok(report)
     }
 
     /// The engine takes a place of the invite, the databases make the grant, the engine remembers it. Whoever stops
@@ -196,9 +211,11 @@ pub(crate) async fn run<M: Machine>(
                 continue;
             }
             Output::Ingest(id, batch) => {
-                let pool = Arc::clone(&services.pool);
+                let report = Arc::clone(services).ingest(batch, peer);
                 ingest = Some(
-                    async move { Input::Ingested(id, pool.ingest(batch, peer).await) }.boxed(),
+                    report
+                        .map(move |report| Input::Ingested(id, report))
+                        .boxed(),
                 );
                 continue;
             }

@@ -31,10 +31,13 @@ use crate::{
 };
 
 /// The protocol versions that this crate speaks, the best first.
-pub const VERSIONS: &[u16] = &[2, 1];
+pub const VERSIONS: &[u16] = &[3, 2, 1];
 
 /// The first version in which sides say which payloads they hold, want and lack.
 pub(crate) const PAYLOADS: u16 = 2;
+
+/// The first version in which they say so on live streams, too.
+pub(crate) const HOLDINGS: u16 = 3;
 
 const MAGIC: [u8; 8] = *b"eidetica";
 const TAG: &[u8] = b"eidetica/handshake/v1\0";

@@ -42,7 +42,7 @@ pub use client::{Outcome, PushOutcome, Relation, SyncClient, SyncConfig};
 pub use error::{Blame, Failure, PeerFault};
 pub use handshake::PeerIdentity;
 pub use live::{
-    Digest, Event as LiveEvent, Live, LiveConfig, LiveMessage, LiveOpen, Notice, set_hash,
+    Digest, Event as LiveEvent, Live, LiveConfig, LiveMessage, LiveOpen, Notice, Standing, set_hash,
 };
 pub use machine::{
     Answer, BootstrapAnswer, CloseReason, Cursor, DatabaseInfo, Frontier, IngestBatch, IngestError,

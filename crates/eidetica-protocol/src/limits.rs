@@ -67,6 +67,9 @@ pub const LIVE_DATABASES: usize = 16_384;
 pub const LIVE_BYTES: usize = 64 << 10;
 /// Packs that go along with news on a live stream.
 pub const LIVE_PACKS: usize = 16;
+/// Bytes of the names of stores that a peer may say on a live stream that it holds. Of a database for which there is no room,
+/// it is sent everything.
+pub const LIVE_STORES_BYTES: usize = 64 << 10;
 /// Messages of a live stream that wait to be sent, apart from those about one database; no frame is read while so
 /// many wait.
 pub const LIVE_WAITING: usize = 16;

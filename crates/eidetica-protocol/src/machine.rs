@@ -11,8 +11,8 @@ use eidetica_entry::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Closure, Digest, Failure, IdPrefix, IngestTotals, MessageError, ProvenKeys, Refusal,
-    RequestRef, Sketch, Stores, limits,
+    Closure, Failure, IdPrefix, IngestTotals, MessageError, ProvenKeys, Refusal, RequestRef,
+    Sketch, Standing, Stores, limits,
 };
 
 /// What goes into a machine.
@@ -191,7 +191,7 @@ pub enum Query {
         /// Bytes of packs at most, or one pack.
         budget_bytes: usize,
     },
-    /// The digest of the tips of each of these: [`TipList::digest`](crate::TipList::digest), or [`Digest::NONE`] where
+    /// How each of these stands: [`TipList::digest`](crate::TipList::digest) of its tips, or [`Digest::NONE`](crate::Digest::NONE) where
     /// the database is not here or the peer, if there is one, may not read it. -> [`Answer::Digests`]
     Digests {
         /// The databases.
@@ -254,7 +254,7 @@ pub enum Answer {
     /// To [`Query::Difference`], [`Query::Selected`], [`Query::Payloads`] and [`Query::VoidPacks`].
     Packs(PackPage),
     /// To [`Query::Digests`], one per database.
-    Digests(Vec<Digest>),
+    Digests(Vec<Standing>),
     /// To [`Query::Discover`].
     Databases(Vec<DatabaseInfo>),
     /// To [`Query::Redeem`]: the invite does nothing any more.

@@ -212,6 +212,12 @@ pub enum Reply {
         /// Of which stores.
         stores: Stores,
     },
+    /// Before [`Self::Lacking`], where the request says for which stores it is: what the server may read with. Whoever
+    /// compared and found the same has not been shown it.
+    Claims {
+        /// As in [`Self::Behind`].
+        claims: Vec<Bytes>,
+    },
 }
 
 /// What became of a bootstrap request. A denial is [`Refusal::ABSENT`].
@@ -596,6 +602,7 @@ impl Reply {
                 databases.iter().try_for_each(DatabaseInfo::check)
             }
             Self::Holds { stores, .. } => stores.check(),
+            Self::Claims { claims } => check_claims(claims),
             Self::Lacking { ids, stores } => {
                 stores.check()?;
                 check_count("ids", ids.len(), limits::WANTS)

@@ -460,6 +460,10 @@ impl Responder {
             },
             (State::Short, Answer::Refused(refusal)) => self.refuse(refusal),
             (State::Short, Answer::Lacking(Lacking { ids, stores, .. })) => {
+                if self.stores.is_some() {
+                    let claims = self.own_claims(now_ms)?;
+                    self.reply(Reply::Claims { claims })?;
+                }
                 self.reply_last(Reply::Lacking { ids, stores })
             }
             (State::Short, Answer::Cancelled) => self.reply_last(Reply::Cancelled),

@@ -308,6 +308,7 @@ impl Node {
         let peer = identity.device;
         let machine = Machine::Live(Box::new(Live::dial(LiveConfig {
             peer: identity.proven,
+            version: identity.version,
             claims: Vec::new(),
             databases,
         })));
@@ -328,6 +329,7 @@ impl Node {
         let accepted = accepted.map(|(live, databases)| {
             let config = LiveConfig {
                 peer: identity.proven,
+                version: identity.version,
                 claims: self.engine.claims(now_ms).cloned().collect(),
                 databases,
             };

@@ -2,7 +2,7 @@
 
 use eidetica_database::Holds;
 
-use crate::{AsDatabaseId, Instance, Result, sync::Sync};
+use crate::{AsDatabaseId, Database, Instance, Result, sync::Sync};
 
 impl Instance {
     /// What this instance holds of a database, which may not be here yet.
@@ -19,7 +19,23 @@ impl Instance {
     /// # Errors
     /// Too many stores, what the backend gives.
     pub fn hold(&self, database: impl AsDatabaseId, holds: &Holds) -> Result<()> {
-        Ok(self.databases().hold(&database.as_database_id()?, holds)?)
+        let id = database.as_database_id()?;
+        self.databases().hold(&id, holds)?;
+        // Peers that are connected send what is held from now on, and what is missing is asked for now.
+        if let Ok(sync) = self.sync() {
+            sync.node().announce(id, false);
+        }
+        Ok(())
+    }
+}
+
+impl Database {
+    /// Decides what the instance holds of this database: [`Instance::hold`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn hold(&self, holds: &Holds) -> Result<()> {
+        self.instance().hold(self.root_id(), holds)
     }
 }
 

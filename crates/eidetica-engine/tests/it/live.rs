@@ -240,6 +240,48 @@ fn what_the_peer_has_and_we_lack_is_synced_and_retried() {
 }
 
 #[test]
+fn payloads_that_are_missing_are_fetched_at_once_and_not_in_vain_for_ever() {
+    let mut bench = Bench::live();
+    let (stream, _) = bench.live_with(1, &[database(1)]);
+    let incomplete = || Input::Live(stream, LiveEvent::Incomplete(database(1)));
+    for vain in 0..9 {
+        let asked = bench.now;
+        bench.input(incomplete());
+        let task = loop {
+            if let Some((task, ..)) = bench.task() {
+                break task;
+            }
+            bench.pass_until(bench.due());
+        };
+        let wait = (bench.now - asked) / 1000;
+        let seconds = [0, 2, 4, 8, 16, 32, 64, 64, 64][vain];
+        assert!(
+            (seconds..=seconds * 5 / 4).contains(&wait),
+            "{vain}: {wait}"
+        );
+        bench.synced(task, Ok(outcome()));
+        assert!(bench.task().is_none());
+    }
+    bench.pass_until(bench.now + 100_000);
+    let mut fills = outcome();
+    fills.received.filled = 5;
+    bench.input(incomplete());
+    let (task, ..) = bench.task().unwrap();
+    // More is missing by now: one more, as soon as this one has brought something.
+    bench.input(incomplete());
+    bench.input(incomplete());
+    assert!(bench.task().is_none());
+    bench.synced(task, Ok(fills.clone()));
+    bench.pass_until(bench.now);
+    let (task, ..) = bench.task().unwrap();
+    bench.synced(task, Ok(fills));
+    bench.pass_until(bench.now + 1_000);
+    assert!(bench.task().is_none());
+    bench.input(incomplete());
+    assert!(bench.task().is_some());
+}
+
+#[test]
 fn what_a_peer_holds_moves_the_cursor_and_is_written_later() {
     let mut bench = Bench::live();
     let (stream, _) = bench.live_with(1, &[database(1)]);

@@ -9,6 +9,7 @@ use std::{
 };
 
 use eidetica_auth::{Permission, Revocation};
+use eidetica_database::Holds;
 use eidetica_engine::{Reach, Target};
 use eidetica_entry::Id;
 use eidetica_node::NodeLimits;
@@ -25,6 +26,7 @@ on_selected!(
     large_commits_travel_too,
     many_commits_at_once_arrive,
     a_channel_that_the_server_forgot_is_made_again,
+    who_holds_more_than_before_has_it_at_once,
 );
 
 /// Two that share a database and are connected, the second having dialled.
@@ -301,5 +303,28 @@ fn poison_on_a_live_stream_ends_that_stream_and_nothing_else() {
         );
         bob.write(id, "b", &round.to_string());
         arrives(&alice, id, "b", &round.to_string());
+    }
+}
+
+/// Which is well before the next check, a minute later.
+fn who_holds_more_than_before_has_it_at_once(net: &Net) {
+    let (alice, bob, id) = two(net);
+    for (writer, listener) in [(&alice, &bob), (&bob, &alice)] {
+        let there = listener.database(id);
+        let hold = |holds: &Holds| {
+            there.hold(holds).unwrap();
+            listener.node.announce(id, false);
+        };
+        hold(&Holds::stores(["tags"]).unwrap());
+        writer.write(id, "a", "1");
+        eventually("the header", || listener.tips(id) == writer.tips(id));
+        assert!(there.doc("notes").unwrap().get("a").is_err());
+        let begun = Instant::now();
+        hold(&Holds::All);
+        eventually("the payload", || there.missing().unwrap().is_empty());
+        assert!(begun.elapsed() < Duration::from_secs(20));
+        assert_eq!(listener.read(id, "a").as_deref(), Some("1"));
+        writer.write(id, "a", "2");
+        arrives(listener, id, "a", "2");
     }
 }

@@ -36,6 +36,15 @@ impl Digest {
     }
 }
 
+/// How a database stands here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Standing {
+    /// Of its tips.
+    pub digest: Digest,
+    /// Whether payloads of stores that are held are missing.
+    pub lacks: bool,
+}
+
 impl fmt::Debug for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [a, b, c, d, ..] = self.0;

@@ -3,10 +3,10 @@
 use bytes::Bytes;
 use eidetica_entry::Id;
 
-use super::{Digest, Event, Live, LiveMessage, machine::Role};
+use super::{Digest, Event, Live, LiveMessage, Standing, holding::Holding, machine::Role};
 use crate::{
     Answer, Failure, Frame, Frontier, IngestBatch, IngestError, IngestId, IngestReport, Output,
-    PeerFault, ProvenKeys, Query, TipList, limits,
+    PeerFault, ProvenKeys, Query, TipList, handshake::HOLDINGS, limits,
 };
 
 /// The step of what is being heard.
@@ -107,6 +107,16 @@ impl Live {
                     self.errands
                         .add(database, |errand| errand.answer = Some(not));
                 }
+            }
+            (
+                _,
+                LiveMessage::Holds {
+                    database,
+                    stores,
+                    lacks,
+                },
+            ) if self.config.version >= HOLDINGS => {
+                self.hear_holding(database, Holding { stores, lacks });
             }
             (Role::Dialler, message) => self.hear_as_dialler(message)?,
             (Role::Acceptor, message) => self.hear_as_acceptor(message)?,
@@ -259,7 +269,7 @@ impl Live {
                 self.hear_ours(database, &tips, frontier);
             }
             (Hearing::Ours(..), Answer::Tips(None)) => {}
-            (Hearing::Stating(each), Answer::Digests(digests)) => self.say_state(each, digests)?,
+            (Hearing::Stating(each), Answer::Digests(digests)) => self.say_state(each, &digests)?,
             (Hearing::Comparing(asked, theirs), Answer::Digests(ours)) => {
                 self.compare(&asked, &theirs, &ours)?;
             }
@@ -286,6 +296,8 @@ impl Live {
 
     /// The peer's tips are all here. Are they ours?
     pub(super) fn hear_ours(&mut self, database: Id, theirs: &TipList, frontier: Frontier) {
+        self.note_holding(database, &frontier);
+        let is_untold = self.untold(&database, &frontier).is_some();
         let ours = TipList::new(frontier.tips.clone()).digest();
         if ours == theirs.digest() {
             self.event(Event::Holds(database, frontier.tips));
@@ -294,7 +306,7 @@ impl Live {
         if self
             .subs
             .get(&database)
-            .is_some_and(|sub| sub.told != Some(ours))
+            .is_some_and(|sub| is_untold || sub.told != Some(ours))
         {
             self.errands.add(database, |errand| errand.tell = true);
         }
@@ -304,7 +316,7 @@ impl Live {
         &mut self,
         asked: &[Id],
         theirs: &Theirs,
-        ours: &[Digest],
+        ours: &[Standing],
     ) -> Result<(), Failure> {
         if asked.len() != ours.len() {
             return Err(Failure::Driver("answers with another number of digests"));
@@ -312,16 +324,23 @@ impl Live {
         match theirs {
             Theirs::All(all) => {
                 let absent = |id: &Id| self.subs.get(id).is_some_and(|sub| sub.is_absent);
-                let ours: Vec<Digest> = asked
+                let ours: Vec<(Id, Standing)> = asked
                     .iter()
                     .zip(ours)
-                    .map(|(id, digest)| if absent(id) { Digest::NONE } else { *digest })
-                    .collect();
-                if Digest::of_all(asked.iter().zip(&ours)) == *all {
-                    for (id, digest) in asked.iter().zip(ours) {
-                        if let Some(sub) = self.subs.get_mut(id) {
-                            sub.theirs = Some(digest);
+                    .map(|(id, ours)| {
+                        if absent(id) {
+                            (*id, Standing::default())
+                        } else {
+                            (*id, *ours)
                         }
+                    })
+                    .collect();
+                if Digest::of_all(ours.iter().map(|(id, ours)| (id, &ours.digest))) == *all {
+                    for (id, ours) in ours {
+                        if let Some(sub) = self.subs.get_mut(&id) {
+                            sub.theirs = Some(ours.digest);
+                        }
+                        self.note_lacks(id, ours.lacks);
                     }
                     self.event(Event::Checked);
                 } else {
@@ -339,7 +358,7 @@ impl Live {
         Ok(())
     }
 
-    pub(super) fn compare_one(&mut self, database: Id, ours: Digest, theirs: Digest) {
+    pub(super) fn compare_one(&mut self, database: Id, ours: Standing, theirs: Digest) {
         let Some(sub) = self.subs.get_mut(&database) else {
             return;
         };
@@ -351,8 +370,9 @@ impl Live {
             return;
         }
         sub.theirs = Some(theirs);
-        if ours != theirs {
-            self.event(Event::Lacks(database));
+        match ours.digest == theirs {
+            true => self.note_lacks(database, ours.lacks),
+            false => self.event(Event::Lacks(database)),
         }
     }
 

@@ -7,8 +7,8 @@ use eidetica_auth::{DeviceClaim, RequestId};
 use eidetica_entry::{Id, Stamp};
 
 use super::{
-    LiveMessage, LiveOpen, digest::Digest, hearing::Hearing, saying::Saying, sending::Errands,
-    set_hash,
+    LiveMessage, LiveOpen, digest::Digest, hearing::Hearing, holding::Holding, saying::Saying,
+    sending::Errands, set_hash,
 };
 use crate::{
     Answer, Failure, Frame, IngestId, Input, Output, ProvenKeys, Query, QueryId, Request, limits,
@@ -19,6 +19,8 @@ use crate::{
 pub struct LiveConfig {
     /// What the peer has proven.
     pub peer: ProvenKeys,
+    /// The version to speak, from the handshake.
+    pub version: u16,
     /// Claims for this node's own device, shown by the acceptor to those who may read something here.
     pub claims: Vec<DeviceClaim>,
     /// The databases: what a dialler subscribes to, what an acceptor remembers of [`LiveOpen`]. More than
@@ -53,6 +55,9 @@ pub enum Event {
     Checked,
     /// A sync of this database is needed; to the dialler.
     Lacks(Id),
+    /// Payloads are missing here, or there, that the other side may have: a sync of this database may bring them; to the
+    /// dialler. It is said as often as it shows, so whoever hears it takes care not to ask in vain again and again.
+    Incomplete(Id),
     /// The peer has these tips, and they are ours.
     Holds(Id, Vec<Stamp>),
     /// Not there, or this device may not read it there; to the dialler.
@@ -96,6 +101,8 @@ pub struct Live {
     /// Messages that are not about the tips of one database; what they say is computed when they are sent.
     pub(super) plain: VecDeque<LiveMessage>,
     pub(super) errands: Errands,
+    /// Of all that the peer says that it holds.
+    pub(super) names_bytes: usize,
     pub(super) saying: Saying,
     pub(super) hearing: Hearing,
     pub(super) next_query: u64,
@@ -131,6 +138,12 @@ pub(super) struct Sub {
     pub(super) theirs: Option<Digest>,
     /// Tips that both have, or will have when what is on its way arrives.
     pub(super) base: Vec<Id>,
+    /// What the peer knows from us that we hold.
+    pub(super) told_holding: Holding,
+    /// What the peer says that it holds.
+    pub(super) their_holding: Holding,
+    /// Whether payloads were missing here when that was last looked at.
+    pub(super) lacks: bool,
     /// Not there for us (dialler).
     pub(super) is_absent: bool,
     /// A sync was asked for because the peer has not proven that it may read (dialler).
@@ -180,6 +193,7 @@ impl Live {
             is_sent: true,
             plain: VecDeque::new(),
             errands: Errands::default(),
+            names_bytes: 0,
             saying: Saying::Nothing,
             hearing: Hearing::Nothing,
             next_query: 0,
@@ -363,7 +377,11 @@ impl Live {
     pub(super) fn unsubscribe(&mut self, databases: Vec<Id>) -> Vec<Id> {
         let mut gone: Vec<Id> = databases
             .into_iter()
-            .filter(|id| self.subs.remove(id).is_some())
+            .filter(|id| {
+                let sub = self.subs.remove(id);
+                sub.inspect(|sub| self.names_bytes -= sub.their_holding.bytes())
+                    .is_some()
+            })
             .collect();
         gone.iter().for_each(|id| self.errands.forget(id));
         gone.sort_unstable();

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Digest;
 use crate::{
-    TipList, limits,
+    Stores, TipList, limits,
     message::{MessageError, check_claims, check_count},
 };
 
@@ -104,6 +104,15 @@ pub enum LiveMessage {
         /// The request.
         request: RequestId,
     },
+    /// What the sender holds of the payloads, from version 3 on. Until it is said, it holds all and lacks none.
+    Holds {
+        /// The database.
+        database: Id,
+        /// The stores whose payloads it holds. What it is sent has no others.
+        stores: Stores,
+        /// Whether it lacks some of those.
+        lacks: bool,
+    },
 }
 
 impl LiveMessage {
@@ -130,6 +139,7 @@ impl LiveMessage {
                 check_count("packs", *packs as usize, limits::LIVE_PACKS)?;
                 tips.check()
             }
+            Self::Holds { stores, .. } => stores.check(),
             Self::Want { not, .. } => check_count("ids", not.len(), limits::COMMON),
             Self::Unknown
             | Self::Check

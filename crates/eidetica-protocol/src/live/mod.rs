@@ -11,6 +11,8 @@
 //! - What is too much for the stream is left to a [`SyncClient`](crate::SyncClient), which the dialler runs beside it.
 //! - After a reconnect the acceptor remembers what was subscribed to, and one digest over all of it tells that nothing
 //!   changed; otherwise 16 bytes a database tell what did.
+//! - Whoever holds the payloads of some stores only says so before anything else of the database, and is sent no others. Payloads
+//!   that are missing on either side lead to a sync as well: see [`Event::Incomplete`].
 //!
 //! Whether the peer may read is asked before every send. A database that it may not read is silence, like one that is
 //! not here.
@@ -19,11 +21,12 @@
 
 mod digest;
 mod hearing;
+mod holding;
 mod machine;
 mod message;
 mod saying;
 mod sending;
 
-pub use digest::{Digest, set_hash};
+pub use digest::{Digest, Standing, set_hash};
 pub use machine::{Event, Live, LiveConfig, Notice};
 pub use message::{LiveMessage, LiveOpen};

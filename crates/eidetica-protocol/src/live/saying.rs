@@ -7,13 +7,13 @@ use eidetica_auth::DeviceClaim;
 use eidetica_entry::Id;
 
 use super::{
-    Digest, Event, Live, LiveMessage,
+    Digest, Event, Live, LiveMessage, Standing,
+    holding::Holding,
     machine::Role,
     sending::{self, Errand},
 };
 use crate::{
-    Answer, Failure, Frame, Frontier, PackPage, Query, Stores, TipList, claims::encode_claims,
-    limits,
+    Answer, Failure, Frame, Frontier, PackPage, Query, TipList, claims::encode_claims, limits,
 };
 
 /// The step of what is being said.
@@ -29,9 +29,12 @@ pub(super) enum Saying {
 }
 
 /// What is said about one database.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Message {
-    pub(super) first: LiveMessage,
+    /// What we hold, which the peer is to know first.
+    pub(super) holding: Option<Holding>,
+    /// Nothing else, if none.
+    pub(super) first: Option<LiveMessage>,
     pub(super) packs: Vec<Bytes>,
     /// Our state, if this says it.
     pub(super) state: Option<Digest>,
@@ -87,9 +90,11 @@ impl Live {
         frontier: Frontier,
         now_ms: u64,
     ) {
+        self.note_holding(database, &frontier);
         let Some(sub) = self.subs.get(&database) else {
             return;
         };
+        let holding = self.untold(&database, &frontier);
         let tips = TipList::new(frontier.tips.clone());
         let state = tips.digest();
         let is_told = sub.told == Some(state);
@@ -97,12 +102,13 @@ impl Live {
         let pushes = errand.push && !is_theirs && !is_told && !sub.base.is_empty();
         if errand.answer.is_some() || pushes {
             let not = errand.answer.clone().unwrap_or_else(|| sub.base.clone());
+            let stores = sub.their_holding.stores.clone();
             self.say_query = Some(self.ask(Query::Difference {
                 database,
                 not,
                 // What the peer has of the delegated databases is guessed: if it is wrong, a sync follows.
                 closures: frontier.closures.clone(),
-                stores: Stores::All,
+                stores,
                 cursor: None,
                 budget_bytes: limits::LIVE_BYTES,
             }));
@@ -128,6 +134,7 @@ impl Live {
                     })
                 }
             }
+            () if holding.is_some() => Message::default(),
             () => return,
         };
         if errand.tell && !is_told && message.state.is_none() {
@@ -137,7 +144,7 @@ impl Live {
                 errand.push |= push;
             });
         }
-        self.ask_to_say(database, message, now_ms);
+        self.ask_to_say(database, Message { holding, ..message }, now_ms);
     }
 
     pub(super) fn say_packs(
@@ -148,15 +155,16 @@ impl Live {
         page: &PackPage,
         now_ms: u64,
     ) {
+        let holding = self.untold(&database, &frontier);
         let message = match sending::entries(database, page) {
             Some((first, packs)) => {
                 let tips = TipList::new(page.tips.clone());
                 Message {
-                    first,
                     packs,
                     state: Some(tips.digest()),
                     base: (!tips.is_cut()).then(|| tips.ids()),
                     push: errand.push,
+                    ..Message::bare(first)
                 }
             }
             // The dialler sends what is too much by a sync of its own.
@@ -184,7 +192,7 @@ impl Live {
                 (errand.want, errand.compare) = (want, compare)
             });
         }
-        self.ask_to_say(database, message, now_ms);
+        self.ask_to_say(database, Message { holding, ..message }, now_ms);
     }
 
     pub(super) fn ask_to_say(&mut self, database: Id, message: Message, now_ms: u64) {
@@ -200,7 +208,13 @@ impl Live {
             if let Some(base) = message.base {
                 sub.base = base;
             }
-            self.queue(&Frame::Live(message.first));
+            let holds = message.holding.map(|holding| {
+                sub.told_holding = holding;
+                sub.told_holding.message(database)
+            });
+            for first in holds.into_iter().chain(message.first) {
+                self.queue(&Frame::Live(first));
+            }
             for pack in message.packs {
                 self.queue(&Frame::Pack(pack));
             }
@@ -239,7 +253,8 @@ impl Live {
         Ok(())
     }
 
-    pub(super) fn say_state(&mut self, each: bool, digests: Vec<Digest>) -> Result<(), Failure> {
+    pub(super) fn say_state(&mut self, each: bool, standings: &[Standing]) -> Result<(), Failure> {
+        let digests: Vec<Digest> = standings.iter().map(|one| one.digest).collect();
         if digests.len() != self.subs.len() {
             return Err(Failure::Driver("answers with another number of digests"));
         }
@@ -281,11 +296,8 @@ impl Message {
     /// One that says nothing of our state.
     fn bare(first: LiveMessage) -> Self {
         Self {
-            first,
-            packs: Vec::new(),
-            state: None,
-            base: None,
-            push: false,
+            first: Some(first),
+            ..Self::default()
         }
     }
 }

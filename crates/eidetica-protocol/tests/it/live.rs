@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use eidetica_auth::{DeviceClaim, RequestId, Scope};
-use eidetica_entry::{Id, PublicKey};
+use eidetica_entry::{Id, PublicKey, StoreName};
 use eidetica_protocol::{
     Answer, Digest, Failure, Frame, Input, Live, LiveConfig, LiveEvent, LiveMessage, LiveOpen,
-    Notice, Output, ProvenKeys, Query, Refusal, Reply, Request, Stores, TipList, limits, set_hash,
+    Notice, Output, ProvenKeys, Query, Refusal, Reply, Request, Standing, Stores, TipList,
+    handshake::VERSIONS, limits, set_hash,
 };
 
 use crate::{
@@ -35,7 +36,7 @@ fn answer(stores: &mut BTreeMap<Id, Store>, query: &Query) -> Answer {
         Query::Digests { databases, peer } => Answer::Digests(
             databases
                 .iter()
-                .map(|id| digest(stores, id, peer.as_ref()))
+                .map(|id| standing(stores, id, peer.as_ref()))
                 .collect(),
         ),
         Query::CanRead { database, .. }
@@ -49,9 +50,9 @@ fn answer(stores: &mut BTreeMap<Id, Store>, query: &Query) -> Answer {
     }
 }
 
-fn digest(stores: &mut BTreeMap<Id, Store>, id: &Id, peer: Option<&ProvenKeys>) -> Digest {
+fn standing(stores: &mut BTreeMap<Id, Store>, id: &Id, peer: Option<&ProvenKeys>) -> Standing {
     let Some(store) = stores.get_mut(id) else {
-        return Digest::NONE;
+        return Standing::default();
     };
     let keys = peer.map(|peer| peer.keys_for(id, NOW));
     let may = store
@@ -60,8 +61,11 @@ fn digest(stores: &mut BTreeMap<Id, Store>, id: &Id, peer: Option<&ProvenKeys>) 
         .zip(keys)
         .is_none_or(|(readers, keys)| keys.iter().any(|key| readers.contains(key)));
     match may {
-        true => TipList::new(store.get().tips()).digest(),
-        false => Digest::NONE,
+        true => Standing {
+            digest: TipList::new(store.get().tips()).digest(),
+            lacks: store.holds.is_all() && store.get().lacking() > 0,
+        },
+        false => Standing::default(),
     }
 }
 
@@ -108,6 +112,34 @@ impl Side {
         moved
     }
 
+    /// Commits as many bytes that do not compress, without a word.
+    fn add_bytes(&mut self, id: Id, n: u32, bytes: usize) {
+        let hashes =
+            (0..bytes as u32 / 32).map(|at| blake3::hash(&[n, at].map(u32::to_le_bytes).concat()));
+        let note: Vec<u8> = hashes.flat_map(|hash| *hash.as_bytes()).collect();
+        let replica = self.stores.get_mut(&id).unwrap().get_mut();
+        let tip = replica.tips()[0].id;
+        replica.commit_on(&[tip], &note);
+    }
+
+    fn strip(&mut self, id: Id) {
+        let store = self.stores.get_mut(&id).unwrap();
+        store.get_mut().strip(|at| at > 0);
+    }
+
+    fn lacking(&self, id: Id) -> usize {
+        self.stores[&id].get().lacking()
+    }
+
+    fn hold(&mut self, id: Id, holds: Stores) {
+        self.stores.get_mut(&id).unwrap().holds = holds;
+        self.changed(id, false);
+    }
+
+    fn is_incomplete(&mut self, id: Id) -> bool {
+        self.events().contains(&LiveEvent::Incomplete(id))
+    }
+
     fn commit(&mut self, id: Id, note: &str) {
         self.stores.get_mut(&id).unwrap().get_mut().commit(1, note);
         self.changed(id, true);
@@ -145,6 +177,7 @@ struct Net {
 fn config(device: PublicKey, claims: Vec<DeviceClaim>, databases: &[Id]) -> LiveConfig {
     LiveConfig {
         peer: ProvenKeys::device(device),
+        version: VERSIONS[0],
         claims,
         databases: databases.to_vec(),
     }
@@ -185,6 +218,7 @@ fn kind(frame: &Bytes) -> &'static str {
         Frame::Live(LiveMessage::Want { .. }) => "want",
         Frame::Live(LiveMessage::Compare { .. }) => "compare",
         Frame::Live(LiveMessage::Decided { .. }) => "decided",
+        Frame::Live(LiveMessage::Holds { .. }) => "holds",
         other => panic!("{other:?}"),
     }
 }
@@ -207,12 +241,35 @@ impl Net {
         remembered: &[Id],
         claims: Vec<DeviceClaim>,
     ) -> Self {
-        let mut dialler = Side::new(
-            ours,
-            Live::dial(config(key(2).public(), Vec::new(), databases)),
-        );
+        Self::between(
+            (ours, config(key(2).public(), Vec::new(), databases)),
+            (theirs, config(key(1).public(), claims, remembered)),
+        )
+    }
+
+    /// Of a version, with what each side holds.
+    fn sparse(version: u16, holds: [Stores; 2]) -> (Self, Id) {
+        let (mut ours, mut theirs, ids) = both(&[1]);
+        let [our_holds, their_holds] = holds;
+        ours.get_mut(&ids[0]).unwrap().holds = our_holds;
+        theirs.get_mut(&ids[0]).unwrap().holds = their_holds;
+        let config = |n| LiveConfig {
+            version,
+            ..config(key(n).public(), Vec::new(), &ids)
+        };
+        let mut net = Self::between((ours, config(2)), (theirs, config(1)));
+        net.settle();
+        net.quiet();
+        (net, ids[0])
+    }
+
+    fn between(
+        (ours, config): (BTreeMap<Id, Store>, LiveConfig),
+        (theirs, their_config): (BTreeMap<Id, Store>, LiveConfig),
+    ) -> Self {
+        let mut dialler = Side::new(ours, Live::dial(config));
         let open = opening(&mut dialler);
-        let live = Live::accept(config(key(1).public(), claims, remembered), &open);
+        let live = Live::accept(their_config, &open);
         Self {
             dialler,
             acceptor: Side::new(theirs, live),
@@ -344,13 +401,7 @@ fn what_is_too_much_for_the_stream_is_left_to_a_sync() {
         } else {
             &mut net.acceptor
         };
-        // Bytes that do not compress.
-        let hashes =
-            (0..limits::LIVE_BYTES as u32 / 32 + 64).map(|n| blake3::hash(&n.to_le_bytes()));
-        let note: Vec<u8> = hashes.flat_map(|hash| *hash.as_bytes()).collect();
-        let replica = side.stores.get_mut(&ids[0]).unwrap().get_mut();
-        let tip = replica.tips()[0].id;
-        replica.commit_on(&[tip], &note);
+        side.add_bytes(ids[0], 0, limits::LIVE_BYTES + 2048);
         side.changed(ids[0], true);
         net.settle();
         assert_eq!(net.packs, 0);
@@ -915,4 +966,211 @@ fn the_bytes_of_messages_and_hashes_are_fixed() {
         hasher.finalize().to_hex().as_str(),
         "f62c08af0b7cc4a8ea42dadfb5ab904d8c4eb30fe9cef316f605253bd6132827"
     );
+}
+
+/// What a few entries take on the stream, each with so many bytes of payload and 16 more of them.
+fn bytes_for(version: u16, holds: Stores, listener_dials: bool) -> (Net, Id) {
+    let holds = match listener_dials {
+        true => [holds, Stores::All],
+        false => [Stores::All, holds],
+    };
+    let (mut net, id) = Net::sparse(version, holds);
+    for n in 0..16 {
+        let writer = match listener_dials {
+            true => &mut net.acceptor,
+            false => &mut net.dialler,
+        };
+        writer.add_bytes(id, n, PAYLOAD);
+        writer.changed(id, true);
+        net.settle();
+        net.assert_same(id);
+    }
+    (net, id)
+}
+
+const PAYLOAD: usize = 16 << 10;
+
+#[test]
+fn who_holds_no_payloads_is_sent_headers_alone() {
+    for listener_dials in [true, false] {
+        let (whole, _) = bytes_for(VERSIONS[0], Stores::All, listener_dials);
+        assert!(whole.bytes > 16 * PAYLOAD, "{}", whole.bytes);
+        for holds in [
+            Stores::these([]),
+            Stores::these([StoreName::new("tags").unwrap()]),
+        ] {
+            let (sparse, id) = bytes_for(VERSIONS[0], holds, listener_dials);
+            // Header, signature, tips and an acknowledgement.
+            assert!(sparse.bytes < 16 * 512, "{} bytes", sparse.bytes);
+            let listener = match listener_dials {
+                true => &sparse.dialler,
+                false => &sparse.acceptor,
+            };
+            assert_eq!(listener.lacking(id), 16);
+            let said = sparse.kinds.iter().filter(|kind| **kind == "holds");
+            assert_eq!(said.count(), 1, "once");
+        }
+        let notes = Stores::these([StoreName::new("notes").unwrap()]);
+        let (held, _) = bytes_for(VERSIONS[0], notes, listener_dials);
+        assert!(held.bytes > 16 * PAYLOAD, "{}", held.bytes);
+    }
+}
+
+#[test]
+fn a_peer_of_an_older_version_is_sent_everything_as_before() {
+    for version in [1, 2] {
+        for listener_dials in [true, false] {
+            let (net, _) = bytes_for(version, Stores::these([]), listener_dials);
+            assert!(net.bytes > 16 * PAYLOAD && !net.kinds.contains(&"holds"));
+            assert!(net.dialler.done.is_none() && net.acceptor.done.is_none());
+        }
+    }
+    // Nor may it say what only a newer one knows.
+    let (mut net, database) = Net::sparse(2, [Stores::All, Stores::All]);
+    let (stores, lacks) = (Stores::All, true);
+    let holds = LiveMessage::Holds {
+        database,
+        stores,
+        lacks,
+    };
+    let frame = Frame::Live(holds).encode().unwrap();
+    net.dialler.inbox.push_back(frame);
+    net.dialler.run();
+    assert!(matches!(net.dialler.done, Some(Err(Failure::Peer(_)))));
+}
+
+/// Either side may hold more than before. The dialler sees to it that what is missing comes.
+#[test]
+fn who_holds_more_than_before_says_so_and_gets_the_rest() {
+    for dialler_widens in [true, false] {
+        let holds = |is_sparse| match is_sparse {
+            true => Stores::these([]),
+            false => Stores::All,
+        };
+        let (mut net, id) = Net::sparse(3, [holds(dialler_widens), holds(!dialler_widens)]);
+        let writer = match dialler_widens {
+            true => &mut net.acceptor,
+            false => &mut net.dialler,
+        };
+        writer.commit(id, "one");
+        net.settle();
+        assert!(!net.dialler.is_incomplete(id), "nobody wants it");
+        let listener = match dialler_widens {
+            true => &mut net.dialler,
+            false => &mut net.acceptor,
+        };
+        assert_eq!(listener.lacking(id), 1);
+        listener.hold(id, Stores::All);
+        net.settle();
+        assert!(net.dialler.is_incomplete(id));
+        let writer = match dialler_widens {
+            true => &mut net.acceptor,
+            false => &mut net.dialler,
+        };
+        writer.commit(id, "two");
+        net.settle();
+        let listener = match dialler_widens {
+            true => &net.dialler,
+            false => &net.acceptor,
+        };
+        assert_eq!(listener.lacking(id), 1, "the second came whole");
+    }
+}
+
+#[test]
+fn what_a_relay_lacks_is_asked_for_at_once() {
+    for dialler_lacks in [true, false] {
+        let (mut net, id) = Net::sparse(3, [Stores::All, Stores::All]);
+        let relay = match dialler_lacks {
+            true => &mut net.acceptor,
+            false => &mut net.dialler,
+        };
+        relay
+            .stores
+            .get_mut(&id)
+            .unwrap()
+            .get_mut()
+            .commit(1, "far");
+        relay.strip(id);
+        relay.hold(id, Stores::these([]));
+        net.settle();
+        net.assert_same(id);
+        assert!(
+            !net.dialler.is_incomplete(id),
+            "the relay says that it does not hold it"
+        );
+        // It is to hold it after all.
+        let relay = match dialler_lacks {
+            true => &mut net.acceptor,
+            false => &mut net.dialler,
+        };
+        relay.hold(id, Stores::All);
+        net.settle();
+        assert!(net.dialler.is_incomplete(id));
+    }
+}
+
+#[test]
+fn what_is_missing_does_not_show_in_a_digest_and_is_looked_for_with_every_check() {
+    let (mut net, id) = Net::sparse(3, [Stores::All, Stores::All]);
+    net.dialler.commit(id, "one");
+    net.settle();
+    net.dialler.events();
+    net.dialler.strip(id);
+    for _ in 0..2 {
+        net.quiet();
+        net.dialler.live.handle_notice(Notice::Check);
+        net.settle();
+        assert_eq!(net.kinds, ["check", "digest"]);
+        assert!(net.dialler.is_incomplete(id));
+    }
+    // Nobody of version 1 can be asked.
+    let (mut net, id) = Net::sparse(1, [Stores::All, Stores::All]);
+    net.dialler.commit(id, "one");
+    net.dialler.strip(id);
+    net.dialler.live.handle_notice(Notice::Check);
+    net.settle();
+    assert!(!net.dialler.is_incomplete(id));
+}
+
+/// Nobody has to remember more names than that: it is sent everything then.
+#[test]
+fn who_names_too_many_stores_is_sent_everything() {
+    let long = |n: usize| StoreName::new(&format!("{n:0>255}")).unwrap();
+    for (names, is_stripped) in [(257, true), (258, false)] {
+        let seeds: Vec<u8> = (1..=2).collect();
+        let (mut ours, theirs, ids) = both(&seeds);
+        let stores = |from: usize, count: usize| Stores::these((from..from + count).map(long));
+        ours.get_mut(&ids[0]).unwrap().holds = stores(0, 256);
+        ours.get_mut(&ids[1]).unwrap().holds = stores(0, names - 256);
+        let mut net = Net::over(ours, theirs, &ids, &ids);
+        net.settle();
+        for id in &ids {
+            net.dialler.changed(*id, false);
+            net.settle();
+        }
+        net.quiet();
+        net.acceptor.add_bytes(ids[1], 0, PAYLOAD);
+        net.acceptor.changed(ids[1], true);
+        net.settle();
+        assert_eq!(
+            net.bytes < PAYLOAD,
+            is_stripped,
+            "{names} names, {} bytes",
+            net.bytes
+        );
+    }
+}
+
+#[test]
+fn the_bytes_of_what_is_held_are_fixed() {
+    let holds = LiveMessage::Holds {
+        database: Id::new([1; 32]),
+        stores: Stores::these([StoreName::new("notes").unwrap()]),
+        lacks: true,
+    };
+    let frame = Frame::Live(holds).encode().unwrap();
+    let bytes = [&[4, 13][..], &[1; 32], &[1, 1, 5], b"notes", &[1]].concat();
+    assert_eq!(frame, bytes);
+    assert_eq!(Frame::decode(&frame).unwrap().encode().unwrap(), frame);
 }

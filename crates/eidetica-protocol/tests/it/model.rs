@@ -192,6 +192,19 @@ impl Replica {
         }
     }
 
+    /// As those see it who hold these stores.
+    fn only(&self, stores: &Stores) -> Self {
+        let mut replica = self.clone();
+        let Some(some) = stores.some() else {
+            return replica;
+        };
+        let is_kept = |name: &StoreName| name.is_settings() || some.contains(name);
+        for entry in replica.entries.values_mut() {
+            *entry = entry.with_payloads_of(is_kept);
+        }
+        replica
+    }
+
     /// How many entries lack their payload.
     pub(crate) fn lacking(&self) -> usize {
         let entries = self.entries.values();
@@ -462,10 +475,11 @@ impl Store {
             Query::Difference {
                 database,
                 not,
+                stores,
                 cursor,
                 budget_bytes,
                 ..
-            } => Answer::Packs(self.of(database).unwrap().packs(
+            } => Answer::Packs(self.of(database).unwrap().only(stores).packs(
                 |replica| replica.missing(not),
                 cursor.as_ref(),
                 *budget_bytes,

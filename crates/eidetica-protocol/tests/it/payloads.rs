@@ -1,12 +1,13 @@
 //! What each side holds, wants and lacks of payloads.
 
+use eidetica_auth::{DeviceClaim, Scope};
 use eidetica_entry::{Entry, PayloadHash, pack};
 use eidetica_protocol::{
     Failure, Frame, Outcome, PeerFault, Reply, Request, Stores, SyncConfig, limits,
 };
 
 use crate::model::{Replica, Store, forged};
-use crate::pair::{Parties, Wire, config, run};
+use crate::pair::{NOW, Parties, Wire, config, key, run};
 
 fn sync(client: &mut Store, server: &mut Store, wire: &mut Wire) -> Result<Outcome, Failure> {
     let mut parties = Parties::default();
@@ -48,6 +49,34 @@ fn the_side_that_nobody_can_dial_is_given_what_it_lacks() {
     server.replica.as_mut().unwrap().strip(|at| at % 2 == 1);
     sync(&mut client, &mut server, &mut Wire::default()).unwrap();
     assert_eq!((client.get().lacking(), server.get().lacking()), (0, 0));
+}
+
+/// A server that reads with a user's key. Where both have the same entries, nothing else has shown it.
+#[test]
+fn who_lacks_payloads_shows_what_it_may_read_with() {
+    for (version, left) in [(2, 9), (3, 0)] {
+        let [mut client, mut server] = equals(40);
+        server.replica.as_mut().unwrap().strip(|at| at > 31);
+        let (user, database) = (key(3), client.get().database);
+        let mut parties = Parties::default();
+        parties.server.version = version;
+        let device = parties.server.device;
+        let claim = DeviceClaim::make(&user, device, Scope::All, NOW + 1).unwrap();
+        parties.server_claims.push(claim);
+        client.readers = Some([user.public()].into());
+        let config = config(database, &parties);
+        let wire = &mut Wire::default();
+        let synced = run(
+            config,
+            &parties,
+            &mut client,
+            &mut server,
+            wire,
+            &mut |_, _, _| {},
+        );
+        assert!(synced.unwrap().complete);
+        assert_eq!(server.get().lacking(), left, "version {version}");
+    }
 }
 
 #[test]

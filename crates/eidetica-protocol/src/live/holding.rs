@@ -1,0 +1,101 @@
+//! Payloads: which of them each side says that it holds, and what is done about those that are missing.
+
+use eidetica_entry::{Id, StoreName};
+
+use super::{Event, Live, LiveMessage, machine::Role};
+use crate::{
+    Frontier, Stores,
+    handshake::{HOLDINGS, PAYLOADS},
+    limits,
+};
+
+/// What one side has of a database besides headers and settings.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Holding {
+    /// The stores whose payloads it holds.
+    pub(super) stores: Stores,
+    /// Whether some of those are not there.
+    pub(super) lacks: bool,
+}
+
+impl Holding {
+    fn of(frontier: &Frontier) -> Self {
+        Self {
+            stores: frontier.holds.clone(),
+            lacks: frontier.lacks,
+        }
+    }
+
+    pub(super) fn message(&self, database: Id) -> LiveMessage {
+        LiveMessage::Holds {
+            database,
+            stores: self.stores.clone(),
+            lacks: self.lacks,
+        }
+    }
+
+    /// What remembering it takes.
+    pub(super) fn bytes(&self) -> usize {
+        let names = self.stores.some().unwrap_or_default();
+        names
+            .iter()
+            .map(|name: &StoreName| name.as_str().len())
+            .sum()
+    }
+}
+
+impl Live {
+    /// What the peer has to know before it hears anything else of the database.
+    pub(super) fn untold(&self, database: &Id, frontier: &Frontier) -> Option<Holding> {
+        let sub = self.subs.get(database)?;
+        let holding = Holding::of(frontier);
+        let is_news = self.config.version >= HOLDINGS && sub.told_holding != holding;
+        is_news.then_some(holding)
+    }
+
+    /// Takes note of what is here. A dialler sees to it that what one side lacks comes from the other.
+    pub(super) fn note_holding(&mut self, database: Id, frontier: &Frontier) {
+        if let Some(sub) = self.subs.get_mut(&database) {
+            sub.lacks = frontier.lacks;
+            let has_common = !sub.their_holding.stores.and(&frontier.holds).is_none();
+            if has_common && (sub.lacks || sub.their_holding.lacks) {
+                self.fill(database);
+            }
+        }
+    }
+
+    /// A digest is the same: what is missing does not show in it.
+    pub(super) fn note_lacks(&mut self, database: Id, lacks: bool) {
+        if let Some(sub) = self.subs.get_mut(&database) {
+            sub.lacks = lacks;
+            if lacks {
+                self.fill(database);
+            }
+        }
+    }
+
+    /// The peer says what it holds.
+    pub(super) fn hear_holding(&mut self, database: Id, mut holding: Holding) {
+        let Some(sub) = self.subs.get_mut(&database) else {
+            return;
+        };
+        let others = self.names_bytes - sub.their_holding.bytes();
+        // Nobody has to remember more: then it is sent too much.
+        if others + holding.bytes() > limits::LIVE_STORES_BYTES {
+            holding.stores = Stores::All;
+        }
+        self.names_bytes = others + holding.bytes();
+        let has_common = !holding.stores.and(&sub.told_holding.stores).is_none();
+        let is_wanted = has_common && (sub.lacks || holding.lacks);
+        sub.their_holding = holding;
+        if is_wanted {
+            self.fill(database);
+        }
+    }
+
+    fn fill(&mut self, database: Id) {
+        if self.role == Role::Dialler && self.config.version >= PAYLOADS {
+            self.event(Event::Incomplete(database));
+        }
+    }
+}
