@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use eidetica_auth::{AccessRequest, KeyName, Permission, Revocation, SecretKey};
 use eidetica_crdt::Doc;
-use eidetica_database::{Error, Transaction};
+use eidetica_database::{Error, Holds, Transaction};
 use eidetica_engine::{Command, RequestState, Selection, Target};
-use eidetica_entry::{Id, PublicKey};
+use eidetica_entry::{Id, PublicKey, Stamp, StoreName};
 use eidetica_testkit::Rng;
 
 use crate::{
@@ -19,6 +19,8 @@ use crate::{
 
 /// How often a user tries to get what is not there yet.
 const AGAIN_MS: u64 = 20_000;
+/// What users write to.
+pub(crate) const STORES: [&str; 4] = ["counters", "lists", "notes", "rows"];
 /// Packs that a member among the rogues gets hold of.
 const LOOT_BYTES: usize = 1 << 16;
 
@@ -47,6 +49,8 @@ pub(crate) enum Act {
     Way(NodeId, NodeId, bool),
     /// A node's clock goes wrong.
     Clock(NodeId, i64),
+    /// A node holds these stores of a database from now on.
+    Hold(NodeId, Id, Holds),
     /// A rogue does what it does.
     Turn(NodeId),
     /// No more faults.
@@ -71,6 +75,7 @@ impl World {
                     node.set_clock(skew_ms, env);
                 }
             }
+            Act::Hold(node, database, holds) => self.hold(node, &database, holds),
             Act::Turn(rogue) => self.turn(rogue),
             Act::Heal => self.heal(),
         }
@@ -207,6 +212,47 @@ impl World {
         let revoke = |transaction: &Transaction| transaction.settings().revoke(Revocation::of(key));
         if node.commit(database, &by, revoke, env).is_ok() {
             env.counts.revocations += 1;
+        }
+    }
+
+    /// A device has more room, or less: then what is left out may go, if its owner has it. Nobody else need have it.
+    pub(crate) fn hold(&mut self, at: NodeId, database: &Id, holds: Holds) {
+        let is_safe = self.owner_has_all_of(at, database);
+        let Seat::Honest(home, Some(node)) = &mut self.seats[at] else {
+            return;
+        };
+        let before = home.holds.get(database).cloned().unwrap_or_default();
+        let narrows = STORES.iter().filter_map(|name| StoreName::new(name).ok());
+        let narrows: Vec<StoreName> = narrows
+            .filter(|store| before.has(store) && !holds.has(store))
+            .collect();
+        if narrows.is_empty() || is_safe {
+            home.holds.insert(*database, holds.clone());
+            if !node.hold(database, &holds, &narrows, &mut self.env) {
+                // Whether it took effect is only known to the disk.
+                home.holds.remove(database);
+            }
+        }
+    }
+
+    /// Whether everything that a node has of a database is at its owner.
+    fn owner_has_all_of(&self, at: NodeId, database: &Id) -> bool {
+        let owner = self.database(database).owner;
+        let (Some(node), Some(owner)) = (self.running(at), self.running(owner)) else {
+            return false;
+        };
+        let is_there = |tips: Vec<Stamp>| {
+            let ids: Vec<Id> = tips.into_iter().map(|tip| tip.id).collect();
+            let known = owner.databases.known(database, &ids);
+            known.is_ok_and(|known| known.iter().all(|known| *known))
+        };
+        let is_whole = owner
+            .databases
+            .get(database)
+            .is_ok_and(|there| there.missing().is_ok_and(|missing| missing.is_empty()));
+        match node.databases.tips(database) {
+            Ok(tips) => is_whole && tips.is_none_or(is_there),
+            Err(_) => false,
         }
     }
 

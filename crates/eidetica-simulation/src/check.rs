@@ -1,6 +1,6 @@
 //! What must hold at the end, and after every start of a node.
 
-use eidetica_database::{Error, limits};
+use eidetica_database::{Database, Error, Holds, limits};
 
 use crate::{
     net::NodeId,
@@ -78,7 +78,10 @@ impl World {
     fn apart(&self, shared: &Shared) -> Option<(NodeId, String)> {
         let owner = self.running(shared.owner)?;
         let theirs = owner.databases.get(&shared.id).unwrap();
-        let (tips, state) = (theirs.tips().unwrap(), theirs.state_hash().unwrap());
+        let tips = theirs.tips().unwrap();
+        if let Err(error) = theirs.state_hash() {
+            return Some((shared.owner, format!("{} at its owner: {error}", shared.id)));
+        }
         for at in &shared.members {
             let keys = self.home(*at).keys();
             let node = self.running(*at)?;
@@ -88,7 +91,7 @@ impl World {
             let Some(here) = node.databases.find(&shared.id).unwrap() else {
                 return Some((*at, format!("never got {}", shared.id)));
             };
-            let (here_tips, here_state) = (here.tips().unwrap(), here.state_hash().unwrap());
+            let here_tips = here.tips().unwrap();
             if here_tips != tips {
                 let what = format!(
                     "{} ends at {here_tips:?}, at its owner at {tips:?}",
@@ -96,19 +99,57 @@ impl World {
                 );
                 return Some((*at, what));
             }
-            if here_state != state {
-                return Some((*at, format!("{} shows another state", shared.id)));
+            let holds = self.home(*at).holds.get(&shared.id);
+            let is_strict = self.env.counts.revocations == 0;
+            if let Some(what) = shows_another(&here, &theirs, holds, is_strict) {
+                return Some((*at, format!("{} {what}", shared.id)));
             }
         }
         None
     }
 
-    fn running(&self, at: NodeId) -> Option<&Node> {
+    pub(crate) fn running(&self, at: NodeId) -> Option<&Node> {
         match &self.seats[at] {
             Seat::Honest(_, node) => node.as_deref(),
             Seat::Rogue(_) => None,
         }
     }
+}
+
+/// What a node shows of a database that the owner does not, or holds that it should not. What it holds is whole and the same; of
+/// the rest it shows what is whole and nothing else; where no entry is void, a store with a hole is never shown (`is_strict`).
+fn shows_another(
+    here: &Database,
+    owner: &Database,
+    holds: Option<&Holds>,
+    is_strict: bool,
+) -> Option<String> {
+    let held = here.holds().unwrap();
+    if holds.is_some_and(|holds| *holds != held) {
+        return Some(format!("holds {held:?} and not {holds:?}"));
+    }
+    let missing = here.missing().unwrap();
+    for (store, kind) in owner.stores().unwrap() {
+        let hole = missing.iter().find(|hole| hole.store == store);
+        let (mine, theirs) = (
+            here.store_hash(store.as_str(), kind),
+            owner.store_hash(store.as_str(), kind).unwrap(),
+        );
+        match mine {
+            Ok(_) if is_strict && hole.is_some_and(|hole| hole.missing > 0) => {
+                return Some(format!("shows {store}, which has holes"));
+            }
+            Ok(mine) if mine != theirs => return Some(format!("shows another {store}")),
+            Ok(_) => {}
+            Err(Error::Incomplete { .. }) if !held.has(&store) && hole.is_some() => {}
+            Err(error) => return Some(format!("does not show {store}: {error}")),
+        }
+    }
+    let is_all = held.is_all() && missing.iter().all(|hole| hole.missing == 0);
+    if is_all && here.state_hash().unwrap() != owner.state_hash().unwrap() {
+        return Some("shows another state".to_owned());
+    }
+    None
 }
 
 /// What is stored and does not verify, or is more than may be.

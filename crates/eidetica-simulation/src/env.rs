@@ -82,6 +82,10 @@ pub struct Counts {
     pub grants: u64,
     /// Keys that were revoked.
     pub revocations: u64,
+    /// Times that a node was told to hold other stores than before.
+    pub holds: u64,
+    /// Payloads that came after their entries.
+    pub filled: u64,
 }
 
 impl std::ops::AddAssign for Counts {
@@ -99,6 +103,8 @@ impl std::ops::AddAssign for Counts {
         self.lies += other.lies;
         self.grants += other.grants;
         self.revocations += other.revocations;
+        self.holds += other.holds;
+        self.filled += other.filled;
     }
 }
 

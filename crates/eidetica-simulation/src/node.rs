@@ -6,12 +6,12 @@
 use std::{cell::Cell, collections::BTreeMap, sync::Arc, time::Duration};
 
 use eidetica_auth::{DeviceClaim, Scope, SecretKey, SignedRequest};
-use eidetica_database::{Config, Databases, Error, Origin, Transaction};
+use eidetica_database::{Config, Databases, Error, Holds, Origin, Transaction};
 use eidetica_engine::{
     Action, Command, CommandId, ConnectError, Engine, EngineConfig, Input, JobResult, LinkId,
     StreamId as LiveId, TaskId, Wishes,
 };
-use eidetica_entry::{Id, PublicKey};
+use eidetica_entry::{Id, PublicKey, StoreName};
 use eidetica_node::{Backend, Clock, DatabasesBackend, Policy};
 use eidetica_protocol::{Failure, IngestBatch, IngestId, Input as Told, LiveEvent, Query, QueryId};
 use eidetica_storage::{Durability, Engine as _, MemoryEngine};
@@ -71,6 +71,8 @@ pub(crate) struct Home {
     pub(crate) users: Vec<Arc<SecretKey>>,
     /// What the users want of the databases that they track.
     pub(crate) wishes: BTreeMap<Id, Wishes>,
+    /// What it is to hold of databases, where that was ever said.
+    pub(crate) holds: BTreeMap<Id, Holds>,
     /// How far its clock is ahead.
     pub(crate) skew_ms: i64,
     pub(crate) versions: &'static [u16],
@@ -97,6 +99,7 @@ impl Home {
             device,
             users,
             wishes: BTreeMap::new(),
+            holds: BTreeMap::new(),
             skew_ms: 0,
             versions: eidetica_protocol::handshake::VERSIONS,
             disk_ms: 3,
@@ -409,9 +412,15 @@ impl Node {
                 self.tell(session, Told::Answer(id, answer), env);
             }
             Work::Ingest(session, id, batch, from) => {
+                let database = batch.database;
                 let report = self.backend.ingest(&batch, &from);
                 env.note(self.me, "ingest", &[], || format!("{report:?}"));
                 self.notice_failure(report.is_err());
+                let filled = report.as_ref().map_or(0, |report| report.filled);
+                if filled > 0 {
+                    env.counts.filled += filled;
+                    self.changes.lock().entry(database).or_default();
+                }
                 self.tell(session, Told::Ingested(id, report), env);
                 self.announce(env);
             }
@@ -478,6 +487,36 @@ impl Node {
             .with_timestamp_ms(self.now_ms(env));
         edit(&transaction)?;
         Ok(transaction.commit()?.map(|entry| entry.id()))
+    }
+
+    /// Holds these stores of a database from now on, which may not be here yet, and takes away what is here of others, as far as
+    /// it goes; false if the disk does not say so.
+    pub(crate) fn hold(
+        &mut self,
+        database: &Id,
+        holds: &Holds,
+        gone: &[StoreName],
+        env: &mut Env,
+    ) -> bool {
+        let held = self.databases.hold(database, holds);
+        env.note(self.me, "hold", database.as_bytes(), || {
+            format!("{holds:?} of {database}: {held:?}")
+        });
+        self.notice_failure(held.is_err());
+        if held.is_err() {
+            return false;
+        }
+        env.counts.holds += 1;
+        if let Ok(Some(here)) = self.databases.find(database) {
+            for store in gone.iter().take(self.rng.below(gone.len() + 1)) {
+                let released = here.release(store.as_str());
+                env.note(self.me, "release", &[], || format!("{store}: {released:?}"));
+                self.notice_failure(released.is_err());
+            }
+            self.changes.lock().entry(*database).or_default();
+        }
+        self.announce(env);
+        true
     }
 
     /// Tells the engine what has changed.

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use clap::ValueEnum;
 use eidetica_auth::{AuthRecord, KeyName, Permission, SecretKey};
 use eidetica_crdt::Doc;
-use eidetica_database::NewDatabase;
+use eidetica_database::{Holds, NewDatabase};
 use eidetica_engine::{Input, Wishes};
 use eidetica_entry::{Id, PublicKey};
 use eidetica_protocol::handshake::VERSIONS;
 use eidetica_testkit::Rng;
 
 use crate::{
-    act::Act,
+    act::{Act, STORES},
     env::{Env, Event},
     net::NodeId,
     node::Home,
@@ -117,6 +117,7 @@ impl World {
                 })
                 .collect(),
             databases: Vec::new(),
+            holds_at_last: Vec::new(),
             rng,
             at_once: 0,
         };
@@ -124,6 +125,7 @@ impl World {
         world.share(&mut draw);
         world.shape_network(&mut draw);
         world.write_script(&mut draw);
+        world.write_holds();
         world
     }
 
@@ -362,6 +364,37 @@ impl World {
         all.filter(|(a, b)| a != b).filter(is_torn).collect()
     }
 
+    /// In some worlds, devices that hold some stores only, others as time goes by. In the end whoever others get a database
+    /// from holds all of it again, or nobody could get it.
+    fn write_holds(&mut self) {
+        let mut draw = self.rng.part("holds", 0);
+        if !is_sparse(&self.rng) {
+            return;
+        }
+        let (mut acts, end_ms) = (Vec::new(), self.plan.heal_ms());
+        for shared in &self.databases {
+            let members = shared.members.iter().filter(|at| **at != shared.owner);
+            for at in members {
+                if draw.one_in(3) {
+                    continue;
+                }
+                for _ in 0..1 + draw.below(4) {
+                    let act = Act::Hold(*at, shared.id, some_stores(&mut draw));
+                    acts.push((draw.between(0, end_ms), act));
+                }
+                let is_leaf = !shared.pairs.iter().any(|(_, via)| via == at);
+                let at_last = match is_leaf {
+                    true => some_stores(&mut draw),
+                    false => Holds::All,
+                };
+                self.holds_at_last.push((*at, shared.id, at_last));
+            }
+        }
+        for (when, act) in acts {
+            self.env.after(when, Event::Act(act));
+        }
+    }
+
     /// No more faults: all ways are open, all nodes run, on disks that hold.
     pub(crate) fn heal(&mut self) {
         for link in self.env.net.links() {
@@ -377,6 +410,9 @@ impl World {
             }
             self.start(at);
         }
+        for (at, database, holds) in std::mem::take(&mut self.holds_at_last) {
+            self.hold(at, &database, holds);
+        }
     }
 }
 
@@ -384,12 +420,30 @@ fn home(at: NodeId, forgetful: bool, draw: &mut Rng, rng: &Rng) -> Box<Home> {
     let mut home = Home::new(at, 1 + draw.below(2), rng);
     home.disk_ms = *draw.pick(&[0, 3, 3, 50, 500]);
     home.skew_ms = draw.between(0, 4_000) as i64 - 2_000;
-    // Some speak newer versions too.
-    home.versions = if draw.one_in(3) { &[1] } else { VERSIONS };
+    // Some are older. One that cannot say what it lacks would lack it for ever.
+    let versions: [&[u16]; 3] = match is_sparse(rng) {
+        true => [&[2, 1], VERSIONS, VERSIONS],
+        false => [&[1], &[2, 1], VERSIONS],
+    };
+    home.versions = *draw.pick(&versions);
     home.disk_faults = *draw.pick(&[0, 0, 0, 3]);
     home.forgetful = forgetful;
     home.stale = rng.part("stale", at as u64).one_in(3);
     Box::new(home)
+}
+
+/// Whether some devices of this world hold some stores only.
+fn is_sparse(rng: &Rng) -> bool {
+    rng.part("sparse", 0).one_in(2)
+}
+
+/// All, none, or any of those that users write to.
+fn some_stores(draw: &mut Rng) -> Holds {
+    if draw.one_in(4) {
+        return Holds::All;
+    }
+    let names: Vec<&str> = STORES.into_iter().filter(|_| draw.one_in(2)).collect();
+    Holds::stores(names).expect("names of stores")
 }
 
 fn grant(key: &SecretKey, permission: Permission) -> AuthRecord {

@@ -14,7 +14,8 @@ use eidetica_entry::{
     reconcile::{self, Content, Detail, Span, Summary},
 };
 use eidetica_protocol::{
-    Frame, IdPrefix, LiveMessage, LiveOpen, Parts, Refusal, Reply, Request, Sketch, Spans, TipList,
+    Frame, IdPrefix, LiveMessage, LiveOpen, Parts, Refusal, Reply, Request, Sketch, Spans, Stores,
+    TipList,
     handshake::{Acceptor, Initiator, Proving, Side as Part, VERSIONS},
     limits, set_hash,
 };
@@ -542,7 +543,7 @@ impl Rogue {
             .map_or(Id::new([1; 32]), |prey| prey.database);
         let tips = TipList::new(self.tips());
         let large = self.rng.one_in(2);
-        let message = match self.rng.below(7) {
+        let message = match self.rng.below(8) {
             0 => LiveMessage::Check,
             1 => LiveMessage::Detail,
             2 => LiveMessage::Want {
@@ -550,6 +551,11 @@ impl Rogue {
                 not: vec![self.id()],
             },
             3 => LiveMessage::Compare { database },
+            5 => LiveMessage::Holds {
+                database,
+                stores: Stores::these([]),
+                lacks: large,
+            },
             4 => {
                 let packs = match self.rng.one_in(2) {
                     true => self.orphans(5),

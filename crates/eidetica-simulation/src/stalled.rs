@@ -36,6 +36,7 @@ fn world(nodes: usize) -> World {
         env: Env::new(nodes, &rng, false),
         seats: (0..nodes).map(|at| seat(at, &rng)).collect(),
         databases: Vec::new(),
+        holds_at_last: Vec::new(),
         rng,
         at_once: 0,
     };

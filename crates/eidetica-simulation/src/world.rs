@@ -1,5 +1,6 @@
 //! The loop: one event after the other, from one seed, on one thread.
 
+use eidetica_database::Holds;
 use eidetica_entry::{Id, PublicKey};
 use eidetica_testkit::Rng;
 
@@ -54,6 +55,8 @@ pub(crate) struct World {
     pub(crate) env: Env,
     pub(crate) seats: Vec<Seat>,
     pub(crate) databases: Vec<Shared>,
+    /// What nodes are to hold when everything has healed.
+    pub(crate) holds_at_last: Vec<(NodeId, Id, Holds)>,
     pub(crate) rng: Rng,
     /// Events since the clock last went on.
     pub(crate) at_once: u32,
