@@ -39,6 +39,13 @@ struct Placed<'a> {
     held: Option<Sequence<'a>>,
 }
 
+/// Where a transaction has led.
+enum Place<'a> {
+    New(Box<Placed<'a>>),
+    /// The same was said at the same place before: it is that entry.
+    Known(Entry),
+}
+
 /// An entry that was judged.
 struct Prepared {
     draft: Draft,
@@ -59,8 +66,10 @@ impl Database {
     }
 
     fn commit_once(&self, commission: &Commission<'_>) -> Result<Option<Entry>> {
-        let Some(placed) = self.place(commission)? else {
-            return Ok(None);
+        let placed = match self.place(commission)? {
+            Some(Place::New(placed)) => placed,
+            Some(Place::Known(entry)) => return Ok(Some(entry)),
+            None => return Ok(None),
         };
         let Placed {
             unsigned,
@@ -69,7 +78,7 @@ impl Database {
             written,
             load,
             held,
-        } = placed;
+        } = *placed;
         let arrival = unsigned.arrival();
         let signature = commission.key.sign(&unsigned.draft().signing_message());
         let entry = unsigned.sign(signature, &mut batch);
@@ -104,11 +113,11 @@ impl Database {
     }
 
     /// Everything that needs the lock.
-    fn place(&self, commission: &Commission<'_>) -> Result<Option<Placed<'_>>> {
+    fn place(&self, commission: &Commission<'_>) -> Result<Option<Place<'_>>> {
         let core = self.core();
         let mut sequencer = core.sequence()?;
         self.flush(&mut sequencer)?;
-        if commission.walks_history(sequencer.writer.state()) {
+        if commission.walks_history(sequencer.writer.state()) || commission.past.is_some() {
             self.drain(&mut sequencer)?;
         }
         let snapshot = self.shared().engine.snapshot()?;
@@ -137,11 +146,16 @@ impl Database {
             author,
             commission.timestamp_ms,
         )?;
+        if commission.past.is_some()
+            && let Some(entry) = reader.get(&draft.id())?
+        {
+            return Ok(Some(Place::Known(entry)));
+        }
         let mut known = Known::new(self.shared(), core.id, &reader);
         if commission.walks_history(sequencer.writer.state()) {
             known.add(draft.id(), New::Draft(Box::new(draft.clone())));
         }
-        sequencer.check_room(draft.encoded_len())?;
+        sequencer.check_room_for(&draft, settings_payload.as_deref())?;
         let flips = core.judge_draft(&draft, settings_payload.as_deref(), &known, &sequencer)?;
         let prepared = Prepared {
             draft,
@@ -157,14 +171,14 @@ impl Database {
             .header()
             .writes_settings()
             .then_some(sequencer);
-        Ok(Some(Placed {
+        Ok(Some(Place::New(Box::new(Placed {
             unsigned,
             batch,
             ticket,
             written,
             load,
             held,
-        }))
+        }))))
     }
 
     /// The payloads of all stores on the state as it is staged, or as of the fork; `None` if they are

@@ -76,6 +76,7 @@ impl Database {
             brought
                 .filter_map(|(_, bytes)| Some(8 + bytes?.len()))
                 .sum(),
+            0,
         )?;
         let written = writes_of(&change.written);
         self.write_change(change, &written, &Writes::new(), &mut sequencer)?;

@@ -204,7 +204,7 @@ impl Import {
             if made.entries.is_empty() {
                 return Ok(Vec::new());
             }
-            sequencer.check_room(made.entries.iter().map(Entry::encoded_len).sum())?;
+            sequencer.check_room(made.entries.iter().map(Entry::encoded_len).sum(), 0)?;
             let staged = made.stage(database, &mut sequencer);
             let (batch, written) = staged.inspect_err(|_| sequencer.fail())?;
             let first = written.next_arrival - made.entries.len() as u64;

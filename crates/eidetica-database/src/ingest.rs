@@ -29,6 +29,7 @@ use crate::events::Origin;
 use crate::holds::Holds;
 use crate::known::{Known, New};
 use crate::pending::Source;
+use crate::quota::of_control;
 use crate::settle::Turned;
 use crate::standing::{Standings, advance};
 use crate::{Database, limits};
@@ -615,6 +616,8 @@ impl Database {
         if wave.entries().next().is_none() && waiting.is_empty() {
             return Ok(false);
         }
+        // What did not fit, though some of it did.
+        let mut full = None;
         let written = {
             let mut sequencer = self.core().sequence()?;
             self.drain(&mut sequencer)?;
@@ -634,8 +637,15 @@ impl Database {
             let packs = judge_wave(&mut wave, waiting, judging)?;
             let mut accepted = self.judge_standing(packs, &mut known, &sequencer, report)?;
             accepted.is_own = wave.is_own;
-            if !accepted.is_own {
-                sequencer.check_room(accepted.bytes())?;
+            if !accepted.is_own
+                && let Err(error) = sequencer.check_room(accepted.bytes(), 0)
+            {
+                let packs = accepted.of_control(&mut known, &sequencer, report);
+                if packs.is_empty() {
+                    return Err(error);
+                }
+                accepted = self.judge_standing(packs, &mut known, &sequencer, report)?;
+                full = Some(error);
             }
             report.lacking += self.count_lacking(&accepted)?;
             report.refused = report.refused.saturating_sub(counted_before);
@@ -643,12 +653,20 @@ impl Database {
             self.core().surplus.lock().add(refused);
             let written = self.write_wave(&accepted, &known, &*snapshot, &mut sequencer);
             if written.as_ref().is_err_and(Error::is_lost_race) {
-                *again = Wave::again(accepted, report);
+                match full {
+                    // The others are not kept for it.
+                    Some(error) => return Err(error),
+                    None => *again = Wave::again(accepted, report),
+                }
             }
             written?
         };
         if let Some(written) = &written {
             self.core().announce(written, self);
+        }
+        if let Some(error) = full {
+            self.wake_awaiting();
+            return Err(error);
         }
         Ok(written.is_some())
     }
@@ -871,6 +889,32 @@ impl Accepted {
     fn bytes(&self) -> usize {
         let entries = self.packs.iter().flat_map(|pack| &pack.entries);
         entries.map(Entry::encoded_len).sum()
+    }
+
+    /// What of it a database takes in that is full; the rest leaves no trace.
+    fn of_control(
+        &mut self,
+        known: &mut Known<'_>,
+        sequencer: &Sequencer,
+        report: &mut IngestReport,
+    ) -> Vec<WavePack> {
+        report.new -= self.new.len() as u64;
+        report.void -= self.void.len() as u64;
+        report.refused -= self.refused.len() as u64;
+        let mut packs = std::mem::take(&mut self.packs);
+        let entries: Vec<&Entry> = packs.iter().flat_map(|pack| &pack.entries).collect();
+        let fits = |bytes, reserve| sequencer.check_room(bytes, reserve).is_ok();
+        let kept = of_control(&entries, fits);
+        for pack in &mut packs {
+            for entry in &pack.entries {
+                if !kept.contains(&entry.id()) {
+                    known.remove(&entry.id());
+                }
+            }
+            pack.retain(|entry| kept.contains(&entry.id()));
+        }
+        packs.retain(|pack| !pack.entries.is_empty());
+        packs
     }
 
     /// What the entries write that count.

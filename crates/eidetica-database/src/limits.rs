@@ -120,3 +120,6 @@ pub const VERIFY_CACHE_BYTES: u64 = 16 * 1024 * 1024;
 pub const REPAIR_IDS: u64 = 1 << 20;
 /// Damaged entries that are put back in one batch.
 pub const MEND_ENTRIES: u64 = 512;
+/// Bytes that entries which write settings alone may take above the limit of a database; half of them what is below
+/// such entries.
+pub const QUOTA_RESERVE_BYTES: u64 = 1024 * 1024;

@@ -3,7 +3,14 @@
 //! Counted are the bytes of the entries, each encoded by itself. What does not fit is refused as a whole: a commit
 //! before it is signed, entries of peers with an error that blames nobody, so that they are sent again and come in when
 //! there is room. A database that is full is read, and passed on, as before.
+//!
+//! Who may fill it must not be out of reach then: entries that write settings and nothing else have a reserve above the
+//! limit, half of which what is below them may take as well.
 
+use std::collections::HashSet;
+
+use eidetica_auth::{AuthRecord, SettingsPayload};
+use eidetica_entry::{Draft, Entry, Header, Id, StoreName};
 use eidetica_storage::Batch;
 
 pub use eidetica_storage::log::Quota;
@@ -66,15 +73,77 @@ impl Database {
 
 impl Sequencer {
     /// # Errors
-    /// [`Error::Full`] if the database may not hold so many bytes of entries more.
-    pub(crate) fn check_room(&self, more: usize) -> Result<()> {
-        match self.writer.quota() {
-            Some(quota) if !quota.admits(more as u64) => Err(Error::Full {
+    /// [`Error::Full`] if the database may not hold so many bytes of entries more, within its limit and a reserve.
+    pub(crate) fn check_room(&self, more: usize, reserve: u64) -> Result<()> {
+        let Some(quota) = self.writer.quota() else {
+            return Ok(());
+        };
+        let limit = quota.limit.saturating_add(reserve);
+        match (Quota { limit, ..*quota }).admits(more as u64) {
+            true => Ok(()),
+            false => Err(Error::Full {
                 limit: quota.limit,
                 bytes: quota.bytes,
                 more: more as u64,
             }),
-            _ => Ok(()),
         }
     }
+
+    /// Like [`check_room`](Self::check_room), for an entry that is made here.
+    pub(crate) fn check_room_for(&self, draft: &Draft, settings: Option<&[u8]>) -> Result<()> {
+        let reserve = match is_control(draft.header(), settings) {
+            true => limits::QUOTA_RESERVE_BYTES,
+            false => 0,
+        };
+        self.check_room(draft.encoded_len(), reserve)
+    }
+}
+
+/// Whether an entry writes settings and nothing else, and more of them than anybody with a right may write: giving up a
+/// key takes none from others.
+fn is_control(header: &Header, settings: Option<&[u8]>) -> bool {
+    let gives_up =
+        |record: &AuthRecord| matches!(record, AuthRecord::Renounce | AuthRecord::Rotate { .. });
+    let is_alone = header.stores.iter().all(|store| store.name.is_settings());
+    let Some(Ok(settings)) = settings.filter(|_| is_alone).map(SettingsPayload::decode) else {
+        return false;
+    };
+    !settings.doc().is_empty() || !settings.records().iter().all(gives_up)
+}
+
+fn controls(entry: &Entry) -> bool {
+    let settings = entry.payload(&StoreName::settings());
+    is_control(entry.header(), settings.map(AsRef::as_ref))
+}
+
+/// What a full database takes in all the same, by a wave's entries, parents first: those that write settings alone, with
+/// what of the others they build on, or without any where that is too much. `fits` says what is.
+pub(crate) fn of_control(entries: &[&Entry], fits: impl Fn(usize, u64) -> bool) -> HashSet<Id> {
+    let bytes = |of: &HashSet<Id>| {
+        let of = entries.iter().filter(|entry| of.contains(&entry.id()));
+        of.map(|entry| entry.encoded_len()).sum()
+    };
+    let mut all = HashSet::new();
+    for entry in entries.iter().rev() {
+        if controls(entry) || all.contains(&entry.id()) {
+            all.insert(entry.id());
+            all.extend(entry.header().parents.iter());
+        }
+    }
+    if fits(bytes(&all), limits::QUOTA_RESERVE_BYTES / 2) {
+        return all;
+    }
+    let mut others: HashSet<Id> = HashSet::new();
+    let (mut alone, mut taken) = (HashSet::new(), 0);
+    for entry in entries {
+        let stands =
+            controls(entry) && !entry.header().parents.iter().any(|id| others.contains(id));
+        if stands && fits(taken + entry.encoded_len(), limits::QUOTA_RESERVE_BYTES) {
+            taken += entry.encoded_len();
+            alone.insert(entry.id());
+        } else {
+            others.insert(entry.id());
+        }
+    }
+    alone
 }

@@ -176,7 +176,7 @@ impl Spool {
         let database = &self.database;
         database.flush(sequencer)?;
         self.check_settings(sequencer)?;
-        sequencer.check_room(self.bytes)?;
+        sequencer.check_room(self.bytes, 0)?;
         let mut batch = Batch::new();
         put(&self.key(&[&[COMMITTED]]), &[], &mut batch);
         let state = sequencer.writer.stage().finish(&mut batch)?;

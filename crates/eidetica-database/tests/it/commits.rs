@@ -234,6 +234,31 @@ fn transact_counts_exactly_from_eight_threads() {
 }
 
 #[test]
+fn what_was_said_at_a_place_before_is_that_entry() {
+    let databases = instance(1);
+    let db = database(&databases);
+    db.transact(|tx| tx.doc("d")?.set("a", 1)).unwrap();
+    let base = db.tips().unwrap()[0].id;
+    db.transact(|tx| tx.doc("d")?.set("a", 2)).unwrap();
+    let say = |n: i64| {
+        let fork = db.new_transaction_at(&[base]).unwrap();
+        fork.doc("d").unwrap().set("b", n).unwrap();
+        fork.commit().unwrap().unwrap()
+    };
+    let first = say(1);
+    assert_eq!(say(1), first);
+    assert_ne!(say(2), first);
+    assert_eq!(db.entry_count().unwrap(), 5);
+    std::thread::scope(|scope| {
+        let same: Vec<_> = (0..4).map(|_| scope.spawn(|| say(3).id())).collect();
+        let same = same.into_iter().map(|said| said.join().unwrap());
+        assert_eq!(same.collect::<std::collections::HashSet<_>>().len(), 1);
+    });
+    assert_eq!(db.entry_count().unwrap(), 6);
+    assert!(databases.verify().unwrap().is_sound());
+}
+
+#[test]
 fn a_fork_reads_its_past_and_the_next_commit_merges() {
     let db = database(&instance(1));
     db.transact(|tx| tx.doc("d")?.set("n", 1)).unwrap();

@@ -3,15 +3,17 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use eidetica_auth::Permission;
-use eidetica_database::{Blame, Database, Databases, Error, Fault, Holds, Remedy};
+use eidetica_auth::{Permission, Revocation};
+use eidetica_database::{
+    Blame, Database, Databases, Error, Fault, Holds, IngestRequest, Remedy, limits,
+};
 use eidetica_entry::{Entry, Id};
 use eidetica_storage::{Batch, Durability, Engine, MemoryEngine, Row, Space};
 use eidetica_testkit::{Fault as Failing, FaultyEngine, Rng, SharedEngine};
 
 use super::damage::{copy_rows, full, rows};
 use crate::closures::{all_above, note, note_as_member, project, team};
-use crate::world::{all_packs, database, ingest, instance_on, key, on};
+use crate::world::{all_packs, database, ingest, instance_on, key, on, packs_without, rights};
 
 /// What belongs to no database: the format, the next number, local databases.
 fn left_over(engine: &dyn Engine) -> Vec<(Space, Row)> {
@@ -591,6 +593,119 @@ fn entries_of_peers_come_in_when_there_is_room() {
     assert_eq!(db.state_hash().unwrap(), hash);
     assert_eq!(db.quota().unwrap().unwrap().bytes, entry_bytes(&db));
     assert!(here.verify().unwrap().is_sound());
+}
+
+/// Takes everything from the thief, key 2, above a cut.
+fn revoke(db: &Database, cut: &[Id]) -> Result<(), Error> {
+    let revocation = Revocation {
+        cut: Some(cut.iter().copied().collect()),
+        ..Revocation::of(key(2).public())
+    };
+    db.transact(|tx| tx.settings().revoke(revocation.clone()))
+}
+
+/// A database that a thief of key 2 may write, with a first entry.
+fn with_thief(on: &Databases) -> (Database, Id) {
+    let thief = key(2);
+    let new = rights(&key(1), &[(&*thief, Permission::Write(5))]);
+    let db = on.create(new, key(1)).unwrap();
+    db.transact(|tx| tx.doc("d")?.set("honest", 1)).unwrap();
+    let honest = db.tips().unwrap()[0].id;
+    (db, honest)
+}
+
+#[test]
+fn who_fills_a_database_can_be_revoked_and_the_reserve_ends() {
+    let a = instance_on(Arc::new(MemoryEngine::new()), 1);
+    let (db, honest) = with_thief(&a);
+    let limit = entry_bytes(&db) + 20_000;
+    db.set_quota(Some(limit)).unwrap();
+    let theirs = db.with_key(key(2));
+    fill(&theirs, 0);
+    assert!(matches!(fill(&db, 500).1, Error::Full { .. }));
+    // Giving up keys is what everybody may do, as often as they like.
+    let rotated = theirs.transact(|tx| tx.settings().rotate(key(3).public(), "next"));
+    assert!(matches!(rotated, Err(Error::Full { .. })), "{rotated:?}");
+    revoke(&db, &[honest]).unwrap();
+    assert!(theirs.transact(|tx| tx.doc("d")?.set("more", 1)).is_err());
+    assert_eq!(
+        db.doc("d").unwrap().get_all().unwrap().len(),
+        1,
+        "what the thief wrote is gone"
+    );
+    // Settings with data beside them are data.
+    let both = db.transact(|tx| {
+        tx.settings().set_name("renamed")?;
+        tx.doc("d")?.set("x", 1)
+    });
+    assert!(matches!(both, Err(Error::Full { .. })));
+    let mut last = Ok(());
+    for n in 0.. {
+        last = db.transact(|tx| {
+            tx.settings()
+                .set("note", format!("{n}{}", "x".repeat(60_000)))
+        });
+        if last.is_err() {
+            break;
+        }
+    }
+    assert!(matches!(last, Err(Error::Full { .. })));
+    let held = db.quota().unwrap().unwrap().bytes;
+    let reserve = limits::QUOTA_RESERVE_BYTES;
+    assert!(held <= limit + reserve && held > limit + reserve - 65_000);
+    assert!(a.verify().unwrap().is_sound());
+}
+
+#[test]
+fn a_revocation_comes_into_a_full_database_from_a_peer() {
+    let there = instance_on(Arc::new(MemoryEngine::new()), 1);
+    let (db, honest) = with_thief(&there);
+    let begun = all_packs(&there, &db.id());
+    let theirs = db.with_key(key(2));
+    let spam = |bytes: usize| theirs.transact(|tx| tx.doc("d")?.set("spam", "x".repeat(bytes)));
+    // One who is full below it, up to half of the reserve, and above it.
+    for (bytes, comes) in [(200_000, true), (400_000, false)] {
+        let here = instance_on(Arc::new(MemoryEngine::new()), 2);
+        ingest(&here, db.id(), &begun);
+        let full = here.get(&db.id()).unwrap();
+        full.set_quota(Some(entry_bytes(&full) + 1_000)).unwrap();
+        let known: Vec<Id> = full.tips().unwrap().iter().map(|tip| tip.id).collect();
+        spam(bytes).unwrap();
+        let forked = db.new_transaction_at(&known).unwrap();
+        revoke(&db, &[honest]).unwrap();
+        forked
+            .settings()
+            .set_name(&format!("forked {bytes}"))
+            .unwrap();
+        let forked = forked.commit().unwrap().unwrap();
+        db.transact(|tx| tx.doc("d")?.set("later", "x".repeat(10_000)))
+            .unwrap();
+        let packs = packs_without(&there, &db.id(), &known);
+        for _ in 0..2 {
+            let request = IngestRequest::new(db.id(), &packs);
+            let refused = here.ingest(request).unwrap_err();
+            assert!(matches!(refused, Error::Full { .. }), "{refused}");
+            let revoked = full.authority().unwrap();
+            let revoked = revoked.revocations(&key(2).public()).next().is_some();
+            assert_eq!(revoked, comes);
+            // What is above entries that are here has nothing else to wait for.
+            assert!(full.get(&forked.id()).unwrap().is_some());
+            assert_eq!(full.doc("d").unwrap().get("later").unwrap(), None);
+        }
+        assert!(here.verify().unwrap().is_sound());
+        full.set_quota(None).unwrap();
+        ingest(&here, db.id(), &packs);
+        assert_eq!(full.state_hash().unwrap(), db.state_hash().unwrap());
+        assert!(here.verify().unwrap().is_sound());
+        if comes {
+            // They are trusted again, to fill another one.
+            let grant = |tx: &eidetica_database::Transaction| {
+                tx.settings()
+                    .grant(key(2).public(), Permission::Write(5), "again")
+            };
+            db.transact(grant).unwrap();
+        }
+    }
 }
 
 #[test]
