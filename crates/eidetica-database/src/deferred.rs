@@ -6,54 +6,62 @@
 //! from there, each write exactly once.
 
 use eidetica_crdt::Order;
-use eidetica_entry::Entry;
-use eidetica_storage::log::Mark;
+use eidetica_entry::{Entry, Height};
 use eidetica_storage::log::forget::{Swept, sweep};
+use eidetica_storage::log::{LogState, Mark};
 use eidetica_storage::{Batch, KeyRange, Snapshot, Space};
 
 use crate::apply::writes_of;
 use crate::core::{Sequencer, Written};
 use crate::error::Result;
+use crate::ingest::WavePack;
 use crate::{Database, limits};
 
 /// Entries whose state is to be written, in arrival order.
+#[derive(Default)]
 pub(crate) struct Deferred {
     /// Arrival number of the first.
     from: u64,
+    /// No entry that arrived before the first is higher.
+    above: Height,
     entries: Vec<Entry>,
     bytes: usize,
 }
 
 impl Deferred {
-    pub(crate) fn new(from: u64) -> Self {
-        Self {
-            from,
-            entries: Vec::new(),
-            bytes: 0,
+    /// Adds entries that arrive after those of `state`. If they are not behind the last one, those before are not
+    /// kept here.
+    pub(crate) fn add(&mut self, state: &LogState, packs: &[WavePack]) {
+        let entries = || packs.iter().flat_map(|pack| &pack.entries);
+        if self.entries.is_empty() || self.from + self.entries.len() as u64 != state.next_arrival {
+            *self = Self {
+                from: state.next_arrival,
+                above: state.max_height,
+                ..Self::default()
+            };
         }
-    }
-
-    /// Adds entries that arrived at `from`. What is not behind the last one is not kept here.
-    pub(crate) fn add(&mut self, from: u64, entries: &[Entry]) {
-        if self.from + self.entries.len() as u64 != from {
-            *self = Self::new(from);
-        }
-        self.bytes += entries.iter().map(Entry::encoded_len).sum::<usize>();
-        self.entries.extend_from_slice(entries);
+        self.bytes += entries().map(Entry::encoded_len).sum::<usize>();
+        self.entries.extend(entries().cloned());
     }
 
     pub(crate) fn is_full(&self) -> bool {
         self.entries.len() >= limits::DEFERRED_ENTRIES || self.bytes >= limits::DEFERRED_BYTES
     }
 
-    /// Takes the entries out if they begin at `from`; else they are dropped, to be read from the log.
-    fn take(&mut self, from: u64) -> Vec<Entry> {
-        let taken = std::mem::replace(self, Self::new(from));
-        if taken.from == from {
-            taken.entries
-        } else {
-            Vec::new()
-        }
+    /// Takes the entries out if they begin at `from`, with how they stand to those before; else they are dropped, to
+    /// be read from the log.
+    fn take(&mut self, from: u64) -> Option<(Vec<Entry>, Order)> {
+        let taken = std::mem::take(self);
+        let lowest = taken
+            .entries
+            .iter()
+            .map(|entry| entry.header().height)
+            .min()?;
+        let order = match lowest > taken.above {
+            true => Order::NewerThanAll,
+            false => Order::Any,
+        };
+        (taken.from == from).then_some((taken.entries, order))
     }
 }
 
@@ -97,11 +105,14 @@ impl Database {
                 continue;
             }
             let snapshot = self.shared().engine.snapshot()?;
-            let mut entries = sequencer.deferred.take(from);
-            if entries.is_empty() {
-                let reader = self.core().log.reader(&*snapshot);
-                entries = reader.entries_from(from, limits::DEFERRED_ENTRIES)?;
-            }
+            let (mut entries, order) = match sequencer.deferred.take(from) {
+                Some(taken) => taken,
+                None => {
+                    let reader = self.core().log.reader(&*snapshot);
+                    let entries = reader.entries_from(from, limits::DEFERRED_ENTRIES)?;
+                    (entries, Order::Any)
+                }
+            };
             let mut batch = Batch::new();
             let count = entries.len() as u64;
             if let Some(absent) = sequencer.writer.marks(Mark::Absent) {
@@ -114,7 +125,7 @@ impl Database {
             }
             let writes = writes_of(&entries);
             self.core()
-                .apply(&writes, Order::Any, &*snapshot, sequencer, &mut batch, None)?;
+                .apply(&writes, order, &*snapshot, sequencer, &mut batch, None)?;
             drop(snapshot);
             let mut stage = sequencer.writer.stage();
             stage.set_applied(from + count);

@@ -141,6 +141,28 @@ fn bulk_and_single_ingest_give_the_same() {
     same(&b, &c, &db.id());
 }
 
+#[test]
+fn bulk_over_what_is_there_gives_the_same() {
+    let (a, b) = (instance(1), instance(2));
+    let db = database(&a);
+    let mut rng = Rng::new(6);
+    let id = db.id();
+    ingest(&b, id, &all_packs(&a, &id));
+    let copy = b.get(&id).unwrap().with_key(key(1));
+    for round in 0..2 {
+        // Beside each other; then one goes on above both.
+        for _ in 0..600 {
+            change(&db, &mut rng);
+        }
+        for _ in 0..40 * (1 - round) {
+            change(&copy, &mut rng);
+        }
+        ingest(&b, id, &all_packs(&a, &id));
+        ingest(&a, id, &all_packs(&b, &id));
+        same(&a, &b, &id);
+    }
+}
+
 /// The format: a change here is a decision. No id, key or time is in what is shown.
 #[test]
 fn the_state_hash_is_pinned() {
