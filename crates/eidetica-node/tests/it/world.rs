@@ -14,7 +14,7 @@ use eidetica_auth::{
 };
 use eidetica_crdt::{Doc, Value};
 use eidetica_database::{Config, Database, Databases, NewDatabase, Origin, WriteEvent};
-use eidetica_engine::{Selection, Target, Wishes};
+use eidetica_engine::{PeerStatus, Selection, Target, Wishes};
 use eidetica_entry::{Id, PublicKey};
 use eidetica_node::{
     DatabasesBackend, Node, NodeConfig, NodeError, NodeHandle, NodeLimits, Pending, Policy,
@@ -328,6 +328,14 @@ impl Peer {
     /// Syncs and says what went wrong, with the peer or with the database.
     pub(crate) fn try_sync(&self, address: &Address, id: Id) -> Result<(), NodeError> {
         Ok(self.sync(address, id).wait()?.check()?)
+    }
+
+    /// Ends all connections to a peer that this one dialled.
+    pub(crate) fn hang_up(&self, peer: &Peer) {
+        for status in [PeerStatus::Blocked, PeerStatus::Active] {
+            let device = peer.node.device();
+            self.node.set_peer_status(device, status).wait().unwrap();
+        }
     }
 
     /// A bootstrap request of the user's key.
