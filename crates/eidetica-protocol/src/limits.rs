@@ -35,7 +35,7 @@ pub const STORES: usize = 256;
 /// many, up to [`WANTS`].
 pub const FIRST_LACKING: usize = 1024;
 /// Packs received and not yet handed to ingest; no more frames are read while so many wait.
-pub const PACKS_WAITING: usize = 128;
+pub const PACKS_WAITING: usize = 512;
 /// Bytes of packs received and not yet handed to ingest; no more frames are read while so many wait.
 pub const PACK_BYTES_WAITING: usize = 8 << 20;
 /// Packs in a row that brought nothing new before the sender is called a liar.
