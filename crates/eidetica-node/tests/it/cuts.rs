@@ -97,8 +97,7 @@ fn cut_sessions(first: usize, stride: usize) -> (usize, usize) {
         .id();
     let proxy = Proxy::before(&alice.serve());
     bob.try_sync(&proxy.address, id).unwrap();
-    let mut cut = 0;
-    for bytes in (first..).step_by(stride) {
+    for (cut, bytes) in (first..).step_by(stride).enumerate() {
         let value = bytes.to_string();
         alice.write(id, "alice", &value);
         bob.write(id, "bob", &value);
@@ -109,7 +108,6 @@ fn cut_sessions(first: usize, stride: usize) -> (usize, usize) {
         if is_whole {
             return (cut, bytes);
         }
-        cut += 1;
         bob.try_sync(&proxy.address, id).unwrap();
         for peer in [&alice, &bob] {
             assert_eq!(peer.read(id, "alice").as_deref(), Some(&*value), "{bytes}");
