@@ -109,9 +109,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             "no package reads {variable}: the selection would test nothing"
         );
         let mut command = runner(*pair, args.filter.as_deref(), postgres);
-        for package in &selectable {
-            command.args(["--package", package]);
-        }
+        command.args(only(&selectable, has_subcommand("nextest")));
         command.arg("--");
         run_command(command.args(UNSELECTED.iter().flat_map(|name| ["--skip", name])))?;
     }
@@ -195,6 +193,20 @@ fn selectable(metadata: &Metadata, variable: &str) -> anyhow::Result<Vec<String>
         }
     }
     Ok(names)
+}
+
+/// Selects the tests of some packages. With a choice of tests rather than of packages, what is built is what the run
+/// over the workspace builds: of packages alone, dependencies would be built again with fewer features.
+fn only(packages: &[String], by_test: bool) -> Vec<String> {
+    if by_test {
+        let sets: Vec<String> = packages
+            .iter()
+            .map(|package| format!("package(={package})"))
+            .collect();
+        return vec!["--workspace".to_owned(), "-E".to_owned(), sets.join(" + ")];
+    }
+    let select = |package: &String| ["--package".to_owned(), package.clone()];
+    packages.iter().flat_map(select).collect()
 }
 
 /// cargo-nextest where it is installed, else plain `cargo test`; beside a PostgreSQL server where one can be had.
