@@ -14,11 +14,11 @@ use std::thread;
 
 use eidetica_entry::Id;
 use eidetica_storage::log::{DatabaseLog, LogError, LogState};
-use eidetica_storage::{Engine, EngineError, Snapshot, Watch};
+use eidetica_storage::{Batch, Durability, Engine, EngineError, Snapshot, Watch};
 
 use crate::core::Core;
 use crate::error::{Error, Result};
-use crate::shared::Shared;
+use crate::shared::{CREATION, Shared};
 use crate::{Database, Databases, limits};
 
 impl Shared {
@@ -169,7 +169,8 @@ impl Database {
     /// Runs `work`, and again while another process is faster. Each attempt that loses means that somebody else's batch
     /// was written.
     pub(crate) fn racing<T>(&self, work: impl FnMut() -> Result<T>) -> Result<T> {
-        let done = self.shared().racing(work);
+        let shared = self.shared();
+        let done = shared.racing_with(work, || shared.level(&self.core().log));
         self.tell_met();
         done
     }
@@ -226,14 +227,41 @@ impl Database {
 
 impl Shared {
     /// See [`Database::racing`].
-    pub(crate) fn racing<T>(&self, mut work: impl FnMut() -> Result<T>) -> Result<T> {
-        for _ in 0..limits::RACES {
+    pub(crate) fn racing<T>(&self, work: impl FnMut() -> Result<T>) -> Result<T> {
+        self.racing_with(work, || Ok(()))
+    }
+
+    /// Calls `level` after losses, twice as many each time.
+    fn racing_with<T>(
+        &self,
+        mut work: impl FnMut() -> Result<T>,
+        level: impl Fn() -> Result<()>,
+    ) -> Result<T> {
+        for lost in 1..=limits::RACES {
             match work() {
                 Err(error) if self.has_others() && (error.is_lost_race() || error.exists()) => {}
                 done => return done,
             }
+            if lost >= limits::PATIENT_RACES && lost.is_power_of_two() {
+                level()?;
+            }
         }
         Err(Error::Overtaken)
+    }
+
+    /// Makes everybody load the database again. Who has just won need not, so it is ready sooner than who has lost and
+    /// wins again: this makes the odds even. Waiting instead would make them worse, as the winner does not wait.
+    fn level(&self, log: &DatabaseLog) -> Result<()> {
+        for _ in 0..limits::PATIENT_RACES {
+            let mut batch = Batch::new();
+            log.stage_nothing(&*self.engine.snapshot()?, &mut batch)?;
+            let written = self.group.write(CREATION, batch, Durability::Relaxed);
+            match written.map_err(Error::from) {
+                Err(error) if error.is_lost_race() => {}
+                done => return done,
+            }
+        }
+        Ok(())
     }
 }
 

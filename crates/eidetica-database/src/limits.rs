@@ -14,7 +14,7 @@ pub const INGEST_GROUP: usize = 4_096;
 /// [`eidetica_entry::limits::PACK_RAW_BYTES`].
 pub const INGEST_WAVE_PACKS: usize = 8;
 /// Waves that are verified ahead of the one that is written.
-pub const INGEST_WAVES_AHEAD: usize = 4;
+pub const INGEST_WAVES_AHEAD: usize = 8;
 /// Ingest calls of fewer new entries than this write their state at once; larger ones defer it.
 pub const DEFER_STATE_FROM: usize = 512;
 /// Entries whose state may wait behind the `applied` watermark before it is written.
@@ -105,7 +105,9 @@ pub const ALSO_ABOVE: usize = 32;
 /// own database takes something in.
 pub const AWAITED_DATABASES: usize = 4_096;
 /// How often a batch is staged anew because another process wrote first.
-pub const RACES: usize = 100;
+pub const RACES: usize = 256;
+/// How often that is so before the odds are made even, and then again after twice as many.
+pub const PATIENT_RACES: usize = 8;
 /// Databases whose versions are looked up at once when other processes may have written.
 pub const MEET_PAGE: usize = 512;
 /// Batches in which rows of forgotten databases are taken away when an instance is opened.

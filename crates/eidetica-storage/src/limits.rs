@@ -56,6 +56,9 @@ pub const KNOWN_PACKS: usize = 1 << 16;
 /// Packs that one reader holds on to.
 pub const RECENT_PACKS: usize = 8;
 
+/// Entries with rows of their own that one reader reads one by one, before it reads the whole open block.
+pub const SINGLES: usize = 4;
+
 /// Words of 64 entries that one row of marks speaks of.
 pub const MARK_WORDS: usize = 128;
 

@@ -313,6 +313,24 @@ impl DatabaseLog {
         self.id
     }
 
+    /// Stages a batch that changes nothing but the version: what others have staged is refused after it, and whoever
+    /// wants to write begins anew, this process too.
+    ///
+    /// # Errors
+    /// The engine's errors, a damaged version row.
+    pub fn stage_nothing(
+        &self,
+        snapshot: &dyn Snapshot,
+        batch: &mut Batch,
+    ) -> Result<(), LogError> {
+        let (mut state, row) = rows::read_state(self, snapshot)?;
+        state.version += 1;
+        let key = rows::version_key(self.no);
+        batch.expect(Space::Meta, &key, Some(&row));
+        batch.put(Space::Meta, &key, &rows::encode_state(self.no, &state));
+        Ok(())
+    }
+
     /// Whether it is a closure; see [`EntryLog::closures`].
     #[must_use]
     pub fn is_closure(&self) -> bool {

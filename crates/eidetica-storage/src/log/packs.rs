@@ -8,6 +8,7 @@ use bytes::Bytes;
 use eidetica_entry::dag::{self, Budget};
 use eidetica_entry::{Entry, Id, StoreName, pack};
 
+use super::cache::Block;
 use super::rows::{self, Stored};
 use super::{LogError, LogReader, Mark, Marks};
 use crate::limits;
@@ -204,7 +205,11 @@ impl LogReader<'_> {
 
     /// Adds what the row that contains `arrival` holds of `arrival..end`; says where to go on.
     fn add_row(&self, arrival: u64, end: u64, page: &mut PageMaker<'_>) -> Result<u64, LogError> {
+        if let Some(open) = self.open_at(arrival) {
+            return self.add_block(&open, arrival, end, page);
+        }
         let (first, stored) = self.row_at(arrival)?;
+        self.count_single(&stored)?;
         let mut whole = None;
         if let Stored::Pack(bytes) = &stored {
             let row_end = first + u64::from(rows::pack_info(self.no(), first, bytes)?.entries);
@@ -226,8 +231,19 @@ impl LogReader<'_> {
             page.add_pack(bytes)?;
             return Ok(row_end);
         }
+        self.add_block(&block, arrival, end, page)
+    }
+
+    /// Adds the entries of a block from `arrival` on; says where to go on.
+    fn add_block(
+        &self,
+        block: &Block,
+        arrival: u64,
+        end: u64,
+        page: &mut PageMaker<'_>,
+    ) -> Result<u64, LogError> {
         let mut next = arrival;
-        while next < end.min(block.end()) {
+        while next < end.min(block.end()) && !(next > arrival && page.is_full()) {
             let Some(entry) = block.at(next) else { break };
             page.add_entry(entry.clone())?;
             next += 1;

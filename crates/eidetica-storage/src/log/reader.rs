@@ -1,6 +1,6 @@
 //! [`LogReader`]: one database through one snapshot.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::{ControlFlow, RangeInclusive};
 use std::sync::Arc;
@@ -35,6 +35,12 @@ pub struct LogReader<'a> {
     log: &'a DatabaseLog,
     snapshot: &'a dyn Snapshot,
     recent: RefCell<VecDeque<Arc<Block>>>,
+    /// Entries with rows of their own that were read one by one.
+    singles: Cell<usize>,
+    /// All of the open block, once it was worth reading.
+    open: OnceCell<Arc<Block>>,
+    /// The version row, once it was read.
+    state: OnceCell<LogState>,
     /// The version at which stored entries were last changed in place.
     rewritten: OnceCell<u64>,
     /// What stands in the place of the version row, if that is not to be read.
@@ -47,6 +53,9 @@ impl<'a> LogReader<'a> {
             log,
             snapshot,
             recent: RefCell::new(VecDeque::new()),
+            singles: Cell::new(0),
+            open: OnceCell::new(),
+            state: OnceCell::new(),
             rewritten: OnceCell::new(),
             assumed: None,
         }
@@ -142,10 +151,12 @@ impl<'a> LogReader<'a> {
     /// # Errors
     /// The engine's errors, a damaged row.
     pub fn state(&self) -> Result<LogState, LogError> {
-        match &self.assumed {
-            Some(state) => Ok(state.clone()),
-            None => rows::read_state(self.log, self.snapshot).map(|(state, _)| state),
+        let known = self.assumed.as_ref().or(self.state.get());
+        if let Some(state) = known {
+            return Ok(state.clone());
         }
+        let (state, _) = rows::read_state(self.log, self.snapshot)?;
+        Ok(self.state.get_or_init(|| state).clone())
     }
 
     /// All entries with this mark. Costs one row per chunk of entries that has any.
@@ -540,13 +551,45 @@ impl<'a> LogReader<'a> {
         Ok((first, rows::decode_log(self.no(), first, &row.value)?))
     }
 
+    /// The open block, if it was read and has the entry.
+    pub(super) fn open_at(&self, arrival: u64) -> Option<Arc<Block>> {
+        let open = self.open.get();
+        open.filter(|open| open.at(arrival).is_some()).cloned()
+    }
+
+    /// Whoever reads some entries that have rows of their own is about to read more of them: one call for all is less
+    /// than one for each.
+    pub(super) fn count_single(&self, stored: &Stored) -> Result<(), LogError> {
+        if !matches!(stored, Stored::Single(_)) {
+            return Ok(());
+        }
+        self.singles.set(self.singles.get() + 1);
+        if self.singles.get() != limits::SINGLES {
+            return Ok(());
+        }
+        match self.open_entries() {
+            Ok(entries) => {
+                let block = Block::new(self.state()?.open_from, entries);
+                self.open.get_or_init(|| Arc::new(block));
+                Ok(())
+            }
+            // Then the others are read as before.
+            Err(LogError::Corrupt { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// The decoded row that contains `arrival`.
     pub(super) fn block_at(&self, arrival: u64) -> Result<Arc<Block>, LogError> {
+        if let Some(block) = self.open_at(arrival) {
+            return Ok(block);
+        }
         if let Some(block) = self.cached(arrival)? {
             self.remember(&block);
             return Ok(block);
         }
         let (first, stored) = self.row_at(arrival)?;
+        self.count_single(&stored)?;
         let block = self.decode(first, stored)?;
         if block.at(arrival).is_none() {
             return Err(self.gap(arrival));
@@ -590,7 +633,8 @@ impl<'a> LogReader<'a> {
     /// Arrival number and value of an entry in a pack that was met lately.
     pub(super) fn find_recent<T>(&self, id: &Id, read: impl FnOnce(u64, &Entry) -> T) -> Option<T> {
         let recent = self.recent.borrow();
-        let (arrival, entry) = recent.iter().find_map(|block| block.find(id))?;
+        let blocks = recent.iter().chain(self.open.get());
+        let (arrival, entry) = blocks.into_iter().find_map(|block| block.find(id))?;
         Some(read(arrival, entry))
     }
 
