@@ -77,3 +77,41 @@ fn two_instances_commit_to_one_database_exactly() {
         }
     }
 }
+
+/// Instances that never pause: each loses to the others most of the time, and none of them for ever.
+#[test]
+fn nobody_is_overtaken_for_ever() {
+    const INSTANCES: usize = 4;
+    const EACH: usize = 50;
+    let url = fresh();
+    let first = instance(&url, 1);
+    let id: Id = create(&first).id();
+    let busy = |number: usize| -> usize {
+        let databases = instance(&url, 2 + number as u8);
+        let db = databases.get(&id).unwrap().with_key(key());
+        let (mut done, mut overtaken) = (0, 0);
+        while done < EACH {
+            let tx = db.new_transaction();
+            let path = format!("of{number}.r{done}");
+            tx.doc("d").unwrap().set(path.as_str(), 1).unwrap();
+            match tx.commit() {
+                Ok(_) => done += 1,
+                Err(eidetica_database::Error::Overtaken) => overtaken += 1,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        overtaken
+    };
+    let overtaken: usize = thread::scope(|scope| {
+        let busy: Vec<_> = (0..INSTANCES)
+            .map(|number| {
+                let busy = &busy;
+                scope.spawn(move || busy(number))
+            })
+            .collect();
+        busy.into_iter().map(|one| one.join().unwrap()).sum()
+    });
+    assert_eq!(overtaken, 0);
+    let db = first.get(&id).unwrap();
+    assert_eq!(db.entry_count().unwrap(), 1 + (INSTANCES * EACH) as u64);
+}
