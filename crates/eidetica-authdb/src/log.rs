@@ -6,8 +6,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use eidetica_mmr::{
-    Consistency, Digest, Frontier, Leaves, Location, Mmr, Node, Nodes, Proof, node_hash, peaks,
-    prove_consistency, prove_multi, prove_range, root_at, tree_hash,
+    Consistency, Digest, Frontier, Leaves, Location, Mmr, Node, Nodes, Proof, leaf_hash, node_hash,
+    peaks, prove_consistency, prove_multi, prove_range, root_at, tree_hash,
 };
 
 use crate::block::{Block, Table};
@@ -415,6 +415,10 @@ impl Nodes for Reader<'_> {
         }
         if node.height >= STORED_HEIGHT {
             return self.stored(node);
+        }
+        if node.height == 0 {
+            let leaf = self.with_operation(node.start(), |bytes| Ok(leaf_hash(bytes)));
+            return leaf.map(Some);
         }
         if node.start() >= log.first() {
             let operations = self.copy(node.start().0..node.end().0, usize::MAX)?;

@@ -107,7 +107,10 @@ pub fn leaf_hashes<T: AsRef<[u8]> + Sync>(elements: &[T], threads: usize) -> Vec
 /// The hash of the node over elements whose number is a power of two, `None` if there are none.
 #[must_use]
 pub fn tree_hash<T: AsRef<[u8]>>(elements: &[T]) -> Option<Digest> {
-    top(&keyed_hashes(LEAF_KEY, elements))
+    match elements {
+        [one] => Some(leaf_hash(one.as_ref())),
+        _ => top(&keyed_hashes(LEAF_KEY, elements)),
+    }
 }
 
 /// Applies `work` to consecutive parts of a slice, in as many threads as are worth it. The results are in

@@ -76,16 +76,14 @@ fn pairs(level: Level, key: &[u8; 32], digests: &[Digest]) -> Vec<Digest> {
     let mut parents = Vec::with_capacity(digests.len() / 2);
     for group in digests.chunks(2 * LANES) {
         let pairs = group.as_chunks::<2>().0;
-        let mut blocks = [[0; BLOCK]; LANES];
-        for (block, [left, right]) in blocks.iter_mut().zip(pairs) {
-            let (first, second) = block.split_at_mut(BLOCK / 2);
-            first.copy_from_slice(left.as_bytes());
-            second.copy_from_slice(right.as_bytes());
-        }
         if pairs.len() < FEW {
-            let alone = blocks.iter().take(pairs.len());
-            parents.extend(alone.map(|block| hash_alone(key, block)));
+            let alone = pairs.iter().map(|pair| hash_alone(key, &block_of(pair)));
+            parents.extend(alone);
             continue;
+        }
+        let mut blocks = [[0; BLOCK]; LANES];
+        for (block, pair) in blocks.iter_mut().zip(pairs) {
+            *block = block_of(pair);
         }
         let mut state = keyed(key);
         let flags = KEYED | START | END | ROOT;
@@ -100,6 +98,14 @@ fn pairs(level: Level, key: &[u8; 32], digests: &[Digest]) -> Vec<Digest> {
         parents.extend(digests_of(&state).take(pairs.len()));
     }
     parents
+}
+
+fn block_of([left, right]: &[Digest; 2]) -> [u8; BLOCK] {
+    let mut block = [0; BLOCK];
+    let (first, second) = block.split_at_mut(BLOCK / 2);
+    first.copy_from_slice(left.as_bytes());
+    second.copy_from_slice(right.as_bytes());
+    block
 }
 
 fn hash_alone(key: &[u8; 32], message: &[u8]) -> Digest {
