@@ -113,9 +113,11 @@ fn show(report: &RepairReport, start: Instant, context: &Context) -> Result<()> 
     })?;
     match report.after.is_sound() {
         true => Ok(()),
-        false => Err(Error::new(Code::Corrupt, "stored data is still damaged").hint(
-            "damaged entries come back with the next sync with a peer that has them; \
+        false => Err(
+            Error::new(Code::Corrupt, "stored data is still damaged").hint(
+                "damaged entries come back with the next sync with a peer that has them; \
              --from DIR takes them from a copy or a restored backup",
-        )),
+            ),
+        ),
     }
 }
