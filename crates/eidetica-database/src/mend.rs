@@ -80,7 +80,7 @@ impl Databases {
     /// how many others there are. Reads all entries.
     ///
     /// # Errors
-    /// [`Error::NoDatabase`], a damaged version row, the engine's.
+    /// [`NoDatabase`](crate::Error::NoDatabase), a damaged version row, the engine's.
     pub fn lost(&self, id: &Id) -> Result<Mended> {
         self.mend(id, |_| Ok(None))
     }
@@ -89,7 +89,7 @@ impl Databases {
     /// are taken, with their signatures and settings.
     ///
     /// # Errors
-    /// [`Error::NoDatabase`], a damaged version row, the engine's, those of `find`.
+    /// [`NoDatabase`](crate::Error::NoDatabase), a damaged version row, the engine's, those of `find`.
     pub fn mend(
         &self,
         id: &Id,
@@ -128,7 +128,7 @@ impl Databases {
     /// peers for. Nothing where none was; else reads all entries the first time.
     ///
     /// # Errors
-    /// [`Error::NoDatabase`], a damaged version row, the engine's.
+    /// [`NoDatabase`](crate::Error::NoDatabase), a damaged version row, the engine's.
     pub fn damaged(&self, database: &Id, limit: usize) -> Result<Vec<Id>> {
         let database = self.get(database)?;
         let lost = database.with_lost(|lost| {
