@@ -307,6 +307,26 @@ fn narrowing_keeps_what_is_here_until_it_is_released() {
 }
 
 #[test]
+fn entries_with_rows_of_their_own_are_filled_and_released() {
+    let (full, db) = three_stores(7);
+    let id = db.id();
+    let sparse = instance(2);
+    sparse.hold(&id, &only(&["notes"])).unwrap();
+    ingest(&sparse, id, &packs_for(&full, &id, &only(&["notes"])));
+    let there = sparse.get(&id).unwrap();
+    for _ in 0..2 {
+        there.hold(&Holds::All).unwrap();
+        assert_eq!(fill(&sparse, &full, &id), 14);
+        assert_eq!(there.state_hash().unwrap(), db.state_hash().unwrap());
+        is_sound(&there);
+        there.hold(&only(&["notes"])).unwrap();
+        assert_eq!(there.release("log").unwrap(), 7);
+        assert_eq!(there.release("photos").unwrap(), 7);
+        is_sound(&there);
+    }
+}
+
+#[test]
 fn a_payload_that_nobody_has_is_given_up_and_taken_in_when_it_comes() {
     let full = instance(1);
     let db = database(&full);

@@ -511,8 +511,9 @@ impl Stage<'_> {
         let no = self.writer.log.no;
         self.rewrites = true;
         if before.first >= self.writer.state.open_from {
-            for entry in now {
-                rows::put_single(no, before.first, entry, batch);
+            let both = (before.first..).zip(before.entries.iter().zip(now));
+            for (arrival, (_, entry)) in both.filter(|(_, (before, now))| before != now) {
+                rows::put_single(no, arrival, entry, batch);
             }
             return Ok(());
         }
