@@ -5,7 +5,7 @@ use std::sync::Arc;
 use eidetica_auth::{AccessRequest, KeyName, Permission, Revocation, SecretKey};
 use eidetica_crdt::Doc;
 use eidetica_database::{Error, Holds, Transaction};
-use eidetica_engine::{Command, RequestState, Selection, Target};
+use eidetica_engine::{Command, OutgoingRequest, RequestState, Selection, Target};
 use eidetica_entry::{Id, PublicKey, Stamp, StoreName};
 use eidetica_testkit::Rng;
 
@@ -146,15 +146,22 @@ impl World {
         let Some((node, env)) = self.up(at) else {
             return self.env.after(AGAIN_MS, again);
         };
-        if node
-            .engine
-            .outgoing_requests()
-            .any(|request| request.database == *database)
-        {
+        let is_asked = |request: &OutgoingRequest| request.database == *database;
+        let is_related = node.engine.related(&to).contains(database);
+        if is_related || node.engine.outgoing_requests().any(is_asked) {
             return;
         }
         env.after(AGAIN_MS, again);
         meet(node, to, owner, env);
+        // The answer to an earlier request may have been lost, and that was granted since: then it is for the user to sync.
+        if env.oracle.may_know(database, &[user.public()]) {
+            let sync = Command::Sync {
+                target: Target::Peer(to),
+                databases: Selection::These(vec![*database]),
+                create: true,
+            };
+            node.command(sync, env);
+        }
         let request = AccessRequest {
             database: *database,
             key: user.public(),
