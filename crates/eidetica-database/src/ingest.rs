@@ -574,8 +574,8 @@ impl Database {
         };
         let seed = self.shared().entropy.seed();
         let sparse = self.core().may_be_sparse() && !self.core().is_closure;
-        let lost = self.lost_ids()?;
-        let brings = |entry: &Entry| (sparse && has_data(entry)) || lost.contains(&entry.id());
+        let lost = self.lost_places()?;
+        let brings = |entry: &Entry| (sparse && has_data(entry)) || lost.contains_key(&entry.id());
         let mut wave = Wave::prepare(self.id(), first, packs, seed, version, brings, known)?;
         if self.core().is_closure {
             wave.keep_data_of(|_| false);

@@ -4,8 +4,9 @@
 //! same entry is as good from anywhere: another store, or any peer. Once a repair was refused for it, a sync asks for it
 //! before it compares anything, and when the last one is back the repair is done.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use eidetica_entry::{Entry, Id, StoreName};
@@ -47,7 +48,68 @@ pub(crate) struct Damage {
     /// Whether a repair was refused for some.
     noted: AtomicBool,
     /// Which they are, once that was asked.
-    lost: Mutex<Option<Vec<Lost>>>,
+    lost: Mutex<Option<LostEntries>>,
+}
+
+/// Where lost entries were, by their ids.
+pub(crate) type Places = Arc<HashMap<Id, u64>>;
+
+/// Lost entries, so that some of them cost no look at the others.
+struct LostEntries {
+    /// By their first arrival numbers.
+    runs: BTreeMap<u64, Lost>,
+    /// Of all that were lost when this was made.
+    places: Places,
+}
+
+impl LostEntries {
+    fn new(lost: Vec<Lost>) -> Self {
+        let ids = lost.iter().flat_map(|lost| &lost.ids);
+        let places = ids.map(|(arrival, id)| (*id, *arrival)).collect();
+        let mut entries = Self {
+            runs: BTreeMap::new(),
+            places: Arc::new(places),
+        };
+        entries.put(lost);
+        entries
+    }
+
+    fn put(&mut self, lost: Vec<Lost>) {
+        self.runs
+            .extend(lost.into_iter().map(|lost| (lost.first, lost)));
+    }
+
+    /// Takes out, of each run that has some of these numbers, the part from the first to the last of them.
+    fn take(&mut self, arrivals: &BTreeSet<u64>) -> Vec<Lost> {
+        let (mut taken, mut next) = (Vec::new(), arrivals.first());
+        while let Some(first) = next {
+            let run = self.runs.range(..=first).next_back();
+            let run = run.filter(|(_, run)| *first < run.end).map(|(at, _)| *at);
+            let Some(run) = run.and_then(|at| self.runs.remove(&at)) else {
+                next = arrivals.range(first + 1..).next();
+                continue;
+            };
+            next = arrivals.range(run.end..).next();
+            let last = arrivals.range(..run.end).next_back().unwrap_or(first);
+            let (before, rest) = split(run, *first);
+            let (part, behind) = split(rest, last + 1);
+            taken.push(part);
+            let others = [before, behind].into_iter();
+            self.put(others.filter(|run| run.first < run.end).collect());
+        }
+        taken
+    }
+}
+
+/// What is lost before an arrival number, and the rest.
+fn split(mut lost: Lost, at: u64) -> (Lost, Lost) {
+    let rest = Lost {
+        first: at,
+        ids: lost.ids.split_off(&at),
+        end: lost.end,
+    };
+    lost.end = at;
+    (lost, rest)
 }
 
 impl Damage {
@@ -132,7 +194,7 @@ impl Databases {
     pub fn damaged(&self, database: &Id, limit: usize) -> Result<Vec<Id>> {
         let database = self.get(database)?;
         let lost = database.with_lost(|lost| {
-            let ids = lost.iter().flat_map(|lost| lost.ids.values());
+            let ids = lost.runs.values().flat_map(|run| run.ids.values());
             ids.take(limit).copied().collect()
         });
         Ok(lost?.unwrap_or_default())
@@ -265,25 +327,23 @@ impl Database {
     }
 
     /// Calls `with` with what is lost, if that was noted.
-    fn with_lost<T>(&self, with: impl FnOnce(&[Lost]) -> T) -> Result<Option<T>> {
+    fn with_lost<T>(&self, with: impl FnOnce(&LostEntries) -> T) -> Result<Option<T>> {
         if !self.core().is_damaged() {
             return Ok(None);
         }
         let mut known = self.core().damage.lost.lock();
         if known.is_none() {
             let log = Databases::of(self.shared()).uncached(&self.core().log)?;
-            *known = Some(log.lost(&*self.shared().engine.snapshot()?)?);
+            let lost = log.lost(&*self.shared().engine.snapshot()?)?;
+            *known = Some(LostEntries::new(lost));
         }
-        Ok(known.as_deref().map(with))
+        Ok(known.as_ref().map(with))
     }
 
-    /// The ids of lost entries; none where nothing was noted.
-    pub(crate) fn lost_ids(&self) -> Result<BTreeSet<Id>> {
-        let ids = self.with_lost(|lost| {
-            let ids = lost.iter().flat_map(|lost| lost.ids.values());
-            ids.copied().collect()
-        });
-        Ok(ids?.unwrap_or_default())
+    /// Where lost entries were; none where nothing was noted. Some may be back.
+    pub(crate) fn lost_places(&self) -> Result<Places> {
+        let places = self.with_lost(|lost| Arc::clone(&lost.places))?;
+        Ok(places.unwrap_or_default())
     }
 
     /// Puts those of some entries back that are lost here; the others are left. When the last one is back, the database
@@ -293,10 +353,10 @@ impl Database {
         entries: &mut Vec<Entry>,
         report: &mut IngestReport,
     ) -> Result<()> {
-        let lost = self.lost_ids()?;
+        let places = self.lost_places()?;
         let (found, rest): (Vec<Entry>, Vec<Entry>) = std::mem::take(entries)
             .into_iter()
-            .partition(|entry| lost.contains(&entry.id()));
+            .partition(|entry| places.contains_key(&entry.id()));
         *entries = rest;
         if found.is_empty() {
             return Ok(());
@@ -310,16 +370,80 @@ impl Database {
         let databases = Databases::of(self.shared());
         let is_whole = {
             let mut known = self.core().damage.lost.lock();
-            let lost = known.take().unwrap_or_default();
+            // Where something fails, it is asked anew which are lost.
+            let Some(mut lost) = known.take() else {
+                return Ok(());
+            };
+            let arrivals = found.iter().filter_map(|entry| places.get(&entry.id()));
+            let parts = lost.take(&arrivals.copied().collect());
+            let found: HashMap<Id, &Entry> =
+                found.iter().map(|entry| (entry.id(), entry)).collect();
+            let mut find = |id: &Id| Ok(found.get(id).copied().cloned());
             let log = databases.uncached(&self.core().log)?;
-            let find = |id: &Id| Ok(found.iter().find(|entry| entry.id() == *id).cloned());
-            let (restored, rest) = databases.mend_log(&log, lost, &mut { find })?;
+            let (restored, rest) = databases.mend_log(&log, parts, &mut find)?;
             report.filled += restored;
-            known.insert(rest).is_empty()
+            lost.put(rest);
+            let is_whole = lost.runs.is_empty();
+            *known = Some(lost);
+            is_whole
         };
         if is_whole {
             databases.repair_log(&self.core().log)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use eidetica_testkit::Rng;
+
+    use super::*;
+
+    fn id(n: u64) -> Id {
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&n.to_be_bytes());
+        Id::new(bytes)
+    }
+
+    /// Those of which the ids are known, and how many there are.
+    fn all<'a>(runs: impl Iterator<Item = &'a Lost>) -> (BTreeMap<u64, Id>, u64) {
+        let (mut ids, mut count) = (BTreeMap::new(), 0);
+        for run in runs {
+            assert!(run.first < run.end);
+            assert!(run.ids.keys().all(|at| (run.first..run.end).contains(at)));
+            ids.extend(&run.ids);
+            count += run.end - run.first;
+        }
+        (ids, count)
+    }
+
+    #[test]
+    fn what_is_taken_out_and_what_stays_is_all_there_was() {
+        let mut rng = Rng::new(7);
+        for _ in 0..500 {
+            let (mut runs, mut next) = (Vec::new(), 0);
+            for _ in 0..rng.below(6) {
+                let first = next + rng.below(3) as u64;
+                next = first + 1 + rng.below(20) as u64;
+                let known = (first..next).filter(|_| !rng.one_in(5));
+                let ids = known.map(|at| (at, id(at))).collect();
+                let end = next;
+                runs.push(Lost { first, ids, end });
+            }
+            let before = all(runs.iter());
+            let mut lost = LostEntries::new(runs);
+            assert_eq!(lost.places.len(), before.0.len());
+            let some = (0..rng.below(9)).map(|_| rng.below(90) as u64);
+            let arrivals: BTreeSet<u64> = some.filter(|at| before.0.contains_key(at)).collect();
+            let parts = lost.take(&arrivals);
+            for part in &parts {
+                assert!(arrivals.contains(&part.first) && arrivals.contains(&(part.end - 1)));
+            }
+            let taken = all(parts.iter()).0;
+            assert!(arrivals.iter().all(|at| taken.contains_key(at)));
+            lost.put(parts);
+            assert_eq!(all(lost.runs.values()), before);
+        }
     }
 }

@@ -66,6 +66,23 @@ impl Databases {
         failed.map_or(Ok(all), Err)
     }
 
+    /// Repairs these as [`repair`](Self::repair) does, in the order in which they can be: a database is judged by those
+    /// that its settings name, which may be damaged too. Says what became of each.
+    pub fn repair_all(&self, ids: Vec<Id>) -> Vec<(Id, Result<Repaired>)> {
+        let (mut done, mut open) = (Vec::new(), ids);
+        loop {
+            let tried = open.into_iter().map(|id| (id, self.repair(&id)));
+            let (right, failed): (Vec<_>, Vec<_>) = tried.partition(|(_, tried)| tried.is_ok());
+            let is_stuck = right.is_empty();
+            done.extend(right);
+            if is_stuck || failed.is_empty() {
+                done.extend(failed);
+                return done;
+            }
+            open = failed.into_iter().map(|(id, _)| id).collect();
+        }
+    }
+
     /// A database and its closure, as far as they are here.
     pub(crate) fn logs_of(&self, id: &Id) -> Result<Vec<DatabaseLog>> {
         let found = [self.log().database(id)?, self.log().closure(id)?];

@@ -42,10 +42,14 @@ impl Databases {
         Ok(())
     }
 
-    /// Takes away the closures that no settings name; says how many.
+    /// Takes away the closures that no settings name; says how many. None where something is damaged, which may name any.
     pub(crate) fn drop_unnamed_closures(&self) -> Result<u64> {
         let before = self.log().closures()?.len();
-        for log in &self.unnamed_closures()? {
+        let unnamed = match self.unnamed_closures() {
+            Err(Error::Corrupt(_) | Error::NoEntry(_) | Error::Repairing(_)) => return Ok(0),
+            unnamed => unnamed?,
+        };
+        for log in &unnamed {
             self.take_away(log)?;
         }
         Ok(before.saturating_sub(self.log().closures()?.len()) as u64)

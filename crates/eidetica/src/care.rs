@@ -51,8 +51,8 @@ impl Instance {
         wanted.extend(report.before.databases(Remedy::Fetch));
         wanted.sort_unstable();
         wanted.dedup();
-        for id in wanted {
-            match databases.repair(&id) {
+        for (id, repaired) in databases.repair_all(wanted) {
+            match repaired {
                 Ok(repaired) => report.repaired.push((id, repaired)),
                 Err(error) => report.failed.push((id, error.to_string())),
             }

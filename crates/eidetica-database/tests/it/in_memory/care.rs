@@ -493,6 +493,42 @@ fn damaged_entries_come_back_from_peers_and_the_repair_is_done() {
 }
 
 #[test]
+fn what_is_judged_by_a_damaged_database_is_repaired_after_it() {
+    let (engine, project, team) = with_damaged_versions();
+    for order in [[project, team], [team, project]] {
+        let databases = on(Arc::new(engine.fork().unwrap()));
+        let repaired = databases.repair_all(order.to_vec());
+        assert!(repaired.iter().all(|(_, repaired)| repaired.is_ok()));
+        assert_eq!(repaired.len(), 2);
+        assert!(databases.verify().unwrap().is_sound());
+    }
+}
+
+/// A database and the closure that it is judged by, both with a damaged version row.
+fn with_damaged_versions() -> (MemoryEngine, Id, Id) {
+    let (engine, _, project, team) = with_closure();
+    let mut batch = Batch::new();
+    for row in rows(&engine, Space::Meta) {
+        if row.key.starts_with(b"Lv") {
+            batch.put(Space::Meta, &row.key, b"damaged");
+        }
+    }
+    engine.write(&batch, Durability::Durable).unwrap();
+    (engine, project, team)
+}
+
+#[test]
+fn compacting_goes_on_beside_a_damaged_database_and_drops_nothing_that_it_may_name() {
+    let (engine, project, team) = with_damaged_versions();
+    let databases = on(Arc::new(engine));
+    databases.get(&project).unwrap_err();
+    assert_eq!(databases.compact().unwrap().closures, 0);
+    let repaired = databases.repair_all(vec![project, team]);
+    assert!(repaired.iter().all(|(_, repaired)| repaired.is_ok()));
+    assert!(databases.verify().unwrap().is_sound());
+}
+
+#[test]
 fn a_database_with_damaged_rows_can_be_forgotten() {
     let (engine, id) = full();
     for prefix in [&b"Lv"[..], b"Lh", b"S"] {
