@@ -80,13 +80,13 @@ impl Engine {
             return;
         };
         fill.is_due |= std::mem::take(&mut fill.is_wanted_again);
-        fill.vain = match is_vain {
-            true => fill.vain.saturating_add(1),
-            false => 0,
-        };
-        fill.rest_until_ms = match is_vain {
-            true => now_ms.saturating_add(self.jitter.backoff_ms(fill.vain)),
-            false => now_ms,
-        };
+        if is_vain {
+            fill.vain = fill.vain.saturating_add(1);
+            fill.rest_until_ms = now_ms.saturating_add(self.jitter.backoff_ms(fill.vain));
+        } else if fill.is_due {
+            (fill.vain, fill.rest_until_ms) = (0, now_ms);
+        } else {
+            self.work.fills.0.remove(&pair);
+        }
     }
 }
