@@ -338,16 +338,22 @@ fn decode(database: Id, bytes: &[u8]) -> Result<Vec<Entry>, String> {
     pack::decode(bytes, &Limits::default()).map_err(|error| error.to_string())
 }
 
-/// Cuts a request into waves of about [`limits::INGEST_GROUP`] entries, by what the packs claim, and of
-/// at most [`limits::INGEST_WAVE_PACKS`].
+/// Cuts a request into waves of about [`limits::INGEST_GROUP`] entries or [`limits::INGEST_WAVE_BYTES`], by what the
+/// packs claim, and of at most [`limits::INGEST_WAVE_PACKS`].
 pub(crate) fn waves(packs: &[Bytes]) -> Vec<(usize, &[Bytes])> {
     let mut waves = Vec::new();
-    let (mut start, mut entries) = (0, 0);
+    let (mut start, mut entries, mut bytes) = (0, 0, 0);
     for (at, pack) in packs.iter().enumerate() {
-        entries += PackInfo::read(pack).map_or(1, |info| info.entries as usize);
-        if entries >= limits::INGEST_GROUP || at + 1 - start >= limits::INGEST_WAVE_PACKS {
+        let (more, raw) =
+            PackInfo::read(pack).map_or((1, 0), |info| (info.entries, info.raw_bytes));
+        entries += more as usize;
+        bytes = raw.saturating_add(bytes);
+        if entries >= limits::INGEST_GROUP
+            || bytes >= limits::INGEST_WAVE_BYTES
+            || at + 1 - start >= limits::INGEST_WAVE_PACKS
+        {
             waves.extend(packs.get(start..=at).map(|wave| (start, wave)));
-            (start, entries) = (at + 1, 0);
+            (start, entries, bytes) = (at + 1, 0, 0);
         }
     }
     waves.extend(
@@ -984,4 +990,32 @@ impl Accepted {
 
 fn panicked() -> Error {
     Error::Stopped("decoding packs ended early".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use eidetica_entry::{Draft, Signature};
+
+    use super::*;
+
+    fn pack_of(payload_bytes: usize) -> Bytes {
+        let payload = Bytes::from(vec![0; payload_bytes]);
+        let payloads = [(StoreName::settings(), payload)].into();
+        let draft = Draft::root([1; 32], payloads, PublicKey::new([1; 32]), None).unwrap();
+        pack::encode(&[draft.sign(Signature::new([2; 64]))]).unwrap()
+    }
+
+    #[test]
+    fn waves_are_bounded_by_packs_and_by_what_they_claim() {
+        let lengths = |packs: &[Bytes]| -> Vec<usize> {
+            waves(packs).iter().map(|(_, wave)| wave.len()).collect()
+        };
+        assert_eq!(lengths(&vec![pack_of(1); 20]), [8, 8, 4]);
+        let half = usize::try_from(limits::INGEST_WAVE_BYTES / 2).unwrap();
+        let (small, large) = (pack_of(1), pack_of(half));
+        assert!(large.len() < 10_000, "it claims more than it is");
+        let packs = [&large, &small, &large, &large, &large, &small].map(Bytes::clone);
+        assert_eq!(lengths(&packs), [3, 2, 1]);
+        assert_eq!(waves(&packs).last().unwrap().0, 5);
+    }
 }

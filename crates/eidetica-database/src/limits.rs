@@ -13,7 +13,9 @@ pub const INGEST_GROUP: usize = 4_096;
 /// Packs that are decoded at once during ingest, each of at most
 /// [`eidetica_entry::limits::PACK_RAW_BYTES`].
 pub const INGEST_WAVE_PACKS: usize = 8;
-/// Waves that are verified ahead of the one that is written.
+/// Bytes that the packs of one wave claim to take when they are decompressed; the last one may claim more.
+pub const INGEST_WAVE_BYTES: u64 = 4 << 20;
+/// Waves that are verified and wait for the one that is written; one more is being verified.
 pub const INGEST_WAVES_AHEAD: usize = 8;
 /// Ingest calls of fewer new entries than this write their state at once; larger ones defer it.
 pub const DEFER_STATE_FROM: usize = 512;
