@@ -21,11 +21,16 @@ const GATHERED: usize = 32 << 10;
 /// Bytes that are read without asking first whether there are as many.
 const SHORT: u64 = 16 << 10;
 
+/// What the names of files begin with that are kept for people. They are left alone.
+const ASIDE: &str = "aside.";
+
 /// A file of a database. Numbers are the location it begins with or, for runs, a count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Name {
     Manifest,
     ManifestNew,
+    /// That of a database that is no more, whose files are kept for people. Not listed.
+    AsideManifest,
     Head,
     Log(u64),
     Side(u64),
@@ -38,6 +43,7 @@ impl fmt::Display for Name {
         match self {
             Self::Manifest => write!(f, "manifest"),
             Self::ManifestNew => write!(f, "manifest.new"),
+            Self::AsideManifest => write!(f, "{ASIDE}{}", Self::Manifest),
             Self::Head => write!(f, "head"),
             Self::Log(number) => write!(f, "{number:016x}.log"),
             Self::Side(number) => write!(f, "{number:016x}.side"),
@@ -72,7 +78,7 @@ impl Name {
     /// Distinguishes files in checksums, so that no page passes for one of another file.
     fn salt(self) -> [u8; 9] {
         let (kind, number) = match self {
-            Self::Manifest | Self::ManifestNew => (0, 0),
+            Self::Manifest | Self::ManifestNew | Self::AsideManifest => (0, 0),
             Self::Head => (1, 0),
             Self::Log(number) => (2, number),
             Self::Side(number) => (3, number),
@@ -217,6 +223,15 @@ impl Files {
         }
     }
 
+    /// Keeps a file for people.
+    pub(crate) fn set_aside(&self, name: Name) -> Result<(), Error> {
+        self.forget(name);
+        let renamed = self
+            .disk
+            .rename(&name.to_string(), &format!("{ASIDE}{name}"));
+        renamed.map_err(|error| failed("rename", name, error))
+    }
+
     pub(crate) fn sync_names(&self) -> Result<(), Error> {
         self.disk.sync().map_err(|error| Error::Io {
             doing: "sync",
@@ -261,6 +276,18 @@ impl Files {
         self.cache
             .insert((name, offset), Cached::Block(block.clone()));
         Ok(block)
+    }
+
+    /// Keeps a page that was just written, without its checksum, as if it had been read.
+    pub(crate) fn keep_page(&self, name: Name, number: u64, page: &[u8]) {
+        let page = Cached::Page(Arc::new(page.to_vec()));
+        self.cache.insert((name, number), page);
+    }
+
+    /// Keeps a block that was just written.
+    pub(crate) fn keep_block(&self, first: u64, offset: u64, block: Block) {
+        let block = Cached::Block(Arc::new(block));
+        self.cache.insert((Name::Log(first), offset), block);
     }
 
     /// The table of blocks of a sealed segment.

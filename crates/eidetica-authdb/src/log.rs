@@ -6,8 +6,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use eidetica_mmr::{
-    Consistency, Digest, Frontier, Leaves, Location, Mmr, Node, Nodes, Proof, leaf_hash, node_hash,
-    peaks, prove_consistency, prove_multi, prove_range, root_at, tree_hash,
+    Consistency, Digest, Frontier, Leaves, Location, Mmr, Node, Nodes, Proof, node_hash, peaks,
+    prove_consistency, prove_multi, prove_range, root_at, tree_hashes,
 };
 
 use crate::block::{Block, Table};
@@ -20,7 +20,9 @@ use crate::{DiskFile, Error, Kind, Operation, Operations, Options, limits};
 /// Nodes below this height are not stored: they are hashed anew from at most eight operations.
 const STORED_HEIGHT: u32 = 3;
 /// Hashes on one page of a side file.
-const PER_PAGE: u64 = 127;
+pub(crate) const PER_PAGE: u64 = 127;
+/// Blocks that are at hand for one purpose: those at both ends of a short range, and their neighbours.
+const BLOCKS_AT_HAND: usize = 4;
 
 /// A range of operations and the proof that they are where they are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -300,7 +302,8 @@ impl Log {
 /// Reads for one purpose. What was looked at last is at hand: a proof needs few places, and each several times.
 struct Reader<'a> {
     log: &'a Log,
-    block: RefCell<Option<Arc<Block>>>,
+    /// The latest last.
+    blocks: RefCell<Vec<Arc<Block>>>,
     page: RefCell<Option<SidePage>>,
 }
 
@@ -311,7 +314,7 @@ impl<'a> Reader<'a> {
     fn new(log: &'a Log) -> Self {
         Self {
             log,
-            block: RefCell::default(),
+            blocks: RefCell::default(),
             page: RefCell::default(),
         }
     }
@@ -345,12 +348,15 @@ impl<'a> Reader<'a> {
     }
 
     fn block(&self, location: Location) -> Result<Arc<Block>, Error> {
-        let mut last = self.block.borrow_mut();
-        if let Some(block) = last.as_ref().filter(|block| block.has(location)) {
+        let mut recent = self.blocks.borrow_mut();
+        if let Some(block) = recent.iter().rev().find(|block| block.has(location)) {
             return Ok(block.clone());
         }
         let block = self.log.block(location)?;
-        *last = Some(block.clone());
+        if recent.len() == BLOCKS_AT_HAND {
+            recent.remove(0);
+        }
+        recent.push(block.clone());
         Ok(block)
     }
 
@@ -358,17 +364,61 @@ impl<'a> Reader<'a> {
     fn copy(&self, range: Range<u64>, most_bytes: usize) -> Result<Operations, Error> {
         let count = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
         let mut copied = Operations::with_capacity(count.min(limits::RANGE_OPERATIONS));
+        self.copy_to(&mut copied, range, most_bytes)?;
+        Ok(copied)
+    }
+
+    /// Appends them to others, which count.
+    fn copy_to(
+        &self,
+        copied: &mut Operations,
+        range: Range<u64>,
+        most_bytes: usize,
+    ) -> Result<(), Error> {
         let mut next = range.start;
         while next < range.end {
             let more = self.with_source(next, |source, first| {
-                copy_from(&mut copied, source, first, next..range.end, most_bytes)
+                copy_from(copied, source, first, next..range.end, most_bytes)
             })?;
             match more {
                 Some(behind) => next = behind,
                 None => break,
             }
         }
-        Ok(copied)
+        Ok(())
+    }
+
+    /// Whether a node is not stored and must be made of its operations, all of which are kept.
+    fn is_hashed_anew(&self, node: Node) -> bool {
+        let sealed = self.log.first().0..=self.log.tail_first();
+        node.height < STORED_HEIGHT
+            && sealed.contains(&node.start().0)
+            && sealed.contains(&node.end().0)
+    }
+
+    /// A node that is not hashed anew. Recursive, at most [`STORED_HEIGHT`] deep.
+    fn kept(&self, node: Node) -> Result<Option<Digest>, Error> {
+        let log = self.log;
+        if !node.is_in(log.leaves()) {
+            return Ok(None);
+        }
+        if node.end().0 > log.tail_first() {
+            return Ok(log.mmr.get(node));
+        }
+        if node.end().0 <= log.first().0 {
+            let pinned = log.boundary.peak_nodes().zip(log.boundary.peaks());
+            let found = pinned.into_iter().find(|(peak, _)| *peak == node);
+            return Ok(found.map(|(_, digest)| *digest));
+        }
+        if node.height >= STORED_HEIGHT {
+            return self.stored(node);
+        }
+        // Some of its operations are pruned.
+        let Some((left, right)) = node.children() else {
+            return Ok(None);
+        };
+        let children = self.node(left)?.zip(self.node(right)?);
+        Ok(children.map(|(left, right)| node_hash(&left, &right)))
     }
 
     /// A stored node of a sealed segment.
@@ -399,38 +449,59 @@ impl<'a> Reader<'a> {
 impl Nodes for Reader<'_> {
     type Error = Error;
 
-    /// Recursive, at most [`STORED_HEIGHT`] deep.
     fn node(&self, node: Node) -> Result<Option<Digest>, Error> {
-        let log = self.log;
-        if !node.is_in(log.leaves()) {
-            return Ok(None);
+        Ok(self.nodes(&[node])?.pop().flatten())
+    }
+
+    fn nodes(&self, nodes: &[Node]) -> Result<Vec<Option<Digest>>, Error> {
+        let mut found = Vec::with_capacity(nodes.len());
+        let mut low = Low::default();
+        for node in nodes {
+            if self.is_hashed_anew(*node) {
+                low.add(self, *node, found.len())?;
+                found.push(None);
+                if low.operations.as_bytes().len() >= limits::BLOCK_BYTES {
+                    low.hash(&mut found);
+                }
+            } else {
+                found.push(self.kept(*node)?);
+            }
         }
-        if node.end().0 > log.tail_first() {
-            return Ok(log.mmr.get(node));
+        low.hash(&mut found);
+        Ok(found)
+    }
+}
+
+/// Nodes that are hashed anew, side by side: their operations, their heights, and where their hashes belong.
+#[derive(Default)]
+struct Low {
+    operations: Operations,
+    heights: Vec<u32>,
+    places: Vec<usize>,
+}
+
+impl Low {
+    fn add(&mut self, reader: &Reader<'_>, node: Node, place: usize) -> Result<(), Error> {
+        let range = node.start().0..node.end().0;
+        reader.copy_to(&mut self.operations, range, usize::MAX)?;
+        self.heights.push(node.height);
+        self.places.push(place);
+        Ok(())
+    }
+
+    fn hash(&mut self, found: &mut [Option<Digest>]) {
+        if self.places.is_empty() {
+            return;
         }
-        if node.end().0 <= log.first().0 {
-            let pinned = log.boundary.peak_nodes().zip(log.boundary.peaks());
-            let found = pinned.into_iter().find(|(peak, _)| *peak == node);
-            return Ok(found.map(|(_, digest)| *digest));
+        let leaves: Vec<&[u8]> = self.operations.iter().collect();
+        let digests = tree_hashes(&leaves, &self.heights).unwrap_or_default();
+        for (place, digest) in self.places.drain(..).zip(digests) {
+            if let Some(found) = found.get_mut(place) {
+                *found = Some(digest);
+            }
         }
-        if node.height >= STORED_HEIGHT {
-            return self.stored(node);
-        }
-        if node.height == 0 {
-            let leaf = self.with_operation(node.start(), |bytes| Ok(leaf_hash(bytes)));
-            return leaf.map(Some);
-        }
-        if node.start() >= log.first() {
-            let operations = self.copy(node.start().0..node.end().0, usize::MAX)?;
-            let leaves: Vec<&[u8]> = operations.iter().collect();
-            return Ok(tree_hash(&leaves));
-        }
-        // Some of them are pruned.
-        let Some((left, right)) = node.children() else {
-            return Ok(None);
-        };
-        let children = self.node(left)?.zip(self.node(right)?);
-        Ok(children.map(|(left, right)| node_hash(&left, &right)))
+        self.operations.truncate(0);
+        self.heights.clear();
     }
 }
 
@@ -482,7 +553,7 @@ fn group_position(node: Node) -> u64 {
     node.position().0
 }
 
-fn stored_nodes(segment: &Segment) -> u64 {
+pub(crate) fn stored_nodes(segment: &Segment) -> u64 {
     groups(segment.end) - groups(segment.first)
 }
 

@@ -79,6 +79,30 @@ impl Manifest {
         bytes.map(|bytes| Self::decode(&bytes)).transpose()
     }
 
+    /// Notes that the files of the present generation are kept when the next one begins. `false` if those of an earlier one
+    /// are kept already, or what looks like them.
+    pub(crate) fn set_aside(files: &Files) -> Result<bool, Error> {
+        let Some(present) = files.read(Name::Manifest)? else {
+            return Ok(false);
+        };
+        let generation = Self::decode(&present)?.generation;
+        match files.read(Name::AsideManifest)? {
+            Some(_) if !Self::is_aside(files, generation)? => return Ok(false),
+            _ => {}
+        }
+        files.put(Name::ManifestNew, &present)?;
+        files.rename(Name::ManifestNew, Name::AsideManifest)?;
+        files.sync_names()?;
+        Ok(true)
+    }
+
+    /// Whether the files of a generation are to be kept.
+    pub(crate) fn is_aside(files: &Files, generation: u64) -> Result<bool, Error> {
+        let bytes = files.read(Name::AsideManifest)?;
+        let aside = bytes.and_then(|bytes| Self::decode(&bytes).ok());
+        Ok(aside.is_some_and(|aside| aside.generation == generation))
+    }
+
     fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         out.extend_from_slice(&MAGIC);

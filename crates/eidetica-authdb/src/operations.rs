@@ -6,6 +6,8 @@ use crate::{Error, Operation, OperationError, limits};
 
 /// What memory is set aside for one of them.
 const USUAL_BYTES: usize = 72;
+/// Bytes in which one more is expected when they are split.
+const SHORT_BYTES: usize = 64;
 
 /// Encoded operations, one after the other: each says itself where it ends.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -34,7 +36,7 @@ impl Operations {
     /// # Errors
     /// [`Error::Operation`] unless the bytes are whole operations; [`Error::Request`] if they are more.
     pub fn parse(bytes: Vec<u8>, start: Location, most: usize) -> Result<Self, Error> {
-        let mut ends = Vec::with_capacity(most.min(bytes.len() / USUAL_BYTES + 1));
+        let mut ends = Vec::with_capacity(most.min(bytes.len() / SHORT_BYTES + 1));
         let mut rest = bytes.as_slice();
         while !rest.is_empty() {
             if ends.len() == most {

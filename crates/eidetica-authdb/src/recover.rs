@@ -56,9 +56,14 @@ impl Log {
         mut manifest: Manifest,
     ) -> Result<Self, Error> {
         manifest.store(&files)?;
+        let before = manifest.generation.checked_sub(1);
+        let aside = before.map(|before| Manifest::is_aside(&files, before));
+        let aside = aside.transpose()?.unwrap_or(false);
         for name in files.list()? {
-            if name != Name::Manifest {
-                files.remove(name)?;
+            match name {
+                Name::Manifest => {}
+                _ if aside => files.set_aside(name)?,
+                _ => files.remove(name)?,
             }
         }
         Head::create(&files)?;

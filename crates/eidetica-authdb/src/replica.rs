@@ -124,6 +124,18 @@ impl Replica {
         Ok(())
     }
 
+    /// Like [`Replica::reset`], but of what is there nothing is thrown away: its files are renamed, `aside.` before each name, and
+    /// left alone from then on. Without that prefix and in a directory of their own they open as what they were.
+    /// `false` if files were set aside before, which stay, and these are thrown away.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn set_aside(&mut self, boundary: Frontier) -> Result<bool, Error> {
+        let kept = Manifest::set_aside(&self.log.files)?;
+        self.reset(boundary)?;
+        Ok(kept)
+    }
+
     /// The ranges before a size that are neither appended nor waiting, ascending.
     #[must_use]
     pub fn missing(&self, leaves: Leaves) -> Vec<Range<Location>> {

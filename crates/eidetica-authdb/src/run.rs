@@ -99,51 +99,52 @@ impl RunInfo {
 #[derive(Debug, Clone)]
 pub(crate) struct Run {
     pub(crate) info: RunInfo,
-    /// The high halves of the first tags of the pages.
-    fences: Arc<Vec<u64>>,
-    filter: Arc<Filter>,
+    /// What follows the pages, as it is stored: opening reads and checks it, and there is nothing to convert.
+    tail: Arc<Vec<u8>>,
 }
 
 /// A Bloom filter whose bits for one tag are in one block (Putze, Sanders, Singler 2007).
-#[derive(Debug)]
-struct Filter(Vec<[u64; 8]>);
+mod filter {
+    use super::{FILTER_BITS, PROBES, Tag};
 
-impl Filter {
-    fn for_entries(entries: u64) -> Self {
+    /// A cache line.
+    pub(super) type Block = [u8; 64];
+
+    /// An empty one for so many entries.
+    pub(super) fn empty(entries: u64) -> Vec<Block> {
         let blocks = entries.saturating_mul(FILTER_BITS).div_ceil(512).max(1);
-        Self(vec![[0; 8]; usize::try_from(blocks).unwrap_or(1)])
+        vec![[0; 64]; usize::try_from(blocks).unwrap_or(1)]
     }
 
-    fn block(&self, tag: Tag) -> usize {
-        let scaled = u128::from(tag.high()) * self.0.len() as u128;
+    fn block(blocks: usize, tag: Tag) -> usize {
+        let scaled = u128::from(tag.high()) * blocks as u128;
         (scaled >> 64) as usize
     }
 
-    fn bits(tag: Tag) -> impl Iterator<Item = (usize, u64)> {
+    fn bits(tag: Tag) -> impl Iterator<Item = (usize, u8)> {
         (0..PROBES).map(move |probe| {
             let bit = tag.low() >> (9 * probe) & 511;
-            ((bit >> 6) as usize, 1 << (bit & 63))
+            ((bit >> 3) as usize, 1 << (bit & 7))
         })
     }
 
-    fn add(&mut self, tag: Tag) {
-        let block = self.block(tag);
-        let Some(block) = self.0.get_mut(block) else {
+    pub(super) fn add(filter: &mut [Block], tag: Tag) {
+        let Some(block) = filter.get_mut(block(filter.len(), tag)) else {
             return;
         };
-        for (word, bit) in Self::bits(tag) {
-            if let Some(word) = block.get_mut(word) {
-                *word |= bit;
+        for (byte, bit) in bits(tag) {
+            if let Some(byte) = block.get_mut(byte) {
+                *byte |= bit;
             }
         }
     }
 
-    fn may_have(&self, tag: Tag) -> bool {
-        let block = self.0.get(self.block(tag));
+    pub(super) fn may_have(filter: &[Block], tag: Tag) -> bool {
+        let block = filter.get(block(filter.len(), tag));
         // All bits, also after one that is not set: a guess at where to stop is mostly wrong.
         block.is_some_and(|block| {
-            Self::bits(tag).fold(true, |set, (word, bit)| {
-                set & block.get(word).is_some_and(|word| word & bit != 0)
+            bits(tag).fold(true, |set, (byte, bit)| {
+                set & block.get(byte).is_some_and(|byte| byte & bit != 0)
             })
         })
     }
@@ -162,29 +163,32 @@ impl Run {
         if files::checksum(name, u64::MAX, body) != *sum {
             return Err(damaged());
         }
-        let mut words = body
-            .as_chunks::<8>()
-            .0
-            .iter()
-            .map(|word| u64::from_le_bytes(*word));
-        let pages = usize::try_from(info.pages()).map_err(|_| damaged())?;
-        let fences: Vec<u64> = words.by_ref().take(pages).collect();
-        let rest: Vec<u64> = words.collect();
-        let filter = Filter(rest.as_chunks::<8>().0.to_vec());
-        Ok(Self {
-            info,
-            fences: Arc::new(fences),
-            filter: Arc::new(filter),
-        })
+        let tail = Arc::new(tail);
+        Ok(Self { info, tail })
+    }
+
+    /// The high halves of the first tags of the pages, and the filter.
+    fn tail(&self) -> (&[[u8; 8]], &[filter::Block]) {
+        let (body, _) = self
+            .tail
+            .split_last_chunk::<SUM>()
+            .unwrap_or((&[], &[0; SUM]));
+        let fences = self.info.pages().saturating_mul(8);
+        let fences = usize::try_from(fences).unwrap_or(usize::MAX);
+        let (fences, filter) = body.split_at_checked(fences).unwrap_or_default();
+        (fences.as_chunks().0, filter.as_chunks().0)
     }
 
     /// Where a tag's latest operation is, as of this run. Mostly reads one page, or none if the run does
     /// not have it.
     pub(crate) fn get(&self, files: &Files, tag: Tag) -> Result<Option<Slot>, Error> {
-        if !self.filter.may_have(tag) {
+        let (fences, filter) = self.tail();
+        if !filter::may_have(filter, tag) {
             return Ok(None);
         }
-        self.look_up(tag, |page| files.page(Name::Run(self.info.id), page))
+        look_up(fences, tag, |page| {
+            files.page(Name::Run(self.info.id), page)
+        })
     }
 
     /// The same for many, each with a number of the caller's: the numbers of those that it has. Reads every page once.
@@ -193,13 +197,14 @@ impl Run {
         files: &Files,
         asked: &[(Tag, usize)],
     ) -> Result<Vec<(usize, Slot)>, Error> {
-        let may_have = |(tag, _): &&(Tag, usize)| self.filter.may_have(*tag);
+        let (fences, filter) = self.tail();
+        let may_have = |(tag, _): &&(Tag, usize)| filter::may_have(filter, *tag);
         let mut asked: Vec<(Tag, usize)> = asked.iter().filter(may_have).copied().collect();
         asked.sort_unstable_by_key(|(tag, _)| *tag);
         let mut last: Option<(u64, Arc<Vec<u8>>)> = None;
         let mut found = Vec::with_capacity(asked.len());
         for (tag, number) in asked {
-            let slot = self.look_up(tag, |page| {
+            let slot = look_up(fences, tag, |page| {
                 if let Some((_, bytes)) = last.as_ref().filter(|(last, _)| *last == page) {
                     return Ok(bytes.clone());
                 }
@@ -210,24 +215,6 @@ impl Run {
             found.extend(slot.map(|slot| (number, slot)));
         }
         Ok(found)
-    }
-
-    fn look_up(
-        &self,
-        tag: Tag,
-        mut read: impl FnMut(u64) -> Result<Arc<Vec<u8>>, Error>,
-    ) -> Result<Option<Slot>, Error> {
-        let mut page = self.fences.partition_point(|fence| *fence <= tag.high());
-        while let Some(before) = page.checked_sub(1) {
-            page = before;
-            let found = find(&read(page as u64)?, tag);
-            // Tags with the same high half may have begun on the page before.
-            let fence = self.fences.get(page);
-            if found.is_some() || fence.is_none_or(|fence| *fence < tag.high()) {
-                return Ok(found);
-            }
-        }
-        Ok(None)
     }
 
     pub(crate) fn entries<'a>(&self, files: &'a Files) -> Result<Entries<'a>, Error> {
@@ -242,6 +229,26 @@ impl Run {
             files: std::marker::PhantomData,
         })
     }
+}
+
+/// The slot of a tag, from the page on which it must be by the beginnings of the pages.
+fn look_up(
+    fences: &[[u8; 8]],
+    tag: Tag,
+    mut read: impl FnMut(u64) -> Result<Arc<Vec<u8>>, Error>,
+) -> Result<Option<Slot>, Error> {
+    let high = |fence: &[u8; 8]| u64::from_le_bytes(*fence);
+    let mut page = fences.partition_point(|fence| high(fence) <= tag.high());
+    while let Some(before) = page.checked_sub(1) {
+        page = before;
+        let found = find(&read(page as u64)?, tag);
+        // Tags with the same high half may have begun on the page before.
+        let fence = fences.get(page);
+        if found.is_some() || fence.is_none_or(|fence| high(fence) < tag.high()) {
+            return Ok(found);
+        }
+    }
+    Ok(None)
 }
 
 fn find(page: &[u8], tag: Tag) -> Option<Slot> {
@@ -315,7 +322,7 @@ pub(crate) struct Writer<'a> {
     pages: u64,
     entries: u64,
     fences: Vec<u64>,
-    filter: Filter,
+    filter: Vec<filter::Block>,
 }
 
 impl<'a> Writer<'a> {
@@ -332,7 +339,7 @@ impl<'a> Writer<'a> {
             pages: 0,
             entries: 0,
             fences: Vec::new(),
-            filter: Filter::for_entries(most),
+            filter: filter::empty(most),
         })
     }
 
@@ -342,7 +349,7 @@ impl<'a> Writer<'a> {
         }
         self.page.extend_from_slice(&tag.0.to_be_bytes());
         self.page.extend_from_slice(&slot.0.to_le_bytes());
-        self.filter.add(tag);
+        filter::add(&mut self.filter, tag);
         self.entries += 1;
         if self.page.len() == PER_PAGE * ENTRY {
             self.end_page()?;
@@ -374,13 +381,15 @@ impl<'a> Writer<'a> {
         if !self.page.is_empty() {
             self.end_page()?;
         }
-        let mut tail = Vec::with_capacity(self.fences.len() * 8 + self.filter.0.len() * 64 + SUM);
-        let words = self.fences.iter().chain(self.filter.0.iter().flatten());
-        words.for_each(|word| tail.extend_from_slice(&word.to_le_bytes()));
+        let size = self.fences.len() * 8 + self.filter.len() * 64 + SUM;
+        let mut tail = Vec::with_capacity(size);
+        let fences = self.fences.iter().map(|fence| fence.to_le_bytes());
+        fences.for_each(|fence| tail.extend_from_slice(&fence));
+        tail.extend_from_slice(self.filter.as_flattened());
         let sum = files::checksum(self.name, u64::MAX, &tail);
         tail.extend_from_slice(&sum);
-        self.out.append(&mut tail);
         self.flush()?;
+        files::write(&*self.file, self.name, self.written, &tail)?;
         files::sync(&*self.file, self.name)?;
         // So that the next opening of it sees the same file.
         self.files.open(self.name)?;
@@ -388,12 +397,9 @@ impl<'a> Writer<'a> {
             id,
             level,
             entries: self.entries,
-            filter: self.filter.0.len() as u64,
+            filter: self.filter.len() as u64,
         };
-        Ok(Run {
-            info,
-            fences: Arc::new(self.fences),
-            filter: Arc::new(self.filter),
-        })
+        let tail = Arc::new(tail);
+        Ok(Run { info, tail })
     }
 }

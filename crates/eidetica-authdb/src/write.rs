@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use eidetica_mmr::{Batch, Leaves, Location};
 
-use crate::block::{self, Entry, Table};
-use crate::files::{self, Name};
-use crate::log::{Durable, Log, side};
+use crate::block::{self, Block, Entry, Table};
+use crate::files::{self, Name, PAGE, SUM};
+use crate::log::{Durable, Log, PER_PAGE, side, stored_nodes};
 use crate::manifest::{Head, Manifest, Segment, State};
 use crate::run::{Slot, Tag};
 use crate::{Error, Kind, Operation, OperationError, Operations};
@@ -186,8 +186,8 @@ impl Log {
             log_bytes: self.file_end,
             blocks: table.entries.len() as u64,
         };
-        self.files
-            .put(Name::Side(first), &side(&segment, &table, &self.mmr)?)?;
+        let side = side(&segment, &table, &self.mmr)?;
+        self.files.put(Name::Side(first), &side)?;
         let (kind, floor) = (self.kind, self.state.floor);
         let keep = |slot: Slot| kind == Kind::Immutable || slot.location() >= floor;
         let mut next_run = self.next_run;
@@ -217,6 +217,7 @@ impl Log {
         self.next_run = next_run;
         self.sealed_state = self.state;
         self.mmr.prune(Location(end))?;
+        self.keep_sealed(&segment, &side);
         self.tail.clear();
         self.blocks.clear();
         self.file = file;
@@ -227,6 +228,30 @@ impl Log {
             .filter(|id| present.iter().all(|run| run.id != *id));
         gone.into_iter()
             .try_for_each(|id| self.files.remove(Name::Run(id)))
+    }
+
+    /// What was sealed is what replicas will ask for first: it need not be read, checked and parsed again for that. A
+    /// database that is being filled is asked for nothing yet.
+    fn keep_sealed(&self, segment: &Segment, side: &[u8]) {
+        if self.syncing {
+            return;
+        }
+        let pages = stored_nodes(segment).div_ceil(PER_PAGE);
+        for (page, number) in side.chunks(PAGE).zip(0..pages) {
+            let body = page.get(..PAGE - SUM).unwrap_or_default();
+            self.files
+                .keep_page(Name::Side(segment.first), number, body);
+        }
+        let ends = self.blocks.iter().skip(1).map(|(location, _)| *location);
+        for ((location, offset), end) in self.blocks.iter().zip(ends.chain([segment.end])) {
+            let index =
+                |location: u64| usize::try_from(location - segment.first).unwrap_or(usize::MAX);
+            let mut operations = Operations::new();
+            operations.extend_from(&self.tail, index(*location), index(end));
+            let first = *location;
+            self.files
+                .keep_block(segment.first, *offset, Block { first, operations });
+        }
     }
 
     /// The manifest as of the last seal.

@@ -104,13 +104,53 @@ pub fn leaf_hashes<T: AsRef<[u8]> + Sync>(elements: &[T], threads: usize) -> Vec
     }
 }
 
-/// The hash of the node over elements whose number is a power of two, `None` if there are none.
+/// The hashes of nodes over consecutive elements, the first node over `1 << heights[0]` of them and so on. All are hashed side
+/// by side, which for few elements each is several times faster than one node after the other. `None` unless the
+/// elements are exactly as many.
 #[must_use]
-pub fn tree_hash<T: AsRef<[u8]>>(elements: &[T]) -> Option<Digest> {
-    match elements {
-        [one] => Some(leaf_hash(one.as_ref())),
-        _ => top(&keyed_hashes(LEAF_KEY, elements)),
+pub fn tree_hashes<T: AsRef<[u8]>>(elements: &[T], heights: &[u32]) -> Option<Vec<Digest>> {
+    let wide = |height: &u32| 1_usize.checked_shl(*height);
+    let wanted = heights
+        .iter()
+        .map(wide)
+        .try_fold(0, |sum: usize, wide| sum.checked_add(wide?));
+    if wanted != Some(elements.len()) {
+        return None;
     }
+    let mut nodes = keyed_hashes(LEAF_KEY, elements);
+    for level in 0..heights.iter().copied().max().unwrap_or(0) {
+        nodes = level_up(nodes, heights, level);
+    }
+    Some(nodes)
+}
+
+/// From the nodes of trees at a level those at the next. Trees that are not higher stay as they are.
+fn level_up(nodes: Vec<Digest>, heights: &[u32], level: u32) -> Vec<Digest> {
+    if heights.iter().all(|height| *height > level) {
+        return parents(&nodes);
+    }
+    let wide = |height: u32| 1 << height.saturating_sub(level);
+    let mut rest = nodes.as_slice();
+    let mut children = Vec::with_capacity(nodes.len());
+    for height in heights {
+        let (tree, behind) = rest.split_at_checked(wide(*height)).unwrap_or((rest, &[]));
+        if *height > level {
+            children.extend_from_slice(tree);
+        }
+        rest = behind;
+    }
+    let mut made = parents(&children).into_iter();
+    let mut rest = nodes.into_iter();
+    let mut next = Vec::with_capacity(rest.len());
+    for height in heights {
+        if *height > level {
+            next.extend(made.by_ref().take(wide(*height) / 2));
+            rest.by_ref().take(wide(*height)).for_each(drop);
+        } else {
+            next.extend(rest.next());
+        }
+    }
+    next
 }
 
 /// Applies `work` to consecutive parts of a slice, in as many threads as are worth it. The results are in

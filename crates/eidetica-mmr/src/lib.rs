@@ -48,7 +48,7 @@ mod verify;
 pub use batch::Batch;
 pub use error::{DecodeError, MmrError, ProveError, VerifyError};
 pub use frontier::Frontier;
-pub use hash::{Digest, leaf_hash, leaf_hashes, node_hash, root_hash, tree_hash};
+pub use hash::{Digest, leaf_hash, leaf_hashes, node_hash, root_hash, tree_hashes};
 pub use lanes::keyed_hashes;
 pub use mmr::Mmr;
 pub use place::{Leaves, Location, Node, Position};

@@ -31,8 +31,14 @@ pub(crate) enum Step {
 
 /// Nodes in the order of the walk for which `step` says [`Step::Take`], not more than `most`.
 fn walk(leaves: Leaves, most: usize, mut step: impl FnMut(Node) -> Step) -> Option<Vec<Node>> {
-    let mut taken = Vec::new();
-    let mut open: Vec<Node> = peaks(leaves).collect();
+    // Of a range two nodes for each height are taken at most, and one of each is open.
+    let heights = leaves
+        .0
+        .checked_ilog2()
+        .map_or(0, |height| height as usize + 1);
+    let mut taken = Vec::with_capacity(most.min(2 * heights));
+    let mut open = Vec::with_capacity(2 * heights);
+    open.extend(peaks(leaves));
     open.reverse();
     while let Some(node) = open.pop() {
         match (step(node), node.children()) {

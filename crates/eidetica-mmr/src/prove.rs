@@ -19,6 +19,15 @@ pub trait Nodes {
     /// # Errors
     /// The keeper's own.
     fn node(&self, node: Node) -> Result<Option<Digest>, Self::Error>;
+
+    /// The hashes of several nodes, as many and in that order. A keeper for whom that is less work than one after the other
+    /// says how.
+    ///
+    /// # Errors
+    /// The keeper's own.
+    fn nodes(&self, nodes: &[Node]) -> Result<Vec<Option<Digest>>, Self::Error> {
+        nodes.iter().map(|node| self.node(*node)).collect()
+    }
 }
 
 /// The root at a size up to the present one. Reads at most 62 nodes.
@@ -29,7 +38,7 @@ pub fn root_at<N: Nodes>(nodes: &N, leaves: Leaves) -> Result<Digest, ProveError
     if !leaves.is_possible() {
         return Err(ProveError::Request { leaves });
     }
-    let peaks = fetch(nodes, peaks(leaves))?;
+    let peaks = fetch(nodes, &peaks(leaves).collect::<Vec<_>>())?;
     Ok(root_hash(leaves, &peaks))
 }
 
@@ -60,7 +69,7 @@ pub fn prove_range<N: Nodes>(
     range: Range<Location>,
 ) -> Result<Proof, ProveError<N::Error>> {
     let plan = plan_range(leaves, range).ok_or(ProveError::Request { leaves })?;
-    let digests = fetch(nodes, plan)?;
+    let digests = fetch(nodes, &plan)?;
     Ok(Proof { leaves, digests })
 }
 
@@ -82,7 +91,7 @@ pub fn prove_multi<N: Nodes>(
     }
     let limit = limits::PROOF_DIGESTS;
     let plan = plan_multi(leaves, locations).ok_or(ProveError::TooLarge { limit })?;
-    let digests = fetch(nodes, plan)?;
+    let digests = fetch(nodes, &plan)?;
     Ok(Proof { leaves, digests })
 }
 
@@ -96,19 +105,16 @@ pub fn prove_consistency<N: Nodes>(
     new: Leaves,
 ) -> Result<Consistency, ProveError<N::Error>> {
     let plan = plan_consistency(old, new).ok_or(ProveError::Request { leaves: new })?;
-    let digests = fetch(nodes, plan)?;
+    let digests = fetch(nodes, &plan)?;
     Ok(Consistency { old, new, digests })
 }
 
-fn fetch<N: Nodes>(
-    nodes: &N,
-    plan: impl IntoIterator<Item = Node>,
-) -> Result<Vec<Digest>, ProveError<N::Error>> {
-    plan.into_iter()
-        .map(|node| match nodes.node(node) {
-            Ok(Some(digest)) => Ok(digest),
-            Ok(None) => Err(ProveError::Missing(node.position())),
-            Err(error) => Err(ProveError::Nodes(error)),
-        })
-        .collect()
+fn fetch<N: Nodes>(nodes: &N, plan: &[Node]) -> Result<Vec<Digest>, ProveError<N::Error>> {
+    let found = nodes.nodes(plan).map_err(ProveError::Nodes)?;
+    let mut digests = Vec::with_capacity(plan.len());
+    for (at, node) in plan.iter().enumerate() {
+        let digest = found.get(at).copied().flatten();
+        digests.push(digest.ok_or(ProveError::Missing(node.position()))?);
+    }
+    Ok(digests)
 }

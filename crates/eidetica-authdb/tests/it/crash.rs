@@ -5,7 +5,7 @@ use std::sync::Arc;
 use eidetica_authdb::{Any, Error, Immutable, Kind, MemoryDisk, Replica};
 use eidetica_mmr::{Digest, Location};
 
-use crate::faulty::{CRASHES, FaultyDisk};
+use crate::faulty::{CRASHES, Crash, FaultyDisk};
 use crate::support::{Dice, Model, change, check, open, small};
 
 const KEYS: u64 = 12;
@@ -196,6 +196,40 @@ fn every_failing_write_of_a_replica_is_made_up_for() {
             work(&after).unwrap_or_else(|error| panic!("{fail} {crash:?}: {error}"));
             let database = Any::open(Arc::new(after), small()).unwrap();
             assert_eq!(database.root(), source.root());
+        }
+    }
+}
+
+#[test]
+fn every_failing_write_leaves_what_is_set_aside_whole() {
+    let (right, wrong) = (crate::replica::source(3, 12), crate::replica::source(4, 12));
+    let boundary = || right.frontier_at(right.floor().before()).unwrap();
+    let begun = FaultyDisk::new();
+    let mut replica = Replica::open(Arc::new(begun.clone()), Kind::Any, small()).unwrap();
+    crate::replica::fill(&mut replica, &wrong, 13).unwrap();
+    drop(replica);
+    let begun = begun.crash(Crash::Keeps);
+    let work = |disk: &FaultyDisk| -> Result<(), Error> {
+        let mut replica = Replica::open(Arc::new(disk.clone()), Kind::Any, small())?;
+        if replica.root() == wrong.root() {
+            replica.set_aside(boundary())?;
+        }
+        crate::replica::fill(&mut replica, &right, 13)
+    };
+    let whole = begun.crash(Crash::Keeps);
+    work(&whole).unwrap();
+    for fail in 0..whole.changes() {
+        let disk = begun.crash(Crash::Keeps);
+        disk.fail_after(fail);
+        assert!(work(&disk).is_err(), "{fail}");
+        for crash in CRASHES {
+            let after = disk.crash(crash);
+            work(&after).unwrap_or_else(|error| panic!("{fail} {crash:?}: {error}"));
+            let aside = crate::replica::aside(&after).unwrap();
+            let aside = Any::open(Arc::new(aside), small()).unwrap();
+            assert_eq!(aside.root(), wrong.root(), "{fail} {crash:?}");
+            let database = Any::open(Arc::new(after), small()).unwrap();
+            assert_eq!(database.root(), right.root());
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Filling a database with proven operations: any order, restarts, wrong ones, going on.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use eidetica_authdb::{
@@ -8,6 +9,7 @@ use eidetica_authdb::{
 use eidetica_mmr::{Leaves, Location, leaf_hashes, verify_range_pinned};
 use proptest::prelude::*;
 
+use crate::faulty::FaultyDisk;
 use crate::support::{Dice, Model, change, check, open, open_immutable, small};
 
 const KEYS: u64 = 15;
@@ -292,4 +294,34 @@ fn a_wrong_prefix_is_thrown_away_and_fetched_again() {
     fill(&mut replica, &right, 9).unwrap();
     drop(replica);
     same(&open(&disk), &right);
+}
+
+/// What was set aside on a disk, on a disk of its own; `None` if nothing was.
+pub(crate) fn aside(disk: &FaultyDisk) -> Option<FaultyDisk> {
+    let aside = disk.contents().into_iter();
+    let aside =
+        aside.filter_map(|(name, bytes)| Some((name.strip_prefix("aside.")?.to_owned(), bytes)));
+    let aside: BTreeMap<String, Vec<u8>> = aside.collect();
+    (!aside.is_empty()).then(|| FaultyDisk::of(&aside))
+}
+
+#[test]
+fn a_wrong_prefix_is_set_aside_and_opens_elsewhere() {
+    let (right, wrong) = (source(3, 20), source(4, 20));
+    let disk = FaultyDisk::new();
+    let mut replica = Replica::open(Arc::new(disk.clone()), Kind::Any, small()).unwrap();
+    fill(&mut replica, &wrong, 9).unwrap();
+    let boundary = right.frontier_at(right.floor().before()).unwrap();
+    assert!(replica.set_aside(boundary.clone()).unwrap());
+    fill(&mut replica, &right, 9).unwrap();
+    drop(replica);
+    let kept = || Any::open(Arc::new(aside(&disk).unwrap()), small()).unwrap();
+    same(&Any::open(Arc::new(disk.clone()), small()).unwrap(), &right);
+    same(&kept(), &wrong);
+
+    // What was kept first stays.
+    let mut replica = Replica::open(Arc::new(disk.clone()), Kind::Any, small()).unwrap();
+    assert!(!replica.set_aside(boundary).unwrap());
+    fill(&mut replica, &right, 9).unwrap();
+    same(&kept(), &wrong);
 }

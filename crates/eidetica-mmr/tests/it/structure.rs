@@ -2,7 +2,7 @@
 
 use eidetica_mmr::{
     Batch, Frontier, Leaves, Location, Mmr, MmrError, Node, Position, leaf_hash, leaf_hashes,
-    limits, node_hash, peaks, root_at,
+    limits, node_hash, peaks, root_at, tree_hashes,
 };
 use proptest::prelude::*;
 
@@ -229,4 +229,33 @@ proptest! {
         }
         prop_assert_eq!(range, expected);
     }
+}
+
+proptest! {
+    #[test]
+    fn trees_side_by_side_are_what_each_is(heights in proptest::collection::vec(0u32..6, 0..12), from in 0u64..200, off in 0usize..3) {
+        let count: u64 = heights.iter().map(|height| 1 << height).sum();
+        let all: Vec<Vec<u8>> = (from..from + count).map(element).collect();
+        let mut rest = all.as_slice();
+        let expected: Vec<_> = heights.iter().map(|height| {
+            let (tree, behind) = rest.split_at(1 << height);
+            rest = behind;
+            oracle::top(tree)
+        }).collect();
+        prop_assert_eq!(tree_hashes(&all, &heights), Some(expected));
+        if off > 0 && count > 0 {
+            let fewer = all.get(off..).unwrap_or_default();
+            prop_assert_eq!(tree_hashes(fewer, &heights), None);
+            let more = [all.clone(), vec![element(0); off]].concat();
+            prop_assert_eq!(tree_hashes(&more, &heights), None);
+        }
+    }
+}
+
+#[test]
+fn trees_of_impossible_heights_are_none() {
+    let all = elements(4);
+    assert_eq!(tree_hashes(&all, &[63, 63]), None);
+    assert_eq!(tree_hashes(&all, &[64]), None);
+    assert_eq!(tree_hashes(&all, &[u32::MAX, 2]), None);
 }
