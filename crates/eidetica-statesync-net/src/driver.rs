@@ -8,9 +8,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use eidetica_authdb::{Operations, Replica};
+use eidetica_mmr::{Frontier, Leaves};
 use eidetica_statesync::{
     Config, ConfigError, Counters, Dropped, Engine, Evidence, Feedback, Gap, Input, Local, Output,
-    Pin, Progress, SourceId, Target,
+    Pin, Progress, Restart, SourceId, Target,
 };
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
@@ -123,6 +124,8 @@ impl Stopper {
 pub struct Driver {
     engine: Engine,
     replica: Replica,
+    /// No pin says that what the replica begins with is of this history.
+    unpinned: bool,
     links: Vec<Link>,
     events: Receiver<Event>,
     begun: Instant,
@@ -156,6 +159,7 @@ impl Driver {
             boundary: replica.boundary(),
             frontier: replica.frontier().clone(),
         };
+        let unpinned = pin.is_none() && local.frontier.leaves() > Leaves(0);
         let engine = Engine::new(config, local, pin)?;
         let (sender, events) = channel();
         let links = endpoints.into_iter().zip(0..).map(|(endpoint, number)| {
@@ -175,6 +179,7 @@ impl Driver {
         let driver = Self {
             engine,
             replica,
+            unpinned,
             links: links.collect(),
             events,
             begun: Instant::now(),
@@ -269,8 +274,7 @@ impl Driver {
                 }
             }
             Output::Restart { boundary, why } => {
-                tracing::debug!(?why, boundary = %boundary.leaves(), "the copy begins anew");
-                self.replica.reset(boundary)?;
+                self.begin_anew(boundary, why)?;
                 self.applied();
             }
             Output::Append { start, operations } => {
@@ -283,6 +287,29 @@ impl Driver {
             Output::Adopted(target) => watcher.adopted(&target),
             // The others are dealt with before.
             _ => {}
+        }
+        Ok(())
+    }
+
+    /// What is there ends before what is needed now, or is of another history. If nobody has ever said that it is of this one
+    /// it may be somebody's only copy of something else, and is kept.
+    fn begin_anew(&mut self, boundary: Frontier, why: Restart) -> Result<(), DriverError> {
+        let from = boundary.leaves().0;
+        let is_other = std::mem::take(&mut self.unpinned) || why == Restart::WrongPrefix;
+        if why == Restart::Fresh || !is_other {
+            tracing::debug!(?why, from, "the copy begins anew");
+            return Ok(self.replica.reset(boundary)?);
+        }
+        if self.replica.set_aside(boundary)? {
+            tracing::warn!(
+                from,
+                "what was here is no beginning of the servers' history: its files are set aside (aside.*), and the copy begins anew"
+            );
+        } else {
+            tracing::warn!(
+                from,
+                "what was here is no beginning of the servers' history, and something was set aside before: the copy begins anew"
+            );
         }
         Ok(())
     }

@@ -16,4 +16,5 @@ mod production;
 mod program;
 mod resuming;
 mod session;
+mod terminal;
 mod workload;

@@ -144,3 +144,39 @@ fn a_client_that_was_away_too_long_starts_over_if_it_is_told_to() {
     assert!(!lines.contains("starting over"), "{lines}");
     server.stop(Signal::INT);
 }
+
+#[test]
+fn a_directory_with_something_else_is_not_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut other = server(&["-i", "40", "-o", "0", "-d", text(dir.path())]);
+    let root = field(&other.expect("database ready"), "root").to_owned();
+    other.stop(Signal::INT);
+
+    let mut server = server(&["-i", "90", "-o", "0"]);
+    let whole = number(&server.expect("database ready"), "op_count");
+    let mut client = client(&[&server.address()], &["-d", text(dir.path())]);
+    client.expect("WARN what was here is no beginning of the servers' history");
+    assert_eq!(number(&client.expect("✅"), "database_ops"), whole);
+    client.stop(Signal::INT);
+    server.stop(Signal::INT);
+
+    // As the manual says: without the prefix the files are what they were.
+    let data = dir.path().join("data");
+    for entry in std::fs::read_dir(&data).unwrap() {
+        let path = entry.unwrap().path();
+        let name = text(path.file_name().unwrap().as_ref()).to_owned();
+        if !name.starts_with("aside.") {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+    for entry in std::fs::read_dir(&data).unwrap() {
+        let path = entry.unwrap().path();
+        let name = text(path.file_name().unwrap().as_ref()).to_owned();
+        let kept = name.strip_prefix("aside.").unwrap();
+        std::fs::rename(&path, data.join(kept)).unwrap();
+    }
+    let mut other = crate::program::server(&["-o", "0", "-d", text(dir.path())]);
+    let ready = other.expect("database ready");
+    assert_eq!(field(&ready, "root"), root);
+    other.stop(Signal::INT);
+}
