@@ -58,11 +58,12 @@ pub fn cut(plan: &Plan) -> anyhow::Result<Tally> {
     moments.sort_unstable();
     let (mut disk, mut applied) = (Disk::default(), 0);
     for moment in moments {
+        let next = record::after(&changes, moment);
         // Nothing where the moment is that of before.
-        for change in &changes[applied..=moment] {
+        for change in &changes[applied..next] {
             disk.apply(change);
         }
-        applied = moment + 1;
+        applied = next;
         let keeps = *rng.pick(&Keeps::ALL);
         let dir = tempfile::tempdir()?;
         let looked = look(plan, &disk, keeps, &mut rng, &data, dir.path(), &mut tally);

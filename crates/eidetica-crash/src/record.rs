@@ -77,6 +77,14 @@ pub fn read(path: &Path) -> anyhow::Result<Vec<Change>> {
     Ok(changes)
 }
 
+/// Where changes go on after one: the names in a directory are one change with what they are said to be.
+#[must_use]
+pub fn after(changes: &[Change], at: usize) -> usize {
+    let rest = changes.iter().skip(at + 1);
+    let listed = rest.take_while(|change| matches!(change, Change::Listed(..)));
+    at + 1 + listed.count()
+}
+
 fn take<'a>(rest: &mut &'a [u8], len: usize) -> anyhow::Result<&'a [u8]> {
     let (head, tail) = rest.split_at_checked(len).context("a record is cut off")?;
     *rest = tail;
@@ -359,6 +367,25 @@ mod tests {
                 .count()
         };
         assert!(whole(2) > 0 && whole(2) < sectors.len());
+    }
+
+    #[test]
+    fn the_names_in_a_directory_change_at_once() {
+        let name = PathBuf::from("/d/file");
+        let changes = [
+            Change::Name(1, name.clone()),
+            Change::Names(PathBuf::from("/d")),
+            Change::Listed(1, name.clone()),
+            Change::Listed(2, PathBuf::from("/d/other")),
+            Change::Sync(1),
+        ];
+        let next: Vec<usize> = (0..5).map(|at| after(&changes, at)).collect();
+        assert_eq!(next, [1, 4, 4, 4, 5]);
+        let mut disk = Disk::default();
+        changes[..next[1]]
+            .iter()
+            .for_each(|change| disk.apply(change));
+        assert!(disk.names.contains_key(&name));
     }
 
     #[test]
