@@ -23,11 +23,12 @@ use eidetica_auth::{AuthRecord, Permission, SecretKey};
 use eidetica_benches::{Shape, commit_leaves, create, number, peak_mib, run, write_history};
 use eidetica_database::{Config, Database, Databases, IngestRequest};
 use eidetica_entry::dag::{self, Budget, Node};
+use eidetica_entry::pack::{PREFIX_BYTES, PackInfo};
 use eidetica_entry::{Id, PublicKey, Stamp};
 use eidetica_node::{Backend, DatabasesBackend, Policy, answer};
 use eidetica_protocol::{
     Input, Outcome, Output, PeerIdentity, ProvenKeys, Query, Responder, ResponderConfig,
-    SyncClient, SyncConfig,
+    SyncClient, SyncConfig, handshake::VERSIONS,
 };
 use eidetica_storage::{Durability, MemoryEngine};
 
@@ -165,6 +166,10 @@ struct Cost {
     bytes: u64,
     /// Of packs.
     pack_bytes: u64,
+    /// Of those, what is neither signatures nor payloads.
+    meta_bytes: u64,
+    /// Entries in them.
+    entries: u64,
     /// Both sides, without making packs and taking them in.
     comparing: Duration,
     whole: Duration,
@@ -175,6 +180,9 @@ impl Cost {
         self.bytes += frame.len() as u64;
         if frame.first() == Some(&3) {
             self.pack_bytes += frame.len() as u64;
+            let info = PackInfo::read(&frame.slice(1..)).unwrap();
+            self.meta_bytes += 1 + PREFIX_BYTES as u64 + u64::from(info.meta_bytes);
+            self.entries += u64::from(info.entries);
         }
     }
 }
@@ -194,7 +202,7 @@ fn sync(client: &Replica, server: &Replica, common: Vec<Id>) -> (Outcome, Cost) 
     let device = key().public();
     let peer = PeerIdentity {
         device,
-        version: 1,
+        version: VERSIONS[0],
         proven: ProvenKeys::device(device),
     };
     let mut machine = SyncClient::new(SyncConfig {
@@ -221,7 +229,7 @@ fn sync(client: &Replica, server: &Replica, common: Vec<Id>) -> (Outcome, Cost) 
                 machine.handle_input(Input::Answer(id, Ok(answer)), NOW);
             }
             Output::Ingest(id, batch) => {
-                let report = client.backend.ingest(&batch, &device);
+                let report = client.backend.ingest(&batch, &device, Box::new(()));
                 machine.handle_input(Input::Ingested(id, report), NOW);
             }
             Output::Event(_) => {}
@@ -258,7 +266,7 @@ fn serve(
                 machine.handle_input(Input::Answer(id, Ok(answer)), NOW);
             }
             Output::Ingest(id, batch) => {
-                let report = server.backend.ingest(&batch, &key().public());
+                let report = server.backend.ingest(&batch, &key().public(), Box::new(()));
                 machine.handle_input(Input::Ingested(id, report), NOW);
             }
             Output::Timeout(_) => {
@@ -417,6 +425,14 @@ fn real_dag() {
         "history of {} entries with {} merges of two",
         nodes.len(),
         merges.len()
+    );
+    let (_, cost) = sync(&Replica::empty(whole.id), &whole, Vec::new());
+    let beyond = cost.bytes - cost.pack_bytes + cost.meta_bytes;
+    println!(
+        " bootstrap: {} entries, {} bytes, of which {beyond} are neither signatures nor payloads: {:.2} for each entry",
+        cost.entries,
+        cost.bytes,
+        beyond as f64 / cost.entries as f64,
     );
     for (_, a, b) in merges
         .iter()

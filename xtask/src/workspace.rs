@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Instant;
 
 use anyhow::{Context, bail};
 use serde::Deserialize;
@@ -18,16 +19,30 @@ pub(crate) fn cargo<const N: usize>(args: [&str; N]) -> Command {
     let program = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
     let mut command = Command::new(program);
     command.args(args).current_dir(root());
+    // What cargo told this program about itself: some build scripts would run again because of it.
+    for (name, _) in std::env::vars_os() {
+        if is_about_a_package(&name.to_string_lossy()) {
+            command.env_remove(name);
+        }
+    }
     command
 }
 
-/// Runs a command with its output passed through; a non-zero exit is an error that names it.
+fn is_about_a_package(variable: &str) -> bool {
+    ["CARGO_PKG_", "CARGO_MANIFEST_"]
+        .iter()
+        .any(|prefix| variable.starts_with(prefix))
+}
+
+/// Runs a command with its output passed through and says how long it took; a non-zero exit is an error that names it.
 pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
     let shown = shown(command);
     eprintln!("==> {shown}");
+    let started = Instant::now();
     let status = command
         .status()
         .with_context(|| format!("cannot start `{shown}`"))?;
+    eprintln!("==> that took {} s", started.elapsed().as_secs());
     if !status.success() {
         bail!("`{shown}` failed: {status}");
     }

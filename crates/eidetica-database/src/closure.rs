@@ -41,7 +41,7 @@ impl Databases {
         while let Some(database) = open.pop() {
             let authority = match database.authority() {
                 // It is to be mended first, and then more is sent than would have to be.
-                Err(Error::Corrupt(_) | Error::NoEntry(_)) if database.core().is_damaged() => {
+                Err(Error::Corrupt(_) | Error::NoEntry(_)) if database.is_damaged()? => {
                     continue;
                 }
                 authority => authority?,
@@ -108,7 +108,7 @@ impl Databases {
                     },
                     taken => taken?,
                 },
-                None => self.ingest_own(&request)?,
+                None => self.ingest_own(&request, ())?,
             };
             for (at, _) in taken.bad_packs.iter_mut().chain(&mut taken.left_out) {
                 *at += first;
@@ -140,7 +140,7 @@ impl Databases {
         };
         closure.core().touch(self.shared());
         self.check_room_in_closure(&closure, request.packs)?;
-        let report = closure.ingest_packs(&request, IngestReport::default())?;
+        let report = closure.ingest_packs(&request, (), IngestReport::default())?;
         if is_new {
             // Its root may be all that there is to wait for.
             closure.wake_awaiting();

@@ -82,7 +82,9 @@ impl Database {
         let arrival = unsigned.arrival();
         let signature = commission.key.sign(&unsigned.draft().signing_message());
         let entry = unsigned.sign(signature, &mut batch);
-        self.core().events.queue(arrival, &entry, Origin::Local);
+        self.core()
+            .events
+            .queue(arrival, &entry, Origin::Local, written.number);
         match self
             .shared()
             .group
@@ -105,7 +107,7 @@ impl Database {
                 if let Some(mut held) = held {
                     held.fail();
                 }
-                self.core().events.cancel(arrival, &entry.id());
+                self.core().events.cancel(arrival, written.number);
                 self.core().drop_sequencer(load);
                 Err(error.into())
             }
@@ -114,11 +116,27 @@ impl Database {
 
     /// Everything that needs the lock.
     fn place(&self, commission: &Commission<'_>) -> Result<Option<Place<'_>>> {
+        let mut sequencer = self.core().sequence()?;
+        let before = sequencer.last_batch();
+        let place = self.place_in(commission, &mut sequencer);
+        let mut place = self.confirmed(place, before, &mut sequencer)?;
+        if let Some(Place::New(placed)) = &mut place
+            && placed.unsigned.draft().header().writes_settings()
+        {
+            placed.held = Some(sequencer);
+        }
+        Ok(place)
+    }
+
+    fn place_in<'a>(
+        &self,
+        commission: &Commission<'_>,
+        sequencer: &mut Sequencer,
+    ) -> Result<Option<Place<'a>>> {
         let core = self.core();
-        let mut sequencer = core.sequence()?;
-        self.flush(&mut sequencer)?;
+        self.flush(sequencer)?;
         if commission.walks_history(sequencer.writer.state()) || commission.past.is_some() {
-            self.drain(&mut sequencer)?;
+            self.drain(sequencer)?;
         }
         let snapshot = self.shared().engine.snapshot()?;
         let reader = core.log.reader(&*snapshot);
@@ -132,10 +150,10 @@ impl Database {
                 .changes
                 .check_reads(|name, kind| core.rows_in(view, name, kind))?;
         }
-        let Some(lowered) = self.lower(commission, &*snapshot, &sequencer)? else {
+        let Some(lowered) = self.lower(commission, &*snapshot, sequencer)? else {
             return Ok(None);
         };
-        let (parents, settings) = core.parents(commission, &sequencer, &reader)?;
+        let (parents, settings) = core.parents(commission, sequencer, &reader)?;
         let author = commission.author();
         let settings_payload = lowered.payloads.get(&StoreName::settings()).cloned();
         let draft = Draft::child(
@@ -156,28 +174,21 @@ impl Database {
             known.add(draft.id(), New::Draft(Box::new(draft.clone())));
         }
         sequencer.check_room_for(&draft, settings_payload.as_deref())?;
-        let flips = core.judge_draft(&draft, settings_payload.as_deref(), &known, &sequencer)?;
+        let flips = core.judge_draft(&draft, settings_payload.as_deref(), &known, sequencer)?;
         let prepared = Prepared {
             draft,
             writes: lowered.writes,
             flips,
         };
-        let placed = self.stage(prepared, commission, &known, &*snapshot, &mut sequencer);
+        let placed = self.stage(prepared, commission, &known, &*snapshot, sequencer);
         let (unsigned, batch, written) = placed.inspect_err(|_| sequencer.fail())?;
-        let ticket = self.shared().group.reserve(self.lane());
-        let load = sequencer.load;
-        let held = unsigned
-            .draft()
-            .header()
-            .writes_settings()
-            .then_some(sequencer);
         Ok(Some(Place::New(Box::new(Placed {
             unsigned,
             batch,
-            ticket,
+            ticket: self.shared().group.reserve(self.lane()),
             written,
-            load,
-            held,
+            load: sequencer.load,
+            held: None,
         }))))
     }
 

@@ -26,7 +26,8 @@ pub struct Compacted {
 impl Databases {
     /// Takes away what is left of forgotten databases and of imports that did not end, and closures that no settings
     /// name; then lets the engine give space back. A damaged database is left as it is, and so are imports on an engine
-    /// that other processes may use. Costs what that costs the engine, at most reading and writing everything.
+    /// that other processes may use: see [`tend_imports`](Self::tend_imports). Costs what that costs the engine, at most
+    /// reading and writing everything.
     ///
     /// # Errors
     /// The engine's, damaged rows of the directory.

@@ -14,7 +14,7 @@ use eidetica_entry::dag::Budget;
 use eidetica_entry::{Id, Ids, ParentInfo, Stamp, StoreName, derive_settings};
 use eidetica_storage::commit::{GroupCommit, Lane};
 use eidetica_storage::log::{DatabaseLog, DbNo, LogError, LogReader, LogState, LogWriter};
-use eidetica_storage::{Batch, Durability, Snapshot, Space};
+use eidetica_storage::{Snapshot, Space};
 use parking_lot::{Condvar, MappedMutexGuard, Mutex, MutexGuard, RwLock};
 
 use crate::Database;
@@ -55,6 +55,8 @@ pub(crate) struct Core {
     /// Of a closure: about the bytes of its entries, once that was asked.
     pub(crate) held_bytes: Mutex<Option<u64>>,
     pub(crate) damage: Damage,
+    /// Held by whoever takes in packs: requests are taken in one after the other.
+    pub(crate) ingesting: Mutex<()>,
     sequencer: Mutex<Option<Sequencer>>,
     /// The version of the newest batch that is in the engine.
     version: AtomicU64,
@@ -141,6 +143,7 @@ impl Core {
             used: AtomicU64::new(0),
             held_bytes: Mutex::default(),
             damage: Damage::new(log.is_losing(&*snapshot)?),
+            ingesting: Mutex::new(()),
             sequencer: Mutex::new(None),
             version: AtomicU64::new(state.version),
             settled: AtomicU64::new(0),
@@ -245,6 +248,11 @@ impl Core {
         self.sequencer.lock()
     }
 
+    /// `None` if somebody has it.
+    pub(crate) fn try_lock_sequencer(&self) -> Option<MutexGuard<'_, Option<Sequencer>>> {
+        self.sequencer.try_lock()
+    }
+
     /// The order of this database's batches.
     pub(crate) fn lane(&self) -> Lane {
         Lane(u64::from(self.log.no().0))
@@ -253,11 +261,8 @@ impl Core {
     /// Loads what is in the engine. Called with the lock held.
     pub(crate) fn load_sequencer(&self) -> Result<Sequencer> {
         let load = self.loads.fetch_add(1, Ordering::AcqRel);
-        if load > 0 {
-            // Behind this, all that was staged before is written or refused.
-            self.group
-                .write(self.lane(), Batch::new(), Durability::Relaxed)?;
-        }
+        // Behind this, all that was staged before is written or refused.
+        self.group.renew(self.lane())?;
         let writer = self.log.writer().inspect_err(|error| {
             if matches!(error, LogError::Gone(_)) {
                 self.note_gone();

@@ -352,11 +352,9 @@ impl Database {
         batch: Batch,
         written: Written,
     ) -> Result<()> {
-        match self
-            .shared
-            .group
-            .write(self.lane(), batch, self.shared.durability)
-        {
+        let group = &self.shared.group;
+        let ticket = group.reserve(self.lane());
+        match group.commit(ticket, batch, self.shared.durability) {
             Ok(()) => {
                 sequencer.settle(written.number);
                 self.core.settle(&written);

@@ -675,6 +675,19 @@ impl Databases {
     /// unsound root, more than [`limits::INGEST_PACKS`], the engine's. Bad packs and entries are no error but in
     /// the report.
     pub fn ingest(&self, request: IngestRequest<'_>) -> Result<IngestReport> {
+        self.ingest_in_turn(request, ())
+    }
+
+    /// Like [`ingest`](Self::ingest), and drops `turn` as soon as another call for the same database may begin, whose
+    /// packs are taken in after these: while the last of these are written, its first are verified.
+    ///
+    /// # Errors
+    /// Those of [`ingest`](Self::ingest).
+    pub fn ingest_in_turn(
+        &self,
+        request: IngestRequest<'_>,
+        turn: impl Send,
+    ) -> Result<IngestReport> {
         if request.packs.len() > limits::INGEST_PACKS {
             return Err(Error::Limit {
                 what: "packs in one request",
@@ -683,12 +696,16 @@ impl Databases {
         }
         match has_closures(&request) {
             true => self.ingest_with_closures(&request),
-            false => self.ingest_own(&request),
+            false => self.ingest_own(&request, turn),
         }
     }
 
     /// Takes in packs of one database.
-    pub(crate) fn ingest_own(&self, request: &IngestRequest<'_>) -> Result<IngestReport> {
+    pub(crate) fn ingest_own(
+        &self,
+        request: &IngestRequest<'_>,
+        turn: impl Send,
+    ) -> Result<IngestReport> {
         let mut report = IngestReport::default();
         let database = match self.find(&request.database)? {
             Some(database) => database,
@@ -702,13 +719,13 @@ impl Databases {
                 let database = self.handle(self.begin(&root)?);
                 report.new = 1;
                 // The root itself is met again as known.
-                let mut report = database.ingest_packs(request, report)?;
+                let mut report = database.ingest_packs(request, turn, report)?;
                 report.known = report.known.saturating_sub(1);
                 return Ok(report);
             }
             None => return Err(Error::NoDatabase(request.database)),
         };
-        database.ingest_packs(request, report)
+        database.ingest_packs(request, turn, report)
     }
 
     /// The root entry, in the first wave of a request.

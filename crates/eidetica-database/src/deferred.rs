@@ -89,10 +89,15 @@ impl Database {
 
     /// Applies everything behind the watermark and settles what changed sides, under the database's lock.
     pub(crate) fn flush(&self, sequencer: &mut Sequencer) -> Result<()> {
-        // Where it ends half way, stores may have numbers that no row says.
-        self.apply_deferred(sequencer)
-            .inspect_err(|_| sequencer.fail())?;
-        while self.settle_step(sequencer)? {}
+        let flushed = self.apply_deferred(sequencer).and_then(|()| {
+            while self.settle_step(sequencer)? {}
+            Ok(())
+        });
+        if let Err(error) = flushed {
+            // Where it ends half way, stores may have numbers that no row says.
+            sequencer.fail();
+            return Err(self.confirmed_error(error, sequencer));
+        }
         self.core().note_state(sequencer.writer.state());
         Ok(())
     }

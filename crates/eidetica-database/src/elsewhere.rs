@@ -16,9 +16,10 @@ use eidetica_entry::Id;
 use eidetica_storage::log::{DatabaseLog, LogError, LogState};
 use eidetica_storage::{Batch, Durability, Engine, EngineError, Snapshot, Watch};
 
-use crate::core::Core;
+use crate::core::{Core, Sequencer};
 use crate::error::{Error, Result};
 use crate::shared::{CREATION, Shared};
+use crate::tend::Tending;
 use crate::{Database, Databases, limits};
 
 impl Shared {
@@ -30,6 +31,8 @@ impl Shared {
 
 /// Looks after an engine that others write to. Ends when it is dropped.
 pub(crate) struct Others {
+    pub(crate) tending: Tending,
+    hints: SyncSender<()>,
     _watch: Watch,
 }
 
@@ -49,10 +52,21 @@ impl Others {
             .name("eidetica-others".to_owned())
             .spawn(look)
             .map_err(|error| EngineError::io("starting a thread", error))?;
-        let hint = move || hear(&hints, &shared);
+        let hint = {
+            let hints = hints.clone();
+            move || hear(&hints, &shared)
+        };
         Ok(Some(Self {
+            tending: Tending::default(),
+            hints,
             _watch: engine.watch(Arc::new(hint)),
         }))
+    }
+
+    /// Has the databases that are open looked at soon, on a thread of its own.
+    fn look_around(&self) {
+        // If a hint waits already, whoever takes it sees this change too.
+        self.hints.try_send(()).ok();
     }
 }
 
@@ -66,7 +80,15 @@ fn hear(hints: &SyncSender<()>, shared: &Weak<Shared>) {
     }
 }
 
-/// Until the sender is dropped with the watch.
+/// What the engine says of a database that is open here.
+enum Found {
+    State(LogState),
+    Gone,
+    /// Or damaged.
+    Repairing,
+}
+
+/// Until the senders are dropped with the watch.
 fn look_around(heard: &Receiver<()>, shared: &Weak<Shared>) {
     while heard.recv().is_ok() {
         // Not yet there, or about to be dropped with its watch.
@@ -86,31 +108,45 @@ impl Databases {
         let shared = self.shared();
         let mut open = shared.open.all();
         open.extend(shared.closures.lock().values().cloned());
-        let snapshot = shared.engine.snapshot()?;
         for cores in open.chunks(limits::MEET_PAGE) {
-            let logs: Vec<&DatabaseLog> = cores.iter().map(|core| &core.log).collect();
-            let states = self.log().states(&*snapshot, &logs)?;
-            for (core, state) in cores.iter().zip(states) {
-                let Some(state) = state else {
-                    // Or it is being repaired.
-                    if let Err(LogError::Gone(_)) = core.log.reader(&*snapshot).state() {
-                        core.note_gone();
-                        let mut closures = shared.closures.lock();
-                        // It may have come again since.
-                        let known = closures.get(&core.id);
-                        if known.is_some_and(|known| Arc::ptr_eq(known, core)) {
-                            closures.remove(&core.id);
+            for (core, found) in cores.iter().zip(self.states_of(cores)?) {
+                match found {
+                    // What is wrong with one is no reason not to look at the others.
+                    Found::State(state) => {
+                        if let Err(error) = self.handle(Arc::clone(core)).meet(&state) {
+                            tracing::warn!(database = %core.id, %error, "cannot follow another process");
                         }
                     }
-                    continue;
-                };
-                // What is wrong with one is no reason not to look at the others.
-                if let Err(error) = self.handle(Arc::clone(core)).meet(&state) {
-                    tracing::warn!(database = %core.id, %error, "cannot follow another process");
+                    Found::Gone => self.note_gone(core),
+                    Found::Repairing => {}
                 }
             }
         }
         self.wake_for_new()
+    }
+
+    fn states_of(&self, cores: &[Arc<Core>]) -> Result<Vec<Found>> {
+        let snapshot = self.shared().engine.snapshot()?;
+        let logs: Vec<&DatabaseLog> = cores.iter().map(|core| &core.log).collect();
+        let states = self.log().states(&*snapshot, &logs)?;
+        let found = cores.iter().zip(states).map(|(core, state)| match state {
+            Some(state) => Found::State(state),
+            None => match core.log.reader(&*snapshot).state() {
+                Err(LogError::Gone(_)) => Found::Gone,
+                _ => Found::Repairing,
+            },
+        });
+        Ok(found.collect())
+    }
+
+    fn note_gone(&self, core: &Arc<Core>) {
+        core.note_gone();
+        let mut closures = self.shared().closures.lock();
+        // It may have come again since.
+        let known = closures.get(&core.id);
+        if known.is_some_and(|known| Arc::ptr_eq(known, core)) {
+            closures.remove(&core.id);
+        }
     }
 
     /// Judges entries that waited for databases that another process has brought.
@@ -203,9 +239,16 @@ impl Database {
 
     /// `None` if there was something to write first, which is written now.
     fn settled_once(&self) -> Result<Option<(u64, Box<dyn Snapshot>)>> {
-        let snapshot = self.shared().engine.snapshot()?;
-        let found = self.core().log.reader(&*snapshot).state()?;
-        self.meet(&found)?;
+        let (mut found, mut snapshot) = self.core().look()?;
+        if found.version > self.core().version() {
+            // Who has the lock may wait for a snapshot, of which there are only so many: first the lock.
+            drop(snapshot);
+            (found, snapshot) = self.core().meet_now()?;
+            // Callbacks are not told while a snapshot is held.
+            if let Some(others) = &self.shared().others {
+                others.look_around();
+            }
+        }
         if found.version > self.core().version() {
             // Staged here, written by whom is not known yet: numbers of stores may be others.
             drop(snapshot);
@@ -271,7 +314,10 @@ impl Core {
         if found.version <= self.version() {
             return Ok(());
         }
-        let mut sequencer = self.lock_sequencer();
+        self.meet_locked(&mut self.lock_sequencer(), found)
+    }
+
+    fn meet_locked(&self, sequencer: &mut Option<Sequencer>, found: &LogState) -> Result<()> {
         let own = sequencer.as_ref().is_some_and(|sequencer| {
             !sequencer.has_failed() && sequencer.writer.state().version >= found.version
         });
@@ -280,5 +326,27 @@ impl Core {
             *sequencer = Some(self.load_sequencer()?);
         }
         Ok(())
+    }
+
+    /// The state that the engine has, in a snapshot.
+    fn look(&self) -> Result<(LogState, Box<dyn Snapshot>)> {
+        let snapshot = self.log.engine().snapshot()?;
+        let found = self.log.reader(&*snapshot).state();
+        let found = found.inspect_err(|error| {
+            if matches!(error, LogError::Gone(_)) {
+                self.note_gone();
+            }
+        })?;
+        Ok((found, snapshot))
+    }
+
+    /// Like [`Core::look`], and loads the sequencer again if that is ahead of all that was staged here.
+    fn meet_now(&self) -> Result<(LogState, Box<dyn Snapshot>)> {
+        let mut sequencer = self.lock_sequencer();
+        let (found, snapshot) = self.look()?;
+        if found.version > self.version() {
+            self.meet_locked(&mut sequencer, &found)?;
+        }
+        Ok((found, snapshot))
     }
 }

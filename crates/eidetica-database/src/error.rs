@@ -172,6 +172,12 @@ pub enum Error {
     /// The entry log refused.
     #[error(transparent)]
     Log(LogError),
+    /// Another process took an import for one whose process is gone, and took it away: see
+    /// [`Databases::tend_imports`](crate::Databases::tend_imports).
+    #[error(
+        "the import was not heard of for a while, and another process took it away: begin it again"
+    )]
+    Abandoned,
     /// Other processes were faster, again and again.
     #[error("other processes wrote to the database first, each time")]
     Overtaken,
@@ -213,6 +219,7 @@ impl Error {
                 eidetica_storage::Blame::Unavailable => Blame::Unavailable,
             },
             Self::Stopped(_)
+            | Self::Abandoned
             | Self::Overtaken
             | Self::Repairing(_)
             | Self::Full { .. }
@@ -235,6 +242,17 @@ impl Error {
             }
             Self::Overtaken => true,
             _ => false,
+        }
+    }
+
+    /// Whether it says something about what was found, and not that something could not be read or written, or that it is
+    /// to be tried again.
+    pub(crate) fn is_finding(&self) -> bool {
+        match self {
+            Self::Engine(error) | Self::Log(LogError::Engine(error)) => {
+                error.blame() == eidetica_storage::Blame::Corrupt
+            }
+            _ => !self.is_conflict(),
         }
     }
 

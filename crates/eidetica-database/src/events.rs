@@ -121,9 +121,10 @@ struct Queue {
 }
 
 enum Waiting {
-    Event(WriteEvent),
+    /// With the number of its batch.
+    Event(WriteEvent, u64),
     /// It or another entry that another process has put in its place.
-    Contested(WriteEvent),
+    Contested(WriteEvent, u64),
     /// An entry of another process.
     Foreign,
     /// An entry to be read when its turn comes.
@@ -151,14 +152,14 @@ impl Events {
         self.own.any.load(Ordering::Acquire) || self.everywhere.any.load(Ordering::Acquire)
     }
 
-    /// Queues an entry, before its batch goes to the engine.
-    pub(crate) fn queue(&self, arrival: u64, entry: &Entry, origin: Origin) {
+    /// Queues an entry, before its batch of this number goes to the engine.
+    pub(crate) fn queue(&self, arrival: u64, entry: &Entry, origin: Origin, batch: u64) {
         if self.any() {
             let event = WriteEvent {
                 entry: entry.clone(),
                 origin,
             };
-            let event = Waiting::Event(event);
+            let event = Waiting::Event(event, batch);
             self.queue.lock().waiting.insert(arrival, event);
         }
     }
@@ -214,14 +215,14 @@ impl Events {
         }
     }
 
-    /// Forgets one entry that did not become durable.
-    pub(crate) fn cancel(&self, arrival: u64, id: &Id) {
+    /// Forgets one entry whose batch did not become durable. The same one may be in a later batch at the same place.
+    pub(crate) fn cancel(&self, arrival: u64, batch: u64) {
         let waiting = &mut self.queue.lock().waiting;
         match waiting.get(&arrival) {
-            Some(Waiting::Event(event)) if event.entry.id() == *id => {
+            Some(Waiting::Event(_, of)) if *of == batch => {
                 waiting.remove(&arrival);
             }
-            Some(Waiting::Contested(event)) if event.entry.id() == *id => {
+            Some(Waiting::Contested(_, of)) if *of == batch => {
                 waiting.insert(arrival, Waiting::Foreign);
             }
             _ => {}
@@ -239,7 +240,7 @@ impl Events {
         for arrival in self.durable.load(Ordering::Acquire)..next {
             let contested = match waiting.remove(&arrival) {
                 None => Waiting::Foreign,
-                Some(Waiting::Event(event)) => Waiting::Contested(event),
+                Some(Waiting::Event(event, batch)) => Waiting::Contested(event, batch),
                 Some(other) => other,
             };
             waiting.insert(arrival, contested);
@@ -260,22 +261,21 @@ impl Events {
 impl Waiting {
     /// What is to be told; nothing of an entry that is void.
     fn event(self, arrival: u64, database: &Database) -> Result<Option<WriteEvent>> {
-        if let Self::Event(event) = self {
+        if let Self::Event(event, _) = self {
             return Ok(Some(event));
         }
         let log = &database.core().log;
         let snapshot = log.engine().snapshot()?;
         let reader = log.reader(&*snapshot);
         let entry = reader.at(arrival)?;
-        match self {
-            Self::Contested(event) if event.entry.id() == entry.id() => Ok(Some(event)),
-            Self::Stored(origin) => Ok(Some(WriteEvent { entry, origin })),
-            _ => {
-                let origin = Origin::Remote;
-                let void = reader.state()?.void > 0 && reader.marks(Mark::Void)?.contains(arrival);
-                Ok((!void).then_some(WriteEvent { entry, origin }))
-            }
-        }
+        let origin = match self {
+            Self::Stored(origin) => return Ok(Some(WriteEvent { entry, origin })),
+            Self::Contested(event, _) if event.entry.id() == entry.id() => event.origin,
+            _ => Origin::Remote,
+        };
+        // The other process may know what makes it void.
+        let void = reader.state()?.void > 0 && reader.marks(Mark::Void)?.contains(arrival);
+        Ok((!void).then_some(WriteEvent { entry, origin }))
     }
 }
 

@@ -9,12 +9,12 @@ use std::collections::BTreeMap;
 use eidetica_crdt::Order;
 use eidetica_entry::{Entry, Id, StoreName};
 use eidetica_storage::Batch;
-use eidetica_storage::log::Mark;
+use eidetica_storage::log::{LogState, Mark};
 
 use crate::apply::{Writes, writes_of};
 use crate::core::Sequencer;
 use crate::error::{Error, Result};
-use crate::{Database, limits};
+use crate::{Database, holds, limits};
 
 /// Entries that get other payloads, and what that does to the state.
 #[derive(Default)]
@@ -43,18 +43,18 @@ impl Database {
     pub(crate) fn fill(&self, entries: &[Entry]) -> Result<u64> {
         let mut filled = 0;
         for entries in entries.chunks(limits::FILL_STEP) {
-            filled += self.racing(|| self.fill_once(entries))?;
+            filled +=
+                self.racing(|| self.in_sequence(|sequencer| self.fill_in(sequencer, entries)))?;
         }
         Ok(filled)
     }
 
-    fn fill_once(&self, entries: &[Entry]) -> Result<u64> {
-        let mut sequencer = self.core().sequence()?;
+    fn fill_in(&self, sequencer: &mut Sequencer, entries: &[Entry]) -> Result<u64> {
         if sequencer.writer.is_complete() {
             return Ok(0);
         }
-        self.flush(&mut sequencer)?;
-        self.drain(&mut sequencer)?;
+        self.flush(sequencer)?;
+        self.drain(sequencer)?;
         let snapshot = self.shared().engine.snapshot()?;
         let reader = self.core().log.reader(&*snapshot);
         let ids: Vec<Id> = entries.iter().map(Entry::id).collect();
@@ -67,7 +67,7 @@ impl Database {
             let brings = part.payloads().any(|(_, payload)| payload.is_some());
             if brings && !change.replaced.contains_key(&arrival) {
                 let now = reader.at(arrival)?.joined(&part);
-                change.add(arrival, now, part, &sequencer);
+                change.add(arrival, now, part, sequencer);
             }
         }
         let payloads = change.payloads;
@@ -79,7 +79,7 @@ impl Database {
             0,
         )?;
         let written = writes_of(&change.written);
-        self.write_change(change, &written, &Writes::new(), &mut sequencer)?;
+        self.write_change(change, &written, &Writes::new(), Batch::new(), sequencer)?;
         Ok(payloads)
     }
 
@@ -93,25 +93,35 @@ impl Database {
     pub fn release(&self, store: &str) -> Result<u64> {
         let store = StoreName::new(store)?;
         let (mut from, mut released) = (0, 0);
-        while let Some((next, payloads)) = self.racing(|| self.release_once(&store, from))? {
+        loop {
+            let step = self.racing(|| {
+                self.in_sequence(|sequencer| self.release_step(sequencer, &store, from))
+            })?;
+            let Some((next, payloads)) = step else {
+                return Ok(released);
+            };
             from = next;
             released += payloads;
         }
-        Ok(released)
     }
 
     /// Where to go on, and how many payloads went; `None` behind the last entry.
-    fn release_once(&self, store: &StoreName, from: u64) -> Result<Option<(u64, u64)>> {
-        let mut sequencer = self.core().sequence()?;
-        self.flush(&mut sequencer)?;
-        self.drain(&mut sequencer)?;
-        // It may be held again since the last step.
-        if self.holds()?.has(store) {
+    fn release_step(
+        &self,
+        sequencer: &mut Sequencer,
+        store: &StoreName,
+        from: u64,
+    ) -> Result<Option<(u64, u64)>> {
+        self.flush(sequencer)?;
+        self.drain(sequencer)?;
+        let snapshot = self.shared().engine.snapshot()?;
+        let mut batch = Batch::new();
+        // It may be held again since the last step, or before this one is written: by another process.
+        if holds::expect(&self.id(), &*snapshot, &mut batch)?.has(store) {
             return Err(Error::Held {
                 store: store.clone(),
             });
         }
-        let snapshot = self.shared().engine.snapshot()?;
         let reader = self.core().log.reader(&*snapshot);
         let entries = reader.entries_from(from, limits::FILL_STEP)?;
         if entries.is_empty() {
@@ -122,12 +132,12 @@ impl Database {
         for (arrival, entry) in (from..).zip(entries) {
             if entry.payload(store).is_some() {
                 let part = entry.with_payloads_of(|name| name == store);
-                change.add(arrival, entry.without_payload(store), part, &sequencer);
+                change.add(arrival, entry.without_payload(store), part, sequencer);
             }
         }
         let payloads = change.payloads;
         let removed = writes_of(&change.written);
-        self.write_change(change, &Writes::new(), &removed, &mut sequencer)?;
+        self.write_change(change, &Writes::new(), &removed, batch, sequencer)?;
         Ok(Some((next, payloads)))
     }
 
@@ -136,13 +146,14 @@ impl Database {
         change: Change,
         inserted: &Writes,
         removed: &Writes,
+        mut batch: Batch,
         sequencer: &mut Sequencer,
     ) -> Result<()> {
         if change.replaced.is_empty() {
             return Ok(());
         }
-        let staged = self.stage_change(change, inserted, removed, sequencer);
-        let (batch, state) = staged.inspect_err(|_| sequencer.fail())?;
+        let staged = self.stage_change(change, inserted, removed, &mut batch, sequencer);
+        let state = staged.inspect_err(|_| sequencer.fail())?;
         self.core().note_holes(&sequencer.writer);
         self.write_staged(sequencer, batch, &state)
     }
@@ -152,28 +163,24 @@ impl Database {
         change: Change,
         inserted: &Writes,
         removed: &Writes,
+        batch: &mut Batch,
         sequencer: &mut Sequencer,
-    ) -> Result<(Batch, eidetica_storage::log::LogState), Error> {
+    ) -> Result<LogState> {
         let snapshot = self.shared().engine.snapshot()?;
         let reader = self.core().log.reader(&*snapshot);
-        let mut batch = Batch::new();
         match removed.is_empty() {
             // Reads no more than it writes.
-            true => self.core().apply(
-                inserted,
-                Order::Any,
-                &*snapshot,
-                sequencer,
-                &mut batch,
-                None,
-            )?,
-            false => self
-                .core()
-                .change(inserted, removed, &*snapshot, sequencer, &mut batch, None)?,
+            true => {
+                self.core()
+                    .apply(inserted, Order::Any, &*snapshot, sequencer, batch, None)?;
+            }
+            false => {
+                self.core()
+                    .change(inserted, removed, &*snapshot, sequencer, batch, None)?;
+            }
         }
         let mut stage = sequencer.writer.stage();
-        stage.replace(&reader, change.replaced, &mut batch)?;
-        let state = stage.finish(&mut batch)?;
-        Ok((batch, state))
+        stage.replace(&reader, change.replaced, batch)?;
+        Ok(stage.finish(batch)?)
     }
 }

@@ -134,10 +134,22 @@ pub(crate) fn key(id: &Id) -> Vec<u8> {
 
 fn read(id: &Id, snapshot: &dyn Snapshot) -> Result<Holds> {
     let key = key(id);
-    let Some(row) = snapshot.get(Space::Meta, &key)? else {
+    decode(id, &key, snapshot.get(Space::Meta, &key)?.as_ref())
+}
+
+/// Like [`read`], for a batch that is to be refused if something else is held by then.
+pub(crate) fn expect(id: &Id, snapshot: &dyn Snapshot, batch: &mut Batch) -> Result<Holds> {
+    let key = key(id);
+    let row = snapshot.get(Space::Meta, &key)?;
+    batch.expect(Space::Meta, &key, row.as_deref());
+    decode(id, &key, row.as_ref())
+}
+
+fn decode(id: &Id, key: &[u8], row: Option<&Bytes>) -> Result<Holds> {
+    let Some(row) = row else {
         return Ok(Holds::All);
     };
-    let bytes: Bytes = seal::open(&key, &row)?;
+    let bytes: Bytes = seal::open(key, row)?;
     Holds::decode(&bytes).ok_or_else(|| Error::Corrupt(format!("what is held of {id}")))
 }
 
@@ -441,23 +453,29 @@ impl Database {
 
     fn set_given_up(&self, store: &str, on: bool) -> Result<u64> {
         let store = StoreName::new(store)?;
-        self.racing(|| {
-            let mut sequencer = self.core().sequence()?;
-            self.drain(&mut sequencer)?;
-            let missing: Vec<u64> = match sequencer.writer.missing_in(&store) {
-                Some(missing) => missing.iter().collect(),
-                None => return Ok(0),
-            };
-            let mut batch = Batch::new();
-            let mut stage = sequencer.writer.stage();
-            for arrival in &missing {
-                stage.give_up(&store, *arrival, on);
-            }
-            let state = stage.finish(&mut batch);
-            let state = state.inspect_err(|_| sequencer.fail())?;
-            self.write_staged(&mut sequencer, batch, &state)?;
-            Ok(missing.len() as u64)
-        })
+        self.racing(|| self.in_sequence(|sequencer| self.set_given_up_in(sequencer, &store, on)))
+    }
+
+    fn set_given_up_in(
+        &self,
+        sequencer: &mut Sequencer,
+        store: &StoreName,
+        on: bool,
+    ) -> Result<u64> {
+        self.drain(sequencer)?;
+        let missing: Vec<u64> = match sequencer.writer.missing_in(store) {
+            Some(missing) => missing.iter().collect(),
+            None => return Ok(0),
+        };
+        let mut batch = Batch::new();
+        let mut stage = sequencer.writer.stage();
+        for arrival in &missing {
+            stage.give_up(store, *arrival, on);
+        }
+        let state = stage.finish(&mut batch);
+        let state = state.inspect_err(|_| sequencer.fail())?;
+        self.write_staged(sequencer, batch, &state)?;
+        Ok(missing.len() as u64)
     }
 
     pub(crate) fn write_staged(

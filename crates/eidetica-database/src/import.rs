@@ -197,25 +197,40 @@ impl Import {
     fn commit_at_once(&self, key: &SecretKey) -> Result<Vec<Id>> {
         let database = &self.database;
         let author = database.author_by(key)?;
-        let (ids, written) = {
-            let mut sequencer = database.core().sequence()?;
-            database.flush(&mut sequencer)?;
-            let made = self.make(key, &author, &sequencer)?;
-            if made.entries.is_empty() {
-                return Ok(Vec::new());
-            }
-            sequencer.check_room(made.entries.iter().map(Entry::encoded_len).sum(), 0)?;
-            let staged = made.stage(database, &mut sequencer);
-            let (batch, written) = staged.inspect_err(|_| sequencer.fail())?;
-            let first = written.next_arrival - made.entries.len() as u64;
-            for (arrival, entry) in (first..).zip(&made.entries) {
-                database.core().events.queue(arrival, entry, Origin::Local);
-            }
-            database.write_locked(&mut sequencer, batch, written)?;
-            (made.entries.iter().map(Entry::id).collect(), written)
+        let made = database.in_sequence(|sequencer| self.commit_in(key, &author, sequencer))?;
+        let Some((ids, written)) = made else {
+            return Ok(Vec::new());
         };
         database.core().announce(&written, database);
         Ok(ids)
+    }
+
+    /// `None` if the edits amount to nothing.
+    fn commit_in(
+        &self,
+        key: &SecretKey,
+        author: &Author,
+        sequencer: &mut Sequencer,
+    ) -> Result<Option<(Vec<Id>, Written)>> {
+        let database = &self.database;
+        database.flush(sequencer)?;
+        let made = self.make(key, author, sequencer)?;
+        if made.entries.is_empty() {
+            return Ok(None);
+        }
+        sequencer.check_room(made.entries.iter().map(Entry::encoded_len).sum(), 0)?;
+        let staged = made.stage(database, sequencer);
+        let (batch, written) = staged.inspect_err(|_| sequencer.fail())?;
+        let first = written.next_arrival - made.entries.len() as u64;
+        for (arrival, entry) in (first..).zip(&made.entries) {
+            let events = &database.core().events;
+            events.queue(arrival, entry, Origin::Local, written.number);
+        }
+        database.write_locked(sequencer, batch, written)?;
+        Ok(Some((
+            made.entries.iter().map(Entry::id).collect(),
+            written,
+        )))
     }
 
     fn make(&self, key: &SecretKey, author: &Author, sequencer: &Sequencer) -> Result<Made> {

@@ -22,7 +22,7 @@ use eidetica_storage::{Batch, Snapshot};
 use rayon::prelude::*;
 
 use crate::apply::{Writes, writes_of};
-use crate::core::{Sequencer, Written};
+use crate::core::{Sequence, Sequencer, Written};
 use crate::effects::{Effects, Flip};
 use crate::error::{Error, Reject, Result};
 use crate::events::Origin;
@@ -374,6 +374,8 @@ struct Judging<'j, 'a> {
     rejected: HashSet<Id>,
     report: &'j mut IngestReport,
     source: Source,
+    /// Whether they are this instance's own and committed: then they are stored, or stay where they are.
+    is_own: bool,
 }
 
 impl Judging<'_, '_> {
@@ -389,7 +391,7 @@ impl Judging<'_, '_> {
             self.report.known += 1;
             return Ok(false);
         }
-        match self.judge_now(entry)? {
+        match self.judge_now(entry, source)? {
             Judged::Sound => {
                 self.known.add(id, New::Entry(entry.clone()));
                 freed.extend(self.database.core().pool.lock().release(&id));
@@ -401,10 +403,8 @@ impl Judging<'_, '_> {
                 pool.add(&entry.compact(), source, missing);
                 Ok(false)
             }
-            Judged::Delegated(delegated, version) => {
+            Judged::Delegated(_) => {
                 self.report.pending += 1;
-                let mut pool = self.database.core().pool.lock();
-                pool.add_delegated(&entry.compact(), source, delegated, version);
                 Ok(false)
             }
             Judged::Reject(reason) => {
@@ -419,18 +419,26 @@ impl Judging<'_, '_> {
         }
     }
 
-    /// Where another database is missing, it is looked for again once it is sure to tell when it has changed.
-    fn judge_now(&self, entry: &Entry) -> Result<Judged> {
-        match self.judge(entry)? {
-            Judged::Delegated(delegated, _) => {
-                let version = self.database.await_delegated(delegated);
-                Ok(match self.judge(entry)? {
-                    Judged::Delegated(delegated, _) => Judged::Delegated(delegated, version),
-                    judged => judged,
-                })
-            }
-            judged => Ok(judged),
+    /// Where another database is missing, it is looked for again once it is sure to tell when it has changed; then the
+    /// entry is in the pool.
+    fn judge_now(&self, entry: &Entry, source: Source) -> Result<Judged> {
+        let mut judged = self.judge(entry)?;
+        if self.is_own {
+            judged.check_here(&entry.id())?;
         }
+        while let Judged::Delegated(delegated) = judged {
+            let version = self.database.await_delegated(delegated);
+            judged = self.judge(entry)?;
+            let waits = matches!(judged, Judged::Delegated(still) if still == delegated);
+            if waits
+                && self
+                    .database
+                    .add_delegated(entry, source, delegated, version)
+            {
+                break;
+            }
+        }
+        Ok(judged)
     }
 
     fn judge(&self, entry: &Entry) -> Result<Judged> {
@@ -467,7 +475,7 @@ impl Judging<'_, '_> {
         Ok(match verdict {
             Verdict::Sound(_) => Judged::Sound,
             Verdict::Reject(reason) => Judged::Reject(Reject::Authority(reason)),
-            Verdict::Pending(Missing::Delegated { database, .. }) => Judged::Delegated(database, 0),
+            Verdict::Pending(Missing::Delegated { database, .. }) => Judged::Delegated(database),
             _ => Judged::Pending(HashSet::new()),
         })
     }
@@ -492,9 +500,21 @@ impl Judging<'_, '_> {
 enum Judged {
     Sound,
     Pending(HashSet<Id>),
-    /// It waits for this database, which has this version.
-    Delegated(Id, u64),
+    /// It waits for this database.
+    Delegated(Id),
     Reject(Reject),
+}
+
+impl Judged {
+    /// # Errors
+    /// What an entry lacks that this instance has made, and which was here then.
+    fn check_here(&self, id: &Id) -> Result<()> {
+        match self {
+            Self::Sound | Self::Reject(_) => Ok(()),
+            Self::Pending(_) => Err(Error::Corrupt(format!("what entry {id} builds on"))),
+            Self::Delegated(database) => Err(Error::NoDatabase(*database)),
+        }
+    }
 }
 
 /// What of a wave is to be stored, and what comes of it.
@@ -513,13 +533,16 @@ struct Accepted {
 }
 
 impl Database {
-    /// Takes in the packs of a request for this database, wave by wave.
+    /// Takes in the packs of a request for this database, wave by wave. Its turn is over when all of them are prepared
+    /// and it is the one that stores.
     pub(crate) fn ingest_packs(
         &self,
         request: &IngestRequest<'_>,
+        turn: impl Send,
         mut report: IngestReport,
     ) -> Result<IngestReport> {
         let (ready, prepared) = mpsc::sync_channel(limits::INGEST_WAVES_AHEAD);
+        let (storing, stores) = mpsc::channel();
         // A plain thread: what runs on it waits for all cores and never takes the database's lock.
         let any = thread::scope(|scope| {
             let preparing = scope.spawn(move || {
@@ -529,8 +552,15 @@ impl Database {
                         break;
                     }
                 }
+                drop(ready);
+                // It comes, unless the other end is gone by then; either way this is over.
+                let _ = stores.recv();
+                drop(turn);
             });
+            let ingesting = self.core().ingesting.lock();
+            let _ = storing.send(());
             let stored = self.store_waves(prepared, request.source, &mut report);
+            drop(ingesting);
             preparing.join().map_err(|_| panicked())?;
             stored
         })?;
@@ -599,7 +629,23 @@ impl Database {
         source: Source,
         report: &mut IngestReport,
     ) -> Result<bool> {
-        self.racing(|| self.store_once(&mut wave, source, report))
+        self.racing(|| {
+            let is_empty = wave.entries().next().is_none();
+            let stored = self.store_once(&mut wave, source, report);
+            // Trying again would store nothing and say that all is well.
+            let is_gone = !is_empty && wave.entries().next().is_none();
+            stored.map_err(|error| match error.is_lost_race() && is_gone {
+                true => Error::Stopped(format!("taking in entries: {error}")),
+                false => error,
+            })
+        })
+    }
+
+    /// The sequencer, when everything that was staged is in the engine.
+    fn drained(&self) -> Result<Sequence<'_>> {
+        let mut sequencer = self.core().sequence()?;
+        self.drain(&mut sequencer)?;
+        Ok(sequencer)
     }
 
     /// Takes the wave. Where another process was faster, what was accepted of it is there to be judged again.
@@ -609,24 +655,30 @@ impl Database {
         source: Source,
         report: &mut IngestReport,
     ) -> Result<bool> {
-        let mut wave = std::mem::take(again);
-        report.known += wave.known;
-        report.bad_packs.append(&mut wave.bad_packs);
-        for (id, reason) in std::mem::take(&mut wave.bad) {
+        report.known += std::mem::take(&mut again.known);
+        report.bad_packs.append(&mut again.bad_packs);
+        for (id, reason) in std::mem::take(&mut again.bad) {
             report.reject(id, reason);
         }
-        let turned_away = self.core().surplus.lock().take_below(wave.entries());
-        let counted_before = turned_away.len() as u64;
-        wave.begin_with(turned_away);
         let mut waiting = self.take_awaited();
-        if wave.entries().next().is_none() && waiting.is_empty() {
+        if again.entries().next().is_none() && waiting.is_empty() {
             return Ok(false);
         }
         // What did not fit, though some of it did.
         let mut full = None;
         let written = {
-            let mut sequencer = self.core().sequence()?;
-            self.drain(&mut sequencer)?;
+            // What was staged before may be refused: then nothing has happened to the wave.
+            let mut sequencer = match self.drained() {
+                Ok(sequencer) => sequencer,
+                Err(error) => {
+                    self.core().pool.lock().add_ready(waiting);
+                    return Err(error);
+                }
+            };
+            let mut wave = std::mem::take(again);
+            let turned_away = self.core().surplus.lock().take_below(wave.entries());
+            let counted_before = turned_away.len() as u64;
+            wave.begin_with(turned_away);
             self.drop_stored_since(&mut wave, &sequencer, report)?;
             let snapshot = self.shared().engine.snapshot()?;
             let reader = self.core().log.reader(&*snapshot);
@@ -639,25 +691,35 @@ impl Database {
                 rejected: HashSet::new(),
                 report,
                 source,
+                is_own: wave.is_own,
             };
             let packs = judge_wave(&mut wave, waiting, judging)?;
-            let mut accepted = self.judge_standing(packs, &mut known, &sequencer, report)?;
-            accepted.is_own = wave.is_own;
+            let mut accepted =
+                self.judge_standing(packs, wave.is_own, &mut known, &sequencer, report)?;
             if !accepted.is_own
                 && let Err(error) = sequencer.check_room(accepted.bytes(), 0)
             {
+                let error = self.confirmed_error(error, &mut sequencer);
+                if error.is_lost_race() {
+                    let refused = std::mem::take(&mut accepted.refused);
+                    self.core().surplus.lock().add(refused);
+                    *again = Wave::again(accepted, report);
+                    return Err(error);
+                }
                 let packs = accepted.of_control(&mut known, &sequencer, report);
                 if packs.is_empty() {
                     return Err(error);
                 }
-                accepted = self.judge_standing(packs, &mut known, &sequencer, report)?;
+                accepted = self.judge_standing(packs, false, &mut known, &sequencer, report)?;
                 full = Some(error);
             }
-            report.lacking += self.count_lacking(&accepted)?;
+            let lacking = self.count_lacking(&accepted)?;
             report.refused = report.refused.saturating_sub(counted_before);
             let refused = std::mem::take(&mut accepted.refused);
             self.core().surplus.lock().add(refused);
-            let written = self.write_wave(&accepted, &known, &*snapshot, &mut sequencer);
+            let written = self
+                .write_wave(&accepted, &known, &*snapshot, &mut sequencer)
+                .map_err(|error| self.confirmed_error(error, &mut sequencer));
             if written.as_ref().is_err_and(Error::is_lost_race) {
                 match full {
                     // The others are not kept for it.
@@ -665,7 +727,9 @@ impl Database {
                     None => *again = Wave::again(accepted, report),
                 }
             }
-            written?
+            let written = written?;
+            report.lacking += lacking;
+            written
         };
         if let Some(written) = &written {
             self.core().announce(written, self);
@@ -716,6 +780,7 @@ impl Database {
     fn judge_standing(
         &self,
         packs: Vec<WavePack>,
+        is_own: bool,
         known: &mut Known<'_>,
         sequencer: &Sequencer,
         report: &mut IngestReport,
@@ -723,6 +788,7 @@ impl Database {
         let mut accepted = Accepted {
             new: ids_of(&packs),
             packs,
+            is_own,
             ..Accepted::default()
         };
         let before = sequencer.settings();
@@ -745,7 +811,7 @@ impl Database {
         accepted.flips = standings.flips(&changes, |arrival| {
             sequencer.writer.is_marked(Mark::Void, arrival)
         })?;
-        if !accepted.void.is_empty() {
+        if !accepted.void.is_empty() && !is_own {
             accepted.refuse_surplus(known, sequencer, report)?;
         }
         report.new += accepted.new.len() as u64;
@@ -772,7 +838,8 @@ impl Database {
         let entries = accepted.packs.iter().flat_map(|pack| &pack.entries);
         for (arrival, entry) in (first..).zip(entries) {
             if !accepted.void.contains(&entry.id()) {
-                self.core().events.queue(arrival, entry, Origin::Remote);
+                let events = &self.core().events;
+                events.queue(arrival, entry, Origin::Remote, written.number);
             }
         }
         self.write_locked(sequencer, batch, written)?;
@@ -869,6 +936,7 @@ fn judge_wave(
         failed?;
         failed = Ok(());
     }
+    judging.is_own = false;
     let mut late = Vec::new();
     while let Some((entry, source)) = freed.pop_front() {
         judging.look_up(std::iter::once(&entry))?;

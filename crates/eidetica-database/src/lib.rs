@@ -65,6 +65,7 @@ mod spool;
 mod standing;
 mod stores;
 mod tally;
+mod tend;
 mod transaction;
 mod verify;
 

@@ -59,6 +59,10 @@ pub const IMPORT_MEMORY_BYTES: usize = 8 * 1024 * 1024;
 pub const IMPORT_BYTES: u64 = 64 * 1024 * 1024 * 1024;
 /// Bytes of spooled entries that become part of the database as one engine batch.
 pub const IMPORT_MOVE_BYTES: usize = 4 * 1024 * 1024;
+/// Milliseconds between two looks at the imports of processes that share an engine.
+pub const IMPORT_BEAT_MS: u64 = 5_000;
+/// Looks that find an import unchanged after which its process is taken for dead.
+pub const IMPORT_LOOKS: u32 = 12;
 /// Rows that a page of a table scan, a history or a version list holds unless told.
 pub const PAGE_ROWS: usize = 1_024;
 /// Bytes that one page read from the engine may hold.
@@ -124,6 +128,8 @@ pub const VERIFY_CACHE_BYTES: u64 = 16 * 1024 * 1024;
 pub const REPAIR_IDS: u64 = 1 << 20;
 /// Damaged entries that are put back in one batch.
 pub const MEND_ENTRIES: u64 = 512;
+/// Entries of closures that one request for payloads names.
+pub const CLOSURE_MENDED: usize = 512;
 /// Bytes that entries which write settings alone may take above the limit of a database; half of them what is below
 /// such entries.
 pub const QUOTA_RESERVE_BYTES: u64 = 1024 * 1024;

@@ -9,6 +9,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use eidetica_auth::{AuthRecord, SettingsPayload};
 use eidetica_entry::{Entry, Id, StoreName};
 use eidetica_storage::log::repair::Lost;
 use eidetica_storage::log::{DatabaseLog, LogError};
@@ -16,7 +17,7 @@ use eidetica_storage::{Batch, Durability};
 use parking_lot::Mutex;
 
 use crate::core::Core;
-use crate::error::{Reject, Result};
+use crate::error::{Error, Reject, Result};
 use crate::ingest::{IngestReport, forged};
 use crate::shared::CREATION;
 use crate::{Database, Databases, limits};
@@ -186,18 +187,44 @@ impl Databases {
         }
     }
 
-    /// The entries of a database for which a repair was refused and that are not back, at most `limit`: what to ask
-    /// peers for. Nothing where none was; else reads all entries the first time.
+    /// The entries of a database, and of closures that it needs, for which a repair was refused and that are not back, at
+    /// most `limit`: what to ask peers for. Nothing where none was; else reads all entries the first time.
     ///
     /// # Errors
     /// [`NoDatabase`](crate::Error::NoDatabase), a damaged version row, the engine's.
     pub fn damaged(&self, database: &Id, limit: usize) -> Result<Vec<Id>> {
         let database = self.get(database)?;
-        let lost = database.with_lost(|lost| {
-            let ids = lost.runs.values().flat_map(|run| run.ids.values());
-            ids.take(limit).copied().collect()
-        });
-        Ok(lost?.unwrap_or_default())
+        let mut ids = database.damaged_ids(limit)?;
+        for closure in self.closures_below(&database)? {
+            let room = limit.saturating_sub(ids.len());
+            ids.extend(closure.damaged_ids(room.min(limits::CLOSURE_MENDED))?);
+        }
+        Ok(ids)
+    }
+
+    /// The closures of the databases that one delegates to, directly or by way of others, as far as that can be read.
+    fn closures_below(&self, database: &Database) -> Result<Vec<Database>> {
+        let delegated = self.delegated(database)?;
+        let closures = delegated.iter().map(|id| self.closure(id).transpose());
+        closures.flatten().collect()
+    }
+
+    /// The databases that one delegates to, directly or by way of others, as far as that can be read.
+    pub(crate) fn delegated(&self, database: &Database) -> Result<BTreeSet<Id>> {
+        let (mut found, mut open) = (BTreeSet::new(), vec![database.clone()]);
+        while let Some(database) = open.pop() {
+            let delegated = match database.authority() {
+                // One of them may be what is damaged.
+                Err(Error::Corrupt(_) | Error::NoEntry(_)) => database.named_in_settings()?,
+                authority => authority?.delegated_databases().copied().collect(),
+            };
+            for id in delegated {
+                if found.len() < limits::CLOSURES && found.insert(id) {
+                    open.extend(self.closure(&id)?);
+                }
+            }
+        }
+        Ok(found)
     }
 
     /// Takes note of it if entries are lost.
@@ -306,12 +333,26 @@ fn keep_lost(rest: &mut Vec<Lost>, lost: &Lost, arrival: u64) {
 }
 
 impl Database {
-    /// Whether a repair was refused for damaged entries that are not back; see [`Databases::damaged`]. Where other
-    /// processes may use the engine, one row.
+    /// Whether a repair was refused for damaged entries, of this database or of a closure that it needs, that are not
+    /// back; see [`Databases::damaged`]. O(delegated databases), one row each where other processes may use the engine.
     ///
     /// # Errors
     /// The engine's.
     pub fn is_damaged(&self) -> Result<bool> {
+        if self.is_losing()? {
+            return Ok(true);
+        }
+        let closures = Databases::of(self.shared()).closures_below(self)?;
+        for closure in closures {
+            if closure.is_losing()? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Where other processes may use the engine, one row.
+    fn is_losing(&self) -> Result<bool> {
         if self.shared().has_others() {
             let noted = self
                 .core()
@@ -324,6 +365,45 @@ impl Database {
             }
         }
         Ok(self.core().is_damaged())
+    }
+
+    /// The databases that settings entries name, judged or not, as far as they can be read. O(settings entries).
+    fn named_in_settings(&self) -> Result<BTreeSet<Id>> {
+        let snapshot = self.shared().engine.snapshot()?;
+        let reader = self.core().log.reader(&*snapshot);
+        let mut open = reader.state()?.settings;
+        let (mut seen, mut named) = (BTreeSet::new(), BTreeSet::new());
+        while let Some(id) = open.pop() {
+            if !seen.insert(id) {
+                continue;
+            }
+            let entry = match reader.get(&id) {
+                Err(LogError::Corrupt { .. }) => continue,
+                entry => entry?,
+            };
+            let Some(entry) = entry else { continue };
+            open.extend(entry.header().settings.iter());
+            let settings = entry.payload(&StoreName::settings());
+            let Some(Ok(settings)) = settings.map(|settings| SettingsPayload::decode(settings))
+            else {
+                continue;
+            };
+            for record in settings.records() {
+                if let AuthRecord::Delegate(delegation) = record {
+                    named.insert(delegation.database);
+                }
+            }
+        }
+        Ok(named)
+    }
+
+    /// Some of what is lost, if that was noted.
+    fn damaged_ids(&self, limit: usize) -> Result<Vec<Id>> {
+        let lost = self.with_lost(|lost| {
+            let ids = lost.runs.values().flat_map(|run| run.ids.values());
+            ids.take(limit).copied().collect()
+        });
+        Ok(lost?.unwrap_or_default())
     }
 
     /// Calls `with` with what is lost, if that was noted.

@@ -5,9 +5,12 @@
 //! Pending entries are invisible: no read, tip or peer ever meets one.
 
 use std::collections::{BTreeMap, HashMap, HashSet, hash_map};
+use std::sync::Arc;
 
 use eidetica_entry::{Entry, Id, PublicKey};
 
+use crate::core::Core;
+use crate::shared::Shared;
 use crate::{Database, Databases, limits};
 
 /// Who brought an entry; `None` is this instance's own user (an import from a file).
@@ -109,6 +112,11 @@ impl Pool {
             awaiting.version = version;
             awaiting.entries.insert(entry.id());
         }
+    }
+
+    /// Whether entries wait for a database, or only to be judged.
+    fn awaits(&self, database: &Id) -> bool {
+        !self.ready.is_empty() || self.delegations.contains_key(database)
     }
 
     /// Takes out the entries that wait for a database whose version is not what it was.
@@ -310,6 +318,23 @@ impl Database {
         self.shared().version_of(&database).unwrap_or(0)
     }
 
+    /// Adds an entry that waits for another database. `false` if that has another version than when the entry was
+    /// judged: who has changed it may have looked here already.
+    pub(crate) fn add_delegated(
+        &self,
+        entry: &Entry,
+        source: Source,
+        database: Id,
+        version: u64,
+    ) -> bool {
+        let mut pool = self.core().pool.lock();
+        let is_same = self.shared().version_of(&database).unwrap_or(0) == version;
+        if is_same {
+            pool.add_delegated(&entry.compact(), source, database, version);
+        }
+        is_same
+    }
+
     /// Entries that waited for databases that have changed since, and those that only wait to be judged.
     pub(crate) fn take_awaited(&self) -> Vec<(Entry, Source)> {
         let version = |id: &Id| self.shared().version_of(id);
@@ -321,19 +346,43 @@ impl Database {
 
     /// Judges entries of other databases again that have waited for this one.
     pub(crate) fn wake_awaiting(&self) {
+        let shared = self.shared();
         let mut changed = vec![self.id()];
-        while let Some(id) = changed.pop() {
-            let mut awaited = self.shared().awaited.lock();
-            let waiting = awaited.remove(&id).unwrap_or_default();
-            drop(awaited);
-            for id in waiting {
-                match judge_awaited(&Databases::of(self.shared()), &id) {
-                    Ok(true) => changed.push(id),
-                    Ok(false) => {}
+        while let Some(here) = changed.pop() {
+            let waiting = shared.awaited.lock().get(&here).cloned();
+            for id in waiting.into_iter().flatten() {
+                match judge_awaited(&Databases::of(shared), &id) {
+                    Ok(stored) => {
+                        shared.end_awaiting(&here, &id);
+                        changed.extend(stored.then_some(id));
+                    }
                     Err(error) => {
                         tracing::warn!(database = %id, %error, "entries that waited were not judged");
                     }
                 }
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// Takes down that `database` is told when `delegated` has changed, unless entries still wait there, or may be about
+    /// to: they are judged under the lock of their sequencer.
+    fn end_awaiting(&self, delegated: &Id, database: &Id) {
+        let closure = self.closures.lock().get(database).cloned();
+        let here: Vec<Arc<Core>> = self.open.get(database).into_iter().chain(closure).collect();
+        let mut idle = Vec::with_capacity(here.len());
+        for core in &here {
+            match core.try_lock_sequencer() {
+                Some(lock) if !core.pool.lock().awaits(delegated) => idle.push(lock),
+                _ => return,
+            }
+        }
+        let mut awaited = self.awaited.lock();
+        if let Some(waiting) = awaited.get_mut(delegated) {
+            waiting.remove(database);
+            if waiting.is_empty() {
+                awaited.remove(delegated);
             }
         }
     }

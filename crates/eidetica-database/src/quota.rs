@@ -15,7 +15,7 @@ use eidetica_storage::Batch;
 
 pub use eidetica_storage::log::Quota;
 
-use crate::core::{Sequencer, Written};
+use crate::core::Sequencer;
 use crate::error::{Error, Result};
 use crate::{Database, limits};
 
@@ -36,21 +36,21 @@ impl Database {
     /// # Errors
     /// The engine's.
     pub fn set_quota(&self, limit: Option<u64>) -> Result<()> {
-        self.racing(|| {
-            let mut sequencer = self.core().sequence()?;
-            self.drain(&mut sequencer)?;
-            let bytes = match (sequencer.writer.quota(), limit) {
-                (Some(quota), _) => quota.bytes,
-                (None, Some(_)) => self.entry_bytes()?,
-                (None, None) => return Ok(()),
-            };
-            let mut batch = Batch::new();
-            let mut stage = sequencer.writer.stage();
-            stage.set_quota(limit.map(|limit| Quota { limit, bytes }));
-            let state = stage.finish(&mut batch)?;
-            let written = Written::new(sequencer.next_batch(), &state);
-            self.write_locked(&mut sequencer, batch, written)
-        })
+        self.racing(|| self.in_sequence(|sequencer| self.set_quota_in(sequencer, limit)))
+    }
+
+    fn set_quota_in(&self, sequencer: &mut Sequencer, limit: Option<u64>) -> Result<()> {
+        self.drain(sequencer)?;
+        let bytes = match (sequencer.writer.quota(), limit) {
+            (Some(quota), _) => quota.bytes,
+            (None, Some(_)) => self.entry_bytes()?,
+            (None, None) => return Ok(()),
+        };
+        let mut batch = Batch::new();
+        let mut stage = sequencer.writer.stage();
+        stage.set_quota(limit.map(|limit| Quota { limit, bytes }));
+        let state = stage.finish(&mut batch)?;
+        self.write_staged(sequencer, batch, &state)
     }
 
     fn entry_bytes(&self) -> Result<u64> {

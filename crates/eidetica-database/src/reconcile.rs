@@ -8,9 +8,11 @@ use std::collections::BTreeSet;
 use eidetica_entry::dag::{self, Budget, DagError};
 use eidetica_entry::reconcile::{self, Contrast, Detail, Found, Part, Room, Span};
 use eidetica_entry::{Id, Stamp};
+use eidetica_storage::Snapshot;
 use eidetica_storage::log::{Difference, LogError, LogReader, StampSet};
 
-use crate::databases::Cursor;
+use crate::closure::Kind;
+use crate::databases::{Cursor, Part as SentPart};
 use crate::error::Result;
 use crate::holds::Holds;
 use crate::{Database, Databases, PackPage, limits};
@@ -147,6 +149,10 @@ impl Databases {
     /// here, with those payloads and no others but `_settings`. With a cursor, the next page. Entries that have none are
     /// left out: whoever asks has them. One lookup per entry, and a look at each.
     ///
+    /// Where the database delegates to others, entries of these that are named are given too, without data: whoever may
+    /// read it has their closures, and asks for what is damaged there. It is not asked whether they are in a closure, since
+    /// whoever can name an entry has met its id in one.
+    ///
     /// # Errors
     /// [`Error::NoDatabase`](crate::Error::NoDatabase), the engine's.
     pub fn payloads<P: AsRef<[u8]>>(
@@ -173,7 +179,7 @@ impl Databases {
         let database = self.get(database)?;
         let snapshot = self.engine().snapshot()?;
         let reader = database.core().log.reader(&*snapshot);
-        let mut arrivals = with_prefixes(&reader, prefixes)?;
+        let (mut arrivals, others) = split_known(&reader, prefixes.iter().map(P::as_ref))?;
         arrivals.sort_unstable();
         let mut having = Vec::with_capacity(arrivals.len());
         for arrival in arrivals {
@@ -184,13 +190,45 @@ impl Databases {
             }
         }
         let (difference, tips) = (Difference::of(having), reader.state()?.tips);
-        Ok(Cursor::new(
-            database.id(),
-            difference,
-            Vec::new(),
-            tips,
-            holds,
-        ))
+        let others = self.begin_elsewhere(&database, others, &*snapshot)?;
+        Ok(Cursor::new(database.id(), difference, others, tips, holds))
+    }
+
+    /// The entries whose ids begin like these, of the databases that one delegates to.
+    fn begin_elsewhere(
+        &self,
+        database: &Database,
+        mut prefixes: Vec<&[u8]>,
+        snapshot: &dyn Snapshot,
+    ) -> Result<Vec<SentPart>> {
+        let mut parts = Vec::new();
+        prefixes.truncate(limits::CLOSURE_MENDED);
+        if prefixes.is_empty() {
+            return Ok(parts);
+        }
+        for id in self.delegated(database)? {
+            let sources = [
+                (self.closure(&id)?, Kind::Closure),
+                (self.find(&id)?, Kind::Database),
+            ];
+            for (source, kind) in sources {
+                let Some(source) = source else { continue };
+                let reader = source.core().log.reader(snapshot);
+                let (mut found, rest) = split_known(&reader, prefixes.into_iter())?;
+                prefixes = rest;
+                // What is damaged here too, others may have.
+                found.retain(|arrival| reader.at(*arrival).is_ok());
+                found.sort_unstable();
+                if !found.is_empty() {
+                    parts.push(SentPart {
+                        database: id,
+                        kind,
+                        difference: Difference::of(found),
+                    });
+                }
+            }
+        }
+        Ok(parts)
     }
 
     fn begin_selected<P: AsRef<[u8]>>(
@@ -225,6 +263,22 @@ fn with_prefixes<P: AsRef<[u8]>>(reader: &LogReader<'_>, prefixes: &[P]) -> Resu
         arrivals.extend(reader.with_prefix(prefix.as_ref())?);
     }
     Ok(arrivals)
+}
+
+/// The entries whose ids begin like these, and the beginnings of those that are not here.
+fn split_known<'p>(
+    reader: &LogReader<'_>,
+    prefixes: impl Iterator<Item = &'p [u8]>,
+) -> Result<(Vec<u64>, Vec<&'p [u8]>)> {
+    let (mut arrivals, mut others) = (Vec::new(), Vec::new());
+    for prefix in prefixes {
+        let found = reader.with_prefix(prefix)?;
+        if found.is_empty() {
+            others.push(prefix);
+        }
+        arrivals.extend(found);
+    }
+    Ok((arrivals, others))
 }
 
 impl Database {

@@ -102,12 +102,13 @@ impl Databases {
     }
 
     pub(crate) fn repair_log(&self, log: &DatabaseLog) -> Result<Repaired> {
-        let repaired = match self.open_log(log) {
+        // Another process may repair it too, and be ready sooner.
+        let repaired = self.shared().racing(|| match self.open_log(log) {
             Ok(database) => database.rebuild_locked(),
             // Nobody can have opened it either.
             Err(Error::Corrupt(_) | Error::NoEntry(_) | Error::Repairing(_)) => self.rebuild(log),
-            Err(error) => return Err(error),
-        };
+            Err(error) => Err(error),
+        });
         if let Err(Error::Corrupt(_) | Error::NoEntry(_)) = repaired {
             self.note_lost(log)?;
         }
@@ -126,6 +127,14 @@ impl Databases {
     }
 
     fn rebuild(&self, log: &DatabaseLog) -> Result<Repaired> {
+        self.rebuild_once(log).map_err(|error| match error {
+            // It was ended by somebody else.
+            Error::Repairing(_) => Error::Overtaken,
+            error => error,
+        })
+    }
+
+    fn rebuild_once(&self, log: &DatabaseLog) -> Result<Repaired> {
         let shared = self.shared();
         let log = self.uncached(log)?;
         // What is damaged is left as it is.
@@ -284,9 +293,8 @@ impl Database {
         let databases = Databases::of(self.shared());
         let mut sequencer = self.core().lock_sequencer();
         self.core().check_here()?;
-        if let Some(sequencer) = sequencer.as_mut().filter(|staged| !staged.has_failed()) {
-            self.drain(sequencer)?;
-        }
+        // What is staged is written by now, or refused.
+        self.shared().group.renew(self.lane())?;
         self.core().set_behind(true);
         let repaired = databases.rebuild(&self.core().log);
         // What was staged on is gone; the next one loads what is there now.

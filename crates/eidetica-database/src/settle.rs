@@ -146,23 +146,66 @@ impl Database {
 
     /// Waits for everything staged, under the database's lock: the engine has it then.
     pub(crate) fn drain(&self, sequencer: &mut Sequencer) -> Result<()> {
-        if !sequencer.has_staged() {
-            return Ok(());
+        match sequencer.has_staged() {
+            true => self.confirm(sequencer),
+            false => Ok(()),
         }
-        let group = &self.shared().group;
-        match group.write(self.lane(), Batch::new(), Durability::Relaxed) {
-            Ok(()) if self.is_written(sequencer)? => {
-                sequencer.settle_all();
-                Ok(())
+    }
+
+    /// Like [`drain`](Self::drain), and looks whether another process has written where nothing is staged, too.
+    fn confirm(&self, sequencer: &mut Sequencer) -> Result<()> {
+        if sequencer.has_staged() {
+            let group = &self.shared().group;
+            let ticket = group.reserve(self.lane());
+            let waited = group.commit(ticket, Batch::new(), Durability::Relaxed);
+            waited.inspect_err(|_| sequencer.fail())?;
+        }
+        if !self.is_written(sequencer)? {
+            sequencer.fail();
+            return Err(Error::Overtaken);
+        }
+        sequencer.settle_all();
+        Ok(())
+    }
+
+    /// Runs `work` under the database's lock. Called within [`racing`](Self::racing).
+    ///
+    /// A batch is refused where another process has written first. What is answered without one is confirmed: it is
+    /// returned if it was found on what the engine has, all of what was staged here included, and is a lost race if not.
+    pub(crate) fn in_sequence<T>(
+        &self,
+        work: impl FnOnce(&mut Sequencer) -> Result<T>,
+    ) -> Result<T> {
+        let mut sequencer = self.core().sequence()?;
+        let before = sequencer.last_batch();
+        let answer = work(&mut sequencer);
+        self.confirmed(answer, before, &mut sequencer)
+    }
+
+    /// An answer that was found when the last batch was `before`; see [`in_sequence`](Self::in_sequence).
+    pub(crate) fn confirmed<T>(
+        &self,
+        answer: Result<T>,
+        before: u64,
+        sequencer: &mut Sequencer,
+    ) -> Result<T> {
+        match answer {
+            Ok(answer) if sequencer.last_batch() == before => {
+                self.confirm(sequencer).map(|()| answer)
             }
-            Ok(()) => {
-                sequencer.fail();
-                Err(Error::Overtaken)
-            }
-            Err(error) => {
-                sequencer.fail();
-                Err(error.into())
-            }
+            Err(error) => Err(self.confirmed_error(error, sequencer)),
+            written => written,
+        }
+    }
+
+    /// An error, or that another process was faster, where the error may have come of that.
+    pub(crate) fn confirmed_error(&self, error: Error, sequencer: &mut Sequencer) -> Error {
+        if !self.shared().has_others() || !error.is_finding() {
+            return error;
+        }
+        match self.confirm(sequencer) {
+            Err(lost) if lost.is_lost_race() => lost,
+            _ => error,
         }
     }
 

@@ -8,10 +8,12 @@
 //! | 0 | nothing: the import is committed, and all that follows will be part of the database |
 //! | 1, number | a signed entry |
 //! | 2, number of the store, space, the store's own key | 0, or 1 and a row that the entries change |
+//! | 3 | nothing: the import is being made, and nobody has given it up |
+//! | 4 | a number that is another one as long as its process lives: see `tend` |
 //!
 //! Without the first row the others are worth nothing, and go when the import is dropped or the database
-//! is loaded again; on an engine that other processes may use only when it is dropped, because its process may be
-//! alive. With it, whoever loads the database moves the entries into it before anything else.
+//! is loaded again; on an engine that other processes may use only when it is dropped, or when its process is seen to be
+//! dead. With it, whoever loads the database moves the entries into it before anything else.
 //! Rows of the third kind are what later edits of the same import see; they never move.
 
 use std::collections::BTreeMap;
@@ -33,6 +35,7 @@ use crate::import::{Group, Piece};
 use crate::ingest::{IngestReport, Wave};
 use crate::overlay::View;
 use crate::query::DynRows;
+use crate::shared::Shared;
 use crate::{Database, limits, seal};
 
 /// The first byte of the keys; those of local databases begin with smaller ones.
@@ -40,9 +43,13 @@ const TAG: u8 = 4;
 const COMMITTED: u8 = 0;
 const ENTRIES: u8 = 1;
 const ROWS: u8 = 2;
+const MAKING: u8 = 3;
+const BEAT: u8 = 4;
+/// Bytes of the tag, the number of the database and that of the import.
+const IMPORT_KEY: usize = 1 + 4 + 8;
 
 /// The order of batches of rows that nobody sees.
-const SPOOLING: Lane = Lane(u64::MAX - 1);
+pub(crate) const SPOOLING: Lane = Lane(u64::MAX - 1);
 
 /// The part of one import that is in the engine already. Dropping it takes it away again, unless it was
 /// committed.
@@ -55,34 +62,45 @@ pub(crate) struct Spool {
     /// What the next entry builds on.
     parents: Vec<ParentInfo>,
     settings: Ids,
-    /// The version of the database when it began.
+    /// The version of the database whose tips it began on.
     version: u64,
     entries: Vec<Id>,
     /// Bytes of the entries, each encoded by itself.
     bytes: usize,
+    /// Whether any of it is in the engine.
+    begun: bool,
     committed: bool,
 }
 
 impl Spool {
     /// Begins on the present tips.
     pub(crate) fn begin(database: &Database, author: Author) -> Result<Self> {
-        let core = database.core();
-        core.wait_for_staged()?;
-        let sequencer = core.sequence()?;
-        let snapshot = database.shared().engine.snapshot()?;
-        let reader = core.log.reader(&*snapshot);
-        let (parents, settings) = core.present_parents(&sequencer, &reader)?;
+        let tips = |sequencer: &mut Sequencer| {
+            // Nothing refuses an import if what it builds on is never written.
+            database.drain(sequencer)?;
+            let snapshot = database.shared().engine.snapshot()?;
+            let core = database.core();
+            let reader = core.log.reader(&*snapshot);
+            let parents = core.present_parents(sequencer, &reader)?;
+            Ok((parents, sequencer.writer.state().version))
+        };
+        let ((parents, settings), version) = database.racing(|| database.in_sequence(tips))?;
         let number = database.shared().entropy.number().to_be_bytes();
+        let prefix = [database_prefix(database).as_slice(), &number].concat();
+        if let Some(others) = &database.shared().others {
+            others.tending.begin(&prefix);
+        }
         Ok(Self {
-            prefix: [database_prefix(database).as_slice(), &number].concat(),
+            prefix,
             database: database.clone(),
             author,
             stores: Vec::new(),
             parents,
             settings,
-            version: reader.state()?.version,
+            version,
             entries: Vec::new(),
             bytes: 0,
+            begun: false,
             committed: false,
         })
     }
@@ -94,7 +112,7 @@ impl Spool {
         key: &SecretKey,
         timestamp_ms: Option<u64>,
     ) -> Result<()> {
-        let snapshot = self.database.shared().engine.snapshot()?;
+        let snapshot = self.database.state_snapshot()?;
         let group = {
             let below = |name: &StoreName, kind| self.rows(&*snapshot, name, kind);
             let reader = self.database.core().log.reader(&*snapshot);
@@ -112,6 +130,7 @@ impl Spool {
             group.finish()
         };
         let mut batch = Batch::new();
+        self.go_on(&mut batch);
         for entry in &group.entries {
             let number = (self.entries.len() as u64).to_be_bytes();
             put(
@@ -129,8 +148,23 @@ impl Spool {
         if let Some(last) = group.entries.last() {
             self.parents = vec![ParentInfo::from(last)];
         }
-        let written = &self.database.shared().group;
-        Ok(written.write(SPOOLING, batch, Durability::Relaxed)?)
+        let group = &self.database.shared().group;
+        let written = group.write(SPOOLING, batch, Durability::Relaxed);
+        self.begun = true;
+        match written.map_err(Error::from) {
+            Err(error) if error.is_lost_race() => Err(Error::Abandoned),
+            done => done,
+        }
+    }
+
+    /// Says that the import goes on, unless another process has given it up.
+    fn go_on(&self, batch: &mut Batch) {
+        let making = making_key(&self.prefix);
+        match self.begun {
+            true => expect_empty(&making, batch),
+            false => put(&making, &[], batch),
+        }
+        put_beat(&self.prefix, self.database.shared(), batch);
     }
 
     /// Makes all entries part of the database, and says which they are.
@@ -160,10 +194,8 @@ impl Spool {
         let events = &database.core().events;
         // From the row on, another process or thread may publish it.
         events.expect_own(&self.entries);
-        let committed = database.racing(|| {
-            let mut sequencer = database.core().sequence()?;
-            self.commit_row(&mut sequencer)
-        });
+        let committed =
+            database.racing(|| database.in_sequence(|sequencer| self.commit_row(sequencer)));
         if committed.is_err() {
             events.forget_own(&self.entries);
         }
@@ -177,13 +209,27 @@ impl Spool {
         database.flush(sequencer)?;
         self.check_settings(sequencer)?;
         sequencer.check_room(self.bytes, 0)?;
+        self.check_making()?;
         let mut batch = Batch::new();
-        put(&self.key(&[&[COMMITTED]]), &[], &mut batch);
+        let making = making_key(&self.prefix);
+        expect_empty(&making, &mut batch);
+        batch.delete(Space::Local, &making);
+        batch.delete(Space::Local, &beat_key(&self.prefix));
+        put(&committed_key(&self.prefix), &[], &mut batch);
         let state = sequencer.writer.stage().finish(&mut batch)?;
         let written = Written::new(sequencer.next_batch(), &state);
         database.write_locked(sequencer, batch, written)?;
         self.committed = true;
         Ok(())
+    }
+
+    /// Another process may have taken this one for dead.
+    fn check_making(&self) -> Result<()> {
+        let snapshot = self.database.shared().engine.snapshot()?;
+        match snapshot.get(Space::Local, &making_key(&self.prefix))? {
+            Some(_) => Ok(()),
+            None => Err(Error::Abandoned),
+        }
     }
 
     /// The entries were judged by the settings that they name: it must still be these.
@@ -261,9 +307,13 @@ impl Spool {
 
 impl Drop for Spool {
     fn drop(&mut self) {
+        let shared = self.database.shared();
         if !self.committed {
-            // If this fails, the next one to load the database does it, unless other processes may use the engine.
-            self.database.clear_spooled(&self.prefix).ok();
+            // If this fails, the next one to load the database does it, or whoever sees that nobody goes on with it.
+            shared.clear_spooled(&self.prefix).ok();
+        }
+        if let Some(others) = &shared.others {
+            others.tending.end(&self.prefix);
         }
     }
 }
@@ -276,19 +326,16 @@ impl Database {
         let has_others = self.shared().has_others();
         let mut rest = Keys::prefix(database_prefix(self));
         while let Some(key) = self.first_spooled(&rest)? {
-            let length = database_prefix(self).len() + 8;
-            let import = key
-                .get(..length)
-                .ok_or_else(|| Error::Corrupt("the key of an import".into()))?;
-            let committed = key == [import, &[COMMITTED]].concat();
+            let import = import_of(&key)?;
+            let committed = key == committed_key(import);
             match (committed, has_others) {
                 (true, false) => {
                     let mut sequencer = self.core().sequence()?;
                     self.publish(&mut sequencer, import, false)?;
                 }
                 (true, true) => self.publish_beside_others(import)?,
-                (false, false) => self.clear_spooled(import)?,
-                // Another process may be making it.
+                (false, false) => self.shared().clear_spooled(import)?,
+                // Another process may be making it: see `tend`.
                 (false, true) => {}
             }
             rest.start = Keys::prefix(import.to_vec()).end.unwrap_or_default();
@@ -299,10 +346,9 @@ impl Database {
     /// Whether there is an import that is committed and not published as a whole.
     pub(crate) fn has_committed_import(&self, snapshot: &dyn Snapshot) -> Result<bool> {
         let mut rest = Keys::prefix(database_prefix(self));
-        let length = rest.start.len() + 8;
         while let Some(key) = first_key(snapshot, &rest)? {
-            let import = key.get(..length).unwrap_or(&key);
-            if key == [import, &[COMMITTED]].concat() {
+            let import = import_of(&key)?;
+            if key == committed_key(import) {
                 return Ok(true);
             }
             rest.start = Keys::prefix(import.to_vec()).end.unwrap_or_default();
@@ -316,10 +362,10 @@ impl Database {
 
     /// Like [`publish`](Self::publish), while other processes may be publishing the same import.
     fn publish_beside_others(&self, import: &[u8]) -> Result<()> {
-        let mut rest = Some(Keys::prefix([import, &[ENTRIES]].concat()));
+        let mut rest = Some(entries_of(import));
         while let Some(range) = rest {
             let (mut batch, mut entries) = (Batch::new(), Vec::new());
-            rest = self.take_spooled(&range, &mut batch, |row| {
+            rest = self.shared().take_spooled(&range, &mut batch, |row| {
                 entries.push(spooled_entry(row)?);
                 Ok(())
             })?;
@@ -328,19 +374,7 @@ impl Database {
             let group = &self.shared().group;
             group.write(SPOOLING, batch, Durability::Relaxed)?;
         }
-        self.clear_spooled(import)
-    }
-
-    /// Takes away all rows of an import, a few at a time.
-    fn clear_spooled(&self, import: &[u8]) -> Result<()> {
-        let mut rest = Some(Keys::prefix(import.to_vec()));
-        while let Some(range) = rest {
-            let mut batch = Batch::new();
-            rest = self.take_spooled(&range, &mut batch, |_| Ok(()))?;
-            let group = &self.shared().group;
-            group.write(SPOOLING, batch, Durability::Relaxed)?;
-        }
-        Ok(())
+        self.shared().clear_spooled(import)
     }
 
     /// Moves the entries of a committed import into the log, a few at a time, then writes their state. Who
@@ -350,10 +384,10 @@ impl Database {
         let core = self.core();
         core.set_behind(true);
         let mut written = standing(sequencer);
-        let mut rest = Some(Keys::prefix([import, &[ENTRIES]].concat()));
+        let mut rest = Some(entries_of(import));
         while let Some(range) = rest {
             let (mut batch, mut entries) = (Batch::new(), Vec::new());
-            rest = self.take_spooled(&range, &mut batch, |row| {
+            rest = self.shared().take_spooled(&range, &mut batch, |row| {
                 entries.push(spooled_entry(row)?);
                 Ok(())
             })?;
@@ -368,7 +402,7 @@ impl Database {
             self.write_locked(sequencer, batch, written)?;
         }
         self.flush(sequencer)?;
-        self.clear_spooled(import)?;
+        self.shared().clear_spooled(import)?;
         Ok(written)
     }
 
@@ -382,6 +416,19 @@ impl Database {
         entries.retain(|_| !known.next().unwrap_or_default());
         Ok(())
     }
+}
+
+impl Shared {
+    /// Takes away all rows of an import, a few at a time.
+    pub(crate) fn clear_spooled(&self, import: &[u8]) -> Result<()> {
+        let mut rest = Some(Keys::prefix(import.to_vec()));
+        while let Some(range) = rest {
+            let mut batch = Batch::new();
+            rest = self.take_spooled(&range, &mut batch, |_| Ok(()))?;
+            self.group.write(SPOOLING, batch, Durability::Relaxed)?;
+        }
+        Ok(())
+    }
 
     /// Takes away the first rows of a range, after a look at each. Returns the rest of the range, if any.
     fn take_spooled(
@@ -390,7 +437,7 @@ impl Database {
         batch: &mut Batch,
         mut look: impl FnMut(&Row) -> Result<()>,
     ) -> Result<Option<Keys>> {
-        let snapshot = self.shared().engine.snapshot()?;
+        let snapshot = self.engine.snapshot()?;
         let limit = ScanLimit::bytes(limits::IMPORT_MOVE_BYTES);
         let page = snapshot.scan(Space::Local, range, Direction::Forward, limit)?;
         for row in &page.rows {
@@ -401,12 +448,12 @@ impl Database {
     }
 }
 
-fn first_key(snapshot: &dyn Snapshot, range: &Keys) -> Result<Option<Bytes>> {
+pub(crate) fn first_key(snapshot: &dyn Snapshot, range: &Keys) -> Result<Option<Bytes>> {
     let page = snapshot.scan(Space::Local, range, Direction::Forward, ScanLimit::rows(1))?;
     Ok(page.rows.into_iter().next().map(|row| row.key))
 }
 
-fn spooled_entry(row: &Row) -> Result<Entry> {
+pub(crate) fn spooled_entry(row: &Row) -> Result<Entry> {
     let bytes = seal::open(&row.key, &row.value)?;
     Entry::decode(&bytes).map_err(|error| Error::Corrupt(error.to_string()))
 }
@@ -427,6 +474,58 @@ fn standing(sequencer: &Sequencer) -> Written {
 
 fn put(key: &[u8], value: &[u8], batch: &mut Batch) {
     batch.put(Space::Local, key, &seal::seal(key, value));
+}
+
+/// Expects a row without a value.
+fn expect_empty(key: &[u8], batch: &mut Batch) {
+    batch.expect(Space::Local, key, Some(&seal::seal(key, &[])));
+}
+
+fn put_beat(import: &[u8], shared: &Shared, batch: &mut Batch) {
+    let number = shared.entropy.number().to_be_bytes();
+    put(&beat_key(import), &number, batch);
+}
+
+/// Shows that the process of an import lives, unless somebody has given the import up.
+pub(crate) fn stage_beat(import: &[u8], shared: &Shared, batch: &mut Batch) {
+    expect_empty(&making_key(import), batch);
+    put_beat(import, shared, batch);
+}
+
+/// Gives an uncommitted import up whose beat is as it was found: from this batch on it cannot be committed.
+pub(crate) fn stage_end(import: &[u8], beat: Option<&[u8]>, batch: &mut Batch) {
+    batch.expect(Space::Local, &committed_key(import), None);
+    batch.expect(Space::Local, &beat_key(import), beat);
+    batch.delete(Space::Local, &making_key(import));
+    batch.delete(Space::Local, &beat_key(import));
+}
+
+pub(crate) fn committed_key(import: &[u8]) -> Vec<u8> {
+    [import, &[COMMITTED]].concat()
+}
+
+fn making_key(import: &[u8]) -> Vec<u8> {
+    [import, &[MAKING]].concat()
+}
+
+pub(crate) fn beat_key(import: &[u8]) -> Vec<u8> {
+    [import, &[BEAT]].concat()
+}
+
+/// The entries of an import.
+pub(crate) fn entries_of(import: &[u8]) -> Keys {
+    Keys::prefix([import, &[ENTRIES]].concat())
+}
+
+/// All imports of all databases.
+pub(crate) fn all_imports() -> Keys {
+    Keys::prefix([TAG])
+}
+
+/// What the keys of the same import begin with.
+pub(crate) fn import_of(key: &[u8]) -> Result<&[u8]> {
+    key.get(..IMPORT_KEY)
+        .ok_or_else(|| Error::Corrupt("the key of an import".into()))
 }
 
 fn database_prefix(database: &Database) -> Vec<u8> {

@@ -21,8 +21,27 @@ impl Engine {
         if self.stopped {
             return BootstrapAnswer::Denied;
         }
-        self.requests.expire(now_ms);
+        self.expire_requests(now_ms);
         self.requests.receive(request, facts, now_ms)
+    }
+
+    /// Forgets requests that are too old. Whoever made one that nobody has decided is told that there is something to ask.
+    pub(crate) fn expire_requests(&mut self, now_ms: u64) {
+        for id in self.requests.undecided_at_end(now_ms) {
+            self.tell_decided(&id);
+        }
+        self.requests.expire(now_ms);
+    }
+
+    /// Whoever waits for an own request that is gone waits in vain.
+    pub(crate) fn end_awaiting(&mut self) {
+        let is_gone = |id: &&RequestId| self.requests.get_outgoing(id).is_none();
+        let gone: Vec<RequestId> = self.awaiting.keys().filter(is_gone).copied().collect();
+        for id in gone {
+            for command in self.awaiting.remove(&id).unwrap_or_default() {
+                self.reply(command, Err(EngineError::UnknownRequest(id)));
+            }
+        }
     }
 
     /// Says how a request stands, to a device that has proven its key.

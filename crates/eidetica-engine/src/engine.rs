@@ -273,6 +273,7 @@ impl Engine {
             Input::LiveEnded(stream, result) => self.handle_live_ended(stream, result, now_ms),
             Input::Tick => self.handle_tick(now_ms),
         }
+        self.end_awaiting();
         self.beat(now_ms);
         self.pump(now_ms);
     }
@@ -343,7 +344,7 @@ impl Engine {
         for link in self.links.idle(now_ms) {
             self.close(link);
         }
-        self.requests.expire(now_ms);
+        self.expire_requests(now_ms);
         if self.flush_at_ms.is_some_and(|at| now_ms >= at) {
             self.flush();
         }

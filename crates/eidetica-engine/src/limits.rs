@@ -12,6 +12,8 @@ pub const PAIRS: usize = 65_536;
 pub const NAME_BYTES: usize = 255;
 /// Bootstrap requests of others, pending and decided.
 pub const INCOMING: usize = 1024;
+/// Of these, how many of one device may be pending.
+pub const INCOMING_PER_DEVICE: usize = 64;
 /// Bootstrap requests of our own.
 pub const OUTGOING: usize = 1024;
 /// How long a bootstrap request is remembered, on both sides.
@@ -38,6 +40,8 @@ pub const TASKS_FOR_GOOD: usize = 128;
 pub const TASKS_PER_PEER: usize = 4;
 /// The longest wait before a retry, without jitter.
 pub const BACKOFF_MS: u64 = 64_000;
+/// How often in a row a sync that nobody waits for is tried again because entries still wait for others afterwards.
+pub const PENDING_ATTEMPTS: u32 = 8;
 /// A link on which nothing happens is closed after this time.
 pub const LINK_IDLE_MS: u64 = 60_000;
 /// Seconds between two rounds of a database that nobody tracks.

@@ -220,9 +220,10 @@ impl Engine {
         result: Result<(), Failure>,
         now_ms: u64,
     ) {
-        let Some(Stream { peer, link, .. }) = self.streams.remove(id) else {
+        let Some(stream) = self.streams.remove(id) else {
             return;
         };
+        let Stream { peer, link, .. } = stream;
         let Some(link) = link else { return };
         self.links.set_live(link, false);
         // The next stream gets a connection of its own, at any address.
@@ -230,7 +231,8 @@ impl Engine {
             self.actions.push_back(Action::Close(link));
         }
         let failure = result.err().unwrap_or(Failure::Closed(CloseReason::Cut));
-        let is_refused = matches!(failure, Failure::Refused(_));
+        // One that ends before it has said anything is as good as refused.
+        let is_refused = matches!(failure, Failure::Refused(_)) || stream.checked_ms.is_none();
         self.open_later(&peer, failure.to_string(), is_refused, now_ms);
     }
 
@@ -262,7 +264,10 @@ impl Engine {
             LiveEvent::Subscribed(databases) => {
                 let is_known = self.peers.get(&peer).is_some();
                 if !is_dialled && !self.streams.subscribe(id, is_known, &databases) {
-                    self.end_stream(id);
+                    // It ends by itself, once the peer was told why: then there are rounds instead.
+                    self.streams.remove(id);
+                    let refuse = Notice::Refuse(Refusal::UNAVAILABLE);
+                    self.actions.push_back(Action::Tell(id, refuse));
                 }
             }
             LiveEvent::Unsubscribed(databases) => {
@@ -355,11 +360,13 @@ impl Engine {
         }
     }
 
-    /// Whether news of a database are going to come from a peer that is not connected now.
+    /// Whether news of a database are going to come from a peer that is not connected now. If there is a stream and
+    /// it is not about this one, there was no room for it.
     fn awaits_stream(&self, peer: &PublicKey, database: &Id) -> bool {
         let refused = |reconnect: &Reconnect| reconnect.is_refused;
         self.schedule.wishes(database).is_live()
             && self.keeps(peer, &[*database])
+            && self.streams.dialled(peer).is_none()
             && !self.streams.reconnects.get(peer).is_some_and(refused)
     }
 

@@ -1,7 +1,7 @@
 //! Bootstrap requests: those that others make of us, and our own.
 //!
-//! Of others there is at most one per key and database, a bounded number in all, and each is forgotten after seven
-//! days. A newer request of the same key takes the place of one that is pending; a decision stands until it is
+//! Of others there is at most one per key and database, a bounded number per device and in all, and each is forgotten
+//! after seven days. A newer request of the same key takes the place of one that is pending; a decision stands until it is
 //! forgotten, so that a rejected key cannot ask again and again.
 
 use std::collections::BTreeMap;
@@ -157,7 +157,8 @@ impl Requests {
                 RequestState::Pending | RequestState::Approved => self.forget_incoming(&id),
             }
         }
-        if self.incoming.len() >= limits::INCOMING && !self.make_room() {
+        let is_full = self.pending_of_device(&request.device) >= limits::INCOMING_PER_DEVICE;
+        if is_full || (self.incoming.len() >= limits::INCOMING && !self.make_room()) {
             return BootstrapAnswer::Denied;
         }
         let (id, state) = (signed.id(), RequestState::Pending);
@@ -311,6 +312,19 @@ impl Requests {
         Some(found.request.request().device)
     }
 
+    /// The pending requests of others that are too old.
+    pub(crate) fn undecided_at_end(&self, now_ms: u64) -> Vec<RequestId> {
+        let is_over = |found: &&IncomingRequest| {
+            found.state == RequestState::Pending
+                && now_ms >= found.received_ms.saturating_add(limits::REQUEST_MS)
+        };
+        self.incoming
+            .values()
+            .filter(is_over)
+            .map(|found| found.id)
+            .collect()
+    }
+
     /// Forgets what is too old.
     pub(crate) fn expire(&mut self, now_ms: u64) {
         let over = |at: u64| now_ms >= at.saturating_add(limits::REQUEST_MS);
@@ -406,6 +420,13 @@ impl Requests {
             let request = found.request.request();
             (request.database, request.key, request.device) == (asked.database, asked.key, *device)
         })
+    }
+
+    fn pending_of_device(&self, device: &PublicKey) -> usize {
+        let is_pending = |found: &&IncomingRequest| {
+            found.state == RequestState::Pending && found.request.request().device == *device
+        };
+        self.incoming.values().filter(is_pending).count()
     }
 
     /// Drops the oldest decided request. Pending ones are never dropped for others.

@@ -1,7 +1,7 @@
 //! Sessions: what is ready, what runs, what became of it.
 
 use eidetica_entry::{Id, PublicKey};
-use eidetica_protocol::{Blame, CallReply, CloseReason, Failure, Outcome, Refusal};
+use eidetica_protocol::{Blame, CallReply, CloseReason, Failure, Outcome, PushOutcome, Refusal};
 
 use crate::{
     Action, CommandId, Engine, EngineError, Job, JobResult, LinkId, PeerStats, PeerStatus,
@@ -331,18 +331,20 @@ impl Engine {
         match &result {
             Ok(outcome) => {
                 self.note_fill(pair, outcome, now_ms);
-                let again = self
-                    .work
-                    .syncs
-                    .get(&pair)
-                    .is_some_and(|sync| sync.next.is_some());
+                let sync = self.work.syncs.get(&pair);
+                let again = sync.is_some_and(|sync| sync.next.is_some());
+                let attempts = sync.map_or(0, |sync| sync.attempts);
+                let waits = leaves_pending(outcome) && attempts < limits::PENDING_ATTEMPTS;
+                let stays = again || waits;
                 let by_command = !commands.is_empty();
                 // A peer that was forgotten meanwhile stays forgotten.
                 let _forgotten = self.peers.change_pair(&peer, &database, |pair| {
                     pair.related |= by_command;
-                    pair.queued &= again;
+                    pair.queued &= stays;
                 });
-                if let Some(sync) = self.work.syncs.get_mut(&pair) {
+                if waits {
+                    self.retry_later(peer, database, now_ms);
+                } else if let Some(sync) = self.work.syncs.get_mut(&pair) {
                     (sync.attempts, sync.due_ms) = (0, None);
                     sync.is_wanted &= again;
                 }
@@ -445,6 +447,12 @@ impl Engine {
             _ => Err(Failure::Driver("reports the end of another session").into()),
         }
     }
+}
+
+/// Whether entries that were exchanged wait for others, here or there.
+fn leaves_pending(outcome: &Outcome) -> bool {
+    let there = matches!(outcome.push, PushOutcome::Done { pending, .. } if pending > 0);
+    there || outcome.received.pending > 0
 }
 
 /// Whether trying again by itself makes no sense.

@@ -23,9 +23,13 @@ pub struct Followed {
     pub claims: Vec<DeviceClaim>,
 }
 
+/// The turn of one ingest among those into the same database: dropping it lets the next one begin.
+pub type Turn = Box<dyn Send>;
+
 /// The databases, the settings and the keys of an instance, as the driver needs them.
 ///
-/// All functions may block; they are called on a bounded pool, several at once, `ingest` one at a time per database.
+/// All functions may block; they are called on a bounded pool, several at once, `ingest` one at a time per database
+/// until its [`Turn`] is over.
 /// A database that is not offered to peers (local, disabled, unknown) is not here for `can_read`, `discover` and
 /// `facts`; the others are asked only after `can_read` said yes, or for a sync of our own.
 ///
@@ -127,11 +131,16 @@ pub trait Backend: Send + Sync + 'static {
     fn discover(&self, keys: &[PublicKey]) -> Result<Vec<DatabaseInfo>, Unavailable>;
 
     /// Judges packs of the peer `from` and applies what is sound, in order. Creates the database only if the batch
-    /// says so.
+    /// says so. Drops its turn as soon as another call may begin, whose packs are applied after these.
     ///
     /// # Errors
     /// The packs are malformed, or storage failed.
-    fn ingest(&self, batch: &IngestBatch, from: &PublicKey) -> Result<IngestReport, IngestError>;
+    fn ingest(
+        &self,
+        batch: &IngestBatch,
+        from: &PublicKey,
+        turn: Turn,
+    ) -> Result<IngestReport, IngestError>;
 
     /// What is known about the key of a bootstrap request.
     fn facts(&self, database: &Id, key: &PublicKey) -> Result<Facts, Unavailable>;

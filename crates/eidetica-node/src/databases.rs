@@ -20,7 +20,10 @@ use eidetica_protocol::{
 
 use parking_lot::Mutex;
 
-use crate::{Backend, backend::Followed};
+use crate::{
+    Backend,
+    backend::{Followed, Turn},
+};
 
 /// The name of the local database that holds the engine's records.
 pub const SYNC_DATABASE: &str = "_sync";
@@ -242,6 +245,18 @@ fn stores(holds: &Holds) -> Stores {
     }
 }
 
+/// The stores of which payloads are here: also of those that are held no more.
+fn offers(holds: &Stores, here: &Database) -> Result<Stores, Unavailable> {
+    let Some(held) = holds.some() else {
+        return Ok(Stores::All);
+    };
+    let written = here.stores().map_err(unavailable)?.into_iter();
+    let kept = written.map(|(store, _)| store);
+    let kept = kept.filter(|store| !store.is_settings() && !held.contains(store));
+    let room = protocol_limits::STORES.saturating_sub(held.len());
+    Ok(Stores::these(held.iter().cloned().chain(kept.take(room))))
+}
+
 /// A page of packs for a peer that has so much of other databases, and holds these stores.
 fn page(
     closures: &[Closure],
@@ -291,8 +306,10 @@ impl Backend for DatabasesBackend {
         };
         let here = self.databases.get(database).map_err(unavailable)?;
         let damaged = here.is_damaged().map_err(unavailable)?;
+        let holds = self.holds(database)?;
         Ok(Some(Frontier {
-            holds: self.holds(database)?,
+            offers: offers(&holds, &here)?,
+            holds,
             lacks: damaged || here.lacks().map_err(unavailable)?,
             damaged,
             tips,
@@ -467,11 +484,19 @@ impl Backend for DatabasesBackend {
             .collect())
     }
 
-    fn ingest(&self, batch: &IngestBatch, from: &PublicKey) -> Result<IngestReport, IngestError> {
+    fn ingest(
+        &self,
+        batch: &IngestBatch,
+        from: &PublicKey,
+        turn: Turn,
+    ) -> Result<IngestReport, IngestError> {
         let request = IngestRequest::new(batch.database, &batch.packs)
             .create(batch.create)
             .from(*from);
-        let report = self.databases.ingest(request).map_err(ingest_error)?;
+        let report = self
+            .databases
+            .ingest_in_turn(request, turn)
+            .map_err(ingest_error)?;
         if let Some((place, reason)) = report.bad_packs.first() {
             return Err(IngestError::Malformed(format!("pack {place}: {reason}")));
         }

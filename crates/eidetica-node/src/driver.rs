@@ -255,7 +255,7 @@ impl Driver {
                     Some(event) => self.take_event(event).await?,
                     None => return self.stop().await,
                 },
-                () = self.shared.changes.some.notified() => self.take_changes(),
+                () = self.shared.changes.some.notified() => self.take_changes().await?,
                 () = written(&self.shared, self.followed) => self.follow().await?,
                 Some(news) = self.news.recv() => self.take_news(news).await?,
                 () = session::until(until_ms) => self.input(Input::Tick),
@@ -267,10 +267,20 @@ impl Driver {
         self.shared.engine.lock().handle_input(input, now_ms());
     }
 
-    fn take_changes(&self) {
-        for (database, here) in self.shared.changes.take() {
+    async fn take_changes(&mut self) -> Result<(), NodeError> {
+        let changes = self.shared.changes.take();
+        // A peer that subscribed before something changed, and was told how all stands, is to hear of it: what it said is
+        // among the news by now.
+        for _ in 0..limits::EVENTS {
+            let Ok(news) = self.news.try_recv() else {
+                break;
+            };
+            self.take_news(news).await?;
+        }
+        for (database, here) in changes {
             self.input(Input::Changed { database, here });
         }
+        Ok(())
     }
 
     // Other processes.
@@ -321,7 +331,15 @@ impl Driver {
             return Ok(());
         }
         let met = self.shared.engine.lock().meet(records, now_ms());
+        self.hang_up();
         Ok(met?)
+    }
+
+    /// Answers no further whoever is served no more.
+    fn hang_up(&self) {
+        if let Some(server) = &self.server {
+            server.hang_up();
+        }
     }
 
     async fn take_event(&mut self, event: Event) -> Result<(), NodeError> {
@@ -336,7 +354,11 @@ impl Driver {
                 self.follow().await?;
                 self.waiting.insert(id, reply);
                 let claims = matches!(command, Command::PutClaim(_) | Command::RemoveClaim(_));
+                let status = matches!(command, Command::SetStatus(..));
                 self.input(Input::Command(id, command, deadline_ms));
+                if status {
+                    self.hang_up();
+                }
                 if claims {
                     self.shared.claims.fetch_add(1, Ordering::AcqRel);
                 }
@@ -811,5 +833,98 @@ fn failed(is_sync: bool, failure: Failure) -> JobResult {
         JobResult::Sync(Box::new(Err(failure)))
     } else {
         JobResult::Call(Err(failure))
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use eidetica_database::{Config, Databases};
+    use eidetica_engine::{Engine, EngineConfig};
+    use eidetica_protocol::set_hash;
+    use eidetica_storage::MemoryEngine;
+    use parking_lot::Mutex;
+    use tokio::sync::Notify;
+
+    use super::*;
+    use crate::{DatabasesBackend, NodeLimits, Policy, handle::Changes};
+
+    struct NoUsers;
+
+    impl Policy for NoUsers {
+        fn offers(&self, _: &Id) -> bool {
+            true
+        }
+
+        fn unlocked(&self, _: &PublicKey) -> Option<Arc<SecretKey>> {
+            None
+        }
+    }
+
+    /// One that does what the test says.
+    pub(crate) fn driver(limits: NodeLimits) -> Driver {
+        let device = Arc::new(SecretKey::from_bytes(&[1; 32]));
+        let config = EngineConfig {
+            device: device.public(),
+            seed: 1,
+            wishes: Vec::new(),
+            process: None,
+        };
+        let shared = Shared {
+            engine: Mutex::new(Engine::restore(config, [], now_ms()).unwrap()),
+            transports: Mutex::default(),
+            addresses: Mutex::default(),
+            claims: AtomicU64::new(0),
+            changes: Changes::default(),
+            written: Notify::new(),
+            stopped: AtomicBool::new(false),
+            limits,
+        };
+        let keys = Keys {
+            service: Arc::clone(&device),
+            device,
+        };
+        let storage = Arc::new(MemoryEngine::new());
+        let databases = Databases::open(storage, Config::new([1; 32])).unwrap();
+        let backend = DatabasesBackend::new(databases, Arc::new(NoUsers)).unwrap();
+        let (_, commands) = mpsc::channel(1);
+        let next = Arc::new(AtomicU64::new(0));
+        Driver::new(
+            Arc::new(shared),
+            keys,
+            (Arc::new(backend), None),
+            commands,
+            next,
+        )
+    }
+
+    impl Driver {
+        pub(crate) fn services(&self) -> Arc<Services> {
+            Arc::clone(&self.services)
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_subscribed_before_a_change_is_told_of_it() {
+        let mut driver = driver(NodeLimits::default());
+        let (device, database) = (PublicKey::new([2; 32]), Id::new([3; 32]));
+        let set = set_hash([].iter());
+        let open = LiveOpen { set, count: 0 };
+        let accepted = driver
+            .shared
+            .engine
+            .lock()
+            .accept_live(&device, &open, now_ms());
+        let mut control = driver.control(accepted.unwrap().0);
+        let subscribed = LiveEvent::Subscribed(vec![database]);
+        let news = News::Live(control.id, subscribed);
+        driver.services.news.send(news).await.unwrap();
+        driver.shared.changes.add(database, true);
+        driver.take_changes().await.unwrap();
+        driver.carry_out().await.unwrap();
+        let push = true;
+        let told = control.notices.try_recv();
+        assert_eq!(told, Ok(Notice::Changed { database, push }));
     }
 }

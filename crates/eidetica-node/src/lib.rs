@@ -18,6 +18,7 @@ mod dial;
 mod driver;
 mod error;
 mod handle;
+mod ingests;
 pub mod limits;
 mod link;
 mod live;
@@ -28,7 +29,7 @@ mod session;
 mod slots;
 mod wire;
 
-pub use backend::{Backend, Followed};
+pub use backend::{Backend, Followed, Turn};
 pub use clock::Clock;
 pub use databases::{DatabasesBackend, Policy, PolicyChanges, SYNC_DATABASE, forget_records};
 pub use error::NodeError;

@@ -14,6 +14,10 @@ pub const QUERIES: usize = 8;
 /// Ingests that run at once, each of another database.
 pub const INGESTS: usize = 4;
 
+/// Threads for what blocks: queries and ingests, and the names of hosts that are looked up while dialling. What the
+/// driver itself waits for runs on none of them.
+pub const BLOCKING: usize = QUERIES + INGESTS + 128;
+
 /// Bytes that packs claim to take once they are decompressed, of all peers together, while they are decoded
 /// and taken in; what is more waits. A decoded pack is in memory about three times over.
 pub const DECODED_BYTES: usize = 64 << 20;
@@ -55,7 +59,7 @@ pub struct NodeLimits {
     pub dial: Duration,
     /// For the identity handshake, from either side. 5 s.
     pub handshake: Duration,
-    /// For how long a frame may wait to be sent. 30 s.
+    /// For how long a frame may wait to be sent; then the session is cut. 30 s.
     pub send: Duration,
     /// To write records: a disk that takes longer stops the node. 30 s.
     pub persist: Duration,

@@ -86,7 +86,7 @@ async fn open(link: &Arc<Link>, first: &Bytes) -> Result<(FrameSink, FrameStream
 /// Runs a stream to its end.
 pub(crate) async fn talk(
     mut machine: Live,
-    mut sink: FrameSink,
+    sink: FrameSink,
     mut frames: FrameStream,
     control: &mut Control,
     services: &Arc<Services>,
@@ -94,10 +94,15 @@ pub(crate) async fn talk(
 ) -> Result<(), Failure> {
     let mut running: FuturesUnordered<BoxFuture<'static, Input>> = FuturesUnordered::new();
     let mut sending: Option<(Bytes, Instant)> = None;
+    let mut sink = Some(sink);
     let mut stopped = false;
     loop {
         let at_ms = match machine.poll_output(now_ms()) {
-            Output::OpenRequest | Output::End => continue,
+            Output::OpenRequest => continue,
+            Output::End => {
+                sink.take().into_iter().for_each(FrameSink::finish);
+                continue;
+            }
             Output::Send(frame) => {
                 sending = Some((frame, Instant::now() + services.send));
                 continue;
@@ -158,14 +163,14 @@ pub(crate) async fn talk(
 
 /// Sends the frame, if there is one; for ever pending if not. False when nobody takes it in time. Cancel safe.
 fn send<'a>(
-    sink: &'a mut FrameSink,
+    sink: &'a mut Option<FrameSink>,
     sending: Option<&(Bytes, Instant)>,
 ) -> impl Future<Output = bool> + 'a {
     let sending = sending.cloned();
     async move {
-        match sending {
+        match sending.zip(sink.as_mut()) {
             None => std::future::pending().await,
-            Some((frame, deadline)) => {
+            Some(((frame, deadline), sink)) => {
                 matches!(timeout_at(deadline, sink.send(frame)).await, Ok(Ok(())))
             }
         }

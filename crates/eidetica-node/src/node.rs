@@ -107,7 +107,7 @@ impl Node {
         let start = |error: std::io::Error| NodeError::Start(error.to_string());
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
-            .max_blocking_threads(limits::QUERIES + limits::INGESTS + 4)
+            .max_blocking_threads(limits::BLOCKING)
             .thread_name("eidetica-worker")
             .enable_all()
             .build()

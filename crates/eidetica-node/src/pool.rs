@@ -1,40 +1,34 @@
-//! Calls of the backend: on a bounded number of blocking threads, ingests one at a time per database.
+//! Calls of the backend: a bounded number at once, what the driver itself waits for behind none of them.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use eidetica_auth::SignedRequest;
 use eidetica_engine::{Facts, GrantOutcome, LeaseChange, Record};
-use eidetica_entry::pack::PackInfo;
 use eidetica_entry::{Id, PublicKey};
 use eidetica_protocol::{
     Answer, IngestBatch, IngestError, IngestReport, ProvenKeys, Query, Standing, TipList,
     Unavailable,
 };
-use parking_lot::Mutex;
-use tokio::sync::{Mutex as Queue, Semaphore, SemaphorePermit};
+use futures::channel::oneshot;
+use tokio::{sync::Semaphore, task::JoinError};
 
-use crate::{Backend, backend::Followed, clock::now_ms, limits};
+use crate::{Backend, backend::Followed, clock::now_ms, ingests::Ingests, limits};
 
 /// The backend, as tasks call it.
 pub(crate) struct Pool {
     backend: Arc<dyn Backend>,
-    queries: Semaphore,
-    ingests: Semaphore,
-    decoded: DecodeBudget,
-    /// One queue per database that is being ingested into.
-    queues: Mutex<HashMap<Id, Arc<Queue<()>>>>,
+    queries: Arc<Semaphore>,
+    ingests: Ingests,
 }
 
 impl Pool {
     pub(crate) fn new(backend: Arc<dyn Backend>) -> Self {
         Self {
             backend,
-            queries: Semaphore::new(limits::QUERIES),
-            ingests: Semaphore::new(limits::INGESTS),
-            decoded: DecodeBudget::new(limits::DECODED_BYTES),
-            queues: Mutex::default(),
+            queries: Arc::new(Semaphore::new(limits::QUERIES)),
+            ingests: Ingests::default(),
         }
     }
 
@@ -77,7 +71,7 @@ impl Pool {
     /// Writes records; not behind anybody's queries.
     pub(crate) async fn persist(&self, records: Vec<Record>) -> Result<Vec<Record>, Unavailable> {
         let backend = Arc::clone(&self.backend);
-        run(move || backend.persist(&records))
+        apart(move || backend.persist(&records))
             .await
             .and_then(|result| result)
     }
@@ -85,7 +79,7 @@ impl Pool {
     /// What other processes have written.
     pub(crate) async fn follow(&self) -> Result<Followed, Unavailable> {
         let backend = Arc::clone(&self.backend);
-        run(move || backend.follow())
+        apart(move || backend.follow())
             .await
             .and_then(|result| result)
     }
@@ -96,7 +90,7 @@ impl Pool {
         changes: Vec<LeaseChange>,
     ) -> Result<Vec<(String, Bytes)>, Unavailable> {
         let backend = Arc::clone(&self.backend);
-        run(move || backend.lease(&changes))
+        apart(move || backend.lease(&changes))
             .await
             .and_then(|result| result)
     }
@@ -107,111 +101,57 @@ impl Pool {
         batch: IngestBatch,
         from: PublicKey,
     ) -> Result<IngestReport, IngestError> {
-        let database = batch.database;
-        let queue = Arc::clone(self.queues.lock().entry(database).or_default());
-        let turn = queue.lock().await;
-        let ingested = {
-            let _permit = self.ingests.acquire().await;
-            self.ingest_in_parts(batch, from).await
-        };
-        drop(turn);
-        drop(queue);
-        let mut queues = self.queues.lock();
-        if queues
-            .get(&database)
-            .is_some_and(|queue| Arc::strong_count(queue) == 1)
-        {
-            queues.remove(&database);
-        }
-        drop(queues);
-        ingested
-    }
-
-    /// Takes in as many packs at a time as may be decoded at once.
-    async fn ingest_in_parts(
-        &self,
-        mut batch: IngestBatch,
-        from: PublicKey,
-    ) -> Result<IngestReport, IngestError> {
-        let mut total = IngestReport::default();
-        while !batch.packs.is_empty() {
-            let count = part(&batch.packs, limits::DECODED_BYTES_AT_ONCE);
-            let rest = batch.packs.split_off(count);
-            let packs = std::mem::replace(&mut batch.packs, rest);
-            let part = IngestBatch { packs, ..batch };
-            let _decoded = self.decoded.take(&part.packs).await;
-            let backend = Arc::clone(&self.backend);
-            let report = run(move || backend.ingest(&part, &from))
-                .await
-                .unwrap_or_else(|error| Err(IngestError::Unavailable(error.to_string())))?;
-            total.new += report.new;
-            total.known += report.known;
-            total.filled += report.filled;
-            total.pending += report.pending;
-            total.rejected.extend(report.rejected);
-        }
-        Ok(total)
+        let backend = Arc::clone(&self.backend);
+        let take = move |part: &IngestBatch, turn| backend.ingest(part, &from, turn);
+        self.ingests.run(batch, Arc::new(take)).await
     }
 
     async fn call<T: Send + 'static>(
         &self,
         call: impl FnOnce(&dyn Backend) -> Result<T, Unavailable> + Send + 'static,
     ) -> Result<T, Unavailable> {
-        let _permit = self.queries.acquire().await;
         let backend = Arc::clone(&self.backend);
-        run(move || call(&*backend)).await.and_then(|result| result)
+        let called = in_place(&self.queries, move || call(&*backend)).await;
+        called.and_then(|result| result)
     }
 }
 
-/// The memory for decoded packs that all peers share, by what the packs claim.
-struct DecodeBudget {
-    kib: Semaphore,
-    most: u32,
-}
-
-impl DecodeBudget {
-    fn new(bytes: usize) -> Self {
-        let most = u32::try_from(bytes >> 10).unwrap_or(u32::MAX);
-        Self {
-            kib: Semaphore::new(most as usize),
-            most,
-        }
-    }
-
-    /// Waits until these packs may be decoded. What claims more than there is gets all of it.
-    async fn take(&self, packs: &[Bytes]) -> Option<SemaphorePermit<'_>> {
-        let claimed: usize = packs.iter().map(claimed).sum();
-        let kib = u32::try_from(claimed.div_ceil(1 << 10)).unwrap_or(u32::MAX);
-        // It is never closed.
-        self.kib.acquire_many(kib.min(self.most)).await.ok()
-    }
-}
-
-/// How many of the first packs claim no more than `most` bytes, at least one.
-fn part(packs: &[Bytes], most: usize) -> usize {
-    let mut sum = 0;
-    let fits = packs.iter().take_while(|pack| {
-        sum += claimed(pack);
-        sum <= most
-    });
-    fits.count().max(1)
-}
-
-/// Bytes that a pack is going to take, by its prefix; decoding refuses at once what claims more than any
-/// pack may.
-fn claimed(pack: &Bytes) -> usize {
-    let most = eidetica_entry::limits::PACK_RAW_BYTES;
-    let raw = PackInfo::read(pack).map_or(0, |info| info.raw_bytes.min(most as u64) as usize);
-    raw + pack.len()
-}
-
-/// Runs on a blocking thread. A panic there is a failure of this one call.
-async fn run<T: Send + 'static>(
+/// Runs on a blocking thread. The place is given back when the call ends, also where nobody waits for it any more. A
+/// panic there is a failure of this one call.
+async fn in_place<T: Send + 'static>(
+    places: &Arc<Semaphore>,
     call: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Unavailable> {
-    tokio::task::spawn_blocking(call)
+    // It is never closed.
+    let place = Arc::clone(places).acquire_owned().await.ok();
+    let called = tokio::task::spawn_blocking(move || {
+        let result = call();
+        drop(place);
+        result
+    });
+    called.await.map_err(failed)
+}
+
+/// Runs on a thread of its own: behind nobody.
+async fn apart<T: Send + 'static>(
+    call: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Unavailable> {
+    let (sender, result) = oneshot::channel();
+    let thread = std::thread::Builder::new().name("eidetica-records".to_owned());
+    thread
+        .spawn(move || {
+            let result = call();
+            // Whoever does not wait does not need to know.
+            let _ = sender.send(result);
+        })
+        .map_err(|error| Unavailable(format!("there is no thread for a call: {error}")))?;
+    result
         .await
-        .map_err(|error| Unavailable(format!("a call failed: {error}")))
+        .map_err(|_| Unavailable("a call failed: it panicked".to_owned()))
+}
+
+pub(crate) fn failed(error: JoinError) -> Unavailable {
+    Unavailable(format!("a call failed: {error}"))
 }
 
 /// Answers a question of a session that needs only the databases. May block.
@@ -332,74 +272,48 @@ fn standing(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::{
+        pin::pin,
+        sync::atomic::{AtomicUsize, Ordering},
+    };
+
+    use parking_lot::RwLock;
 
     use super::*;
 
-    /// The prefix of a pack that claims so many bytes.
-    fn bomb(raw_bytes: u32) -> Bytes {
-        let mut prefix = eidetica_entry::pack::encode(&[entry()]).unwrap().to_vec();
-        let payloads_raw = eidetica_entry::pack::PREFIX_BYTES - 8;
-        let metadata = PackInfo::read(&prefix).unwrap().raw_bytes as u32;
-        let old = u32::from_le_bytes(prefix[payloads_raw..][..4].try_into().unwrap());
-        let new = raw_bytes - (metadata - old);
-        prefix[payloads_raw..][..4].copy_from_slice(&new.to_le_bytes());
-        let bomb = Bytes::from(prefix);
-        assert_eq!(
-            PackInfo::read(&bomb).unwrap().raw_bytes,
-            u64::from(raw_bytes)
-        );
-        bomb
-    }
-
-    fn entry() -> eidetica_entry::Entry {
-        let payload = (
-            eidetica_entry::StoreName::settings(),
-            Bytes::from_static(b"p"),
-        );
-        let author = PublicKey::new([1; 32]);
-        let draft = eidetica_entry::Draft::root([1; 32], [payload].into(), author, None).unwrap();
-        draft.sign(eidetica_entry::Signature::new([2; 64]))
-    }
-
     #[test]
-    fn a_request_is_cut_by_what_its_packs_claim() {
-        let mib = |n: u32| bomb(n << 20);
-        let packs = [mib(10), mib(10), mib(10), mib(4_000), mib(1)];
-        assert_eq!(part(&packs, 32 << 20), 3);
-        assert_eq!(part(&packs[1..], 32 << 20), 2);
-        // More than any pack may have counts as that, and goes alone.
-        assert_eq!(part(&packs[3..], 32 << 20), 1);
-        assert_eq!(claimed(&packs[3]), (32 << 20) + packs[3].len());
-        assert_eq!(part(&[Bytes::from_static(b"no pack")], 1), 1);
+    fn calls_that_nobody_waits_for_keep_their_places_and_hold_up_no_records() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .max_blocking_threads(limits::QUERIES)
+            .build()
+            .unwrap();
+        let (gate, inside) = (Arc::new(RwLock::new(())), Arc::new(AtomicUsize::new(0)));
+        let closed = gate.write();
+        runtime.block_on(async {
+            let places = Arc::new(Semaphore::new(limits::QUERIES));
+            for _ in 0..5 * limits::QUERIES {
+                let (gate, inside) = (Arc::clone(&gate), Arc::clone(&inside));
+                let call = pin!(in_place(&places, move || {
+                    inside.fetch_add(1, Ordering::SeqCst);
+                    drop(gate.read());
+                }));
+                assert!(futures::poll!(call).is_pending());
+            }
+            assert_eq!(places.available_permits(), 0);
+            assert_eq!(apart(|| 5).await.unwrap(), 5);
+            drop(closed);
+            let all = u32::try_from(limits::QUERIES).unwrap();
+            let _all = places.acquire_many(all).await.unwrap();
+            assert_eq!(inside.load(Ordering::SeqCst), limits::QUERIES);
+        });
     }
 
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn peers_share_the_memory_for_decoding() {
-        let budget = Arc::new(DecodeBudget::new(64 << 20));
-        let (now, most, served) = <(AtomicUsize, AtomicUsize, AtomicUsize)>::default();
-        let counters = Arc::new((now, most, served));
-        let peers = (0..40_u32).map(|peer| {
-            let (budget, counters) = (Arc::clone(&budget), Arc::clone(&counters));
-            tokio::spawn(async move {
-                let (now, most, served) = &*counters;
-                let packs = [bomb((1 + peer % 4 * 10) << 20)];
-                let bytes: usize = packs.iter().map(claimed).sum();
-                let permit = budget.take(&packs).await;
-                assert!(permit.is_some());
-                let sum = now.fetch_add(bytes, Ordering::SeqCst) + bytes;
-                most.fetch_max(sum, Ordering::SeqCst);
-                tokio::task::yield_now().await;
-                now.fetch_sub(bytes, Ordering::SeqCst);
-                served.fetch_add(1, Ordering::SeqCst);
-            })
-        });
-        for peer in peers.collect::<Vec<_>>() {
-            peer.await.unwrap();
-        }
-        let (_, most, served) = &*counters;
-        assert_eq!(served.load(Ordering::SeqCst), 40);
-        let most = most.load(Ordering::SeqCst);
-        assert!(most <= 64 << 20 && most > 32 << 20, "{most}");
+    #[tokio::test]
+    async fn a_panic_is_a_failure_of_one_call() {
+        let places = Arc::new(Semaphore::new(1));
+        let panics = || -> u8 { panic!("a bug") };
+        assert!(in_place(&places, panics).await.is_err());
+        assert!(apart(panics).await.is_err());
+        assert_eq!(in_place(&places, || 1).await.unwrap(), 1);
     }
 }

@@ -35,13 +35,25 @@ pub(crate) struct Server {
     handshakes: Mutex<Turns>,
     channels: Arc<Slots>,
     requests: Arc<Slots>,
-    /// The channels of each device.
-    by_device: Mutex<HashMap<PublicKey, Turns>>,
+    by_device: Mutex<HashMap<PublicKey, Device>>,
     /// No more channels and requests.
     closing: CancellationToken,
     /// No more answers either.
     stop: Stop,
     tasks: TaskTracker,
+}
+
+/// What runs for one device.
+#[derive(Default)]
+struct Device {
+    channels: Turns,
+    answers: Turns,
+}
+
+impl Device {
+    fn is_idle(&mut self) -> bool {
+        self.channels.is_empty() && self.answers.is_empty()
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -145,15 +157,37 @@ impl Server {
     /// Puts a channel to those of its device; the oldest goes if there are too many. The token ends this one.
     fn enter(&self, device: PublicKey) -> CancellationToken {
         let mut by_device = self.by_device.lock();
-        let channels = by_device.entry(device).or_default();
+        let Device { channels, .. } = by_device.entry(device).or_default();
         channels.enter(self.shared.limits.channels_per_device)
+    }
+
+    /// The same for an answer, which also ends with the server.
+    fn enter_answer(&self, device: PublicKey) -> Stop {
+        let token = self.stop.token.child_token();
+        let mut by_device = self.by_device.lock();
+        let Device { answers, .. } = by_device.entry(device).or_default();
+        answers.add(token.clone());
+        Stop {
+            token,
+            reason: CloseReason::Cancelled,
+        }
     }
 
     fn leave(&self, device: &PublicKey, token: &CancellationToken) {
         token.cancel();
         let mut by_device = self.by_device.lock();
-        if by_device.get_mut(device).is_some_and(Turns::is_empty) {
+        if by_device.get_mut(device).is_some_and(Device::is_idle) {
             by_device.remove(device);
+        }
+    }
+
+    /// Ends what runs for devices that are served no more.
+    pub(crate) fn hang_up(&self) {
+        let engine = self.shared.engine.lock();
+        let mut by_device = self.by_device.lock();
+        for (_, device) in by_device.iter_mut().filter(|(key, _)| !engine.admits(key)) {
+            device.channels.end();
+            device.answers.end();
         }
     }
 
@@ -273,10 +307,15 @@ impl Server {
             claims,
         });
         let wire = Wire::of_request(request, response);
-        match session::run(responder, wire, device, &self.services, &self.stop).await {
-            Ok(served) => tracing::debug!(%device, ?served, "answered"),
-            Err(error) => tracing::debug!(%device, %error, "a request failed"),
+        let stop = self.enter_answer(device);
+        // Whoever is blocked from now on is hung up on.
+        if self.shared.engine.lock().admits(&device) {
+            match session::run(responder, wire, device, &self.services, &stop).await {
+                Ok(served) => tracing::debug!(%device, ?served, "answered"),
+                Err(error) => tracing::debug!(%device, %error, "a request failed"),
+            }
         }
+        self.leave(&device, &stop.token);
     }
 
     /// The identity handshake, from the accepting side.

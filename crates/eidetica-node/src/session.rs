@@ -9,7 +9,7 @@ use eidetica_protocol::{
     Answer, BootstrapAnswer, Call, CallReply, CloseReason, Failure, IngestBatch, IngestError,
     IngestReport, Input, Outcome, Output, Query, Responder, Served, SyncClient, Unavailable,
 };
-use futures::{FutureExt, channel::oneshot, future::BoxFuture};
+use futures::{FutureExt, StreamExt, channel::oneshot, future::BoxFuture, stream::FuturesOrdered};
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep_until, timeout},
@@ -177,7 +177,7 @@ pub(crate) async fn run<M: Machine>(
     stop: &Stop,
 ) -> Result<M::Done, Failure> {
     let mut query: Option<BoxFuture<'static, Input>> = None;
-    let mut ingest: Option<BoxFuture<'static, Input>> = None;
+    let mut ingests: FuturesOrdered<BoxFuture<'static, Input>> = FuturesOrdered::new();
     let mut stopped = false;
     loop {
         let input = match machine.poll_output(now_ms()) {
@@ -193,13 +193,15 @@ pub(crate) async fn run<M: Machine>(
                         machine.handle_input(Input::Closed(stop.reason), now_ms());
                         continue;
                     }
-                    taken = timeout(services.send, wire.send(frame)) => taken.unwrap_or(false),
+                    taken = timeout(services.send, wire.send(frame)) => taken,
                 };
-                // Whoever stops reading may have said why.
-                if taken || machine.wants_frame() {
-                    continue;
+                match taken {
+                    Ok(true) => continue,
+                    // Whoever stops reading may have said why.
+                    Ok(false) if machine.wants_frame() => continue,
+                    // After a frame that was not sent in time none may follow: there would be a gap.
+                    Ok(false) | Err(_) => Input::Closed(CloseReason::Cut),
                 }
-                Input::Closed(CloseReason::Cut)
             }
             Output::End => {
                 wire.end();
@@ -212,7 +214,7 @@ pub(crate) async fn run<M: Machine>(
             }
             Output::Ingest(id, batch) => {
                 let report = Arc::clone(services).ingest(batch, peer);
-                ingest = Some(
+                ingests.push_back(
                     report
                         .map(move |report| Input::Ingested(id, report))
                         .boxed(),
@@ -228,7 +230,7 @@ pub(crate) async fn run<M: Machine>(
                     Input::Closed(stop.reason)
                 }
                 input = due(&mut query) => input,
-                input = due(&mut ingest) => input,
+                Some(input) = ingests.next() => input,
                 frame = wire.next(), if machine.wants_frame() => match frame {
                     Ok(Some(frame)) => Input::Frame(frame),
                     Ok(None) => Input::End,
@@ -262,5 +264,84 @@ pub(crate) async fn until(at_ms: Option<u64>) {
                 .await
         }
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use eidetica_transport::{FrameStream, pipe};
+
+    use super::*;
+    use crate::{NodeLimits, driver::tests::driver};
+
+    /// Sends frames, then their end, and is done. It reads what comes meanwhile.
+    struct Sender {
+        left: u32,
+        is_over: Option<Result<(), Failure>>,
+    }
+
+    impl Machine for Sender {
+        type Done = ();
+
+        fn wants_frame(&self) -> bool {
+            true
+        }
+
+        fn handle_input(&mut self, input: Input, _: u64) {
+            if let Input::Closed(reason) = input {
+                self.is_over = Some(Err(Failure::Closed(reason)));
+            }
+        }
+
+        fn poll_output(&mut self, _: u64) -> Output<()> {
+            if let Some(result) = self.is_over.take() {
+                return Output::Done(result);
+            }
+            match self.left.checked_sub(1) {
+                Some(left) => {
+                    self.left = left;
+                    Output::Send(vec![0; 64 << 10].into())
+                }
+                None => {
+                    self.is_over = Some(Ok(()));
+                    Output::End
+                }
+            }
+        }
+    }
+
+    /// Whoever reads too late gets no more, rather than the rest with a gap.
+    #[tokio::test]
+    async fn no_frame_follows_one_that_was_not_sent_in_time() {
+        let send = Duration::from_millis(20);
+        let services = driver(NodeLimits {
+            send,
+            ..NodeLimits::default()
+        })
+        .services();
+        let (sink, reader) = pipe();
+        let wire = Wire::of_request(FrameStream::empty(), sink);
+        let machine = Sender {
+            left: 100,
+            is_over: None,
+        };
+        let stop = Stop {
+            token: CancellationToken::new(),
+            reason: CloseReason::Cancelled,
+        };
+        let peer = PublicKey::new([2; 32]);
+        // Nobody reads before it is over.
+        let sent = run(machine, wire, peer, &services, &stop).await;
+        assert_eq!(sent, Err(Failure::Closed(CloseReason::Cut)));
+        let mut frames = FrameStream::from(reader);
+        let mut count = 0;
+        let whole = loop {
+            match frames.next().await {
+                Ok(Some(_)) => count += 1,
+                Ok(None) => break true,
+                Err(_) => break false,
+            }
+        };
+        assert!(!whole && count < 100, "{count} frames arrived");
     }
 }

@@ -15,15 +15,25 @@ pub(crate) struct Turns {
 impl Turns {
     /// One more, at most `limit` of them.
     pub(crate) fn enter(&mut self, limit: usize) -> CancellationToken {
-        self.tidy();
         let token = CancellationToken::new();
-        self.running.push_back(token.clone());
+        self.add(token.clone());
         if self.running.len() > limit
             && let Some(oldest) = self.running.pop_front()
         {
             oldest.cancel();
         }
         token
+    }
+
+    /// One more, which ends with this token.
+    pub(crate) fn add(&mut self, token: CancellationToken) {
+        self.tidy();
+        self.running.push_back(token);
+    }
+
+    /// Ends all.
+    pub(crate) fn end(&mut self) {
+        self.running.drain(..).for_each(|token| token.cancel());
     }
 
     /// Whether none runs any more.

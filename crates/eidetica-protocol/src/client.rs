@@ -138,7 +138,8 @@ pub struct Outcome {
 ///   to be carried out in order, each before the next is polled; queries and ingests may run while the driver waits
 ///   for input, their results come back as inputs.
 /// - Read a frame of the response only while [`wants_frame`](Self::wants_frame) is true: this is the back-pressure.
-/// - At most one query and one ingest are outstanding.
+/// - At most one query and [`limits::BATCHES_INGESTED`] ingests are outstanding; these are carried out, and reported,
+///   in their order.
 /// - Time is given as milliseconds of any clock that does not go back by much; claims are checked against it, so it
 ///   is the wall clock.
 /// - [`Input::Closed`] may come at any time. What has arrived whole is still ingested; then the machine is done, with
@@ -163,6 +164,12 @@ pub struct SyncClient {
     /// The stores whose payloads are held here, and there.
     holds: Stores,
     their_holds: Stores,
+    /// The stores of which payloads are here.
+    offers: Stores,
+    /// The stores whose payloads are asked for.
+    asked_of: Stores,
+    /// Whether those are stores that the peer does not say it holds.
+    is_beyond: bool,
     /// Whether the peer has said so in this comparison: it may once.
     told_holds: bool,
     /// Whether it has shown its claims for what it lacks.
@@ -175,6 +182,8 @@ pub struct SyncClient {
     mending: bool,
     /// Whether that was done.
     mended: bool,
+    /// Whether the last request for payloads was refused.
+    turned_away: bool,
     /// What both had after the last sync, as far as it is here.
     common: Vec<Id>,
     /// Entries that both have, for a push in case theirs did not all arrive.
@@ -240,6 +249,8 @@ enum State {
     VoidPacks,
     /// Which payloads are missing here.
     OurLacking(Round),
+    /// Of which stores any are.
+    OurLackingStores,
     /// Packs of payloads come in.
     Filling {
         round: Round,
@@ -309,12 +320,16 @@ impl SyncClient {
             theirs: Vec::new(),
             holds: Stores::All,
             their_holds: Stores::All,
+            offers: Stores::All,
+            asked_of: Stores::All,
+            is_beyond: false,
             told_holds: false,
             told_claims: false,
             they_lack: false,
             giving: false,
             mending: false,
             mended: false,
+            turned_away: false,
             common: Vec::new(),
             base: Vec::new(),
             their_void: None,
@@ -425,12 +440,7 @@ impl SyncClient {
         }
         let idle = self.intake.is_idle();
         match std::mem::replace(&mut self.state, State::Finished) {
-            State::New => {
-                self.ask(Query::Tips {
-                    database: self.config.database,
-                });
-                self.state = State::OurTips;
-            }
+            State::New => self.ask_ours(),
             State::Settling(next) if idle => {
                 let ids = self.theirs.iter().map(|tip| tip.id).collect();
                 self.ask(Query::Known {
@@ -465,7 +475,13 @@ impl SyncClient {
                     self.state = State::SettlingVoid(Vec::new());
                     Ok(())
                 }
-                State::Filling { .. } | State::Reply(Expect::Lacking, _) => {
+                // What has come is taken in all the same.
+                State::Filling { round, .. } => {
+                    self.turned_away = true;
+                    self.state = State::Filled(round, None);
+                    Ok(())
+                }
+                State::Reply(Expect::Lacking, _) => {
                     self.end();
                     Ok(())
                 }
@@ -673,6 +689,7 @@ impl SyncClient {
             (State::OurLacking(round), Answer::Lacking(lacking)) => {
                 self.ask_lacking(round, lacking)
             }
+            (State::OurLackingStores, Answer::Lacking(lacking)) => self.ask_beyond(&lacking),
             (State::OurCommon(frontier), Answer::Known(known)) => {
                 self.common.retain({
                     let mut known = known.into_iter();
@@ -741,6 +758,13 @@ impl SyncClient {
         }
     }
 
+    fn ask_ours(&mut self) {
+        self.ask(Query::Tips {
+            database: self.config.database,
+        });
+        self.state = State::OurTips;
+    }
+
     fn take_tips(&mut self, frontier: Option<Frontier>) -> Result<(), Failure> {
         let common = self.config.common.iter().take(limits::COMMON);
         self.common = common.copied().collect();
@@ -781,6 +805,7 @@ impl SyncClient {
         }
         if let Some(frontier) = &frontier {
             self.holds = frontier.holds.clone();
+            self.offers = frontier.offers.clone();
         }
         let Frontier {
             tips,
@@ -1000,7 +1025,9 @@ impl SyncClient {
         let version = self.config.peer.version;
         let is_needed = match &request {
             Request::Compare { .. } => true,
-            Request::Lacking { .. } => version >= HOLDINGS,
+            Request::Lacking { .. } if version >= HOLDINGS => {
+                return Frame::RequestFor(self.offers.clone(), request);
+            }
             Request::Push { wants, .. } => !wants.is_empty() && !self.holds.is_all(),
             Request::Void { .. } => !self.holds.is_all(),
             _ => false,
@@ -1095,14 +1122,15 @@ impl SyncClient {
         if self.config.peer.version < PAYLOADS {
             return self.end();
         }
-        let first = limits::FIRST_LACKING;
-        self.look_for_lacking(Some(0), first, false);
+        self.asked_of = self.their_holds.clone();
+        self.is_beyond = false;
+        self.look_for_lacking(Some(0), limits::FIRST_LACKING, false);
     }
 
     fn look_for_lacking(&mut self, from: Option<u64>, limit: usize, anywhere: bool) {
         self.ask(Query::Lacking {
             database: self.config.database,
-            stores: self.their_holds.clone(),
+            stores: self.asked_of.clone(),
             from,
             limit,
         });
@@ -1116,9 +1144,9 @@ impl SyncClient {
 
     /// Asks for what is missing, if the peer may have it.
     fn ask_lacking(&mut self, round: Round, lacking: Lacking) -> Result<(), Failure> {
-        let stores = lacking.stores.and(&self.their_holds);
+        let stores = lacking.stores.and(&self.asked_of);
         if lacking.ids.is_empty() || stores.is_none() {
-            return self.ask_what_they_lack();
+            return self.look_beyond();
         }
         let request = Request::Payloads {
             database: self.config.database,
@@ -1139,6 +1167,16 @@ impl SyncClient {
         if wrong > 0 {
             return Err(PeerFault::WrongPayloads(wrong).into());
         }
+        if std::mem::take(&mut self.turned_away) {
+            return match self.mending {
+                // Nothing is compared so far: that is refused as well, or goes on.
+                true => self.ask_what_they_lack(),
+                false => {
+                    self.end();
+                    Ok(())
+                }
+            };
+        }
         let first = limits::FIRST_LACKING;
         match (self.intake.totals.filled > round.filled, next) {
             (true, Some(next)) => {
@@ -1146,15 +1184,43 @@ impl SyncClient {
                 self.look_for_lacking(Some(next), limit, round.anywhere);
             }
             (false, Some(_)) if !round.anywhere => self.look_for_lacking(None, first, true),
-            _ => return self.ask_what_they_lack(),
+            _ => return self.look_beyond(),
         }
+        Ok(())
+    }
+
+    /// The peer may still have what it holds no more: it is asked for that last.
+    fn look_beyond(&mut self) -> Result<(), Failure> {
+        if self.is_beyond || self.their_holds.is_all() {
+            return self.ask_what_they_lack();
+        }
+        self.is_beyond = true;
+        self.ask(Query::Lacking {
+            database: self.config.database,
+            stores: Stores::All,
+            from: Some(0),
+            limit: 1,
+        });
+        self.state = State::OurLackingStores;
+        Ok(())
+    }
+
+    fn ask_beyond(&mut self, lacking: &Lacking) -> Result<(), Failure> {
+        let theirs = self.their_holds.some().unwrap_or_default();
+        let lacked = lacking.stores.some().unwrap_or_default();
+        let beyond = lacked.iter().filter(|store| !theirs.contains(store));
+        self.asked_of = Stores::these(beyond.cloned());
+        if self.asked_of.is_none() {
+            return self.ask_what_they_lack();
+        }
+        self.look_for_lacking(Some(0), limits::FIRST_LACKING, false);
         Ok(())
     }
 
     fn ask_what_they_lack(&mut self) -> Result<(), Failure> {
         if std::mem::take(&mut self.mending) {
             // From what is here now.
-            self.state = State::New;
+            self.ask_ours();
             return Ok(());
         }
         if !std::mem::take(&mut self.they_lack) {
@@ -1172,7 +1238,7 @@ impl SyncClient {
     fn give(&mut self, ids: Vec<IdPrefix>, stores: &Stores) {
         self.giving = true;
         let wanted = Wanted::Payloads(ids);
-        let stores = stores.and(&self.holds);
+        let stores = stores.and(&self.offers);
         self.state = State::Sending {
             flow: Outflow::new(self.config.database, wanted, Vec::new(), stores),
             opened: false,

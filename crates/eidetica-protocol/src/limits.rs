@@ -38,6 +38,12 @@ pub const FIRST_LACKING: usize = 1024;
 pub const PACKS_WAITING: usize = 512;
 /// Bytes of packs received and not yet handed to ingest; no more frames are read while so many wait.
 pub const PACK_BYTES_WAITING: usize = 8 << 20;
+/// Batches of packs that are ingested at once, in their order: while one is written, the next is verified.
+pub const BATCHES_INGESTED: usize = 2;
+/// Packs that make a further batch while one is being ingested; fewer wait until it is done.
+pub const PACKS_AHEAD: usize = 128;
+/// Bytes of packs that make a further batch while one is being ingested.
+pub const PACK_BYTES_AHEAD: usize = 1 << 20;
 /// Packs in a row that brought nothing new before the sender is called a liar.
 pub const USELESS_PACKS: u64 = 1 << 16;
 /// Entries rejected in one sync before the sender is called a liar.

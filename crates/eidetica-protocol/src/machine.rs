@@ -278,6 +278,8 @@ pub struct Frontier {
     pub holds: Stores,
     /// Whether some of those are not here.
     pub lacks: bool,
+    /// Those, and the stores of which payloads are here although they are held no more.
+    pub offers: Stores,
     /// Whether entries are damaged, which [`Query::Lacking`] names first.
     pub damaged: bool,
 }
@@ -302,6 +304,7 @@ impl From<Vec<Stamp>> for Frontier {
             void: Vec::new(),
             holds: Stores::All,
             lacks: false,
+            offers: Stores::All,
             damaged: false,
         }
     }

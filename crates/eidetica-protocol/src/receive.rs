@@ -28,15 +28,17 @@ pub struct IngestTotals {
     pub rejected_ids: Vec<Id>,
 }
 
-/// A bounded queue in front of ingest: one batch is being ingested, while further packs gather into the next one. So
-/// order is kept, and the slower the ingest, the larger its batches.
+/// A bounded queue in front of ingest: while a batch is being ingested, further packs gather into the next one, which
+/// may follow before the first is done if it is large enough. So order is kept, and the slower the ingest, the larger
+/// its batches.
 #[derive(Debug)]
 pub(crate) struct Intake {
     database: Id,
     pub(crate) create: bool,
     waiting: VecDeque<Bytes>,
     waiting_bytes: usize,
-    running: Option<(IngestId, usize)>,
+    /// Batches that are being ingested, in their order, with their numbers of packs.
+    running: VecDeque<(IngestId, usize)>,
     next: u64,
     useless: u64,
     pub(crate) totals: IngestTotals,
@@ -49,7 +51,7 @@ impl Intake {
             create: false,
             waiting: VecDeque::new(),
             waiting_bytes: 0,
-            running: None,
+            running: VecDeque::new(),
             next: 0,
             useless: 0,
             totals: IngestTotals::default(),
@@ -62,7 +64,7 @@ impl Intake {
     }
 
     pub(crate) fn is_idle(&self) -> bool {
-        self.waiting.is_empty() && self.running.is_none()
+        self.waiting.is_empty() && self.running.is_empty()
     }
 
     pub(crate) fn push(&mut self, pack: Bytes) {
@@ -70,16 +72,27 @@ impl Intake {
         self.waiting.push_back(pack);
     }
 
-    /// The next batch, when the one before is done.
+    fn may_run(&self) -> bool {
+        match self.running.len() {
+            0 => !self.waiting.is_empty(),
+            running => {
+                running < limits::BATCHES_INGESTED
+                    && (self.waiting.len() >= limits::PACKS_AHEAD
+                        || self.waiting_bytes >= limits::PACK_BYTES_AHEAD)
+            }
+        }
+    }
+
+    /// The next batch, when it is time.
     pub(crate) fn poll(&mut self) -> Option<(IngestId, IngestBatch)> {
-        if self.running.is_some() || self.waiting.is_empty() {
+        if !self.may_run() {
             return None;
         }
         let id = IngestId(self.next);
         self.next += 1;
         let packs: Vec<Bytes> = self.waiting.drain(..).collect();
         self.waiting_bytes = 0;
-        self.running = Some((id, packs.len()));
+        self.running.push_back((id, packs.len()));
         self.totals.bytes += packs.iter().map(|pack| pack.len() as u64).sum::<u64>();
         Some((
             id,
@@ -91,14 +104,15 @@ impl Intake {
         ))
     }
 
-    /// Takes what became of the batch. After an error what waits is dropped.
+    /// Takes what became of the first batch that runs. After an error what waits is dropped.
     pub(crate) fn done(
         &mut self,
         id: IngestId,
         result: Result<IngestReport, IngestError>,
     ) -> Result<(), Failure> {
-        let Some((_, packs)) = self.running.take_if(|(running, _)| *running == id) else {
-            return Err(Failure::Driver("reports an ingest that does not run"));
+        let first = self.running.pop_front();
+        let Some((_, packs)) = first.filter(|(running, _)| *running == id) else {
+            return Err(Failure::Driver("reports an ingest that is not the next"));
         };
         let counted = result
             .map_err(failure)

@@ -276,8 +276,10 @@ impl World {
             .after(rng.between(2_000, 40_000), Event::Act(Act::Turn(at)));
         let (prey, settles) = (self.prey(at), self.env.now_ms >= self.plan.settle_ms());
         if let Seat::Rogue(rogue) = &mut self.seats[at] {
-            // What it writes with a right that it still has is as good as anybody's, and may not come too late.
+            // What it writes with a right that it still has is as good as anybody's, and may not come too late: neither is it
+            // pushed nor answered.
             if settles && rogue.behaviour == Behaviour::Backdates {
+                rogue.prey.clear();
                 return;
             }
             rogue.prey = prey;

@@ -78,6 +78,8 @@ pub struct Counts {
     pub disk_faults: u64,
     /// Things that liars did.
     pub lies: u64,
+    /// Requests of honest nodes that liars answered, or took and did not answer; not those for live streams.
+    pub false_answers: u64,
     /// Keys that were let in on request.
     pub grants: u64,
     /// Keys that were revoked.
@@ -101,6 +103,7 @@ impl std::ops::AddAssign for Counts {
         self.crashes += other.crashes;
         self.disk_faults += other.disk_faults;
         self.lies += other.lies;
+        self.false_answers += other.false_answers;
         self.grants += other.grants;
         self.revocations += other.revocations;
         self.holds += other.holds;

@@ -173,6 +173,7 @@ impl Home {
             versions: self.versions,
             stale: self.stale,
             disk_ms: self.disk_ms,
+            ingested_ms: 0,
             device: Arc::clone(&self.device),
             databases,
             backend: Arc::new(backend),
@@ -248,6 +249,8 @@ pub(crate) struct Node {
     pub(crate) versions: &'static [u16],
     pub(crate) stale: bool,
     disk_ms: u64,
+    /// When the last ingest is done: they keep their order.
+    ingested_ms: u64,
     pub(crate) device: Arc<SecretKey>,
     pub(crate) databases: Databases,
     pub(crate) backend: Arc<DatabasesBackend>,
@@ -396,10 +399,14 @@ impl Node {
 
     /// Has something done some time later.
     pub(crate) fn later(&mut self, work: Work, env: &mut Env) {
-        let ms = match work {
+        let mut ms = match work {
             Work::Finished(..) | Work::DialFailed(..) | Work::Live(..) | Work::LiveEnded(..) => 0,
             _ => self.rng.between(0, self.disk_ms),
         };
+        if matches!(work, Work::Ingest(..)) {
+            ms = ms.max(self.ingested_ms.saturating_sub(env.now_ms));
+            self.ingested_ms = env.now_ms + ms;
+        }
         env.after(ms, Event::Disk(self.me, self.boot, work));
     }
 
@@ -413,7 +420,7 @@ impl Node {
             }
             Work::Ingest(session, id, batch, from) => {
                 let database = batch.database;
-                let report = self.backend.ingest(&batch, &from);
+                let report = self.backend.ingest(&batch, &from, Box::new(()));
                 env.note(self.me, "ingest", &[], || format!("{report:?}"));
                 self.notice_failure(report.is_err());
                 let filled = report.as_ref().map_or(0, |report| report.filled);

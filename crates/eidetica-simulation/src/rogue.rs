@@ -56,11 +56,13 @@ pub enum Behaviour {
     HangsUp,
     /// Tells news that are none, and asks for those of others.
     Gossips,
+    /// Says that it has all payloads and lacks all, asks for those of entries that nobody has, and gives none.
+    Hoards,
 }
 
 impl Behaviour {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Stalls,
         Self::Crowds,
         Self::Garbles,
@@ -74,6 +76,7 @@ impl Behaviour {
         Self::Foreign,
         Self::HangsUp,
         Self::Gossips,
+        Self::Hoards,
     ];
 }
 
@@ -261,8 +264,9 @@ impl Rogue {
                 let database = PackInfo::read(&pack).map(|info| info.database);
                 self.seen.extend(database);
             }
-            Frame::Request(request) if side == Side::Acceptor => {
-                env.counts.lies += 1;
+            Frame::Request(request) | Frame::RequestFor(_, request) if side == Side::Acceptor => {
+                let is_live = matches!(request, Request::Live(_));
+                env.counts.false_answers += u64::from(!is_live);
                 self.respond(conn, stream, &request, env);
             }
             _ => {}
@@ -301,6 +305,7 @@ impl Rogue {
                 // It does not end.
                 return self.gossip(conn, Side::Acceptor, stream, env);
             }
+            Behaviour::Hoards => self.nothing_but_wishes(request),
             Behaviour::Crowds | Behaviour::Spies | Behaviour::Foreign => {
                 vec![reply(Reply::Refused(Refusal::ABSENT))]
             }
@@ -328,6 +333,30 @@ impl Rogue {
             Request::Compare { .. } => [begin].into_iter().chain(packs).chain([end]).collect(),
             _ => vec![reply(Reply::Refused(Refusal::ABSENT))],
         }
+    }
+
+    /// Says that it has the same entries and all payloads, which it does not send, and that it lacks all.
+    fn nothing_but_wishes(&mut self, request: &Request) -> Vec<Bytes> {
+        let (stores, lacks) = (Stores::All, true);
+        let replies = match request {
+            Request::Compare { .. } => vec![Reply::Holds { stores, lacks }, Reply::Equal],
+            Request::Payloads { .. } => vec![Reply::End {
+                tips: TipList::new(self.tips()),
+            }],
+            Request::Lacking { .. } => vec![Reply::Lacking {
+                ids: self.prefixes(),
+                stores,
+            }],
+            _ => vec![Reply::Refused(Refusal::ABSENT)],
+        };
+        replies.into_iter().map(reply).collect()
+    }
+
+    /// Of entries that nobody has, and of roots.
+    fn prefixes(&mut self) -> Vec<IdPrefix> {
+        let roots: Vec<Id> = self.prey.iter().map(|prey| prey.database).collect();
+        let invented: Vec<Id> = (0..limits::FIRST_LACKING).map(|_| self.id()).collect();
+        roots.iter().chain(&invented).map(IdPrefix::of).collect()
     }
 
     fn invented(&mut self, request: &Request) -> Vec<Bytes> {
@@ -444,8 +473,26 @@ impl Rogue {
                 let stream = self.listen(conn, env);
                 self.gossip(conn, Side::Dialler, stream, env);
             }
+            Behaviour::Hoards => self.hoard(conn, env),
             Behaviour::Crowds | Behaviour::Foreign => {}
         }
+    }
+
+    /// Asks for payloads of everything and of nothing, and pushes what it has of one database into another.
+    fn hoard(&mut self, conn: ConnId, env: &mut Env) {
+        let (ids, prey) = (self.prefixes(), self.prey.clone());
+        for Prey { database, .. } in &prey {
+            let (database, ids) = (*database, ids.clone());
+            let questions = [
+                Request::Payloads { database, ids },
+                Request::Lacking { database },
+            ];
+            for question in questions {
+                self.ask(conn, [request_for_all(question)], env);
+            }
+        }
+        let foreign = prey.iter().rev().flat_map(|prey| prey.packs.iter().take(2));
+        self.push(conn, foreign.cloned().collect(), env);
     }
 
     fn open(&mut self, conn: ConnId, env: &mut Env) -> StreamId {
@@ -501,9 +548,15 @@ impl Rogue {
                     database,
                     leaves: Vec::new(),
                 },
+                Request::Payloads {
+                    database,
+                    ids: vec![IdPrefix::of(&database)],
+                },
+                Request::Lacking { database },
             ];
             for question in questions {
-                self.ask(conn, [request(question)], env);
+                self.ask(conn, [request(question.clone())], env);
+                self.ask(conn, [request_for_all(question)], env);
             }
         }
     }
@@ -736,6 +789,10 @@ fn packed(entries: &[Entry]) -> Vec<Bytes> {
 
 fn request(request: Request) -> Bytes {
     Frame::Request(request).encode().unwrap()
+}
+
+fn request_for_all(request: Request) -> Bytes {
+    Frame::RequestFor(Stores::All, request).encode().unwrap()
 }
 
 fn reply(reply: Reply) -> Bytes {

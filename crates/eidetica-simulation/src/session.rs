@@ -237,11 +237,12 @@ impl Session {
             self.machine.handle_sent();
             return Flushed::Done;
         }
-        match self.cut || now_ms >= until_ms {
+        match (self.cut, now_ms >= until_ms) {
             // Whoever stops reading may have said why.
-            true if self.machine.wants_frame() => Flushed::Done,
-            true => Flushed::Failed,
-            false => {
+            (true, _) if self.machine.wants_frame() => Flushed::Done,
+            // After a frame that was not sent in time none may follow: there would be a gap.
+            (true, _) | (false, true) => Flushed::Failed,
+            (false, false) => {
                 self.outbox = Some((frame, until_ms));
                 Flushed::Waits(until_ms)
             }

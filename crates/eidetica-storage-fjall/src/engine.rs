@@ -3,6 +3,7 @@
 use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -45,6 +46,8 @@ pub struct FjallEngine {
 struct Store {
     spaces: [Keyspace; Space::ALL.len()],
     database: fjall::Database,
+    /// Whether all rows were written to tables, so that the journals are worth emptying however short.
+    compacted: AtomicBool,
     dir: DataDir,
 }
 
@@ -66,18 +69,9 @@ impl FjallEngine {
     /// # Errors
     /// Those of [`FjallEngine::open`].
     pub fn open_with(dir: impl AsRef<Path>, options: FjallOptions) -> Result<Self, EngineError> {
-        let mut dir = DataDir::claim(dir.as_ref(), NAME, FORMAT)?;
-        let (database, spaces) = dir.open(|path| {
-            manifest::check(path).map_err(|error| missing_or_io("opening", error))?;
-            shield(|| open_database(path, options))
-        })?;
-        let store = Store {
-            spaces,
-            database,
-            dir,
-        };
+        let dir = DataDir::claim(dir.as_ref(), NAME, FORMAT)?;
         Ok(Self {
-            handle: StoreHandle::new(store),
+            handle: StoreHandle::new(Store::open(dir, options)?),
             options,
         })
     }
@@ -135,6 +129,9 @@ impl Engine for FjallEngine {
         self.handle.change(Store::sync)
     }
 
+    /// Costs writing everything, and a moment without readers at the end: all rows are in tables then, but fjall empties
+    /// no journal that it has open, so that the store is opened anew. While a snapshot is held the journals stay until
+    /// the engine is closed.
     fn compact(&self) -> Result<(), EngineError> {
         self.handle.change(|store| {
             store.sync()?;
@@ -143,7 +140,11 @@ impl Engine for FjallEngine {
                     .compact()
                     .map_err(|error| failure("compacting", error))
             })
-        })
+        })?;
+        self.handle.exchange(|store| {
+            shield(|| store.trim(0)).and_then(|dir| Store::open(dir, self.options))
+        })?;
+        Ok(())
     }
 
     fn watch(&self, hint: Arc<dyn Fn() + Send + Sync>) -> Watch {
@@ -155,7 +156,7 @@ impl Engine for FjallEngine {
             store.sync()?;
             // A snapshot that somebody still holds keeps the store, and then the journals stay.
             match Arc::into_inner(store) {
-                Some(store) => shield(|| store.trim(self.options.trim_bytes)),
+                Some(store) => shield(|| store.trim(self.options.trim_bytes)).map(drop),
                 None => Ok(()),
             }
         })
@@ -179,6 +180,19 @@ impl std::fmt::Debug for FjallEngine {
 }
 
 impl Store {
+    fn open(mut dir: DataDir, options: FjallOptions) -> Result<Self, EngineError> {
+        let (database, spaces) = dir.open(|path| {
+            manifest::check(path).map_err(|error| missing_or_io("opening", error))?;
+            shield(|| open_database(path, options))
+        })?;
+        Ok(Self {
+            spaces,
+            database,
+            compacted: AtomicBool::new(false),
+            dir,
+        })
+    }
+
     #[expect(
         clippy::indexing_slicing,
         reason = "there is one keyspace for every space"
@@ -244,31 +258,33 @@ impl Store {
             .map_err(|error| failure("syncing", error))
     }
 
-    /// Closes the store, and if its journals are longer than `trim_bytes` writes all memory tables out
-    /// and empties the journals, which would otherwise be replayed row by row at the next opening.
-    fn trim(self, trim_bytes: u64) -> Result<(), EngineError> {
+    /// Closes the store, and if it was compacted or its journals are longer than `trim_bytes` writes all memory tables
+    /// out and empties the journals, which would otherwise be replayed row by row at the next opening.
+    fn trim(self, trim_bytes: u64) -> Result<DataDir, EngineError> {
         let journals = self.database.journal_disk_space();
-        let trim = journals.map_err(|error| failure("closing", error))? > trim_bytes
+        let is_long = journals.map_err(|error| failure("closing", error))? > trim_bytes;
+        let trim = (is_long || self.compacted.load(Ordering::Acquire))
             && self
                 .write_out()
                 .map_err(|error| failure("closing", error))?;
         let Self {
             spaces,
             database,
+            compacted: _,
             dir,
         } = self;
         drop((spaces, database));
         if trim {
-            journal::empty(&dir.data())
-        } else {
-            Ok(())
+            journal::empty(&dir.data())?;
         }
+        Ok(dir)
     }
 
     /// Writes all rows into new files, without those that are gone. What a snapshot still sees stays.
     fn compact(&self) -> fjall::Result<()> {
         // What is not written in time stays in memory until the next time.
-        let _in_time = self.write_out()?;
+        let in_time = self.write_out()?;
+        self.compacted.store(in_time, Ordering::Release);
         self.spaces.iter().try_for_each(Keyspace::major_compact)
     }
 

@@ -18,7 +18,7 @@ use tokio_postgres::{Config, Row, Socket};
 
 use crate::PostgresOptions;
 use crate::listen::{self, Announcer};
-use crate::pool::{Connection, Dialer, Failure, Io, Pool};
+use crate::pool::{Connection, Dialer, Failure, Io, Lent, Pool};
 use crate::schema::{ABOVE_KEYS, FORMAT, PAGE_ROWS, Schema, Statement};
 
 const NAME: &str = "postgres";
@@ -225,9 +225,9 @@ fn column<'a, T: tokio_postgres::types::FromSql<'a>>(
 impl Engine for PostgresEngine {
     fn snapshot(&self) -> Result<Box<dyn Snapshot>, EngineError> {
         let store = self.handle.store()?;
-        let connection = store.pool.lend().map_err(reading)?;
+        let lent = store.pool.lend().map_err(reading)?;
         Ok(Box::new(PostgresSnapshot {
-            connection: Some(connection),
+            lent: Some(lent),
             lost: AtomicBool::new(false),
             store,
         }))
@@ -424,8 +424,8 @@ fn reading(failure: Failure) -> EngineError {
 }
 
 struct PostgresSnapshot {
-    /// In its transaction. Taken by the drop.
-    connection: Option<Connection>,
+    /// Taken by the drop.
+    lent: Option<Lent>,
     /// Whether the server left a question open.
     lost: AtomicBool,
     store: Arc<Store>,
@@ -437,7 +437,7 @@ impl PostgresSnapshot {
         statement: Statement,
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, EngineError> {
-        let connection = self.connection.as_ref().ok_or(EngineError::Closed)?;
+        let Lent { connection, .. } = self.lent.as_ref().ok_or(EngineError::Closed)?;
         let rows = connection
             .prepared(statement, &self.store.schema)
             .and_then(|statement| connection.query(statement, parameters));
@@ -452,12 +452,12 @@ impl PostgresSnapshot {
 
 impl Drop for PostgresSnapshot {
     fn drop(&mut self) {
-        let Some(connection) = self.connection.take() else {
+        let Some(lent) = self.lent.take() else {
             return;
         };
         match *self.lost.get_mut() {
-            true => self.store.pool.give_up(connection),
-            false => self.store.pool.take_back(connection),
+            true => self.store.pool.give_up(lent),
+            false => self.store.pool.take_back(lent),
         }
     }
 }

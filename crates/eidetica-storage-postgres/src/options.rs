@@ -9,13 +9,14 @@ pub struct PostgresOptions {
     /// The schema that holds the rows: lower-case letters, digits and underscores. Default `eidetica`. Engines on
     /// one schema share their data.
     pub schema: String,
-    /// Most snapshots at one time; more wait. Default 32. There are two connections besides.
+    /// Most threads that hold snapshots at one time; more wait. Default 32. A thread that holds one has another at
+    /// once. There are two connections besides.
     pub snapshots: usize,
     /// Connections that are kept for the next snapshot. Default 8.
     pub idle_connections: usize,
     /// How long a statement may take. Default one minute.
     pub statement_timeout: Duration,
-    /// How long to go on trying to connect, or to wait for a connection. Default 30 seconds.
+    /// How long to go on trying to connect, or to wait for other snapshots to end. Default 30 seconds.
     pub patience: Duration,
 }
 

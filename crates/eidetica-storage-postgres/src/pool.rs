@@ -1,13 +1,13 @@
 //! Connections: how they are made, prepared and shared among snapshots.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::error::Error as _;
 use std::fmt::Write as _;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
-use std::thread;
+use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use eidetica_storage::EngineError;
@@ -201,6 +201,8 @@ pub(crate) enum Failure {
     Server(Error),
     /// The server says nothing although it should have given up by now.
     Timeout,
+    /// As many threads hold snapshots as may.
+    Busy,
 }
 
 impl From<Error> for Failure {
@@ -213,7 +215,7 @@ impl Failure {
     fn code(&self) -> Option<&SqlState> {
         match self {
             Self::Server(error) => error.code(),
-            Self::Timeout => None,
+            Self::Timeout | Self::Busy => None,
         }
     }
 
@@ -247,6 +249,7 @@ impl Failure {
         ];
         match self {
             Self::Timeout => true,
+            Self::Busy => false,
             Self::Server(error) => match error.code() {
                 Some(code) => codes.contains(code),
                 None => error.is_closed() || has_io_cause(error),
@@ -273,6 +276,7 @@ impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Timeout => f.write_str("the server does not answer"),
+            Self::Busy => f.write_str("too many snapshots are held"),
             Self::Server(error) => match (error.as_db_error(), error.source()) {
                 (Some(said), _) => write!(f, "{} ({})", said.message(), said.code().code()),
                 (None, Some(cause)) => write!(f, "{error}: {cause}"),
@@ -304,8 +308,14 @@ pub(crate) struct Pool {
 struct Shared {
     /// The last one used stands last.
     idle: VecDeque<Connection>,
-    /// Snapshots that live.
-    lent: usize,
+    /// How many snapshots that live each thread has begun.
+    holders: HashMap<ThreadId, usize>,
+}
+
+/// A connection in the transaction of a snapshot, and the thread that has begun it.
+pub(crate) struct Lent {
+    pub(crate) connection: Connection,
+    holder: ThreadId,
 }
 
 impl Pool {
@@ -358,9 +368,11 @@ impl Pool {
     }
 
     /// A connection in the transaction of a new snapshot.
-    pub(crate) fn lend(&self) -> Result<Connection, Failure> {
-        self.take_place()?;
-        self.begin().inspect_err(|_| self.free_place())
+    pub(crate) fn lend(&self) -> Result<Lent, Failure> {
+        let holder = thread::current().id();
+        self.take_place(holder)?;
+        let begun = self.begin().inspect_err(|_| self.free_place(holder));
+        begun.map(|connection| Lent { connection, holder })
     }
 
     fn begin(&self) -> Result<Connection, Failure> {
@@ -383,20 +395,21 @@ impl Pool {
     }
 
     /// Ends the snapshot. The connection is at once free for the next one, whose statements come after.
-    pub(crate) fn take_back(&self, connection: Connection) {
+    pub(crate) fn take_back(&self, lent: Lent) {
+        let Lent { connection, holder } = lent;
         begin(connection.client.batch_execute(END));
         let mut shared = self.shared.lock();
         if connection.is_open() && shared.idle.len() < self.options.idle_connections {
             shared.idle.push_back(connection);
         }
         drop(shared);
-        self.free_place();
+        self.free_place(holder);
     }
 
     /// Ends a snapshot whose connection is of no use any more.
-    pub(crate) fn give_up(&self, connection: Connection) {
-        drop(connection);
-        self.free_place();
+    pub(crate) fn give_up(&self, lent: Lent) {
+        drop(lent.connection);
+        self.free_place(lent.holder);
     }
 
     /// Forgets the connections that nobody uses.
@@ -404,21 +417,28 @@ impl Pool {
         self.shared.lock().idle.clear();
     }
 
-    fn take_place(&self) -> Result<(), Failure> {
+    /// Who has a place already does not wait: it would wait for others that wait for it.
+    fn take_place(&self, holder: ThreadId) -> Result<(), Failure> {
         let deadline = Instant::now() + self.options.patience;
+        let most = self.options.snapshots.max(1);
         let mut shared = self.shared.lock();
-        while shared.lent >= self.options.snapshots.max(1) {
+        while shared.holders.len() >= most && !shared.holders.contains_key(&holder) {
             if self.freed.wait_until(&mut shared, deadline).timed_out() {
-                return Err(Failure::Timeout);
+                return Err(Failure::Busy);
             }
         }
-        shared.lent += 1;
+        *shared.holders.entry(holder).or_default() += 1;
         Ok(())
     }
 
-    fn free_place(&self) {
+    fn free_place(&self, holder: ThreadId) {
         let mut shared = self.shared.lock();
-        shared.lent = shared.lent.saturating_sub(1);
-        self.freed.notify_one();
+        if let Some(held) = shared.holders.get_mut(&holder) {
+            *held -= 1;
+            if *held == 0 {
+                shared.holders.remove(&holder);
+                self.freed.notify_one();
+            }
+        }
     }
 }

@@ -158,6 +158,11 @@ fn open_writer(dir: &Path, options: SqliteOptions) -> Result<Connection, EngineE
     let mut connection = connect(&file, false, options.cache_bytes / 2)?;
     if create {
         create_tables(&mut connection)?;
+        // SQLite syncs the file, and not its name.
+        #[cfg(unix)]
+        fs::File::open(dir)
+            .and_then(|dir| dir.sync_all())
+            .map_err(opening)?;
     }
     check_tables(&connection)?;
     let limit = options.log_pages;

@@ -4,11 +4,12 @@
 //! lock go, finishes its batch (signs) and brings it to [`GroupCommit::commit`]. Whoever finds nobody
 //! writing leads: it joins all batches that are ready, of all databases, writes them and tells the
 //! others. Batches of one lane are written in the order of their tickets, and a batch never goes before
-//! one with an earlier ticket.
+//! one with an earlier ticket. What was staged on top of a batch that is refused is refused with it.
 
 use std::cell::Cell;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -50,7 +51,11 @@ struct Queue {
     leading: bool,
     unflushed: bool,
     failed: Option<EngineError>,
+    /// Lanes in which a batch was refused that others were staged on, until they are renewed.
+    refused: Refused,
 }
+
+type Refused = BTreeMap<Lane, EngineError>;
 
 struct Slot {
     number: u64,
@@ -60,7 +65,19 @@ struct Slot {
 struct Ready {
     batch: Batch,
     durability: Durability,
+    place: Place,
     bell: Bell,
+}
+
+/// What a batch has to do with those before it in its lane.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// It was staged on top of them.
+    OnTop,
+    /// It goes behind them and is staged on none.
+    Alone,
+    /// What comes behind it is staged on none of them.
+    Renews,
 }
 
 /// A place in the order of a lane. Dropping it unused gives the place up; batches of the same lane with
@@ -126,19 +143,32 @@ impl GroupCommit {
     /// several tickets of one lane must use them in order.
     ///
     /// # Errors
-    /// The engine's. A refusal ([`EngineError::is_refusal`]) concerns this batch alone and leaves
-    /// everything as it was. Any other failure ends this group commit: all later calls fail with it.
+    /// The engine's. A refusal ([`EngineError::is_refusal`]) leaves everything as it was. After a failed precondition all
+    /// that is committed in the lane fails likewise until [`GroupCommit::renew`], as it was staged on top of what is not
+    /// there: another process may have written what looks the same, where what was staged on it does not.
+    /// Any other failure ends this group commit: all later calls fail with it.
     pub fn commit(
         &self,
         ticket: Ticket,
         batch: Batch,
         durability: Durability,
     ) -> Result<(), EngineError> {
+        self.submit(ticket, batch, durability, Place::OnTop)
+    }
+
+    fn submit(
+        &self,
+        ticket: Ticket,
+        batch: Batch,
+        durability: Durability,
+        place: Place,
+    ) -> Result<(), EngineError> {
         let number = ticket.number;
         let bell = Bell::default();
         ticket.submit(Ready {
             batch,
             durability,
+            place,
             bell: Arc::clone(&bell),
         });
         let mut queue = self.shared.queue.lock();
@@ -157,7 +187,7 @@ impl GroupCommit {
         }
     }
 
-    /// Reserves and commits a batch that needs no order of its own.
+    /// Reserves a place and writes a batch that was staged on none before it: a refusal concerns it alone.
     ///
     /// # Errors
     /// As [`GroupCommit::commit`].
@@ -167,7 +197,17 @@ impl GroupCommit {
         batch: Batch,
         durability: Durability,
     ) -> Result<(), EngineError> {
-        self.commit(self.reserve(lane), batch, durability)
+        self.submit(self.reserve(lane), batch, durability, Place::Alone)
+    }
+
+    /// Waits until all batches of the lane are written or refused. What is reserved from now on is staged on what is in
+    /// the engine then. Writes nothing.
+    ///
+    /// # Errors
+    /// What ended this group commit.
+    pub fn renew(&self, lane: Lane) -> Result<(), EngineError> {
+        let (ticket, nothing) = (self.reserve(lane), Batch::new());
+        self.submit(ticket, nothing, Durability::Relaxed, Place::Renews)
     }
 
     /// Whether something was written relaxed and not flushed since. The owner of time calls
@@ -208,10 +248,12 @@ impl GroupCommit {
     fn lead(&self, queue: &mut MutexGuard<'_, Queue>, group: Vec<Finished>) {
         queue.leading = true;
         let failed = queue.failed.clone();
+        let mut refused = mem::take(&mut queue.refused);
         let outcomes = MutexGuard::unlocked(queue, || match failed {
             Some(error) => outcomes(&group, &Err(error), Durability::Relaxed),
             None => {
-                let write = AssertUnwindSafe(|| write_group(&*self.shared.engine, &group));
+                let write =
+                    AssertUnwindSafe(|| write_group(&*self.shared.engine, &group, &mut refused));
                 let before = WRITING.replace(self.address());
                 let written = catch_unwind(write);
                 WRITING.set(before);
@@ -236,6 +278,7 @@ impl GroupCommit {
             queue.results.insert(finished.number, outcome.result);
             finished.bell.notify_one();
         }
+        queue.refused = refused;
         queue.leading = false;
         queue.call_leader();
     }
@@ -244,8 +287,10 @@ impl GroupCommit {
 /// A batch whose turn has come.
 struct Finished {
     number: u64,
+    lane: Lane,
     batch: Batch,
     durability: Durability,
+    place: Place,
     bell: Bell,
 }
 
@@ -270,14 +315,64 @@ fn outcomes(
 
 /// Writes all batches as one. If that is refused, one by one, so that each gets its own answer. One outcome for each of
 /// the group, in its order.
-fn write_group(engine: &dyn Engine, group: &[Finished]) -> Vec<Outcome> {
+fn write_group(engine: &dyn Engine, group: &[Finished], refused: &mut Refused) -> Vec<Outcome> {
+    let joins = group.len() > 1
+        && !group
+            .iter()
+            .any(|finished| refused.contains_key(&finished.lane));
+    if joins {
+        let (batch, durability) = join(group);
+        match write_some(engine, &batch, durability) {
+            Err(error) if error.is_refusal() => {}
+            result => return outcomes(group, &result, durability),
+        }
+    }
     let alone = |finished: &Finished| Outcome {
-        result: engine.write(&finished.batch, finished.durability),
+        result: write_alone(engine, finished, refused),
         durability: finished.durability,
     };
-    if let [finished] = group {
-        return vec![alone(finished)];
+    group.iter().map(alone).collect()
+}
+
+fn write_alone(
+    engine: &dyn Engine,
+    finished: &Finished,
+    refused: &mut Refused,
+) -> Result<(), EngineError> {
+    let below = match finished.place {
+        Place::OnTop => refused.get(&finished.lane),
+        Place::Alone => None,
+        Place::Renews => {
+            refused.remove(&finished.lane);
+            None
+        }
+    };
+    if let Some(error) = below {
+        return Err(error.clone());
     }
+    let written = write_some(engine, &finished.batch, finished.durability);
+    // Of a batch that nobody could write nobody else has written the like.
+    if let Err(error @ EngineError::PreconditionFailed { .. }) = &written
+        && finished.place == Place::OnTop
+    {
+        refused.insert(finished.lane, error.clone());
+    }
+    written
+}
+
+/// Nothing that is promised nothing needs no engine.
+fn write_some(
+    engine: &dyn Engine,
+    batch: &Batch,
+    durability: Durability,
+) -> Result<(), EngineError> {
+    match batch.is_empty() && durability == Durability::Relaxed {
+        true => Ok(()),
+        false => engine.write(batch, durability),
+    }
+}
+
+fn join(group: &[Finished]) -> (Batch, Durability) {
     let mut all = Batch::with_capacity(
         group.iter().map(|finished| finished.batch.len()).sum(),
         group.iter().map(|finished| finished.batch.byte_len()).sum(),
@@ -288,14 +383,9 @@ fn write_group(engine: &dyn Engine, group: &[Finished]) -> Vec<Outcome> {
     let durable = group
         .iter()
         .any(|finished| finished.durability == Durability::Durable);
-    let durability = if durable {
-        Durability::Durable
-    } else {
-        Durability::Relaxed
-    };
-    match engine.write(&all, durability) {
-        Err(error) if error.is_refusal() => group.iter().map(alone).collect(),
-        result => outcomes(group, &result, durability),
+    match durable {
+        true => (all, Durability::Durable),
+        false => (all, Durability::Relaxed),
     }
 }
 
@@ -323,13 +413,16 @@ impl Queue {
             let Ready {
                 batch,
                 durability,
+                place,
                 bell,
             } = ready;
             bytes += batch.byte_len();
             group.push(Finished {
                 number,
+                lane,
                 batch,
                 durability,
+                place,
                 bell,
             });
             slots.pop_front();

@@ -85,6 +85,31 @@ impl<S> StoreHandle<S> {
         })
     }
 
+    /// Gives `work` the store for itself, and goes on with what it gives back; says whether it did. Nothing happens
+    /// while somebody else holds the store, such as a snapshot. Readers wait.
+    ///
+    /// # Errors
+    /// As for [`StoreHandle::store`]; those of `work`, after which the store is closed.
+    pub fn exchange(
+        &self,
+        work: impl FnOnce(S) -> Result<S, EngineError>,
+    ) -> Result<bool, EngineError> {
+        let _turn = self.writer.lock();
+        drop(self.store()?);
+        let mut slot = self.store.write();
+        match slot.take().map(Arc::try_unwrap) {
+            Some(Ok(store)) => {
+                *slot = Some(Arc::new(work(store)?));
+                Ok(true)
+            }
+            Some(Err(held)) => {
+                *slot = Some(held);
+                Ok(false)
+            }
+            None => Err(EngineError::Closed),
+        }
+    }
+
     /// Adds a hint that is called after each write.
     pub fn watch(&self, hint: Arc<dyn Fn() + Send + Sync>) -> Watch {
         self.watchers.add(hint)
@@ -142,5 +167,19 @@ mod tests {
         assert!(handle.close(ended).is_ok());
         assert!(matches!(handle.store(), Err(EngineError::Closed)));
         assert_eq!(handle.look(|()| 1), None);
+    }
+
+    #[test]
+    fn a_store_is_exchanged_unless_somebody_holds_it() {
+        let handle = StoreHandle::new(1);
+        let held = handle.store().unwrap();
+        assert!(!handle.exchange(|n| Ok(n + 1)).unwrap());
+        drop(held);
+        assert!(handle.exchange(|n| Ok(n + 1)).unwrap());
+        assert_eq!(*handle.store().unwrap(), 2);
+        let fail = |_| Err(EngineError::corrupt("it does not open again"));
+        assert!(handle.exchange(fail).is_err());
+        assert!(matches!(handle.store(), Err(EngineError::Closed)));
+        assert!(matches!(handle.exchange(Ok), Err(EngineError::Closed)));
     }
 }

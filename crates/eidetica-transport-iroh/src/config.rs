@@ -154,7 +154,7 @@ mod tests {
     #[test]
     fn other_relays_end_the_look_up_at_public_servers() {
         let config = IrohConfig::default();
-        assert!(config.lookup && config.lan);
+        assert!(config.lookup && config.lan && config.relays == Relays::Default);
         assert!(!config.clone().with_relays(Relays::Disabled).lookup);
         assert!(config.with_relays(Relays::Staging).lookup);
         assert!(!IrohConfig::local().with_relays(Relays::Default).lookup);

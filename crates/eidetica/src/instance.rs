@@ -16,6 +16,7 @@ use crate::{
     backup::settle_copy,
     limits,
     sync::{Sync, policy::InstancePolicy},
+    tending::Tending,
     user::{Session, User},
 };
 
@@ -41,6 +42,8 @@ struct Inner {
     making: Mutex<()>,
     sessions: Mutex<Vec<Weak<Session>>>,
     sync: Mutex<Option<Arc<Sync>>>,
+    /// Present on a backend that other processes may use.
+    _tending: Option<Tending>,
 }
 
 impl Instance {
@@ -106,6 +109,7 @@ impl Instance {
         };
         let (making, sessions, sync) = Default::default();
         Ok(Self(Arc::new(Inner {
+            _tending: Tending::begin(&databases),
             databases,
             accounts,
             device,

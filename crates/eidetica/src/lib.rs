@@ -47,6 +47,7 @@ pub mod limits;
 mod readme;
 mod secret;
 pub mod sync;
+mod tending;
 pub mod text;
 pub mod user;
 

@@ -1,12 +1,12 @@
 //! `eidetica join TICKET`
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use eidetica::User;
 use eidetica::auth::Permission;
-use eidetica::sync::{SyncReport, Ticket};
+use eidetica::sync::Ticket;
 
-use crate::commands::sync::{show, wait};
+use crate::commands::sync::{Done, show, wait};
 use crate::context::{Context, Network, block_on};
 use crate::error::Result;
 use crate::iroh::IrohArgs;
@@ -36,18 +36,16 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
     if let Some(config) = args.iroh.config(true) {
         network.enable_iroh(config)?;
     }
-    let start = Instant::now();
     let result = {
         let _progress = Progress::spinner(context.output, "joining".to_owned());
         join(args, &ticket, &user, &network)
     };
-    let report = result?;
-    show(&report, &user, ticket.database(), start.elapsed(), context)
+    show(&result?, &user, ticket.database(), context)
 }
 
-fn join(args: &Args, ticket: &Ticket, user: &User, network: &Network) -> Result<SyncReport> {
+fn join(args: &Args, ticket: &Ticket, user: &User, network: &Network) -> Result<Done> {
     let key = user.get_default_key()?;
-    let try_once = || block_on(network.sync().join(ticket, key, args.request));
+    let try_once = || Done::timed(|| block_on(network.sync().join(ticket, key, args.request)));
     match (try_once(), args.wait) {
         (Err(eidetica::Error::BootstrapPending { request_id }), Some(seconds)) => {
             wait(network, &request_id, Duration::from_secs(seconds))?;

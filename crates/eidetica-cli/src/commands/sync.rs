@@ -41,7 +41,6 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
         network.enable_iroh(config)?;
     }
     let id = database_id(&user, &args.db)?;
-    let start = Instant::now();
     let result = {
         let _progress = Progress::spinner(
             context.output,
@@ -49,10 +48,26 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
         );
         exchange(args, id, &user, &network)
     };
-    let report = result?;
-    let took = start.elapsed();
+    let done = result?;
     network.stop()?;
-    show(&report, &user, id, took, context)
+    show(&done, &user, id, context)
+}
+
+/// A synchronization, and how long it took, without the wait for somebody to grant it.
+pub(crate) struct Done {
+    report: SyncReport,
+    took: Duration,
+}
+
+impl Done {
+    pub(crate) fn timed(
+        sync: impl FnOnce() -> eidetica::Result<SyncReport>,
+    ) -> eidetica::Result<Self> {
+        let start = Instant::now();
+        let report = sync()?;
+        let took = start.elapsed();
+        Ok(Self { report, took })
+    }
 }
 
 fn database_id(user: &User, text: &str) -> Result<Id> {
@@ -63,24 +78,22 @@ fn database_id(user: &User, text: &str) -> Result<Id> {
 }
 
 /// Synchronizes; asks for access first if none of the user's keys has any here.
-fn exchange(args: &Args, id: Id, user: &User, network: &Network) -> Result<SyncReport> {
+fn exchange(args: &Args, id: Id, user: &User, network: &Network) -> Result<Done> {
     let here = user.instance().has_database(id)? && user.find_key(id)?.is_some();
     let fetch = || {
-        block_on(
-            network
-                .sync()
-                .sync_with_peer(args.address.as_str(), Some(&id)),
-        )
+        let sync = network.sync();
+        Done::timed(|| block_on(sync.sync_with_peer(args.address.as_str(), Some(&id))))
     };
     if here {
         return Ok(fetch()?);
     }
     let key = user.get_default_key()?;
-    let asked =
-        network
-            .sync()
-            .sync_with_peer_for_bootstrap(args.address.as_str(), &id, key, args.request);
-    match (block_on(asked), args.wait) {
+    let asked = Done::timed(|| {
+        let sync = network.sync();
+        let address = args.address.as_str();
+        block_on(sync.sync_with_peer_for_bootstrap(address, &id, key, args.request))
+    });
+    match (asked, args.wait) {
         (Err(eidetica::Error::BootstrapPending { request_id }), Some(seconds)) => {
             wait(network, &request_id, Duration::from_secs(seconds))?;
             Ok(fetch()?)
@@ -109,13 +122,8 @@ pub(crate) fn wait(network: &Network, request: &RequestId, most: Duration) -> Re
     .into())
 }
 
-pub(crate) fn show(
-    report: &SyncReport,
-    user: &User,
-    id: Id,
-    took: Duration,
-    context: &Context,
-) -> Result<()> {
+pub(crate) fn show(done: &Done, user: &User, id: Id, context: &Context) -> Result<()> {
+    let Done { report, took } = done;
     let name = match user.open_database(id) {
         Ok(database) => name_of(&database)?,
         Err(_) => String::new(),
@@ -123,15 +131,20 @@ pub(crate) fn show(
     let value = serde_json::json!({
         "database": id.to_string(), "name": name, "peer": report.peer.to_string(), "received": report.entries_received,
         "sent": report.entries_sent, "bytes": report.bytes, "seconds": took.as_secs_f64(),
+        "complete": report.complete,
     });
     context.output.result(&value, || {
         let received = counted(report.entries_received, "entry", "entries");
         let sent = counted(report.entries_sent, "entry", "entries");
         let exchanged = bytes(report.bytes);
+        let rest = match report.complete {
+            true => "",
+            false => "; not all of it is here, as some entries wait for others or were rejected",
+        };
         format!(
-            "{}: received {received}, sent {sent}; {exchanged} exchanged in {}",
+            "{}: received {received}, sent {sent}; {exchanged} exchanged in {}{rest}",
             escape(&name),
-            duration(took)
+            duration(*took)
         )
     })
 }

@@ -1,10 +1,10 @@
 //! Rights that were given and taken, on replicas that hear of it in different orders.
 
 use eidetica_auth::{AuthRecord, KeyName, Permission, Revocation};
-use eidetica_database::{Error, Fault, limits};
+use eidetica_database::{Config, Databases, Error, Fault, limits};
 use eidetica_entry::{Entry, Id, Ids};
 use eidetica_storage::{Batch, Direction, Durability, KeyRange, Space};
-use eidetica_testkit::Rng;
+use eidetica_testkit::{FaultyEngine, Rng};
 use std::sync::Arc;
 
 use crate::story::{Story, grant, memory, revoke, view};
@@ -362,6 +362,63 @@ fn many_changes_are_settled_in_steps_and_never_seen_half() {
         assert!(!db.is_settling());
         assert_eq!(view(&db).void.len(), count.min(1_000));
         assert_eq!(db.tips().unwrap(), [revocation.stamp()]);
+    }
+}
+
+/// What becomes effective in a store that nobody had written to gives it a number; it must be there whatever read fails
+/// on the way.
+#[test]
+fn a_store_that_settling_begins_is_there_after_a_failed_read() {
+    const EACH: usize = limits::SETTLE_AT_ONCE / 2 + 100;
+    let mut story = Story::new();
+    let authors: Vec<Vec<Entry>> = [4, 5]
+        .map(|author| {
+            let replica = memory(author);
+            ingest_entries(&replica, story.id(), &story.entries[..1]);
+            let db = replica.get(&story.id()).unwrap().with_key(key(author));
+            let write = |n: usize| {
+                let tx = db.new_transaction();
+                let doc = tx.doc("late").unwrap();
+                doc.set(&format!("{author} {}", n % 97), n as i64).unwrap();
+                tx.commit().unwrap().unwrap()
+            };
+            (0..EACH).map(write).collect()
+        })
+        .into();
+    let first = story.say(&[0], 2, revoke(4));
+    let second = story.say(&[first], 2, revoke(5));
+    let last = story.say(&[0], 1, revoke(2));
+    let engine = Arc::new(FaultyEngine::new());
+    let replica = instance_on(engine.clone(), 1);
+    ingest_entries(&replica, story.id(), &story.entries[..=second]);
+    for chunk in authors.iter().flat_map(|made| made.chunks(256)) {
+        ingest_entries(&replica, story.id(), chunk);
+    }
+    let db = replica.get(&story.id()).unwrap();
+    assert!(db.stores().unwrap().is_empty(), "all are void");
+    ingest_entries(&replica, story.id(), &story.entries[last..]);
+    assert!(db.is_settling());
+    let rows = |databases: &Databases| {
+        let db = databases.get(&story.id())?;
+        Ok::<_, Error>(db.doc("late")?.get_all()?.len())
+    };
+    let settle = |number: Option<u64>| {
+        let fault = number.map(|number| (number, eidetica_testkit::Fault::Read));
+        let engine = Arc::new(FaultyEngine::over(&engine.crash(usize::MAX), fault));
+        let replica = Databases::open(engine.clone(), Config::new([2; 32]));
+        let begun = engine.reads();
+        if let Ok(replica) = replica {
+            let shown = rows(&replica).or_else(|_| rows(&replica)).unwrap();
+            assert_eq!(shown, 2 * 97, "{number:?}");
+            let again = instance_on(Arc::new(engine.crash(usize::MAX)), 3);
+            assert_eq!(rows(&again).unwrap(), shown, "{number:?}");
+        }
+        begun..engine.reads()
+    };
+    let reads = settle(None);
+    assert!(reads.clone().count() > 5, "{reads:?}");
+    for number in reads {
+        settle(Some(number));
     }
 }
 

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use eidetica_auth::{Permission, SecretKey};
 use eidetica_database::{Database, Databases, Error, IngestRequest, limits};
-use eidetica_entry::{Id, pack};
+use eidetica_entry::{Id, Stamp, pack};
 use eidetica_storage::log::{CacheSize, EntryLog};
 use eidetica_storage::{Direction, Engine, EngineError, KeyRange, Space};
 use eidetica_testkit::Rng;
+use parking_lot::Mutex;
 
-use crate::world::{all_packs, engine, ingest, instance, instance_on, key, rights};
+use crate::world::{all_packs, engine, ingest, instance, instance_on, key, packs_without, rights};
 
 /// A team that the member belongs to, with some data that is nobody else's business.
 pub(crate) fn team(on: &Databases) -> Database {
@@ -177,6 +178,53 @@ fn a_delegated_database_that_comes_late_gives_the_same() {
     let there = b.get(&project.id()).unwrap();
     assert_eq!(there.tips().unwrap(), project.tips().unwrap());
     assert_eq!(there.state_hash().unwrap(), project.state_hash().unwrap());
+}
+
+/// What comes while the team tells of its last change, and needs the next one, is judged when that comes.
+#[test]
+fn an_entry_that_comes_while_its_delegated_database_changes_is_judged_by_the_next_change() {
+    let (a, b) = (instance(1), instance(2));
+    let team = team(&a);
+    let project = project(&a, &team, Permission::Write(5));
+    ingest(&b, team.id(), &all_packs(&a, &team.id()));
+    ingest(&b, project.id(), &all_packs(&a, &project.id()));
+    let next = |known: Vec<Stamp>| {
+        let known: Vec<Id> = known.iter().map(|tip| tip.id).collect();
+        packs_without(&a, &team.id(), &known)
+    };
+    let known = team.tips().unwrap();
+    note(&team, "first", "change");
+    let first = next(known);
+    let known = team.tips().unwrap();
+    let grant = team.new_transaction();
+    let (settings, member) = (grant.settings(), key(7).public());
+    settings.grant(member, Permission::Write(3), "").unwrap();
+    grant.commit().unwrap();
+    let second = next(known);
+    let access = project.access_of(&member).unwrap().unwrap();
+    let entry = project
+        .with_key(key(7))
+        .new_transaction()
+        .with_via(access.via);
+    entry.doc("notes").unwrap().set("n", 1).unwrap();
+    let entry = entry.commit().unwrap().unwrap();
+    let late = pack::encode(std::slice::from_ref(&entry)).unwrap();
+    let (late, to) = (Mutex::new(Some(late)), b.clone());
+    let there = b.get(&project.id()).unwrap();
+    b.get(&team.id())
+        .unwrap()
+        .on_remote_write(move |_, _| {
+            if let Some(late) = late.lock().take() {
+                to.ingest(IngestRequest::new(entry.database(), &[late]))?;
+            }
+            Ok(())
+        })
+        .unwrap();
+    ingest(&b, team.id(), &first);
+    assert_eq!(there.pending().0, 1);
+    ingest(&b, team.id(), &second);
+    assert_eq!(there.pending().0, 0);
+    assert_eq!(there.tips().unwrap(), project.tips().unwrap());
 }
 
 #[test]

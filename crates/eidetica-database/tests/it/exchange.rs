@@ -1,5 +1,8 @@
 //! Replicas that exchange packs.
 
+use std::sync::mpsc;
+
+use bytes::Bytes;
 use eidetica_auth::Permission;
 use eidetica_database::{Database, Databases, Error, IngestRequest, Reject};
 use eidetica_entry::{Entry, Id, pack};
@@ -273,6 +276,43 @@ fn many_threads_take_in_the_same_packs() {
     assert_eq!(copy.doc("own").unwrap().get_all().unwrap().len(), 40);
     assert_eq!(show(&a, &db.id()), show(&b, &db.id()));
     assert!(copy.verify().unwrap().is_sound());
+}
+
+#[test]
+fn requests_that_begin_while_others_are_written_keep_their_order() {
+    let (a, b) = (instance(1), instance(2));
+    let db = database(&a);
+    for n in 0..600 {
+        db.transact(|tx| tx.doc("d")?.set(&format!("k{}", n % 50), n))
+            .unwrap();
+    }
+    let decoded = all_packs(&a, &db.id())
+        .into_iter()
+        .flat_map(|bytes| pack::decode(&bytes, &pack::Limits::default()).unwrap());
+    let entries: Vec<Entry> = decoded.collect();
+    let requests: Vec<[Bytes; 1]> = entries
+        .chunks(7)
+        .map(|part| [pack::encode(part).unwrap()])
+        .collect();
+    let new: u64 = std::thread::scope(|scope| {
+        let mut running = Vec::new();
+        for packs in &requests {
+            let request = IngestRequest::new(db.id(), packs).create(true);
+            let (turn, over) = mpsc::channel::<()>();
+            let b = &b;
+            running.push(scope.spawn(move || b.ingest_in_turn(request, turn).unwrap()));
+            assert!(over.recv().is_err(), "it is dropped");
+        }
+        let reports = running.into_iter().map(|one| one.join().unwrap());
+        reports
+            .map(|report| {
+                assert_eq!((report.pending, report.rejected_count), (0, 0));
+                report.new
+            })
+            .sum()
+    });
+    assert_eq!(new, 601);
+    assert_eq!(show(&a, &db.id()), show(&b, &db.id()));
 }
 
 #[test]

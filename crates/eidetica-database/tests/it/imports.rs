@@ -2,17 +2,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use eidetica_crdt::{Doc, Edit, Locator, StoreKind};
-use eidetica_database::{Database, Databases, Error, Import};
+use eidetica_database::{Database, Databases, Error, Import, limits};
 use eidetica_entry::Id;
-use eidetica_storage::{
-    Batch, Direction, Durability, Engine, EngineError, EngineInfo, KeyRange, ScanLimit, Snapshot,
-    Space, Step, Watch,
-};
-use eidetica_testkit::{Fault, FaultyEngine};
+use eidetica_storage::{Direction, Engine, KeyRange, ScanLimit, Space, Step};
+use eidetica_testkit::{Call, Fault, FaultyEngine, HookedEngine, SharedEngine};
 use parking_lot::Mutex;
 
 use crate::world::{all_packs, database, engine, ingest, instance, instance_on, key, on, rights};
@@ -266,42 +263,48 @@ fn look(databases: &Databases, id: &Id) -> usize {
     found
 }
 
-/// Holds writes that take rows of imports away until it is told to let them go.
-struct Gate {
-    inner: Arc<dyn Engine>,
-    reached: Sender<()>,
-    open: Mutex<Receiver<()>>,
-}
-
-impl Engine for Gate {
-    fn write(&self, batch: &Batch, durability: Durability) -> Result<(), EngineError> {
-        let takes = |step| matches!(step, Step::Delete(Space::Local, _));
-        if batch.iter().any(takes) {
-            self.reached.send(()).ok();
-            self.open.lock().recv().ok();
+/// The same where processes share the engine: another one ends what a dead one has left, with nobody asking for the database.
+#[test]
+fn another_process_ends_the_import_of_a_dead_one() {
+    let base = Arc::new(eidetica_storage::MemoryEngine::new());
+    let id = database(&on(base.clone())).id();
+    let (mut taken_away, mut finished) = (0, 0);
+    for number in 0.. {
+        let failing = Arc::new(FaultyEngine::over(&base, Some((number, Fault::After))));
+        let acknowledged = {
+            let instance = on(Arc::new(SharedEngine::new(failing.clone())));
+            let db = instance.get(&id).unwrap().with_key(key(1));
+            import_large(&db).is_ok()
+        };
+        // The process is gone, and the server is not.
+        let disk: Arc<dyn Engine> = Arc::new(failing.crash(usize::MAX));
+        let other = on(Arc::new(SharedEngine::new(Arc::clone(&disk))));
+        let was_clean = is_clean(&*disk);
+        for look in 1..=limits::IMPORT_LOOKS {
+            assert_eq!(is_clean(&*disk), was_clean, "too soon after {number}");
+            let ended = other.tend_imports().unwrap();
+            let is_last = look == limits::IMPORT_LOOKS && !was_clean;
+            assert_eq!(ended, u64::from(is_last), "look {look} after {number}");
         }
-        self.inner.write(batch, durability)
+        assert!(is_clean(&*disk), "left behind after {number}");
+        let found = look(&other, &id);
+        assert!(found == 0 || found == LARGE, "{found} after {number}");
+        assert!(found == LARGE || !acknowledged);
+        if !was_clean {
+            *(if found == 0 {
+                &mut taken_away
+            } else {
+                &mut finished
+            }) += 1;
+        }
+        if acknowledged && number > 0 {
+            break;
+        }
     }
-
-    fn snapshot(&self) -> Result<Box<dyn Snapshot>, EngineError> {
-        self.inner.snapshot()
-    }
-
-    fn flush(&self) -> Result<(), EngineError> {
-        self.inner.flush()
-    }
-
-    fn watch(&self, hint: Arc<dyn Fn() + Send + Sync>) -> Watch {
-        self.inner.watch(hint)
-    }
-
-    fn close(&self) -> Result<(), EngineError> {
-        self.inner.close()
-    }
-
-    fn info(&self) -> EngineInfo {
-        self.inner.info()
-    }
+    assert!(
+        taken_away > 2 && finished > 2,
+        "{taken_away} times nothing, {finished} times all"
+    );
 }
 
 #[test]
@@ -322,12 +325,19 @@ fn other_databases_open_while_an_import_is_finished() {
         (!is_clean(&disk)).then_some(disk)
     });
     let (reached, at_the_gate) = channel();
-    let (open_gate, open) = channel();
-    let instance = on(Arc::new(Gate {
-        inner: Arc::new(interrupted.unwrap()),
-        reached,
-        open: Mutex::new(open),
-    }));
+    let (open_gate, open) = channel::<()>();
+    let gate = Mutex::new((reached, open));
+    // Holds writes that take rows of imports away until it is told to let them go.
+    let hold = move |call: Call<'_>| {
+        let takes = |step| matches!(step, Step::Delete(Space::Local, _));
+        if matches!(call, Call::Write(batch) if batch.iter().any(takes)) {
+            let (reached, open) = &*gate.lock();
+            reached.send(()).ok();
+            open.recv().ok();
+        }
+    };
+    let disk = Arc::new(interrupted.unwrap());
+    let instance = on(Arc::new(HookedEngine::new(disk, hold)));
     std::thread::scope(|scope| {
         scope.spawn(|| instance.get(&id).unwrap());
         at_the_gate.recv().unwrap();

@@ -10,6 +10,7 @@
 mod authority;
 mod closures;
 mod commits;
+mod contention;
 mod engines;
 mod exchange;
 mod faults;

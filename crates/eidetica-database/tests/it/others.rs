@@ -2,20 +2,25 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
 use eidetica_auth::{Permission, Revocation};
-use eidetica_crdt::Doc;
-use eidetica_database::{Database, Databases, IngestRequest, Origin, limits};
+use eidetica_crdt::{Doc, Edit, Locator, StoreKind};
+use eidetica_database::{
+    Database, Databases, Error, Holds, Import, IngestRequest, Origin, Transaction, limits,
+};
 use eidetica_entry::{Id, pack};
 use eidetica_storage::{Engine, MemoryEngine};
 use eidetica_storage_postgres::PostgresEngine;
-use eidetica_testkit::{EngineKind, PostgresServer, SharedEngine, selected_engine};
+use eidetica_testkit::{EngineKind, HookedEngine, PostgresServer, SharedEngine, selected_engine};
+use parking_lot::Mutex;
 
-use crate::world::{all_packs, database, ingest, instance, instance_on, key, rights};
+use crate::world::{
+    all_packs, database, ingest, ingest_entries, instance, instance_on, key, packs_without, rights,
+};
 
 /// How long something that must come is waited for.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -221,6 +226,48 @@ fn packs_taken_in_by_two_processes_are_there_once() {
     check(&all, &db.id());
 }
 
+/// What a process commits while it takes in packs may be refused, as another process was faster: that is no reason to
+/// forget the packs.
+#[test]
+fn packs_outlive_the_lost_races_of_commits_beside_them() {
+    const PACKS: i64 = 150;
+    let (all, id) = processes(2);
+    let source = instance(9);
+    ingest(&source, id, &all_packs(&all[0], &id));
+    let theirs = open(&source, &id);
+    let packs: Vec<Bytes> = (0..PACKS)
+        .map(|n| {
+            let known = theirs.tips().unwrap();
+            set(&theirs, "doc", "theirs", n);
+            let known: Vec<Id> = known.iter().map(|tip| tip.id).collect();
+            packs_without(&source, &id, &known).remove(0)
+        })
+        .collect();
+    let done = AtomicBool::new(false);
+    let committed: u64 = thread::scope(|scope| {
+        let writers: Vec<_> = [0, 0, 0, 1, 1]
+            .map(|process| {
+                let (db, done) = (open(&all[process], &id), &done);
+                scope.spawn(move || {
+                    (0..)
+                        .take_while(|_| !done.load(Ordering::Acquire))
+                        .map(|n| set(&db, &format!("of {process}"), "at", n))
+                        .count() as u64
+                })
+            })
+            .into();
+        for pack in &packs {
+            let report = ingest(&all[0], id, std::slice::from_ref(pack));
+            assert_eq!((report.new, report.known, report.pending), (1, 0, 0));
+        }
+        done.store(true, Ordering::Release);
+        writers.into_iter().map(|one| one.join().unwrap()).sum()
+    });
+    let here = open(&all[1], &id);
+    assert_eq!(here.entry_count().unwrap(), 1 + PACKS as u64 + committed);
+    check(&all, &id);
+}
+
 #[test]
 fn an_entry_that_waits_in_one_process_is_freed_by_its_parent_in_the_other() {
     let source = instance(9);
@@ -299,6 +346,42 @@ fn an_import_in_one_process_survives_that_another_opens_the_database() {
     assert_eq!(rows(&b), 600);
     assert_eq!(rows(&a), 600);
     assert_eq!(number(&a, "doc", "meanwhile"), Some(1));
+    check(&all, &id);
+}
+
+#[test]
+fn an_import_that_nobody_goes_on_with_is_given_up_and_no_other() {
+    let (all, id) = processes(3);
+    let fill = |import: &mut eidetica_database::Import, keys: std::ops::Range<i64>| {
+        let mut rows = keys.map(|n| (n, Doc::from_iter([("n", n)])));
+        rows.try_for_each(|(n, row)| import.insert_row("rows", format!("{n:05}"), row))
+    };
+    let begin = |databases: &Databases| {
+        let mut import = open(databases, &id).import().with_memory_bytes(1 << 10);
+        fill(&mut import, 0..100).unwrap();
+        import
+    };
+    // One whose process does not say that it lives, one that adds something now and then, and one that says so.
+    let [mut dead, mut slow, alive] = [0, 1, 2].map(|n| begin(&all[n]));
+    let looking = &all[2];
+    let mut ended = 0;
+    for look in 0..3 * limits::IMPORT_LOOKS {
+        ended += looking.tend_imports().unwrap();
+        if look % 8 == 0 {
+            let from = 100 + i64::from(look) * 100;
+            fill(&mut slow, from..from + 100).unwrap();
+        }
+        assert_eq!(ended, u64::from(look + 1 >= limits::IMPORT_LOOKS));
+    }
+    assert!(matches!(fill(&mut dead, 100..200), Err(Error::Abandoned)));
+    assert!(dead.commit().is_err());
+    assert!(!slow.commit().unwrap().is_empty());
+    assert!(!alive.commit().unwrap().is_empty());
+    // At the end of one as well.
+    let late = begin(&all[0]);
+    let looks = (0..limits::IMPORT_LOOKS).map(|_| looking.tend_imports().unwrap());
+    assert_eq!(looks.sum::<u64>(), 1);
+    assert!(matches!(late.commit(), Err(Error::Abandoned)));
     check(&all, &id);
 }
 
@@ -490,4 +573,291 @@ fn a_closure_that_another_process_took_away_comes_again() {
     assert_eq!(there.tips().unwrap(), project.tips().unwrap());
     assert!(there.access_of(&key(2).public()).unwrap().is_some());
     check(&all, &id);
+}
+
+/// Keeps a process from noticing what others write, except where it looks itself: the thread that follows them is held
+/// up in a callback until what is returned is dropped.
+fn blind(db: &Database, other: &Database) -> Sender<()> {
+    let (tell, told) = channel();
+    let (release, held) = channel();
+    let held = Mutex::new(held);
+    db.on_remote_write(move |_, _| {
+        tell.send(()).ok();
+        held.lock().recv().ok();
+        Ok(())
+    })
+    .unwrap();
+    set(other, "first", "n", 1);
+    told.recv_timeout(PATIENCE).unwrap();
+    release
+}
+
+fn delete(db: &Database, store: &str, path: &str) -> Option<Id> {
+    let tx = db.new_transaction();
+    tx.doc(store).unwrap().delete(path).unwrap();
+    tx.commit().unwrap().map(|entry| entry.id())
+}
+
+/// What one process does not know of yet it must not answer for.
+#[test]
+fn what_changes_nothing_is_so_in_the_engine() {
+    let (all, id) = processes(2);
+    let (a, b) = (open(&all[0], &id), open(&all[1], &id));
+    let _blind = blind(&a, &b);
+    set(&b, "of b", "x", 1);
+    assert!(delete(&a, "of b", "x").is_some());
+    assert_eq!(number(&b, "of b", "x"), None);
+    set(&b, "imported", "x", 1);
+    let mut import = a.import();
+    let at = Locator::parse("x").unwrap();
+    import
+        .edit("imported", StoreKind::Doc, Edit::Delete { at }, 8)
+        .unwrap();
+    assert_eq!(import.commit().unwrap().len(), 1);
+    assert_eq!(number(&b, "imported", "x"), None);
+    b.set_quota(Some(1 << 20)).unwrap();
+    a.set_quota(None).unwrap();
+    assert_eq!(b.quota().unwrap(), None);
+    check(&all, &id);
+}
+
+/// The same of a commit that builds on one which is on its way and then refused.
+#[test]
+fn what_changes_nothing_waits_for_what_it_was_found_on() {
+    let [first, second] = <[_; 2]>::try_from(engines(2)).ok().unwrap();
+    let (first, interruption) = HookedEngine::interruptible(first);
+    let all = [instance_on(first, 1), instance_on(second, 2)];
+    let id = database(&all[0]).id();
+    let (a, b) = (open(&all[0], &id), open(&all[1], &id));
+    set(&a, "doc", "x", 1);
+    set(&a, "doc", "y", 1);
+    assert_eq!(number(&a, "doc", "y"), Some(1));
+    let ((staged, is_staged), (answered, is_answered)) = (channel(), channel::<()>());
+    thread::scope(|scope| {
+        let refused = scope.spawn(|| {
+            let tx = a.new_transaction();
+            let doc = tx.doc("doc").unwrap();
+            assert_eq!(doc.get_as::<i64>("y").unwrap(), Some(1));
+            doc.delete("x").unwrap();
+            interruption.before_write(move || {
+                staged.send(()).unwrap();
+                // Longer than whoever does not wait takes to answer.
+                is_answered.recv_timeout(Duration::from_millis(300)).ok();
+                set(&b, "doc", "y", 2);
+            });
+            tx.commit()
+        });
+        is_staged.recv_timeout(PATIENCE).unwrap();
+        let deleted = delete(&a, "doc", "x");
+        answered.send(()).ok();
+        assert!(deleted.is_some());
+        let refused = refused.join().unwrap();
+        assert!(matches!(refused, Err(Error::Conflict { .. })));
+    });
+    assert_eq!(number(&a, "doc", "x"), None);
+    check(&all, &id);
+}
+
+#[test]
+fn a_right_and_room_count_in_all_processes_at_once() {
+    let (all, id) = processes(2);
+    let (a, b) = (open(&all[0], &id), open(&all[1], &id));
+    let source = instance(9);
+    ingest(&source, id, &all_packs(&all[0], &id));
+    let theirs = open(&source, &id);
+    let large = |db: &Database, path: &str| {
+        let tx = db.new_transaction();
+        tx.doc("doc").unwrap().set(path, "x".repeat(4_000)).unwrap();
+        tx.commit().map(drop)
+    };
+    large(&theirs, "theirs").unwrap();
+    b.set_quota(Some(3_000)).unwrap();
+    let _blind = blind(&a, &b);
+    assert!(matches!(large(&a, "a"), Err(Error::Full { .. })));
+    b.set_quota(None).unwrap();
+    large(&a, "a").unwrap();
+    b.set_quota(Some(8_000)).unwrap();
+    set(&b, "doc", "n", 1);
+    assert!(matches!(large(&a, "b"), Err(Error::Full { .. })));
+    b.set_quota(None).unwrap();
+    let report = ingest(&all[0], id, &all_packs(&source, &id));
+    assert_eq!((report.new, report.known), (1, 1));
+    let tx = b.new_transaction();
+    let member = key(2);
+    tx.settings()
+        .grant(member.public(), Permission::Write(5), "")
+        .unwrap();
+    tx.commit().unwrap();
+    set(&a.with_key(member), "doc", "of the member", 1);
+    check(&all, &id);
+}
+
+#[test]
+fn a_store_of_another_process_is_not_read_as_ones_own() {
+    let (all, id) = processes(2);
+    let (a, b) = (open(&all[0], &id), open(&all[1], &id));
+    let source = instance(9);
+    ingest(&source, id, &all_packs(&all[0], &id));
+    let theirs = open(&source, &id);
+    set(&theirs, "theirs", "x", 1);
+    let _blind = blind(&a, &b);
+    let row = |table: &str| {
+        let tx = b.new_transaction();
+        let table = tx.table::<serde_json::Value>(table).unwrap();
+        table.insert("x", &serde_json::json!({"a": 1})).unwrap();
+        tx.commit().unwrap();
+    };
+    row("rows");
+    set(&a, "of a", "x", 1);
+    row("more");
+    let report = ingest(&all[0], id, &all_packs(&source, &id));
+    assert_eq!((report.new, report.known), (1, 1));
+    assert_eq!(number(&b, "theirs", "x"), Some(1));
+    assert_eq!(number(&b, "of a", "x"), Some(1));
+    check(&all, &id);
+}
+
+#[test]
+fn payloads_are_missing_in_all_processes_alike() {
+    const EACH: i64 = 5;
+    let source = instance(9);
+    let theirs = database(&source);
+    let id = theirs.id();
+    let (begun, all) = (all_packs(&source, &id), engines(2).into_iter().zip(1..));
+    let all: Vec<Databases> = all.map(|(engine, n)| instance_on(engine, n)).collect();
+    ingest(&all[0], id, &begun);
+    let (a, b) = (open(&all[0], &id), open(&all[1], &id));
+    let _blind = blind(&a, &b);
+    for round in 0..2 {
+        for n in 0..EACH {
+            set(&theirs, "photos", &format!("n{n}"), round * EACH + n);
+        }
+        b.hold(&Holds::stores(["notes"]).unwrap()).unwrap();
+        ingest(&all[1], id, &all_packs(&source, &id));
+        b.hold(&Holds::All).unwrap();
+        if round > 0 {
+            assert_eq!(a.give_up("photos").unwrap(), EACH as u64);
+            assert_eq!(b.wait_again("photos").unwrap(), EACH as u64);
+        }
+        let report = ingest(&all[0], id, &all_packs(&source, &id));
+        assert_eq!(report.filled, EACH as u64);
+        assert_eq!(number(&b, "photos", "n1"), Some(round * EACH + 1));
+    }
+    check(&all, &id);
+}
+
+#[test]
+fn what_another_process_holds_again_is_not_released() {
+    let [first, second] = <[_; 2]>::try_from(engines(2)).ok().unwrap();
+    let (first, interruption) = HookedEngine::interruptible(first);
+    let all = [instance_on(first, 1), instance_on(second, 2)];
+    let id = database(&all[0]).id();
+    let (a, b) = (open(&all[0], &id), open(&all[1], &id));
+    set(&a, "photos", "n", 1);
+    a.hold(&Holds::stores(["notes"]).unwrap()).unwrap();
+    let held = b.clone();
+    interruption.before_write(move || held.hold(&Holds::All).unwrap());
+    assert!(matches!(a.release("photos"), Err(Error::Held { .. })));
+    assert_eq!(number(&b, "photos", "n"), Some(1));
+    b.hold(&Holds::stores(["notes"]).unwrap()).unwrap();
+    assert_eq!(a.release("photos").unwrap(), 1);
+    assert!(b.verify().unwrap().is_sound());
+}
+
+/// Entries of an import that are acknowledged are there, whatever became of what was on its way when it began.
+#[test]
+fn imports_between_the_lost_races_of_commits_are_there() {
+    const IMPORTS: i64 = 30;
+    let (all, id) = processes(2);
+    let done = AtomicBool::new(false);
+    let imported: Vec<Id> = thread::scope(|scope| {
+        for (n, process) in [0, 0, 1].into_iter().enumerate() {
+            let (db, done) = (open(&all[process], &id), &done);
+            scope.spawn(move || {
+                (0..)
+                    .take_while(|_| !done.load(Ordering::Acquire))
+                    .for_each(|at| set(&db, &format!("of {n}"), "at", at));
+            });
+        }
+        let db = open(&all[0], &id);
+        let import = |n: i64| {
+            let mut import = db.import().with_memory_bytes(1);
+            for row in 0..3 {
+                let fields = Doc::from_iter([("n", n)]);
+                import.insert_row("rows", format!("{n} {row}"), fields)?;
+            }
+            import.commit()
+        };
+        let ids = (0..IMPORTS).map(import).collect::<Result<Vec<_>, _>>();
+        done.store(true, Ordering::Release);
+        ids.unwrap().concat()
+    });
+    let db = open(&all[1], &id);
+    assert_eq!(imported.len(), 3 * IMPORTS as usize);
+    assert!(imported.iter().all(|id| db.get(id).unwrap().is_some()));
+    let rows = db.table::<serde_json::Value>("rows").unwrap();
+    assert_eq!(rows.rows().iter().count(), 3 * IMPORTS as usize);
+    check(&all, &id);
+}
+
+#[test]
+fn an_import_sees_stores_that_were_made_after_it_began() {
+    let (all, id) = processes(2);
+    let (a, b) = (open(&all[0], &id), open(&all[1], &id));
+    let _blind = blind(&a, &b);
+    let mut import = a.import().with_memory_bytes(1);
+    let set_row = |import: &mut Import, row: &str| import.insert_row("rows", row, Doc::new());
+    set_row(&mut import, "1").unwrap();
+    set_row(&mut import, "2").unwrap();
+    set(&b, "of b", "x", 1);
+    let at = Locator::parse("x").unwrap();
+    import
+        .edit("of b", StoreKind::Doc, Edit::Delete { at }, 8)
+        .unwrap();
+    set_row(&mut import, "3").unwrap();
+    import.commit().unwrap();
+    assert_eq!(number(&b, "of b", "x"), None);
+    check(&all, &id);
+}
+
+/// What was refused since another process was faster is told as that one has stored it, and counted once.
+#[test]
+fn what_is_void_in_another_process_is_not_told() {
+    let [first, second] = <[_; 2]>::try_from(engines(2)).ok().unwrap();
+    let (first, interruption) = HookedEngine::interruptible(first);
+    let all = [instance_on(first, 1), instance_on(second, 2)];
+    let source = instance(9);
+    let member = key(2);
+    let new = rights(&key(1), &[(&member, Permission::Write(5))]);
+    let theirs = source.create(new, key(1)).unwrap();
+    let id = theirs.id();
+    ingest(&all[0], id, &all_packs(&source, &id));
+    let (a, b) = (open(&all[0], &id), open(&all[1], &id));
+    let fork = |by: &Arc<eidetica_auth::SecretKey>, edit: &dyn Fn(&Transaction)| {
+        let tx = theirs.new_transaction_at(&[id]).unwrap();
+        let tx = tx.with_key(Arc::clone(by));
+        edit(&tx);
+        tx.commit().unwrap().unwrap()
+    };
+    let put = |tx: &Transaction| tx.doc("notes").unwrap().set("n", 1).unwrap();
+    let (effective, void) = (fork(&key(1), &put), fork(&member, &put));
+    let revocation = fork(&key(1), &|tx| {
+        let revocation = Revocation::of(key(2).public());
+        tx.settings().revoke(revocation).unwrap();
+    });
+    let heard = told(&a);
+    let theirs = [revocation.clone(), void.clone()];
+    let other = all[1].clone();
+    interruption.before_write(move || drop(ingest_entries(&other, id, &theirs)));
+    let report = ingest_entries(&all[0], id, &[effective.without_data(), void.clone()]);
+    assert_eq!((report.new, report.known, report.lacking), (1, 1, 1));
+    let mut ids: Vec<Id> = (0..2)
+        .map(|_| heard.recv_timeout(PATIENCE).unwrap().0)
+        .collect();
+    ids.sort_unstable();
+    let mut expected = [effective.id(), revocation.id()];
+    expected.sort_unstable();
+    assert_eq!(ids, expected);
+    assert!(heard.try_recv().is_err());
+    assert_eq!(b.entry_count().unwrap(), 4);
 }

@@ -81,12 +81,22 @@ pub(crate) fn request(
     permission: Permission,
     nonce: u8,
 ) -> SignedRequest {
+    request_from(1, key_n, database, permission, nonce)
+}
+
+pub(crate) fn request_from(
+    device_n: u16,
+    key_n: u16,
+    database: Id,
+    permission: Permission,
+    nonce: u8,
+) -> SignedRequest {
     let request = AccessRequest {
         database,
         key: key(key_n),
         permission,
         name: KeyName::new("phone").unwrap(),
-        device: key(1),
+        device: key(device_n),
         nonce: [nonce; 16],
     };
     request.sign(&secret(key_n)).unwrap()

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use eidetica_auth::{Permission, SignedRequest};
 use eidetica_engine::{
-    Action, Command, Input, Job, JobResult, LinkId, Reach, Response, Selection, StreamId, Target,
-    Wishes, limits,
+    Action, Command, EngineError, Input, Job, JobResult, LinkId, Reach, Response, Selection,
+    StreamId, Target, Wishes, limits,
 };
 use eidetica_entry::{Height, Id, PublicKey, Stamp};
 use eidetica_protocol::{
@@ -413,6 +413,74 @@ fn a_peer_that_takes_no_stream_is_synced_with_every_five_minutes() {
 }
 
 #[test]
+fn a_peer_whose_streams_end_at_once_is_synced_with_in_rounds() {
+    let mut bench = Bench::live();
+    bench.with_peer(1);
+    let id = bench.sync(key(1), &[database(1)]);
+    let (task, ..) = bench.task().unwrap();
+    bench.synced(task, Ok(outcome()));
+    assert!(bench.reply(id).is_some());
+    let (mut stream, ..) = bench.opened().unwrap();
+    let (start, mut rounds) = (bench.now, 0);
+    while bench.now < start + 600_000 {
+        // It says nothing, not even why.
+        bench.input(Input::LiveEnded(stream, Err(cut())));
+        stream = loop {
+            if let Some((task, ..)) = bench.task() {
+                rounds += 1;
+                bench.synced(task, Ok(outcome()));
+            } else if let Some((link, ..)) = bench.connect() {
+                bench.connected(link, key(1));
+            } else if let Some((opened, ..)) = bench.opened() {
+                break opened;
+            } else {
+                bench.closed();
+                let due = bench.due();
+                bench.pass_until(due);
+            }
+        };
+    }
+    assert_eq!(rounds, 2);
+}
+
+#[test]
+fn what_is_too_much_for_a_stream_has_rounds() {
+    let mut bench = Bench::live();
+    let id = |n: u32| {
+        let mut id = [1; 32];
+        id[..4].copy_from_slice(&n.to_be_bytes());
+        Id::new(id)
+    };
+    let most = protocol_limits::LIVE_DATABASES as u32;
+    bench.with_peer(1);
+    bench.now(Command::Relate(key(1), id(0))).unwrap();
+    let of_first = |key: &&String| key.starts_with("pair/");
+    let first = bench.records.keys().find(of_first).unwrap().clone();
+    let pair = bench.records[&first].clone();
+    for n in 1..=most {
+        let key = first.replace(&id(0).to_string(), &id(n).to_string());
+        bench.records.insert(key, pair.clone());
+    }
+    let mut bench = bench.restart_live();
+    let (link, ..) = bench.connect().unwrap();
+    bench.connected(link, key(1));
+    let (stream, _, databases) = bench.opened().unwrap();
+    assert_eq!(databases.len() as u32, most);
+    bench.input(Input::Live(stream, LiveEvent::Checked));
+    assert!(bench.task().is_none());
+    bench.pass_until(bench.now + 300_000);
+    let mut rounds = Vec::new();
+    while let Some((task, _, job)) = bench.task() {
+        let Job::Sync { database, .. } = job else {
+            panic!("{job:?}")
+        };
+        rounds.push(database);
+        bench.synced(task, Ok(outcome()));
+    }
+    assert!(!rounds.is_empty() && rounds.iter().all(|round| *round == id(most)));
+}
+
+#[test]
 fn a_quiet_stream_is_a_round_of_a_thousand_databases() {
     let mut bench = Bench::live();
     let all: Vec<Id> = (0..1000_u16)
@@ -606,7 +674,8 @@ fn subscriptions_are_bounded_in_all() {
     }
     let (over, _) = bench.accept(key(5), &[]);
     bench.input(Input::Live(over, LiveEvent::Subscribed(many[..1].to_vec())));
-    assert_eq!(bench.ended(), Some(over));
+    let refuse = Notice::Refuse(Refusal::UNAVAILABLE);
+    assert_eq!(bench.told(), Some((over, refuse)));
     // Room that is given back can be taken again.
     let gone = LiveEvent::Unsubscribed(many[..1].to_vec());
     bench.input(Input::Live(last.unwrap(), gone));
@@ -666,6 +735,67 @@ fn a_decision_is_told_to_the_device_that_asked() {
     let (stream, _) = bench.accept(device, &[]);
     bench.now(Command::Reject(id)).unwrap();
     assert_eq!(bench.told(), Some((stream, Notice::Decided(id))));
+}
+
+/// It asks then, and hears that there is no such request any more.
+#[test]
+fn that_a_request_is_too_old_is_told_to_the_device_that_asked() {
+    let mut bench = Bench::live();
+    let facts = eidetica_engine::Facts {
+        here: true,
+        explicit: None,
+        wildcard: None,
+    };
+    let asked = [5, 6].map(|n| request(n, database(1), Permission::Write(3), 1));
+    for signed in &asked {
+        bench.engine.receive_bootstrap(signed, facts, bench.now);
+    }
+    bench.drain();
+    let device = asked[0].request().device;
+    let (stream, _) = bench.accept(device, &[]);
+    // What was decided has been told.
+    bench.now(Command::Reject(asked[1].id())).unwrap();
+    while bench.told().is_some() {}
+    bench.now += limits::REQUEST_MS;
+    bench.input(Input::Tick);
+    assert_eq!(bench.told(), Some((stream, Notice::Decided(asked[0].id()))));
+    assert_eq!(bench.told(), None);
+    assert_eq!(bench.engine.incoming_requests().count(), 0);
+}
+
+#[test]
+fn whoever_waits_for_a_request_learns_that_it_is_gone() {
+    for is_withdrawn in [true, false] {
+        let mut bench = Bench::live();
+        bench.with_peer(1);
+        let signed = request(5, database(1), Permission::Write(3), 1);
+        let id = signed.id();
+        bench.command(Command::Bootstrap {
+            target: Target::Peer(key(1)),
+            request: Box::new(signed),
+        });
+        let finish = |bench: &mut Bench, reply| {
+            let (task, ..) = bench.task().unwrap();
+            bench.input(Input::Finished(task, JobResult::Call(Ok(reply))));
+        };
+        let pending = || CallReply::Bootstrap(BootstrapAnswer::Pending(id));
+        finish(&mut bench, pending());
+        let waits = bench.command_until(Command::AwaitRequest(id), u64::MAX);
+        finish(&mut bench, pending());
+        assert_eq!(bench.reply(waits), None);
+        match is_withdrawn {
+            true => {
+                bench.command(Command::CancelRequest(id));
+                finish(&mut bench, CallReply::Cancelled);
+            }
+            false => {
+                bench.now += limits::REQUEST_MS;
+                bench.input(Input::Tick);
+            }
+        }
+        let gone = EngineError::UnknownRequest(id);
+        assert_eq!(bench.reply(waits), Some(Err(gone)));
+    }
 }
 
 #[test]

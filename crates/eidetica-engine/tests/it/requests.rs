@@ -8,7 +8,7 @@ use eidetica_engine::{
 use eidetica_entry::Id;
 use eidetica_protocol::{BootstrapAnswer, CallReply, RequestRef};
 
-use crate::bench::{Bench, database, key, outcome, request};
+use crate::bench::{Bench, database, key, outcome, request, request_from};
 
 const STRANGER: Facts = Facts {
     here: true,
@@ -254,7 +254,8 @@ fn a_flood_of_requests_is_bounded_and_loses_no_pending_one() {
         let mut id = [1; 32];
         id[..8].copy_from_slice(&n.to_be_bytes());
         let of = 9 + (n % 5_000) as u16;
-        let signed = request(of, Id::new(id), WRITE, 1);
+        let device = 6_000 + (n / limits::INCOMING_PER_DEVICE) as u16;
+        let signed = request_from(device, of, Id::new(id), WRITE, 1);
         let answer = bench.engine.receive_bootstrap(&signed, STRANGER, bench.now);
         bench.drain();
         answer
@@ -286,6 +287,35 @@ fn a_flood_of_requests_is_bounded_and_loses_no_pending_one() {
     ));
     assert_eq!(ask(&mut bench, flood + 1), BootstrapAnswer::Denied);
     assert_eq!(state(&bench, first), None);
+}
+
+#[test]
+fn one_device_fills_its_share_and_leaves_room_for_others() {
+    let mut bench = Bench::new();
+    let ask = |bench: &mut Bench, device: u16, of: u16| {
+        let signed = request_from(device, of, database(1), WRITE, 1);
+        let answer = bench.engine.receive_bootstrap(&signed, STRANGER, bench.now);
+        bench.drain();
+        (answer, signed.id())
+    };
+    let share = limits::INCOMING_PER_DEVICE as u16;
+    let mut asked = (0..share).map(|n| ask(&mut bench, 1, 100 + n));
+    assert!(asked.all(|(answer, _)| matches!(answer, BootstrapAnswer::Pending(_))));
+    let (refused, _) = ask(&mut bench, 1, 99);
+    assert_eq!(refused, BootstrapAnswer::Denied);
+    // The same again, and one in place of another, is no more than before.
+    let (again, first) = ask(&mut bench, 1, 100);
+    assert_eq!(again, BootstrapAnswer::Pending(first));
+    assert!(matches!(
+        ask(&mut bench, 2, 99).0,
+        BootstrapAnswer::Pending(_)
+    ));
+    // What is decided makes room.
+    bench.now(Command::Reject(first)).unwrap();
+    assert!(matches!(
+        ask(&mut bench, 1, 98).0,
+        BootstrapAnswer::Pending(_)
+    ));
 }
 
 #[test]

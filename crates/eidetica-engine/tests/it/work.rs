@@ -1,9 +1,12 @@
 //! Syncs by command and in the background.
 
 use eidetica_engine::{
-    Command, EngineError, Input, Job, JobResult, Response, Selection, Target, limits,
+    Action, Command, EngineError, Input, Job, JobResult, Response, Selection, Target, limits,
 };
-use eidetica_protocol::{CallReply, CloseReason, DatabaseInfo, Failure, PeerFault, Refusal};
+use eidetica_protocol::{
+    CallReply, CloseReason, DatabaseInfo, Failure, IngestTotals, Outcome, PeerFault, PushOutcome,
+    Refusal,
+};
 
 use crate::bench::{Bench, address, database, key, outcome};
 
@@ -157,6 +160,62 @@ fn background_work_is_retried_with_growing_waits_until_it_succeeds() {
     assert!(!bench.engine.is_queued(&key(1), &database(1)));
     bench.pass_until(bench.now + 3_600_000);
     assert!(bench.connect().is_none() && bench.task().is_none());
+}
+
+#[test]
+fn what_leaves_entries_pending_is_synced_again_so_often() {
+    let received = Outcome {
+        complete: false,
+        received: IngestTotals {
+            pending: 1,
+            ..IngestTotals::default()
+        },
+        ..outcome()
+    };
+    let pushed = Outcome {
+        push: PushOutcome::Done {
+            new: 1,
+            known: 0,
+            pending: 1,
+            rejected: 0,
+        },
+        ..outcome()
+    };
+    for unsettled in [received, pushed] {
+        let mut bench = Bench::new();
+        bench.with_peer(1);
+        bench.now(Command::Queue(key(1), database(1))).unwrap();
+        let mut waits = Vec::new();
+        loop {
+            let (task, ..) = bench.task().unwrap();
+            bench.synced(task, Ok(unsettled.clone()));
+            if !bench.engine.is_queued(&key(1), &database(1)) {
+                break;
+            }
+            let before = bench.now;
+            while !bench
+                .actions
+                .iter()
+                .any(|action| matches!(action, Action::Run(..)))
+            {
+                if let Some((link, ..)) = bench.connect() {
+                    bench.connected(link, key(1));
+                } else {
+                    bench.closed();
+                    let due = bench.timeout.unwrap();
+                    bench.pass_until(due.max(bench.now));
+                }
+            }
+            waits.push((bench.now - before) / 1000);
+        }
+        assert_eq!(waits.len() as u32, limits::PENDING_ATTEMPTS, "{waits:?}");
+        assert!(waits[0] < 3 && waits[7] >= 64, "{waits:?}");
+        // The next one begins anew.
+        bench.now(Command::Queue(key(1), database(1))).unwrap();
+        let (task, ..) = bench.task().unwrap();
+        bench.synced(task, Ok(outcome()));
+        assert!(!bench.engine.is_queued(&key(1), &database(1)));
+    }
 }
 
 #[test]

@@ -126,8 +126,9 @@ impl<'a> Encoder<'a> {
                 entries: entries.len() as u32,
                 min_height: Height(u64::MAX),
                 max_height: Height::ROOT,
-                // Known at the end; what is written is the sum's parts.
+                // Known at the end; what is written are the parts.
                 raw_bytes: 0,
+                meta_bytes: 0,
             },
             entries,
             positions: HashMap::with_capacity(entries.len()),

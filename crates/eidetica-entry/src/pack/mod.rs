@@ -33,6 +33,8 @@ pub struct PackInfo {
     pub max_height: Height,
     /// Bytes that metadata and payloads claim to take once they are decompressed.
     pub raw_bytes: u64,
+    /// Bytes that metadata take in the pack, as it claims.
+    pub meta_bytes: u32,
 }
 
 impl PackInfo {

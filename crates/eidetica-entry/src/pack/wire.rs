@@ -52,6 +52,7 @@ impl Prefix {
                 min_height,
                 max_height,
                 raw_bytes: u64::from(meta.raw) + u64::from(payloads.raw),
+                meta_bytes: meta.compressed,
             };
             Ok(Self {
                 info,

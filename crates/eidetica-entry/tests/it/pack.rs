@@ -81,8 +81,7 @@ fn a_real_history_comes_back_exactly_and_small() {
             (Some(info.min_height), Some(info.max_height)),
             (heights().min(), heights().max())
         );
-        let compressed_meta = u32::from_le_bytes(packed[60..64].try_into().unwrap()) as usize;
-        meta += PREFIX_BYTES + compressed_meta;
+        meta += PREFIX_BYTES + info.meta_bytes as usize;
     }
     let per_entry = meta as f64 / history.entries.len() as f64;
     println!("{per_entry:.2} bytes per entry beyond signatures and payloads");

@@ -149,6 +149,25 @@ proptest! {
     }
 }
 
+/// Whoever may write may choose ids until these agree.
+#[test]
+fn sets_with_equal_sums_and_exclusive_ors_are_told_apart() {
+    let pairs = [
+        ([(5, 1), (5, 2)], [(5, 0), (5, 3)]),
+        ([(5, 1), (6, 2)], [(5, 2), (6, 1)]),
+        ([(5, 1), (5, 2)], [(6, 1), (6, 2)]),
+    ];
+    let summary = |set: [(u64, u64); 2]| {
+        let set = set.map(|(height, id)| stamp(height, id));
+        summarize(&mut set.as_slice(), &Span::ALL)
+    };
+    for (one, other) in pairs {
+        let folded = |set: [(u64, u64); 2]| (set[0].1 + set[1].1, set[0].1 ^ set[1].1);
+        assert_eq!(folded(one), folded(other));
+        assert_ne!(summary(one), summary(other));
+    }
+}
+
 #[test]
 fn nodes_are_aligned_blocks() {
     let all = Node::of_heights(Height(u64::MAX), 16);

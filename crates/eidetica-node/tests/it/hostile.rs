@@ -5,14 +5,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use eidetica_auth::{DeviceClaim, Permission, Revocation, Scope, SecretKey};
 use eidetica_database::limits;
-use eidetica_engine::Target;
+use eidetica_engine::{PeerStatus, Target};
 use eidetica_entry::{
     Id,
     reconcile::{Detail, Span},
 };
 use eidetica_node::{Backend, NodeLimits};
 use eidetica_protocol::{
-    Frame, IdPrefix, IngestBatch, LiveMessage, LiveOpen, Request, Spans, TipList,
+    Frame, IdPrefix, IngestBatch, LiveMessage, LiveOpen, Refusal, Reply, Request, Spans, Stores,
+    TipList,
     handshake::{Initiator, Side, VERSIONS},
 };
 use eidetica_transport::{
@@ -106,13 +107,21 @@ fn denied_and_absent_are_the_same_bytes() {
                     wants: Vec::new(),
                     closures: Vec::new(),
                 },
+                Request::Void {
+                    database,
+                    leaves: vec![tip],
+                },
+                Request::Payloads {
+                    database,
+                    ids: vec![IdPrefix::of(&tip)],
+                },
+                Request::Lacking { database },
             ]
-            .map(|request| Frame::Request(request).encode().unwrap())
-        };
-        for ((denied, absent), hidden) in requests(there)
             .into_iter()
-            .zip(requests(nowhere))
-            .zip(requests(hidden))
+            .flat_map(both_forms)
+        };
+        for ((denied, absent), hidden) in
+            requests(there).zip(requests(nowhere)).zip(requests(hidden))
         {
             let absent = ask(&*channel, absent).await.unwrap();
             assert_eq!(absent.len(), 1);
@@ -177,8 +186,13 @@ fn no_stranger_learns_what_is_there() {
             database: there,
             leaves: Vec::new(),
         },
-    ]
-    .map(|request| Frame::Request(request).encode().unwrap());
+        Request::Payloads {
+            database: there,
+            ids: vec![IdPrefix::of(&tip)],
+        },
+        Request::Lacking { database: there },
+    ];
+    let requests: Vec<Bytes> = requests.into_iter().flat_map(both_forms).collect();
     let answers = |claims: Vec<DeviceClaim>| {
         let hub = hub(&net);
         servers.clone().map(|address| {
@@ -220,7 +234,68 @@ fn no_stranger_learns_what_is_there() {
         assert!(!there.1, "{who}");
     }
     let [there, nothing] = answers(claim(&member, Scope::All, far));
-    assert!(there.1 && there.0.iter().zip(&nothing.0).take(4).all(|(a, b)| a != b));
+    assert!(there.1 && there.0.iter().zip(&nothing.0).all(|(a, b)| a != b));
+}
+
+/// A request as it was in version 1, and with the stores that are wanted.
+fn both_forms(request: Request) -> [Bytes; 2] {
+    [
+        Frame::Request(request.clone()),
+        Frame::RequestFor(Stores::All, request),
+    ]
+    .map(|frame| frame.encode().unwrap())
+}
+
+/// Whoever may write to one database pushes what another has, and packs that claim more than they are.
+#[test]
+fn packs_in_the_wrong_database_and_absurd_counts_are_refused() {
+    let net = Net::memory();
+    let alice = Peer::new(&net, "alice");
+    let everybody = Some(Permission::Write(10));
+    let [one, other] = [0, 1].map(|_| alice.create(&[], everybody).id());
+    (0..40).for_each(|n| alice.write(other, "n", &n.to_string()));
+    let page = alice.databases.difference(&other, &[], None, usize::MAX);
+    let packs = page.unwrap().packs;
+    // What a pack begins with says how many entries it has: every byte of that the greatest, one after the other.
+    let absurd = (0..64).map(|at| {
+        let mut pack = packs[0].to_vec();
+        pack.iter_mut()
+            .skip(at)
+            .take(8)
+            .for_each(|byte| *byte = 0xff);
+        Bytes::from(pack)
+    });
+    let absurd = absurd.flat_map(|pack| [(one, pack.clone()), (other, pack)]);
+    let bad: Vec<(Id, Bytes, bool)> = absurd
+        .map(|(id, pack)| (id, pack, true))
+        // It might be a database that this one delegates to: it is let in where it belongs, and here it is nothing.
+        .chain([(one, packs[0].clone(), false)])
+        .collect();
+    let before = [one, other].map(|id| alice.tips(id));
+    let address = alice.serve();
+    let eve = SecretKey::from_bytes(&[200; 32]);
+    block_on(async {
+        for (database, pack, is_refused) in bad {
+            let channel = introduce(&hub(&net), &address, &eve).await.unwrap();
+            let begin = Request::Push {
+                database,
+                wants: Vec::new(),
+                closures: Vec::new(),
+            };
+            let frames = [Frame::Request(begin), Frame::Pack(pack)];
+            let frames = frames.map(|frame| frame.encode().unwrap());
+            let mut response = channel.request(FrameStream::of(frames)).await.unwrap();
+            let frame = response.next().await.unwrap().unwrap();
+            let reply = Frame::decode(&frame).unwrap();
+            let refused = Frame::Reply(Reply::Refused(Refusal::BAD_PACK));
+            match is_refused {
+                true => assert_eq!(reply, refused),
+                false => assert!(matches!(reply, Frame::Reply(Reply::Pushed { new: 0, .. }))),
+            }
+        }
+    });
+    assert_eq!([one, other].map(|id| alice.tips(id)), before);
+    assert!(alice.databases.verify().unwrap().faults.is_empty());
 }
 
 #[test]
@@ -394,7 +469,7 @@ fn a_flood_of_orphans_leaves_room_for_those_of_another_peer() {
             create,
         };
         let from = SecretKey::from_bytes(&[from; 32]).public();
-        backend.ingest(&batch, &from).unwrap()
+        backend.ingest(&batch, &from, Box::new(())).unwrap()
     };
     send(packs(&[]), true, 1);
     alice.write(id, "n", "never sent");
@@ -483,4 +558,49 @@ pub(crate) fn stalled_listeners(
         }
         stalled
     })
+}
+
+#[test]
+fn a_device_that_is_blocked_is_answered_no_further() {
+    let net = Net::memory();
+    let alice = Peer::new(&net, "alice");
+    let id = alice.create(&[], Some(Permission::Read)).id();
+    for n in 0..60 {
+        let text: String = (0..100_000)
+            .map(|_| char::from(b'!' + rand::random::<u8>() % 90))
+            .collect();
+        alice.write(id, &format!("text{n}"), &text);
+    }
+    let address = alice.serve();
+    let eve = SecretKey::from_bytes(&[200; 32]);
+    alice.node.register_peer(eve.public(), None).wait().unwrap();
+    let answered = |blocked: bool| {
+        block_on(async {
+            let channel = introduce(&hub(&net), &address, &eve).await.unwrap();
+            let compare = Request::Compare {
+                database: id,
+                tips: TipList::new(Vec::new()),
+                common: Vec::new(),
+                closures: Vec::new(),
+            };
+            let frame = Frame::Request(compare).encode().unwrap();
+            let mut response = channel.request(FrameStream::of([frame])).await.unwrap();
+            response.next().await.unwrap().expect("an answer");
+            if blocked {
+                let blocking = alice
+                    .node
+                    .set_peer_status(eve.public(), PeerStatus::Blocked);
+                blocking.wait().unwrap();
+            }
+            loop {
+                match response.next().await {
+                    Ok(Some(_)) => {}
+                    Ok(None) => return true,
+                    Err(_) => return false,
+                }
+            }
+        })
+    };
+    assert!(answered(false));
+    assert!(!answered(true));
 }

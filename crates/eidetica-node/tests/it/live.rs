@@ -20,6 +20,7 @@ use crate::world::{Net, Peer, eventually, on_selected};
 on_selected!(
     commits_travel_at_once_in_both_directions,
     a_commit_is_relayed_and_nobody_gets_it_twice,
+    news_go_round_a_ring_once,
     what_was_missed_arrives_after_a_restart_of_either_side,
     a_revoked_reader_gets_nothing_more,
     a_request_that_is_approved_is_fetched_by_itself,
@@ -54,9 +55,7 @@ fn connected(from: &Peer, to: &Peer) {
 }
 
 fn arrives(at: &Peer, id: Id, path: &str, value: &str) {
-    eventually("the value", || {
-        at.has(id) && at.read(id, path).as_deref() == Some(value)
-    });
+    eventually("the value", || at.has(id) && at.shows(id, path, value));
 }
 
 /// How many entries came to a peer from others.
@@ -94,8 +93,8 @@ fn commits_travel_at_once_in_both_directions(net: &Net) {
     });
 }
 
-fn a_commit_is_relayed_and_nobody_gets_it_twice(net: &Net) {
-    let (alice, bob, id) = two(net);
+/// A third one, let in by the first and connected to the second.
+fn beside(net: &Net, alice: &Peer, bob: &Peer, id: Id) -> Peer {
     let carol = Peer::live(net, "carol");
     let grant = |transaction: &eidetica_database::Transaction| {
         transaction
@@ -104,9 +103,14 @@ fn a_commit_is_relayed_and_nobody_gets_it_twice(net: &Net) {
     };
     alice.database(id).transact(grant).unwrap();
     eventually("the grant", || bob.tips(id) == alice.tips(id));
-    let address = bob.serve();
-    carol.try_sync(&address, id).unwrap();
-    connected(&carol, &bob);
+    carol.try_sync(&bob.serve(), id).unwrap();
+    connected(&carol, bob);
+    carol
+}
+
+fn a_commit_is_relayed_and_nobody_gets_it_twice(net: &Net) {
+    let (alice, bob, id) = two(net);
+    let carol = beside(net, &alice, &bob, id);
     let arrivals = [&alice, &bob, &carol].map(count_arrivals);
     for round in 0..5 {
         let value = round.to_string();
@@ -129,6 +133,40 @@ fn a_commit_is_relayed_and_nobody_gets_it_twice(net: &Net) {
         sum(&carol),
         5 + carol.databases.get(&id).unwrap().entry_count().unwrap() - 10
     );
+}
+
+/// Everybody is told by two others, and takes it once.
+fn news_go_round_a_ring_once(net: &Net) {
+    let (alice, bob, id) = two(net);
+    let carol = beside(net, &alice, &bob, id);
+    let at_carol = carol.serve();
+    alice.try_sync(&at_carol, id).unwrap();
+    connected(&alice, &carol);
+    let arrivals = [&alice, &bob, &carol].map(count_arrivals);
+    let rounds = 10;
+    for round in 0..rounds {
+        for (writer, path) in [(&alice, "a"), (&bob, "b"), (&carol, "c")] {
+            let value = round.to_string();
+            writer.write(id, path, &value);
+            for peer in [&alice, &bob, &carol] {
+                arrives(peer, id, path, &value);
+            }
+        }
+    }
+    let counts = || {
+        arrivals
+            .each_ref()
+            .map(|count| count.load(Ordering::SeqCst))
+    };
+    eventually("the callbacks", || counts() == [2 * rounds; 3]);
+    // What goes on for ever would have come again by now.
+    alice.write(id, "a", "last");
+    for peer in [&bob, &carol] {
+        arrives(peer, id, "a", "last");
+    }
+    eventually("the last callbacks", || {
+        counts() == [2 * rounds, 2 * rounds + 1, 2 * rounds + 1]
+    });
 }
 
 fn what_was_missed_arrives_after_a_restart_of_either_side(net: &Net) {

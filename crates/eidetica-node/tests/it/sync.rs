@@ -21,6 +21,7 @@ on_selected!(
     a_database_that_is_not_to_be_created_is_not,
     void_entries_find_their_way_to_an_admin,
     damaged_entries_come_back_with_the_next_sync,
+    damaged_entries_of_closures_come_back_with_the_next_sync,
 );
 
 fn a_database_arrives_and_changes_travel_both_ways(net: &Net) {
@@ -328,4 +329,40 @@ fn damaged_entries_come_back_with_the_next_sync(net: &Net) {
     bob.sync(&address, id).wait().unwrap();
     assert!(alice.databases.verify().unwrap().is_sound());
     assert!(!alice.databases.get(&id).unwrap().is_damaged().unwrap());
+}
+
+fn damaged_entries_of_closures_come_back_with_the_next_sync(net: &Net) {
+    let alice = Peer::new(net, "alice");
+    let team = alice.create(&[], None).id();
+    alice.write(team, "secret", "of the team");
+    let id = alice.create(&[], Some(Permission::Write(10))).id();
+    let floor = alice.tips(team);
+    let delegate = |transaction: &eidetica_database::Transaction| {
+        let floor = floor.iter().copied();
+        let bound = Permission::Write(5);
+        transaction
+            .settings()
+            .delegate(team, bound, floor, "the team")
+    };
+    alice.database(id).transact(delegate).unwrap();
+    let address = alice.serve();
+    let bob = Peer::new(net, "bob");
+    bob.sync(&address, id).wait().unwrap();
+    assert_eq!(bob.databases.list().unwrap(), [id]);
+    let mut closures = 0;
+    for row in log_rows(&bob) {
+        let mut batch = Batch::new();
+        batch.put(Space::Log, &row.key, b"damaged");
+        bob.engine.write(&batch, Durability::Durable).unwrap();
+        let report = bob.databases.verify().unwrap();
+        for of in report.databases(Remedy::Fetch) {
+            closures += usize::from(of == team);
+            assert!(bob.databases.repair(&of).is_err());
+        }
+        bob.sync(&address, id).wait().unwrap();
+        let report = bob.databases.verify().unwrap();
+        assert!(report.is_sound(), "{:?}", report.faults);
+        assert_eq!(bob.databases.list().unwrap(), [id]);
+    }
+    assert!(closures > 1);
 }

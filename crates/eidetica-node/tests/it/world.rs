@@ -13,7 +13,7 @@ use eidetica_auth::{
     AccessRequest, AuthRecord, DeviceClaim, KeyName, Permission, Scope, SecretKey, SignedRequest,
 };
 use eidetica_crdt::{Doc, Value};
-use eidetica_database::{Config, Database, Databases, NewDatabase, Origin, WriteEvent};
+use eidetica_database::{Config, Database, Databases, Error, NewDatabase, Origin, WriteEvent};
 use eidetica_engine::{PeerStatus, Selection, Target, Wishes};
 use eidetica_entry::{Id, PublicKey};
 use eidetica_node::{
@@ -292,17 +292,23 @@ impl Peer {
     }
 
     pub(crate) fn read(&self, id: Id, path: &str) -> Option<String> {
-        match self
-            .databases
-            .get(&id)
-            .unwrap()
-            .doc("notes")
-            .unwrap()
-            .get(path)
-            .unwrap()?
-        {
-            Value::Text(text) => Some(text),
-            other => panic!("{path} is {other:?}"),
+        self.look(id, path).unwrap()
+    }
+
+    /// Whether a value is here by now; a header may be here before its payload.
+    pub(crate) fn shows(&self, id: Id, path: &str, value: &str) -> bool {
+        match self.look(id, path) {
+            Err(Error::Incomplete { held: true, .. }) => false,
+            read => read.unwrap().as_deref() == Some(value),
+        }
+    }
+
+    fn look(&self, id: Id, path: &str) -> Result<Option<String>, Error> {
+        let doc = self.databases.get(&id).unwrap().doc("notes").unwrap();
+        match doc.get(path)? {
+            None => Ok(None),
+            Some(Value::Text(text)) => Ok(Some(text)),
+            Some(other) => panic!("{path} is {other:?}"),
         }
     }
 

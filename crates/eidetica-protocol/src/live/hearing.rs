@@ -32,6 +32,8 @@ pub(super) enum Hearing {
 pub(super) enum Heard {
     Have(Id, TipList),
     Entries(Arrival),
+    /// What the peer has, which is not to be sent.
+    Want(Id, Vec<Id>),
 }
 
 #[derive(Debug)]
@@ -104,8 +106,7 @@ impl Live {
             }
             (_, LiveMessage::Want { database, not }) => {
                 if self.subs.contains_key(&database) {
-                    self.errands
-                        .add(database, |errand| errand.answer = Some(not));
+                    self.hear_told(Heard::Want(database, not), now_ms);
                 }
             }
             (
@@ -199,13 +200,14 @@ impl Live {
         self.hearing = Hearing::Stating(each);
     }
 
-    /// An acceptor takes news only from those who may read: for others there is no such database.
+    /// An acceptor takes news and questions only from those who may read: for others there is no such database, and
+    /// nothing is looked up.
     pub(super) fn hear_told(&mut self, heard: Heard, now_ms: u64) {
         if self.role == Role::Dialler {
             return self.take(heard);
         }
         let database = match &heard {
-            Heard::Have(database, _) => *database,
+            Heard::Have(database, _) | Heard::Want(database, _) => *database,
             Heard::Entries(arrival) => arrival.database,
         };
         let access = self.access(database, now_ms);
@@ -215,6 +217,10 @@ impl Live {
 
     pub(super) fn take(&mut self, heard: Heard) {
         match heard {
+            Heard::Want(database, not) => {
+                self.errands
+                    .add(database, |errand| errand.answer = Some(not));
+            }
             Heard::Have(database, tips) => {
                 let ids = tips.ids();
                 self.hear_query = Some(self.ask(Query::Known { database, ids }));

@@ -2,7 +2,10 @@
 
 use eidetica_entry::{Id, StoreName};
 
-use super::{Event, Live, LiveMessage, machine::Role};
+use super::{
+    Event, Live, LiveMessage,
+    machine::{Role, Sub},
+};
 use crate::{
     Frontier, Stores,
     handshake::{HOLDINGS, PAYLOADS},
@@ -44,6 +47,15 @@ impl Holding {
     }
 }
 
+impl Sub {
+    /// Whether one side lacks what the other may have, where we hold these stores.
+    fn may_be_filled(&self, holds: &Stores) -> bool {
+        let theirs = &self.their_holding;
+        let here = self.lacks && !theirs.stores.and(holds).is_none();
+        here || (theirs.lacks && !theirs.stores.and(&self.offers).is_none())
+    }
+}
+
 impl Live {
     /// What the peer has to know before it hears anything else of the database.
     pub(super) fn untold(&self, database: &Id, frontier: &Frontier) -> Option<Holding> {
@@ -57,8 +69,8 @@ impl Live {
     pub(super) fn note_holding(&mut self, database: Id, frontier: &Frontier) {
         if let Some(sub) = self.subs.get_mut(&database) {
             sub.lacks = frontier.lacks;
-            let has_common = !sub.their_holding.stores.and(&frontier.holds).is_none();
-            if has_common && (sub.lacks || sub.their_holding.lacks) {
+            sub.offers = frontier.offers.clone();
+            if sub.may_be_filled(&frontier.holds) {
                 self.fill(database);
             }
         }
@@ -85,10 +97,8 @@ impl Live {
             holding.stores = Stores::All;
         }
         self.names_bytes = others + holding.bytes();
-        let has_common = !holding.stores.and(&sub.told_holding.stores).is_none();
-        let is_wanted = has_common && (sub.lacks || holding.lacks);
         sub.their_holding = holding;
-        if is_wanted {
+        if sub.may_be_filled(&sub.told_holding.stores) {
             self.fill(database);
         }
     }

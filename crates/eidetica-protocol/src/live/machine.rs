@@ -11,7 +11,8 @@ use super::{
     sending::Errands, set_hash,
 };
 use crate::{
-    Answer, Failure, Frame, IngestId, Input, Output, ProvenKeys, Query, QueryId, Request, limits,
+    Answer, Failure, Frame, IngestId, Input, Output, ProvenKeys, Query, QueryId, Refusal, Reply,
+    Request, Stores, limits,
 };
 
 /// Who is at the other end, and what the stream is about.
@@ -46,6 +47,8 @@ pub enum Notice {
     Check,
     /// Tell that a bootstrap request was decided (acceptor).
     Decided(RequestId),
+    /// Say why there is no stream, then end (acceptor). Whatever else was to be said is not.
+    Refuse(Refusal),
 }
 
 /// What a stream tells the engine.
@@ -119,6 +122,8 @@ pub struct Live {
     pub(super) asked: Option<Vec<Id>>,
     /// Since when an answer is due (dialler), or the last frame came (acceptor).
     pub(super) since_ms: Option<u64>,
+    /// Whether a refusal is the last thing that is said.
+    pub(super) is_refusing: bool,
     pub(super) ended: Option<Result<(), Failure>>,
     pub(super) is_done: bool,
 }
@@ -144,6 +149,8 @@ pub(super) struct Sub {
     pub(super) their_holding: Holding,
     /// Whether payloads were missing here when that was last looked at.
     pub(super) lacks: bool,
+    /// Of which stores there were any.
+    pub(super) offers: Stores,
     /// Not there for us (dialler).
     pub(super) is_absent: bool,
     /// A sync was asked for because the peer has not proven that it may read (dialler).
@@ -205,6 +212,7 @@ impl Live {
             agreed: BTreeSet::new(),
             asked: None,
             since_ms: None,
+            is_refusing: false,
             ended: None,
             is_done: false,
         }
@@ -221,7 +229,7 @@ impl Live {
         // Whoever asks and does not read the answers is not asked for more; an answer that is due is always read, because
         // the next question waits for it.
         let has_room = self.asked.is_some() || self.plain.len() < limits::LIVE_WAITING;
-        self.ended.is_none() && is_free && has_room
+        self.ended.is_none() && !self.is_refusing && is_free && has_room
     }
 
     /// Takes one input.
@@ -268,6 +276,15 @@ impl Live {
             Notice::Check if self.plain.contains(&LiveMessage::Check) => {}
             Notice::Check => self.plain.push_back(LiveMessage::Check),
             Notice::Decided(request) => self.plain.push_back(LiveMessage::Decided { request }),
+            Notice::Refuse(refusal) => self.refuse(refusal),
+        }
+    }
+
+    fn refuse(&mut self, refusal: Refusal) {
+        if !self.is_refusing && self.ended.is_none() {
+            self.is_refusing = true;
+            self.frames.clear();
+            self.queue(&Frame::Reply(Reply::Refused(refusal)));
         }
     }
 
@@ -288,7 +305,12 @@ impl Live {
         if self.is_done || self.ended.is_some() {
             return Output::Timeout(None);
         }
-        self.say(now_ms);
+        if !self.is_refusing {
+            self.say(now_ms);
+        } else if self.is_sent && self.frames.is_empty() {
+            self.end(Ok(()));
+            return Output::End;
+        }
         if let Some(output) = self.outputs.pop_front() {
             return output;
         }
@@ -394,7 +416,7 @@ impl Live {
         answer: Answer,
         now_ms: u64,
     ) -> Result<(), Failure> {
-        if self.ended.is_some() {
+        if self.ended.is_some() || self.is_refusing {
             return Ok(());
         }
         if self.say_query.take_if(|query| *query == id).is_some() {

@@ -20,6 +20,8 @@ use crate::{
 #[derive(Debug)]
 pub(super) enum Saying {
     Nothing,
+    /// Asked whether the peer may read what this is about (acceptor).
+    May(Id, Errand),
     /// Asked for our tips.
     Tips(Id, Errand),
     /// Asked for the packs.
@@ -54,9 +56,22 @@ impl Live {
             return self.say_plain(message, now_ms);
         }
         if let Some((database, errand)) = self.errands.next() {
-            self.say_query = Some(self.ask(Query::Tips { database }));
-            self.saying = Saying::Tips(database, errand);
+            match self.role {
+                // It subscribed to what is synced with the peer anyway.
+                Role::Dialler => self.ask_tips(database, errand),
+                // Anybody may subscribe to anything.
+                Role::Acceptor => {
+                    let access = self.access(database, now_ms);
+                    self.say_query = Some(self.ask(access));
+                    self.saying = Saying::May(database, errand);
+                }
+            }
         }
+    }
+
+    fn ask_tips(&mut self, database: Id, errand: Errand) {
+        self.say_query = Some(self.ask(Query::Tips { database }));
+        self.saying = Saying::Tips(database, errand);
     }
 
     fn say_plain(&mut self, message: LiveMessage, now_ms: u64) {
@@ -235,6 +250,10 @@ impl Live {
 
     pub(super) fn go_on_saying(&mut self, answer: Answer, now_ms: u64) -> Result<(), Failure> {
         match (std::mem::replace(&mut self.saying, Saying::Nothing), answer) {
+            (Saying::May(database, errand), Answer::Access(true)) => {
+                self.ask_tips(database, errand);
+            }
+            (Saying::May(..), Answer::Access(false)) => {}
             (Saying::Tips(database, errand), Answer::Tips(Some(frontier))) => {
                 self.say_tips(database, errand, frontier, now_ms);
             }

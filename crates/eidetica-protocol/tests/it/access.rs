@@ -9,8 +9,8 @@ use eidetica_entry::{
     reconcile::{Detail, Span},
 };
 use eidetica_protocol::{
-    Failure, Frame, IdPrefix, PeerFault, PushOutcome, Refusal, Reply, Request, Spans, TipList,
-    handshake::PeerIdentity,
+    Failure, Frame, IdPrefix, PeerFault, PushOutcome, Refusal, Reply, Request, Spans, Stores,
+    TipList, handshake::PeerIdentity,
 };
 
 use crate::{
@@ -85,6 +85,31 @@ fn requests(database: Id) -> Vec<Vec<Frame>> {
             }),
             Frame::Pack(Bytes::from_static(b"no pack")),
         ],
+        vec![Frame::Request(Request::Void {
+            database,
+            leaves: vec![invented],
+        })],
+        vec![Frame::Request(Request::Lacking { database })],
+        vec![Frame::RequestFor(
+            Stores::All,
+            Request::Lacking { database },
+        )],
+        vec![Frame::RequestFor(
+            Stores::All,
+            Request::Payloads {
+                database,
+                ids: vec![IdPrefix::of(&database), IdPrefix::of(&invented)],
+            },
+        )],
+        vec![Frame::RequestFor(
+            Stores::these([]),
+            Request::Compare {
+                database,
+                tips: TipList::new(Vec::new()),
+                common: Vec::new(),
+                closures: Vec::new(),
+            },
+        )],
     ]
 }
 

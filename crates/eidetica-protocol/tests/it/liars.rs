@@ -370,12 +370,12 @@ fn only_so_many_packs_wait_for_ingest() {
             _ => {}
         }
     }
-    // One is being ingested, and as many as may wait do.
+    // One is being ingested, another one follows, and as many as may wait do.
     assert_eq!(
         ingests.iter().map(|(_, packs)| *packs).collect::<Vec<_>>(),
-        [1]
+        [1, limits::PACKS_AHEAD]
     );
-    assert_eq!(handed, 1 + limits::PACKS_WAITING);
+    assert_eq!(handed, 1 + limits::PACKS_AHEAD + limits::PACKS_WAITING);
     machine.handle_input(Input::Frame(pack), NOW);
     assert!(
         matches!(machine.poll_output(NOW), Output::Timeout(None)),
@@ -487,13 +487,13 @@ impl Receiving {
 fn large_packs_wait_for_ingest_in_smaller_numbers() {
     let mut receiving = Receiving::new();
     let pack = Frame::Pack(vec![0; limits::PACK_BYTES_WAITING / 2].into());
-    // One for the ingest that runs, and two that fill the queue.
-    for _ in 0..3 {
+    // One for each of the ingests that run, and two that fill the queue.
+    for _ in 0..4 {
         receiving.frame(&pack);
         receiving.poll().unwrap();
     }
     assert!(!receiving.machine.wants_frame());
-    assert_eq!(receiving.ingests.len(), 1);
+    assert_eq!(receiving.ingests.len(), limits::BATCHES_INGESTED);
     // What gathered goes in together.
     let (id, _) = receiving.ingests.remove(0);
     receiving
@@ -501,7 +501,27 @@ fn large_packs_wait_for_ingest_in_smaller_numbers() {
         .handle_input(Input::Ingested(id, Ok(Default::default())), NOW);
     receiving.poll().unwrap();
     assert!(receiving.machine.wants_frame());
-    assert_eq!(receiving.ingests[0].1, 2);
+    let counts: Vec<usize> = receiving.ingests.iter().map(|(_, packs)| *packs).collect();
+    assert_eq!(counts, [1, 2]);
+}
+
+#[test]
+fn batches_that_run_side_by_side_are_reported_in_their_order() {
+    let mut receiving = Receiving::new();
+    let pack = Frame::Pack(vec![0; limits::PACK_BYTES_AHEAD].into());
+    for _ in 0..2 {
+        receiving.frame(&pack);
+        receiving.poll().unwrap();
+    }
+    let (second, _) = receiving.ingests.pop().unwrap();
+    receiving
+        .machine
+        .handle_input(Input::Ingested(second, Ok(Default::default())), NOW);
+    let (first, _) = receiving.ingests.pop().unwrap();
+    receiving
+        .machine
+        .handle_input(Input::Ingested(first, Ok(Default::default())), NOW);
+    assert!(matches!(receiving.poll(), Err(Failure::Driver(_))));
 }
 
 #[test]

@@ -378,6 +378,59 @@ fn a_relay_tells_and_sends_what_is_wanted() {
     net.assert_same(ids[0]);
 }
 
+/// Both ends of a node in a ring of three have the same; what is new on one is told to the other's peer, as the engine does.
+fn meet(ring: &mut [Net; 3], node: usize, id: Id) -> bool {
+    let len = |side: &Side| side.stores[&id].get().len();
+    let (next, before) = (node, (node + 2) % 3);
+    let ends = [len(&ring[next].dialler), len(&ring[before].acceptor)];
+    if ends[0] == ends[1] {
+        return false;
+    }
+    match ends[0] < ends[1] {
+        true => ring[next].dialler.stores = ring[before].acceptor.stores.clone(),
+        false => ring[before].acceptor.stores = ring[next].dialler.stores.clone(),
+    }
+    ring[next].dialler.changed(id, false);
+    ring[before].acceptor.changed(id, false);
+    true
+}
+
+/// A tells B and C, which tell each other and then nobody.
+#[test]
+fn news_in_a_ring_come_to_rest() {
+    let mut ring = [(); 3].map(|()| Net::same(&[1]).0);
+    let id = *ring[0].dialler.stores.keys().next().unwrap();
+    for round in 0..4 {
+        for writer in 0..3 {
+            ring.iter_mut().for_each(Net::quiet);
+            ring[writer]
+                .dialler
+                .commit(id, &format!("{round} of {writer}"));
+            let there = ring[writer].dialler.stores.clone();
+            let other = &mut ring[(writer + 2) % 3].acceptor;
+            other.stores = there;
+            other.changed(id, true);
+            let mut rounds = 0;
+            loop {
+                ring.iter_mut().for_each(Net::settle);
+                let moved = (0..3).map(|node| meet(&mut ring, node, id));
+                if moved.filter(|moved| *moved).count() == 0 {
+                    break;
+                }
+                rounds += 1;
+                assert!(rounds < 4, "it goes on and on");
+            }
+            ring.iter().for_each(|net| net.assert_same(id));
+            let sum = |count: fn(&Net) -> usize| ring.iter().map(count).sum::<usize>();
+            // Only the first time somebody does not know yet what the others have.
+            if round > 0 {
+                assert_eq!(sum(|net| net.packs), 2);
+                assert!(sum(|net| net.frames) <= 8, "{}", sum(|net| net.frames));
+            }
+        }
+    }
+}
+
 #[test]
 fn many_commits_that_come_quickly_are_told_together() {
     let (mut net, ids) = Net::same(&[1]);
@@ -623,6 +676,11 @@ fn whoever_may_not_read_hears_what_it_hears_of_nothing() {
             net.acceptor.commit(ids[0], "secret");
         }
         net.settle();
+        if hidden {
+            // Nothing was looked up for it.
+            let asked = &net.acceptor.stores[&database].queries;
+            assert!(!asked.is_empty() && asked.iter().all(|asked| *asked == "can read"));
+        }
         heard.extend(net.kinds.iter().skip(heard.len()));
         (
             heard,
@@ -1173,4 +1231,26 @@ fn the_bytes_of_what_is_held_are_fixed() {
     let bytes = [&[4, 13][..], &[1; 32], &[1, 1, 5], b"notes", &[1]].concat();
     assert_eq!(frame, bytes);
     assert_eq!(Frame::decode(&frame).unwrap().encode().unwrap(), frame);
+}
+
+#[test]
+fn whoever_turns_a_stream_away_says_so_at_once() {
+    let (mut net, ids) = Net::same(&[1]);
+    net.acceptor.commit(ids[0], "news that nobody hears");
+    let refusal = Notice::Refuse(Refusal::UNAVAILABLE);
+    net.acceptor.live.handle_notice(refusal);
+    net.dialler.live.handle_notice(Notice::Check);
+    net.dialler.run();
+    let question = std::mem::take(&mut net.dialler.sent);
+    assert_eq!(question.len(), 1);
+    net.acceptor.inbox.extend(question);
+    net.acceptor.run();
+    let said = std::mem::take(&mut net.acceptor.sent);
+    let refused = Frame::Reply(Reply::Refused(Refusal::UNAVAILABLE));
+    assert_eq!(said, [refused.encode().unwrap()]);
+    assert_eq!(net.acceptor.done, Some(Ok(())));
+    net.dialler.inbox.extend(said);
+    net.dialler.run();
+    let heard = Failure::Refused(Refusal::UNAVAILABLE);
+    assert_eq!(net.dialler.done, Some(Err(heard)));
 }

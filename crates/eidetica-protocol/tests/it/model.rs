@@ -205,6 +205,13 @@ impl Replica {
         replica
     }
 
+    /// Whether it has any payload.
+    fn has_data(&self) -> bool {
+        let payloads = self.entries.values().flat_map(Entry::payloads);
+        let mut data = payloads.filter(|(store, _)| !store.is_settings());
+        data.any(|(_, payload)| payload.is_some())
+    }
+
     /// How many entries lack their payload.
     pub(crate) fn lacking(&self) -> usize {
         let entries = self.entries.values();
@@ -364,6 +371,8 @@ pub(crate) struct Store {
     pub(crate) accesses: usize,
     /// The stores whose payloads it holds.
     pub(crate) holds: Stores,
+    /// Whether some of what it lacks was here before.
+    pub(crate) damaged: bool,
     /// The place that is chosen by chance.
     pub(crate) somewhere: u64,
     pub(crate) queries: Vec<&'static str>,
@@ -383,6 +392,7 @@ impl Store {
             readers: None,
             accesses: usize::MAX,
             holds: Stores::All,
+            damaged: false,
             somewhere: 0,
             queries: Vec::new(),
         }
@@ -417,7 +427,12 @@ impl Store {
             }
             Query::Tips { database } => Answer::Tips(self.of(database).map(|replica| Frontier {
                 holds: self.holds.clone(),
+                damaged: self.damaged,
                 lacks: self.holds.is_all() && replica.lacking() > 0,
+                offers: match replica.has_data() {
+                    true => Stores::All,
+                    false => self.holds.clone(),
+                },
                 ..replica.tips().into()
             })),
             Query::Holds { .. } => Answer::Holds(self.holds.clone()),
@@ -485,6 +500,11 @@ impl Store {
                 *budget_bytes,
             )),
             Query::Void { .. } => Answer::Void(Vec::new()),
+            Query::VoidPacks { .. } => Answer::Packs(PackPage {
+                packs: Vec::new(),
+                next: None,
+                tips: Vec::new(),
+            }),
             query => panic!("no answer for {query:?}"),
         }
     }

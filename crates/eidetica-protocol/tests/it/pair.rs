@@ -225,15 +225,30 @@ pub(crate) fn against(
     database: Id,
     server: &mut dyn FnMut(&Request) -> Vec<Frame>,
 ) -> (Result<Outcome, Failure>, usize) {
-    let parties = Parties::default();
+    against_at(1, client, database, &mut |frame| match frame {
+        Frame::Request(request) => server(request),
+        other => panic!("{other:?} of version 1"),
+    })
+}
+
+/// The same of any version: the function is from the first frame of a request.
+pub(crate) fn against_at(
+    version: u16,
+    client: &mut Store,
+    database: Id,
+    server: &mut dyn FnMut(&Frame) -> Vec<Frame>,
+) -> (Result<Outcome, Failure>, usize) {
+    let mut parties = Parties::default();
+    parties.server.version = version;
     let mut machine = SyncClient::new(config(database, &parties));
     let (mut response, mut requests) = (VecDeque::new(), 0);
     loop {
         match machine.poll_output(NOW) {
             Output::OpenRequest => requests += 1,
             Output::Send(frame) => {
-                if let Frame::Request(request) = Frame::decode(&frame).unwrap() {
-                    response = server(&request)
+                let frame = Frame::decode(&frame).unwrap();
+                if matches!(frame, Frame::Request(_) | Frame::RequestFor(..)) {
+                    response = server(&frame)
                         .into_iter()
                         .map(|frame| frame.encode().unwrap())
                         .collect();

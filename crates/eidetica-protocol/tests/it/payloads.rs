@@ -1,17 +1,33 @@
 //! What each side holds, wants and lacks of payloads.
 
+use std::collections::VecDeque;
+
 use eidetica_auth::{DeviceClaim, Scope};
-use eidetica_entry::{Entry, PayloadHash, pack};
+use eidetica_entry::{Entry, Id, PayloadHash, pack};
 use eidetica_protocol::{
-    Failure, Frame, Outcome, PeerFault, Reply, Request, Stores, SyncConfig, limits,
+    Failure, Frame, IdPrefix, Input, Outcome, Output, PeerFault, Refusal, Reply, Request, Stores,
+    SyncClient, SyncConfig, limits,
 };
 
 use crate::model::{Replica, Store, forged};
-use crate::pair::{NOW, Parties, Wire, config, key, run};
+use crate::pair::{NOW, Parties, Wire, against_at, config, key, run, serve};
 
 fn sync(client: &mut Store, server: &mut Store, wire: &mut Wire) -> Result<Outcome, Failure> {
+    sync_over(2, client, server, wire)
+}
+
+fn sync_at(version: u16, client: &mut Store, server: &mut Store) -> Result<Outcome, Failure> {
+    sync_over(version, client, server, &mut Wire::default())
+}
+
+fn sync_over(
+    version: u16,
+    client: &mut Store,
+    server: &mut Store,
+    wire: &mut Wire,
+) -> Result<Outcome, Failure> {
     let mut parties = Parties::default();
-    parties.server.version = 2;
+    parties.server.version = version;
     let both = [&client.replica, &server.replica].into_iter().flatten();
     let database = both.map(|replica| replica.database).next().unwrap();
     let config: SyncConfig = config(database, &parties);
@@ -87,10 +103,86 @@ fn new_entries_without_their_payloads_are_taken_in_and_filled_elsewhere() {
     let (mut fresh, mut full) = (Store::without(), full);
     let outcome = sync(&mut fresh, &mut sparse, &mut Wire::default()).unwrap();
     assert_eq!((outcome.received.new, fresh.get().lacking()), (300, 300));
-    // It says that it holds nothing, so it is not asked.
-    assert_eq!(outcome.requests, 1);
+    // It says that it holds nothing, so it is asked once whether it has kept something.
+    assert_eq!(outcome.requests, 2);
     let outcome = sync(&mut fresh, &mut full, &mut Wire::default()).unwrap();
     assert_eq!((outcome.received.filled, fresh.get().lacking()), (300, 0));
+}
+
+#[test]
+fn who_holds_less_than_before_gives_what_it_has_kept() {
+    for version in [2, 3] {
+        // It is asked, although it says that it holds none of that.
+        let [mut client, mut server] = equals(40);
+        client.replica.as_mut().unwrap().strip(|at| at > 20);
+        server.holds = Stores::these([]);
+        let outcome = sync_at(version, &mut client, &mut server).unwrap();
+        assert_eq!((outcome.received.filled, client.get().lacking()), (20, 0));
+        let again = sync_at(version, &mut client, &mut server).unwrap();
+        assert_eq!((again.requests, again.received.packs), (1, 0));
+        // It gives, where it cannot be dialled.
+        let [mut client, mut server] = equals(40);
+        server.replica.as_mut().unwrap().strip(|at| at > 20);
+        client.holds = Stores::these([]);
+        sync_at(version, &mut client, &mut server).unwrap();
+        assert_eq!(server.get().lacking(), 0, "version {version}");
+    }
+}
+
+/// Whoever asks for what nobody has gets nothing, and whoever offers it is not asked for ever.
+#[test]
+fn lies_about_payloads_end_a_sync_and_cost_little() {
+    let invented: Vec<IdPrefix> = (0..limits::WANTS as u64)
+        .map(|n| {
+            let mut bytes = [0xfa; 32];
+            bytes[..8].copy_from_slice(&n.to_be_bytes());
+            IdPrefix::of(&Id::new(bytes))
+        })
+        .collect();
+    for lacks in [true, false] {
+        let [mut client, _] = equals(40);
+        client.replica.as_mut().unwrap().strip(|at| at > 20);
+        let before = client.get().lacking();
+        let database = client.get().database;
+        let mut asked = Vec::new();
+        let mut server = |frame: &Frame| {
+            let Frame::RequestFor(_, request) = frame else {
+                panic!("{frame:?}")
+            };
+            match request {
+                Request::Compare { tips, .. } => {
+                    asked.push("compare");
+                    assert!(!tips.ids().is_empty());
+                    let stores = match lacks {
+                        true => Stores::All,
+                        false => Stores::these([]),
+                    };
+                    vec![Reply::Holds { stores, lacks }, Reply::Equal]
+                }
+                Request::Payloads { .. } => {
+                    asked.push("payloads");
+                    let tips = eidetica_protocol::TipList::new(Vec::new());
+                    vec![Reply::End { tips }]
+                }
+                Request::Lacking { .. } => {
+                    asked.push("lacking");
+                    let (ids, stores) = (invented.clone(), Stores::All);
+                    vec![Reply::Lacking { ids, stores }]
+                }
+                other => panic!("{other:?}"),
+            }
+        };
+        let (result, _) = against_at(3, &mut client, database, &mut |frame| {
+            server(frame).into_iter().map(Frame::Reply).collect()
+        });
+        let outcome = result.unwrap();
+        assert_eq!((outcome.received.filled, outcome.packs_sent), (0, 0));
+        assert_eq!(client.get().lacking(), before);
+        match lacks {
+            true => assert_eq!(asked, ["compare", "payloads", "lacking"]),
+            false => assert_eq!(asked, ["compare", "payloads"]),
+        }
+    }
 }
 
 #[test]
@@ -242,4 +334,69 @@ fn messages_about_payloads_have_bounds() {
         hex(holds(Stores::these([name(1)]), false)),
         "020b01010573303030310 0".replace(' ', "")
     );
+}
+
+/// Where entries are damaged, payloads are asked for before anything is compared.
+#[test]
+fn a_damaged_replica_is_not_synced_with_whoever_refuses_it() {
+    let [mut client, mut server] = equals(20);
+    client.get_mut().strip(|at| at > 10);
+    client.damaged = true;
+    server.readers = Some([key(77).public()].into());
+    let failure = sync_at(3, &mut client, &mut server).unwrap_err();
+    assert_eq!(failure, Failure::Refused(Refusal::ABSENT));
+    server.readers = None;
+    let outcome = sync_at(3, &mut client, &mut server).unwrap();
+    assert!(outcome.complete && outcome.received.filled > 0);
+}
+
+/// Ingest is slower than the peer.
+#[test]
+fn what_came_before_a_refusal_is_taken_in() {
+    let [mut client, mut server] = equals(400);
+    client.get_mut().strip(|at| at > 0);
+    let before = client.get().lacking();
+    let mut parties = Parties::default();
+    parties.server.version = 3;
+    let mut machine = SyncClient::new(config(client.get().database, &parties));
+    let (mut request, mut response, mut reports) = (Vec::new(), VecDeque::new(), VecDeque::new());
+    let outcome = loop {
+        match machine.poll_output(NOW) {
+            Output::OpenRequest => response.clear(),
+            Output::Send(frame) => request.push(frame),
+            Output::End => {
+                let frames = std::mem::take(&mut request);
+                let mut wire = Wire::default();
+                let (mut answer, _) = serve(&parties, &mut server, frames, &mut wire);
+                if answer.len() > 3 {
+                    answer.truncate(3);
+                    let refused = Frame::Reply(Reply::Refused(Refusal::ABSENT));
+                    answer.push(refused.encode().unwrap());
+                }
+                response = VecDeque::from(answer);
+            }
+            Output::Query(id, query) => {
+                let answer = client.answer(&query);
+                machine.handle_input(Input::Answer(id, Ok(answer)), NOW);
+            }
+            Output::Ingest(id, batch) => reports.push_back((id, client.ingest(&batch))),
+            Output::Event(_) => {}
+            Output::Done(result) => break result.unwrap(),
+            Output::Timeout(_) => {
+                let frame = machine.wants_frame().then(|| response.pop_front());
+                let input = match (frame.flatten(), reports.is_empty()) {
+                    (Some(frame), _) => Input::Frame(frame),
+                    (None, true) => Input::End,
+                    (None, false) => {
+                        let (id, report) = reports.pop_front().unwrap();
+                        Input::Ingested(id, report)
+                    }
+                };
+                machine.handle_input(input, NOW);
+            }
+        }
+    };
+    let filled = (before - client.get().lacking()) as u64;
+    assert!(filled > 0 && client.get().lacking() > 0);
+    assert_eq!(outcome.received.filled, filled);
 }

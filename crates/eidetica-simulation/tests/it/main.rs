@@ -92,6 +92,15 @@ fn every_kind_of_rogue_is_held_off() {
             ..Plan::of(seed)
         });
         assert!(report.counts.lies > 0, "{behaviour:?}");
+        // It misbehaves as a server, too, unless honest nodes have no reason to ask it, or cannot.
+        let is_left_alone = matches!(
+            behaviour,
+            Behaviour::Crowds | Behaviour::Foreign | Behaviour::HangsUp | Behaviour::InventsTips
+        );
+        assert!(
+            is_left_alone || report.counts.false_answers > 0,
+            "{behaviour:?}"
+        );
     }
 }
 

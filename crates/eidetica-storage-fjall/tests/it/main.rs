@@ -90,4 +90,5 @@ mod trimmed {
     }
 }
 
+mod compact;
 mod damage;

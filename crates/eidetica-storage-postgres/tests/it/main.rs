@@ -8,8 +8,10 @@
     clippy::indexing_slicing
 )]
 
+mod balancer;
 mod databases;
 mod footprint;
+mod imports;
 mod processes;
 mod server;
 mod sharing;

@@ -33,9 +33,9 @@ const ROUNDS: &str = "EIDETICA_PROCESS_ROUNDS";
 const SOON: Duration = Duration::from_secs(90);
 /// Between two commits of a process.
 const PACE: Duration = Duration::from_millis(4);
-const USER: &str = "operator";
+pub(crate) const USER: &str = "operator";
 
-fn open(url: &str, node: Option<&str>) -> Instance {
+pub(crate) fn open(url: &str, node: Option<&str>) -> Instance {
     let engine = Box::new(PostgresEngine::open(url).unwrap());
     match node {
         Some(name) => Instance::open_as(engine, name).unwrap(),
@@ -43,14 +43,14 @@ fn open(url: &str, node: Option<&str>) -> Instance {
     }
 }
 
-fn online(instance: &Instance) -> Arc<eidetica::sync::Sync> {
+pub(crate) fn online(instance: &Instance) -> Arc<eidetica::sync::Sync> {
     let sync = instance.enable_sync().unwrap().sync().unwrap();
     sync.enable_http_transport().unwrap();
     sync
 }
 
 /// An instance of somebody else.
-fn client(name: &str) -> (Instance, User) {
+pub(crate) fn client(name: &str) -> (Instance, User) {
     let instance = Instance::open(Box::new(InMemory::new())).unwrap();
     online(&instance);
     instance.create_user(name, None).unwrap();
@@ -59,7 +59,7 @@ fn client(name: &str) -> (Instance, User) {
 }
 
 /// One row of its own, and one more of all.
-fn commit(database: &Database, row: &str) -> eidetica::Result<Id> {
+pub(crate) fn commit(database: &Database, row: &str) -> eidetica::Result<Id> {
     let tx = database.new_transaction()?;
     tx.table::<serde_json::Value>("rows")?
         .insert(row, &serde_json::json!({ "by": row }))?;
@@ -137,7 +137,7 @@ fn node() {
 }
 
 /// An instance with a user and a database that everybody may write.
-fn begin(url: &str) -> Id {
+pub(crate) fn begin(url: &str) -> Id {
     let instance = open(url, None);
     instance.create_user(USER, None).unwrap();
     let user = instance.login_user(USER, None).unwrap();
@@ -317,9 +317,22 @@ fn story(count: usize, rng: &mut Rng) {
     for process in processes.iter().chain([&killed]) {
         acknowledged.extend(process.after("ack "));
     }
-    for row in &acknowledged {
-        assert!(there_are.contains(row), "{row} was acknowledged");
-    }
+    let lost: Vec<&String> = acknowledged
+        .iter()
+        .filter(|row| !there_are.contains(row))
+        .collect();
+    let counts = || {
+        let theirs = journals
+            .iter()
+            .map(|(instance, _)| listener_count(instance, id));
+        (
+            database.entry_count(),
+            rows.len(),
+            theirs.collect::<Vec<_>>(),
+            database.verify().map(|report| report.faults),
+        )
+    };
+    assert!(lost.is_empty(), "of {lost:?}: {:?}", counts());
     let sum: Option<i64> = database.doc("sum").unwrap().get_as("n").unwrap();
     assert_eq!(sum, Some(rows.len() as i64));
     assert_eq!(database.entry_count().unwrap(), 1 + rows.len() as u64);

@@ -1,6 +1,7 @@
 //! What the engine does when the server goes away, is somebody else's, or runs out of patience.
 
 use std::sync::{Arc, mpsc};
+use std::thread;
 use std::time::Duration;
 
 use eidetica_storage::{Batch, Blame, Durability, Engine, EngineError, Space};
@@ -192,13 +193,31 @@ fn snapshots_beyond_the_limit_wait_and_then_fail() {
     options.snapshots = 2;
     options.patience = Duration::from_millis(500);
     let engine = PostgresEngine::open_with(&url, options).unwrap();
-    let held = [engine.snapshot().unwrap(), engine.snapshot().unwrap()];
+    let elsewhere = || thread::scope(|scope| scope.spawn(|| engine.snapshot()).join().unwrap());
+    let held = [elsewhere().unwrap(), elsewhere().unwrap()];
     assert!(matches!(
         engine.snapshot().map(drop),
         Err(EngineError::Io { .. })
     ));
     drop(held);
     assert!(engine.snapshot().is_ok());
+}
+
+#[test]
+fn whoever_holds_a_snapshot_has_another_at_once() {
+    let url = fresh();
+    let mut options = PostgresOptions::default();
+    options.snapshots = 1;
+    options.patience = Duration::from_millis(500);
+    let engine = PostgresEngine::open_with(&url, options).unwrap();
+    let elsewhere =
+        || thread::scope(|scope| scope.spawn(|| engine.snapshot().map(drop)).join().unwrap());
+    let held = engine.snapshot().unwrap();
+    let more = [engine.snapshot().unwrap(), engine.snapshot().unwrap()];
+    drop(held);
+    assert!(elsewhere().is_err(), "not before the last one has ended");
+    drop(more);
+    assert!(elsewhere().is_ok());
 }
 
 #[test]

@@ -8,12 +8,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use eidetica_entry::pack::{self, Limits};
 use eidetica_entry::{Entry, Height, Id, PublicKey, Stamp, StoreName};
 
 use super::cache::Block;
 use super::holes::{Hole, Place, StoreHoles, add_missing};
 use super::rows::{self, IdRow, LOST, PackHeights, Stored, checked_sum, key_of, put_sum};
+use super::writer::heights_of;
 use super::{
     DatabaseLog, DbNo, EntryLog, LogError, LogReader, LogState, Mark, Marks, Quota, quota,
 };
@@ -37,6 +39,8 @@ pub struct Survey {
     packs: Vec<PackHeights>,
     /// The entries that lack the payload of a store.
     holes: BTreeMap<StoreName, Marks>,
+    /// What says which repair goes on.
+    repairing: Option<Bytes>,
 }
 
 /// What follows from the entries, computed again.
@@ -68,7 +72,10 @@ impl DatabaseLog {
         mut visit: impl FnMut(u64, &[Entry]) -> Result<(), LogError>,
     ) -> Result<Survey, LogError> {
         let reader = self.reader(snapshot);
-        let mut survey = Survey::default();
+        let mut survey = Survey {
+            repairing: snapshot.get(Space::Meta, &key(self.no))?,
+            ..Survey::default()
+        };
         let range = KeyRange::prefix(self.no.prefix());
         let _: ControlFlow<()> =
             snapshot.for_each(Space::Log, &range, Direction::Forward, |row| {
@@ -111,11 +118,23 @@ impl DatabaseLog {
         Ok(())
     }
 
+    /// Has a batch refused once the repair has ended that went on at the time of the survey.
+    fn expect_repair(&self, survey: &Survey, batch: &mut Batch) -> Result<(), LogError> {
+        let row = survey.repairing.as_deref();
+        batch.expect(
+            Space::Meta,
+            &key(self.no),
+            Some(row.ok_or(LogError::Repairing(self.id))?),
+        );
+        Ok(())
+    }
+
     /// Makes the index of ids right, for the ids whose first byte is in `from..to`. Holds these ids in memory. Gives
     /// `write` batches of a bounded size; returns how many rows were wrong.
     ///
     /// # Errors
-    /// Those of `write`, a damaged row that holds entries, the engine's.
+    /// Those of `write`, [`LogError::Repairing`] where the repair was ended by another process, a damaged row that holds
+    /// entries, the engine's.
     pub fn repair_index(
         &self,
         snapshot: &dyn Snapshot,
@@ -124,7 +143,7 @@ impl DatabaseLog {
     ) -> Result<u64, LogError> {
         let no = self.no;
         let mut expected: BTreeMap<Id, IdRow> = BTreeMap::new();
-        self.survey(snapshot, |first, entries| {
+        let survey = self.survey(snapshot, |first, entries| {
             let located = (first..).zip(entries);
             let within = located.filter(|(_, entry)| {
                 let [byte, ..] = entry.id().to_bytes();
@@ -133,11 +152,7 @@ impl DatabaseLog {
             expected.extend(within.map(|(arrival, entry)| (entry.id(), row_of(arrival, entry))));
             Ok(())
         })?;
-        let mut change = Changes {
-            batch: Batch::new(),
-            changed: 0,
-            write,
-        };
+        let mut change = Changes::new(self, &survey, write)?;
         let range = ids_between(no, from, to);
         let _: ControlFlow<()> =
             snapshot.for_each(Space::Ids, &range, Direction::Forward, |row| {
@@ -165,7 +180,7 @@ impl DatabaseLog {
     /// Makes the rows about the heights of packs right, as [`repair_index`](Self::repair_index) does.
     ///
     /// # Errors
-    /// Those of `write`, the engine's.
+    /// As [`repair_index`](Self::repair_index).
     pub fn repair_heights(
         &self,
         snapshot: &dyn Snapshot,
@@ -178,11 +193,7 @@ impl DatabaseLog {
             .iter()
             .map(|pack| (pack.first, *pack))
             .collect();
-        let mut change = Changes {
-            batch: Batch::new(),
-            changed: 0,
-            write,
-        };
+        let mut change = Changes::new(self, survey, write)?;
         let range = rows::heights_range(no, Height::ROOT);
         let _: ControlFlow<()> =
             snapshot.for_each(Space::Meta, &range, Direction::Forward, |row| {
@@ -203,7 +214,7 @@ impl DatabaseLog {
     /// Stages the end of a repair: all that follows from the entries, with no state applied yet.
     ///
     /// # Errors
-    /// The engine's, a damaged row.
+    /// [`LogError::Repairing`] where it was ended by another process, a damaged row, the engine's.
     pub fn stage_rebuilt(
         &self,
         snapshot: &dyn Snapshot,
@@ -213,15 +224,14 @@ impl DatabaseLog {
     ) -> Result<(), LogError> {
         let no = self.no;
         let repairing = key(no);
-        // Somebody else has ended it.
-        let Some(row) = snapshot.get(Space::Meta, &repairing)? else {
-            return Err(LogError::Repairing(self.id));
-        };
-        batch.expect(Space::Meta, &repairing, Some(&row));
+        self.expect_repair(survey, batch)?;
         batch.expect(Space::Meta, &rows::version_key(no), None);
         batch.delete(Space::Meta, &repairing);
         batch.delete(Space::Meta, &key_of(LOST, no));
-        let version = checked_sum(&repairing, &row)
+        let version = survey
+            .repairing
+            .as_deref()
+            .and_then(|row| checked_sum(&repairing, row))
             .and_then(|version| version.try_into().ok())
             .map_or(UNKNOWN_VERSION, u64::from_le_bytes);
         for range in rows::void_ranges(no) {
@@ -622,21 +632,15 @@ fn root_of(no: DbNo, snapshot: &dyn Snapshot) -> Result<Option<Entry>, LogError>
 
 impl Survey {
     fn add(&mut self, block: &Block, is_pack: bool) {
-        let heights = block.entries.iter().map(|entry| entry.header().height);
-        let (min, max) = (heights.clone().min(), heights.max());
-        let (min, max) = (min.unwrap_or(Height::ROOT), max.unwrap_or(Height::ROOT));
+        let heights = heights_of(block.first, &block.entries);
         self.entries = block.end();
-        self.max_height = self.max_height.max(max);
+        self.max_height = self.max_height.max(heights.max);
         let bytes = block.entries.iter().map(|entry| entry.encoded_len() as u64);
         self.bytes += bytes.sum::<u64>();
         add_missing(block.first, &block.entries, &mut self.holes);
         if is_pack {
             self.open_from = block.end();
-            self.packs.push(PackHeights {
-                max,
-                first: block.first,
-                min,
-            });
+            self.packs.push(heights);
         }
     }
 
@@ -652,15 +656,34 @@ impl Survey {
     }
 }
 
-/// Changes that are written some at a time.
+/// Changes that are written some at a time, while the repair goes on in which they were found.
 struct Changes<'w> {
+    begun: Batch,
     batch: Batch,
     changed: u64,
     write: &'w mut dyn FnMut(Batch) -> Result<(), LogError>,
 }
 
-impl Changes<'_> {
+impl<'w> Changes<'w> {
+    fn new(
+        log: &DatabaseLog,
+        survey: &Survey,
+        write: &'w mut dyn FnMut(Batch) -> Result<(), LogError>,
+    ) -> Result<Self, LogError> {
+        let mut begun = Batch::new();
+        log.expect_repair(survey, &mut begun)?;
+        Ok(Self {
+            begun,
+            batch: Batch::new(),
+            changed: 0,
+            write,
+        })
+    }
+
     fn make(&mut self, change: impl FnOnce(&mut Batch)) -> Result<(), LogError> {
+        if self.batch.is_empty() {
+            self.batch = self.begun.clone();
+        }
         change(&mut self.batch);
         self.changed += 1;
         match self.batch.len() >= limits::REPAIR_ROWS {

@@ -5,6 +5,8 @@
 //! rows above it. The newest heights, where entries are added all the time, have no such rows, so a commit costs
 //! none; they are summarized from the entries when they are asked for.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use eidetica_entry::reconcile::{self, Node, Source, Span, Summary, within};
 use eidetica_entry::{Height, Stamp};
@@ -89,7 +91,7 @@ impl KnownPacks {
 /// Summaries of old blocks that were not kept yet.
 #[derive(Default)]
 pub struct NewSummaries {
-    rows: Vec<(u8, u64, Summary)>,
+    rows: BTreeMap<(u8, u64), Summary>,
     /// What they hold under.
     late: Option<Bytes>,
 }
@@ -111,7 +113,7 @@ impl DatabaseLog {
         let mut batch = Batch::new();
         let late = rows::late_key(self.no());
         batch.expect(Space::Meta, &late, new.late.as_deref());
-        for (level, number, summary) in &new.rows {
+        for ((level, number), summary) in &new.rows {
             rows::put_summary(self.no(), *level, *number, summary, &mut batch);
         }
         match self.engine().write(&batch, Durability::Relaxed) {
@@ -149,7 +151,7 @@ impl<'a> LogReader<'a> {
             packs: KnownPacks::default(),
             block: None,
             new: NewSummaries {
-                rows: Vec::new(),
+                rows: BTreeMap::new(),
                 late,
             },
         })
@@ -277,6 +279,10 @@ impl Source for StampSet<'_, '_> {
         let Some((level, number)) = self.row_of(node) else {
             return self.compute(node);
         };
+        // Whoever goes down asks for the parts of what was just computed.
+        if let Some(summary) = self.new.rows.get(&(level, number)) {
+            return Ok(*summary);
+        }
         let no = self.reader.no();
         if let Some(row) = self
             .reader
@@ -285,7 +291,7 @@ impl Source for StampSet<'_, '_> {
             return rows::decode_summary(no, level, number, &row);
         }
         let summary = self.compute(node)?;
-        self.new.rows.push((level, number, summary));
+        self.new.rows.insert((level, number), summary);
         Ok(summary)
     }
 

@@ -731,7 +731,7 @@ impl Stage<'_> {
     }
 }
 
-fn heights_of(first: u64, entries: &[Entry]) -> PackHeights {
+pub(super) fn heights_of(first: u64, entries: &[Entry]) -> PackHeights {
     let heights = || entries.iter().map(|entry| entry.header().height);
     PackHeights {
         max: heights().max().unwrap_or(Height::ROOT),

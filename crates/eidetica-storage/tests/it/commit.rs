@@ -6,10 +6,8 @@ use std::thread;
 
 use bytes::Bytes;
 use eidetica_storage::commit::{GroupCommit, Lane};
-use eidetica_storage::{
-    Batch, Durability, Engine, EngineError, EngineInfo, MemoryEngine, Snapshot, Space, Watch,
-};
-use eidetica_testkit::{Fault, FaultyEngine, RecordingEngine};
+use eidetica_storage::{Batch, Durability, Engine, EngineError, MemoryEngine, Space};
+use eidetica_testkit::{Call, Fault, FaultyEngine, HookedEngine, RecordingEngine};
 use parking_lot::Mutex;
 
 /// A batch that counts `lane` from `from` to `from + 1`.
@@ -37,59 +35,31 @@ fn value(engine: &dyn Engine, lane: u64) -> u64 {
     })
 }
 
-/// An engine whose writes wait to be let through, one by one.
-struct Gate {
-    inner: RecordingEngine,
-    entered: Mutex<mpsc::Sender<()>>,
-    passes: Mutex<mpsc::Receiver<()>>,
-}
-
-impl Gate {
-    fn new() -> (Arc<Self>, mpsc::Receiver<()>, mpsc::Sender<()>) {
-        let (entered, inside) = mpsc::channel();
-        let (pass, passes) = mpsc::channel();
-        let inner = RecordingEngine::new(Arc::new(MemoryEngine::new()));
-        let gate = Self {
-            inner,
-            entered: Mutex::new(entered),
-            passes: Mutex::new(passes),
-        };
-        (Arc::new(gate), inside, pass)
-    }
-}
-
-impl Engine for Gate {
-    fn snapshot(&self) -> Result<Box<dyn Snapshot>, EngineError> {
-        self.inner.snapshot()
-    }
-
-    fn write(&self, batch: &Batch, durability: Durability) -> Result<(), EngineError> {
-        self.entered.lock().send(()).unwrap();
-        self.passes.lock().recv().unwrap();
-        self.inner.write(batch, durability)
-    }
-
-    fn flush(&self) -> Result<(), EngineError> {
-        self.inner.flush()
-    }
-
-    fn watch(&self, hint: Arc<dyn Fn() + Send + Sync>) -> Watch {
-        self.inner.watch(hint)
-    }
-
-    fn close(&self) -> Result<(), EngineError> {
-        self.inner.close()
-    }
-
-    fn info(&self) -> EngineInfo {
-        self.inner.info()
-    }
+/// An engine whose writes wait to be let through, one by one; what is told of each, and what lets it through.
+fn gate() -> (
+    Arc<RecordingEngine>,
+    GroupCommit,
+    mpsc::Receiver<()>,
+    mpsc::Sender<()>,
+) {
+    let (entered, inside) = mpsc::channel();
+    let (pass, passes) = mpsc::channel();
+    let recording = Arc::new(RecordingEngine::new(Arc::new(MemoryEngine::new())));
+    let turn = Mutex::new((entered, passes));
+    let wait = move |call: Call<'_>| {
+        if matches!(call, Call::Write(_)) {
+            let (entered, passes) = &*turn.lock();
+            entered.send(()).unwrap();
+            passes.recv().unwrap();
+        }
+    };
+    let gate = HookedEngine::new(recording.clone(), wait);
+    (recording, GroupCommit::new(Arc::new(gate)), inside, pass)
 }
 
 #[test]
 fn what_gathers_during_a_write_is_written_at_once() {
-    let (gate, inside, pass) = Gate::new();
-    let group = GroupCommit::new(Arc::clone(&gate) as Arc<dyn Engine>);
+    let (below, group, inside, pass) = gate();
     thread::scope(|scope| {
         scope.spawn(|| {
             group
@@ -117,10 +87,10 @@ fn what_gathers_during_a_write_is_written_at_once() {
         pass.send(()).unwrap();
         pass.send(()).unwrap();
     });
-    let tally = gate.inner.tally();
+    let tally = below.tally();
     assert_eq!((tally.writes, tally.durable_writes), (2, 2));
-    assert_eq!(value(&*gate, 0), 2);
-    (1..8).for_each(|lane| assert_eq!(value(&*gate, lane), 1));
+    assert_eq!(value(&*below, 0), 2);
+    (1..8).for_each(|lane| assert_eq!(value(&*below, lane), 1));
 }
 
 #[test]
@@ -181,8 +151,7 @@ fn an_early_batch_waits_for_its_predecessor() {
 
 #[test]
 fn a_refusal_concerns_its_batch_alone() {
-    let (gate, inside, pass) = Gate::new();
-    let group = GroupCommit::new(Arc::clone(&gate) as Arc<dyn Engine>);
+    let (below, group, inside, pass) = gate();
     thread::scope(|scope| {
         scope.spawn(|| {
             group
@@ -202,11 +171,77 @@ fn a_refusal_concerns_its_batch_alone() {
             Err(EngineError::PreconditionFailed { .. })
         ));
     });
-    assert_eq!((value(&*gate, 1), value(&*gate, 2)), (1, 0));
+    assert_eq!((value(&*below, 1), value(&*below, 2)), (1, 0));
     (0..1).for_each(|_| pass.send(()).unwrap());
     group
         .write(Lane(2), step(2, 0), Durability::Durable)
         .unwrap();
+}
+
+#[test]
+fn what_was_staged_on_a_refused_batch_is_refused_even_where_it_would_fit() {
+    let engine: Arc<dyn Engine> = Arc::new(MemoryEngine::new());
+    let group = GroupCommit::new(Arc::clone(&engine));
+    let commit = |n| group.commit(group.reserve(Lane(1)), step(1, n), Durability::Durable);
+    // Somebody else has been faster, and what they wrote looks like what was to be written here.
+    group
+        .write(Lane(2), step(1, 0), Durability::Durable)
+        .unwrap();
+    for n in [0, 1, 1] {
+        let refused = commit(n).unwrap_err();
+        assert!(matches!(refused, EngineError::PreconditionFailed { .. }));
+    }
+    assert_eq!(value(&*engine, 1), 1);
+    // Who staged on nothing is not concerned, nor are other lanes.
+    group
+        .write(Lane(1), step(3, 0), Durability::Durable)
+        .unwrap();
+    group
+        .commit(group.reserve(Lane(2)), step(2, 0), Durability::Durable)
+        .unwrap();
+    group.renew(Lane(1)).unwrap();
+    commit(1).unwrap();
+    assert_eq!(value(&*engine, 1), 2);
+}
+
+#[test]
+fn a_group_with_a_refused_batch_ends_as_if_written_one_by_one() {
+    let (below, group, inside, pass) = gate();
+    thread::scope(|scope| {
+        let group = &group;
+        scope.spawn(|| {
+            group
+                .write(Lane(0), step(0, 0), Durability::Durable)
+                .unwrap()
+        });
+        inside.recv().unwrap();
+        // All in one group: the second of the lane would fit, and the one behind the renewal does.
+        let submit = |expected| {
+            let ticket = group.reserve(Lane(1));
+            scope.spawn(move || group.commit(ticket, step(0, expected), Durability::Durable))
+        };
+        let (bad, staged_on_it) = (submit(7), submit(1));
+        while group.waiting() < 2 {
+            thread::yield_now();
+        }
+        let renewed = scope.spawn(|| group.renew(Lane(1)));
+        while group.waiting() < 3 {
+            thread::yield_now();
+        }
+        let good = submit(1);
+        while group.waiting() < 4 {
+            thread::yield_now();
+        }
+        // The first write, the group as one, and those of it that are not refused here.
+        (0..4).for_each(|_| pass.send(()).unwrap());
+        for refused in [bad, staged_on_it] {
+            let refused = refused.join().unwrap().unwrap_err();
+            assert!(matches!(refused, EngineError::PreconditionFailed { .. }));
+        }
+        renewed.join().unwrap().unwrap();
+        good.join().unwrap().unwrap();
+    });
+    assert_eq!(value(&*below, 0), 2);
 }
 
 #[test]
@@ -285,8 +320,7 @@ fn relaxed_batches_are_visible_at_once_and_durable_at_the_flush() {
 
 #[test]
 fn a_panicking_engine_leaves_nobody_waiting() {
-    let (gate, _inside, pass) = Gate::new();
-    let group = GroupCommit::new(gate);
+    let (_below, group, _inside, pass) = gate();
     // Without anybody to let it through, the gate panics.
     drop(pass);
     for _ in 0..2 {

@@ -19,9 +19,16 @@ fn main() -> ExitCode {
         };
     };
     let server = PostgresServer::shared();
-    let status = Command::new(program)
-        .args(words)
-        .env(DATABASE_URL, server.url())
+    let mut command = Command::new(program);
+    command.args(words).env(DATABASE_URL, server.url());
+    // What cargo told this program about itself: a cargo started here would run some build scripts again because of it.
+    for (name, _) in std::env::vars_os() {
+        let shown = name.to_string_lossy();
+        if shown.starts_with("CARGO_PKG_") || shown.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&name);
+        }
+    }
+    let status = command
         .status()
         .unwrap_or_else(|error| panic!("cannot run the command: {error}"));
     match status.success() {

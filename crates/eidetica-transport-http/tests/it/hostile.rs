@@ -215,6 +215,61 @@ async fn stalled_clients_do_not_stop_an_honest_one() {
     server.abort();
 }
 
+/// No byte is late, and all of them together never come.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_sends_a_byte_at_a_time_is_hung_up_on() {
+    let mut limits = HttpLimits::default();
+    let short = Duration::from_millis(500);
+    (limits.head, limits.handshake, limits.idle) = (short, short, short);
+    let listener = listen(limits).await;
+    let address = listener.address();
+    let server = echo_server(listener);
+    let whole = post("/eidetica/v1/open", &[1; 32]);
+    let body = whole.len() - 32;
+    let slow = post("/eidetica/v1/request", &[7; 1_000]);
+    let cases = [
+        ("a head", &whole[..0], &whole[..body]),
+        ("a handshake", &whole[..body], &whole[body..]),
+        (
+            "a request",
+            &slow[..slow.len() - 1_000],
+            &slow[slow.len() - 1_000..],
+        ),
+    ];
+    for (what, at_once, slowly) in cases {
+        let mut socket = socket(&address).await;
+        socket.write_all(at_once).await.unwrap();
+        let (mut from, mut to) = socket.split();
+        let mut sent = 0;
+        let mut answer = Vec::new();
+        let trickle = async {
+            let mut ticks = tokio::time::interval(Duration::from_millis(50));
+            for byte in slowly {
+                ticks.tick().await;
+                if to.write_all(&[*byte]).await.is_err() {
+                    break;
+                }
+                sent += 1;
+            }
+            // Whoever is not hung up on by now is not hung up on.
+            std::future::pending::<()>().await;
+        };
+        let ended = async {
+            let _ = from.read_to_end(&mut answer).await;
+        };
+        let race = futures::future::select(Box::pin(trickle), Box::pin(ended));
+        let race = tokio::time::timeout(Duration::from_secs(20), race).await;
+        assert!(race.is_ok(), "{what} may take for ever");
+        drop(race);
+        assert!(sent < slowly.len(), "{what} was waited for");
+        assert_ne!(status(&answer), "200", "{what}");
+    }
+    let frames = vec![Bytes::from_static(b"still here")];
+    let channel = dial(&address).await.unwrap();
+    assert_eq!(ask(&*channel, frames.clone()).await.unwrap(), frames);
+    server.abort();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_body_that_stops_is_a_timeout_at_the_reader() {
     let mut limits = HttpLimits::default();

@@ -108,8 +108,9 @@ async fn garbage_on_streams_is_an_error_and_harms_nobody() {
     assert!(
         matches!(
             error,
+            // Where nobody has time for the signs of life between, these end it at the same moment.
             TransportError::TimedOut {
-                what: "data",
+                what: "data" | "sign of life",
                 after_ms: 3_000
             }
         ),

@@ -96,6 +96,8 @@ pub struct SyncReport {
     pub peer: KeyId,
     /// The databases.
     pub databases: Vec<Id>,
+    /// Whether everything that the peer has of them is here now. Else entries wait for others, or were rejected.
+    pub complete: bool,
     /// Entries that came in and were new.
     pub entries_received: u64,
     /// Entries that went out and were new to the peer.
@@ -115,6 +117,7 @@ impl SyncReport {
         let empty = |peer| Self {
             peer,
             databases: Vec::new(),
+            complete: true,
             entries_received: 0,
             entries_sent: 0,
             packs_sent: 0,
@@ -124,6 +127,7 @@ impl SyncReport {
         for (database, outcome) in report.databases {
             let outcome = outcome?;
             sum.databases.push(database);
+            sum.complete &= outcome.complete;
             sum.entries_received += outcome.received.new;
             if let PushOutcome::Done { new, .. } = outcome.push {
                 sum.entries_sent += new;
@@ -192,5 +196,41 @@ impl From<BootstrapAnswer> for BootstrapStatus {
             BootstrapAnswer::Pending(id) => Self::Pending(id),
             BootstrapAnswer::Denied => Self::Denied,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use eidetica_entry::PublicKey;
+    use eidetica_protocol::{IngestTotals, Outcome, Relation};
+
+    use super::*;
+
+    #[test]
+    fn a_sync_that_left_something_out_says_so() {
+        let outcome = |complete| Outcome {
+            relation: Relation::Behind,
+            complete,
+            received: IngestTotals::default(),
+            push: PushOutcome::Nothing,
+            packs_sent: 0,
+            compared: 0,
+            requests: 1,
+            frame_bytes: 0,
+            common: Vec::new(),
+            last: None,
+        };
+        let report = |all: &[bool]| {
+            let databases = all
+                .iter()
+                .map(|complete| (Id::new([1; 32]), Ok(outcome(*complete))));
+            SyncReport::of(eidetica_node::SyncReport {
+                peer: PublicKey::new([2; 32]),
+                databases: databases.collect(),
+            })
+        };
+        let is_complete = |all| report(all).unwrap().complete;
+        assert!(is_complete(&[]) && is_complete(&[true, true]));
+        assert!(!is_complete(&[true, false, true]));
     }
 }

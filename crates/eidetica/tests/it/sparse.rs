@@ -81,3 +81,34 @@ fn who_cannot_be_dialled_gives_what_the_other_lacks() {
     assert_eq!(db.missing().unwrap(), []);
     assert_eq!(there.state_hash().unwrap(), db.state_hash().unwrap());
 }
+
+/// It holds less than before and has not let go of anything: it is asked for that, and gives it where it asks itself.
+#[test]
+fn what_a_device_has_kept_is_given_to_whoever_lacks_it() {
+    for phone_serves in [true, false] {
+        let (home, at_home) = server();
+        let db = open_database(&user(&home, "alice"), "album");
+        put(&db, "photos", "x");
+        let id = db.root_id();
+        let (phone, at_phone) = server();
+        sync(&phone, &at_home, &db);
+        let there = user(&phone, "alice").open_database(id).unwrap();
+        phone.hold(id, &Holds::stores(["data"]).unwrap()).unwrap();
+        assert_eq!(there.missing().unwrap(), []);
+        // Home loses what the phone has kept.
+        home.hold(id, &Holds::stores(["data"]).unwrap()).unwrap();
+        db.release("photos").unwrap();
+        assert!(is_incomplete(&db, "photos"));
+        home.hold(id, &Holds::All).unwrap();
+        match phone_serves {
+            true => sync(&home, &at_phone, &db),
+            false => sync(&phone, &at_home, &db),
+        }
+        assert_eq!(db.missing().unwrap(), []);
+        // News of what it does not hold are left out all the same.
+        put(&db, "photos", "y");
+        sync(&phone, &at_home, &db);
+        assert_eq!(there.tips().unwrap(), db.tips().unwrap());
+        assert!(is_incomplete(&there, "photos"));
+    }
+}

@@ -7,7 +7,7 @@ use eidetica_auth::{Permission, Revocation};
 use eidetica_database::{
     Blame, Database, Databases, Error, Fault, Holds, IngestRequest, Remedy, limits,
 };
-use eidetica_entry::{Entry, Id};
+use eidetica_entry::{Entry, Id, pack};
 use eidetica_storage::{Batch, Durability, Engine, MemoryEngine, Row, Space};
 use eidetica_testkit::{Fault as Failing, FaultyEngine, Rng, SharedEngine};
 
@@ -180,6 +180,15 @@ fn what_follows_from_entries_is_computed_again_whatever_is_damaged() {
     assert_eq!(kinds.len(), 8, "{kinds:?}");
 }
 
+/// A copy in which one row of the log is damaged.
+fn with_damaged(engine: &MemoryEngine, row: &Row) -> Databases {
+    let damaged = engine.fork().unwrap();
+    let mut batch = Batch::new();
+    batch.put(Space::Log, &row.key, b"damaged");
+    damaged.write(&batch, Durability::Durable).unwrap();
+    on(Arc::new(damaged))
+}
+
 /// A database that delegates to another one, of which only the closure is here. The closure has nothing that a database
 /// could not have.
 fn with_closure() -> (MemoryEngine, Databases, Id, Id) {
@@ -253,11 +262,7 @@ fn damaged_entries_of_a_closure_are_put_back_without_their_data() {
     let (engine, there, project, team) = with_closure();
     let right = lasting(&engine);
     for row in rows(&engine, Space::Log) {
-        let damaged = engine.fork().unwrap();
-        let mut batch = Batch::new();
-        batch.put(Space::Log, &row.key, b"damaged");
-        damaged.write(&batch, Durability::Durable).unwrap();
-        let databases = on(Arc::new(damaged));
+        let databases = with_damaged(&engine, &row);
         let report = databases.verify().unwrap();
         for id in report.databases(Remedy::Fetch) {
             let lost = databases.lost(&id).unwrap().lost;
@@ -489,6 +494,52 @@ fn damaged_entries_come_back_from_peers_and_the_repair_is_done() {
         if lost.len() == 1 {
             assert!(lasting(&**databases.engine()) == right);
         }
+    }
+}
+
+/// A peer has the database of the closure itself, or no more than its closure.
+#[test]
+fn damaged_entries_of_closures_come_back_from_peers() {
+    let (engine, there, project, team) = with_closure();
+    let right = lasting(&engine);
+    let beside = on(Arc::new(engine.fork().unwrap()));
+    let mut tried = 0;
+    for peer in [&there, &beside] {
+        for row in rows(&engine, Space::Log) {
+            let databases = with_damaged(&engine, &row);
+            if databases.verify().unwrap().databases(Remedy::Fetch) != [team] {
+                continue;
+            }
+            tried += 1;
+            let db = || databases.get(&project).unwrap();
+            assert!(!db().is_damaged().unwrap());
+            let lost = databases.lost(&team).unwrap().lost;
+            databases.repair(&team).unwrap_err();
+            assert!(db().is_damaged().unwrap());
+            assert_eq!(databases.damaged(&project, 100).unwrap(), lost);
+            // It is part of what is told of the database, which goes on.
+            databases.closures(&project).unwrap();
+            let packs = given(peer, &project, &lost);
+            let report = ingest(&databases, project, &packs);
+            assert_eq!(report.filled, lost.len() as u64);
+            assert!(!db().is_damaged().unwrap());
+            assert_eq!(databases.damaged(&project, 100).unwrap(), []);
+            let report = databases.verify().unwrap();
+            assert!(report.is_sound(), "{:?}", report.faults);
+            assert_eq!(databases.list().unwrap(), [project]);
+            assert!(lasting(&**databases.engine()) == right, "{:?}", row.key);
+        }
+    }
+    assert!(tried >= 4, "{tried}");
+    // Nobody is given data of a database that is only delegated to.
+    let ids = [team];
+    for pack in given(&there, &project, &ids) {
+        let entries = pack::decode(&pack, &pack::Limits::default()).unwrap();
+        let data = |entry: &Entry| {
+            let mut payloads = entry.payloads();
+            payloads.any(|(store, payload)| !store.is_settings() && payload.is_some())
+        };
+        assert!(!entries.iter().any(data));
     }
 }
 

@@ -1,10 +1,14 @@
 //! Summaries of what is passed on, against those of the plain list of stamps.
 
+use std::sync::Arc;
+
 use eidetica_entry::reconcile::{Node, Source, Span, Summary, summarize, within};
 use eidetica_entry::{Entry, Height, Stamp};
 use eidetica_storage::log::{DatabaseLog, LogWriter, NewSummaries};
-use eidetica_storage::{Batch, Direction, Durability, Engine, KeyRange, ScanLimit, Space, limits};
-use eidetica_testkit::Rng;
+use eidetica_storage::{
+    Batch, Direction, Durability, Engine, KeyRange, MemoryEngine, ScanLimit, Space, limits,
+};
+use eidetica_testkit::{RecordingEngine, Rng};
 
 use super::support::{Bench, History, key};
 
@@ -103,6 +107,25 @@ fn summaries_are_those_of_the_list_however_it_came_to_be() {
         }
         assert!(kept(&*engine) > 0);
     }
+}
+
+#[test]
+fn nothing_is_summarized_twice_for_one_answer() {
+    let history = History::chain(9_000);
+    let recording = Arc::new(RecordingEngine::new(Arc::new(MemoryEngine::new())));
+    let mut bench = Bench::on(recording.clone(), &history.entries[0]).unwrap();
+    write(&mut bench.writer, &*bench.engine, &history.entries[1..]);
+    let snapshot = bench.engine.snapshot().unwrap();
+    let reader = bench.log.reader(&*snapshot);
+    let mut set = reader.stamp_set().unwrap();
+    summarize(&mut set, &Span::ALL).unwrap();
+    assert!(recording.take().reads() > 0);
+    for number in 0..31 {
+        set.summary(&Node::of_heights(Height(256 * number), 2))
+            .unwrap();
+    }
+    set.summary(&Node::of_heights(Height(0), 3)).unwrap();
+    assert_eq!(recording.take().reads(), 0);
 }
 
 #[test]

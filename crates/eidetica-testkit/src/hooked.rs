@@ -1,0 +1,130 @@
+//! An engine that does something else first.
+
+use std::sync::Arc;
+
+use eidetica_storage::{Batch, Durability, Engine, EngineError, EngineInfo, Snapshot, Watch};
+use parking_lot::Mutex;
+
+/// What is about to be asked of an engine.
+#[derive(Debug, Clone, Copy)]
+pub enum Call<'a> {
+    /// A snapshot.
+    Snapshot,
+    /// To write this.
+    Write(&'a Batch),
+}
+
+type Hook = dyn Fn(Call<'_>) + Send + Sync;
+
+/// An engine below a hook that is called before each snapshot and each write, on the thread that asks.
+pub struct HookedEngine {
+    inner: Arc<dyn Engine>,
+    hook: Box<Hook>,
+}
+
+impl HookedEngine {
+    /// Calls `hook` before it calls `inner`.
+    pub fn new(inner: Arc<dyn Engine>, hook: impl Fn(Call<'_>) + Send + Sync + 'static) -> Self {
+        let hook = Box::new(hook);
+        Self { inner, hook }
+    }
+
+    /// An engine whose calls can be interrupted, and what interrupts them.
+    #[must_use]
+    pub fn interruptible(inner: Arc<dyn Engine>) -> (Arc<Self>, Interruption) {
+        let interruption = Interruption::default();
+        let hook = interruption.clone();
+        let engine = Self::new(inner, move |call| hook.meet(call));
+        (Arc::new(engine), interruption)
+    }
+}
+
+impl Engine for HookedEngine {
+    fn snapshot(&self) -> Result<Box<dyn Snapshot>, EngineError> {
+        (self.hook)(Call::Snapshot);
+        self.inner.snapshot()
+    }
+
+    fn write(&self, batch: &Batch, durability: Durability) -> Result<(), EngineError> {
+        (self.hook)(Call::Write(batch));
+        self.inner.write(batch, durability)
+    }
+
+    fn flush(&self) -> Result<(), EngineError> {
+        self.inner.flush()
+    }
+
+    fn compact(&self) -> Result<(), EngineError> {
+        self.inner.compact()
+    }
+
+    fn watch(&self, hint: Arc<dyn Fn() + Send + Sync>) -> Watch {
+        self.inner.watch(hint)
+    }
+
+    fn close(&self) -> Result<(), EngineError> {
+        self.inner.close()
+    }
+
+    fn info(&self) -> EngineInfo {
+        self.inner.info()
+    }
+}
+
+type Act = Box<dyn FnOnce() + Send>;
+
+/// Something that is done once, before a call of a [`HookedEngine`]. Clones are the same.
+#[derive(Clone, Default)]
+pub struct Interruption(Arc<Mutex<Option<Planned>>>);
+
+struct Planned {
+    is_write: bool,
+    /// Calls of that kind that come before it.
+    left: u32,
+    act: Act,
+}
+
+impl Interruption {
+    /// Does `act` before the next write.
+    pub fn before_write(&self, act: impl FnOnce() + Send + 'static) {
+        self.plan(true, 0, Box::new(act));
+    }
+
+    /// Does `act` before the snapshot that comes after `count` others.
+    pub fn before_snapshot(&self, count: u32, act: impl FnOnce() + Send + 'static) {
+        self.plan(false, count, Box::new(act));
+    }
+
+    /// Takes back what is planned; says whether it was still to come.
+    pub fn cancel(&self) -> bool {
+        self.0.lock().take().is_some()
+    }
+
+    fn plan(&self, is_write: bool, left: u32, act: Act) {
+        *self.0.lock() = Some(Planned {
+            is_write,
+            left,
+            act,
+        });
+    }
+
+    fn meet(&self, call: Call<'_>) {
+        let due = {
+            let mut planned = self.0.lock();
+            let is_meant =
+                |planned: &&mut Planned| planned.is_write == matches!(call, Call::Write(_));
+            match planned.as_mut().filter(is_meant) {
+                Some(Planned { left: 0, .. }) => planned.take(),
+                Some(planned) => {
+                    planned.left -= 1;
+                    None
+                }
+                None => None,
+            }
+        };
+        // What is done may call the engine too.
+        if let Some(planned) = due {
+            (planned.act)();
+        }
+    }
+}
