@@ -77,7 +77,7 @@ impl Database {
         let hops = found.iter().flat_map(|found| &found.hops);
         let sources = hops.map(|hop| self.sources(&hop.database));
         let sources: Vec<Sources> = sources.collect::<Result<_>>()?;
-        let snapshot = self.shared().engine.snapshot()?;
+        let snapshot = self.shared().rows.snapshot()?;
         let reader = self.core().log.reader(&*snapshot);
         let settings: Ids = reader.state()?.settings.into_iter().collect();
         if let Some(found) = found.filter(|found| found.settings == settings)
@@ -277,7 +277,7 @@ impl Search<'_> {
             return Ok(hop.pins.clone());
         }
         let sources = self.database.sources(&database)?;
-        let snapshot = self.database.shared().engine.snapshot()?;
+        let snapshot = self.database.shared().rows.snapshot()?;
         let hop = sources.hop(database, floors, &*snapshot)?;
         let pins = hop.pins.clone();
         self.hops.push(hop);

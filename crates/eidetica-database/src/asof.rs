@@ -46,7 +46,7 @@ impl AsOf {
         if ids.is_empty() {
             return Err(Error::NoFrontier);
         }
-        let snapshot = database.shared().engine.snapshot()?;
+        let snapshot = database.shared().rows.snapshot()?;
         let reader = database.core().log.reader(&*snapshot);
         let (frontier, past) = database.core().pasts.of_frontier(ids, &reader)?;
         Ok(Self(Arc::new(Inner {

@@ -86,7 +86,7 @@ impl Database {
     /// The engine's, marks that are not right.
     pub fn void_entries(&self, from: u64, limit: usize) -> Result<VoidPage> {
         let limit = limit.clamp(1, limits::PAGE_ROWS);
-        let snapshot = self.shared().engine.snapshot()?;
+        let snapshot = self.shared().rows.snapshot()?;
         let reader = self.core().log.reader(&*snapshot);
         let marks = reader.marks(Mark::Void)?;
         let mut arrivals = marks.iter_from(from);
@@ -114,7 +114,7 @@ impl Database {
     /// # Errors
     /// The engine's.
     pub fn void_count(&self) -> Result<u64> {
-        let snapshot = self.shared().engine.snapshot()?;
+        let snapshot = self.shared().rows.snapshot()?;
         Ok(self.core().log.reader(&*snapshot).state()?.void)
     }
 
@@ -132,7 +132,7 @@ impl Database {
 
     /// How entries stand, each with whether it writes settings.
     pub(crate) fn standings(&self, ids: &[Id]) -> Result<Vec<(Entry, Standing)>> {
-        let snapshot = self.shared().engine.snapshot()?;
+        let snapshot = self.shared().rows.snapshot()?;
         let reader = self.core().log.reader(&*snapshot);
         let found = ids.iter().zip(reader.get_many(ids)?);
         let found = found.map(|(id, entry)| entry.ok_or(Error::NoEntry(*id)));
@@ -164,7 +164,7 @@ impl Database {
     /// The engine's.
     pub fn audit(&self, after: Option<Stamp>, limit: usize) -> Result<AuditPage> {
         let limit = limit.clamp(1, limits::PAGE_ROWS);
-        let snapshot = self.shared().engine.snapshot()?;
+        let snapshot = self.shared().rows.snapshot()?;
         let reader = self.core().log.reader(&*snapshot);
         let known = Known::new(self.shared(), self.id(), &reader);
         let settings: Ids = reader.state()?.settings.into_iter().collect();

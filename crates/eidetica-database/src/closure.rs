@@ -227,7 +227,7 @@ impl Databases {
         if database.authority()?.delegated_databases().next().is_none() {
             return Ok(Vec::new());
         }
-        let snapshot = self.engine().snapshot()?;
+        let snapshot = self.shared().rows.snapshot()?;
         let mut pins = Pins::new();
         add_pins(
             &database.core().log.reader(&*snapshot),

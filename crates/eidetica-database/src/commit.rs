@@ -138,7 +138,7 @@ impl Database {
         if commission.walks_history(sequencer.writer.state()) || commission.past.is_some() {
             self.drain(sequencer)?;
         }
-        let snapshot = self.shared().engine.snapshot()?;
+        let snapshot = self.shared().rows.snapshot()?;
         let reader = core.log.reader(&*snapshot);
         if commission
             .changes

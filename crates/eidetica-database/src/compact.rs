@@ -32,7 +32,7 @@ impl Databases {
     /// # Errors
     /// The engine's, damaged rows of the directory.
     pub fn compact(&self) -> Result<Compacted> {
-        let engine = self.engine();
+        let engine = &self.shared().rows;
         let disk_before = engine.info().disk_bytes;
         let Forgotten { rows, bytes, .. } = self.sweep(u64::MAX)?;
         for id in self.list()? {

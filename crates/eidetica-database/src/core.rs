@@ -125,7 +125,7 @@ impl Core {
         callbacks: Arc<Callbacks>,
         is_closure: bool,
     ) -> Result<Self> {
-        let snapshot = shared.engine.snapshot()?;
+        let snapshot = shared.rows.snapshot()?;
         let state = log.reader(&*snapshot).state()?;
         let registry = load_registry(&log, &*snapshot)?;
         let sparse = !is_closure && is_sparse(&log.id(), &log.reader(&*snapshot), &*snapshot)?;

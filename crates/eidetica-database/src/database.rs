@@ -122,7 +122,7 @@ impl Database {
     /// # Errors
     /// The engine's.
     pub fn entry_count(&self) -> Result<u64> {
-        let snapshot = self.shared.engine.snapshot()?;
+        let snapshot = self.shared.rows.snapshot()?;
         Ok(self.core.log.reader(&*snapshot).state()?.entries())
     }
 
@@ -137,7 +137,7 @@ impl Database {
     /// # Errors
     /// The engine's.
     pub fn get(&self, id: &Id) -> Result<Option<Entry>> {
-        let snapshot = self.shared.engine.snapshot()?;
+        let snapshot = self.shared.rows.snapshot()?;
         Ok(self.core.log.reader(&*snapshot).get(id)?)
     }
 
@@ -239,7 +239,7 @@ impl Database {
     /// # Errors
     /// The engine's.
     pub fn authority(&self) -> Result<AuthState> {
-        let snapshot = self.shared.engine.snapshot()?;
+        let snapshot = self.shared.rows.snapshot()?;
         let reader = self.core.log.reader(&*snapshot);
         let settings: Ids = reader.state()?.settings.into_iter().collect();
         let known = Known::new(&self.shared, self.id(), &reader);
@@ -329,7 +329,7 @@ impl Database {
         let falls = self.core.falls();
         self.catch_up()?;
         let version = self.core.version();
-        let snapshot = self.shared.engine.snapshot()?;
+        let snapshot = self.shared.rows.snapshot()?;
         // What is taken away is marked so before the first of its rows goes.
         self.core.check_here()?;
         if falls == self.core.falls() && !self.core.is_behind() {
@@ -338,7 +338,7 @@ impl Database {
         // State that was behind is written in several batches. Between them nothing whole is to be seen.
         let mut sequencer = self.core.sequence()?;
         self.flush(&mut sequencer)?;
-        Ok((self.core.version(), self.shared.engine.snapshot()?))
+        Ok((self.core.version(), self.shared.rows.snapshot()?))
     }
 
     pub(crate) fn lane(&self) -> Lane {

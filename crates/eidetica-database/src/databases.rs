@@ -19,6 +19,7 @@ use parking_lot::Mutex;
 
 use crate::closure::{Kind, has_closures};
 use crate::core::Core;
+use crate::damage::WithDamage;
 use crate::edits::NoRows;
 use crate::elsewhere::Others;
 use crate::entropy::Entropy;
@@ -157,15 +158,17 @@ impl Databases {
     /// # Errors
     /// A newer format, damaged rows, the engine's.
     pub fn open(engine: Arc<dyn Engine>, config: Config) -> Result<Self> {
-        let log = EntryLog::open(Arc::clone(&engine), CacheSize(config.cache_bytes))?;
+        let rows: Arc<dyn Engine> = Arc::new(WithDamage(Arc::clone(&engine)));
+        let log = EntryLog::open(Arc::clone(&rows), CacheSize(config.cache_bytes))?;
         let mut broken = None;
         let shared = Arc::new_cyclic(|shared| Shared {
             others: Others::of(&*engine, shared.clone()).unwrap_or_else(|error| {
                 broken = Some(error);
                 None
             }),
-            group: GroupCommit::new(Arc::clone(&engine)),
+            group: GroupCommit::new(Arc::clone(&rows)),
             engine,
+            rows,
             log,
             durability: config.durability,
             entropy: Entropy::new(config.seed),
@@ -291,7 +294,7 @@ impl Databases {
     /// # Errors
     /// The engine's.
     pub fn list_local(&self) -> Result<Vec<String>> {
-        local::names(&*self.0.engine.snapshot()?)
+        local::names(&*self.0.rows.snapshot()?)
     }
 
     /// Whether something committed `Relaxed` may still be lost in a crash. The owner of time calls
@@ -468,7 +471,7 @@ impl Databases {
         let Some(database) = self.find(database)? else {
             return Ok(None);
         };
-        let snapshot = self.0.engine.snapshot()?;
+        let snapshot = self.0.rows.snapshot()?;
         let mut leaves = database.core().log.reader(&*snapshot).void_leaves()?;
         leaves.drain(..leaves.len().saturating_sub(limit));
         Ok(Some(leaves))
@@ -502,7 +505,7 @@ impl Databases {
         budget_bytes: usize,
     ) -> Result<Vec<Bytes>> {
         let database = self.get(database)?;
-        let snapshot = self.0.engine.snapshot()?;
+        let snapshot = self.0.rows.snapshot()?;
         let reader = database.core().log.reader(&*snapshot);
         let here = of.iter().zip(reader.contains_many(of)?);
         let of: Vec<Id> = here.filter(|(_, here)| *here).map(|(id, _)| *id).collect();
@@ -523,7 +526,7 @@ impl Databases {
     /// [`Error::NoDatabase`], the engine's.
     pub fn known(&self, database: &Id, ids: &[Id]) -> Result<Vec<bool>> {
         let database = self.get(database)?;
-        let snapshot = self.0.engine.snapshot()?;
+        let snapshot = self.0.rows.snapshot()?;
         Ok(database.core().log.reader(&*snapshot).contains_many(ids)?)
     }
 
@@ -553,7 +556,7 @@ impl Databases {
         limit: usize,
     ) -> Result<Vec<HeaderSummary>> {
         let database = self.get(database)?;
-        let snapshot = self.0.engine.snapshot()?;
+        let snapshot = self.0.rows.snapshot()?;
         let reader = database.core().log.reader(&*snapshot);
         let loose = match reader.state()?.loose {
             0 => Marks::default(),
@@ -626,7 +629,7 @@ impl Databases {
             });
         };
         let source = cursor.source(self, part)?;
-        let snapshot = self.0.engine.snapshot()?;
+        let snapshot = self.0.rows.snapshot()?;
         let reader = source.core().log.reader(&*snapshot);
         let budget = budget_bytes.min(limits::DIFFERENCE_BYTES);
         let page = match part.database == *database {
@@ -658,7 +661,7 @@ impl Databases {
         holds: &Holds,
     ) -> Result<Cursor> {
         let database = self.get(id)?;
-        let snapshot = self.0.engine.snapshot()?;
+        let snapshot = self.0.rows.snapshot()?;
         let reader = database.core().log.reader(&*snapshot);
         let tips = reader.state()?.tips;
         let from: Vec<Id> = tips.iter().map(|tip| tip.id).collect();

@@ -109,7 +109,7 @@ impl Database {
             if from == 0 && self.wipe_step(sequencer)? {
                 continue;
             }
-            let snapshot = self.shared().engine.snapshot()?;
+            let snapshot = self.shared().rows.snapshot()?;
             let (mut entries, order) = match sequencer.deferred.take(from) {
                 Some(taken) => taken,
                 None => {
@@ -143,7 +143,7 @@ impl Database {
 
     /// Takes away a bounded part of the state rows; says whether there were any.
     fn wipe_step(&self, sequencer: &mut Sequencer) -> Result<bool> {
-        let snapshot = self.shared().engine.snapshot()?;
+        let snapshot = self.shared().rows.snapshot()?;
         let range = KeyRange::prefix(self.core().log.no().prefix());
         let (mut swept, mut batch) = (Swept::default(), Batch::new());
         for space in [Space::State, Space::Versions] {

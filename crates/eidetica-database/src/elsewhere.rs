@@ -126,7 +126,7 @@ impl Databases {
     }
 
     fn states_of(&self, cores: &[Arc<Core>]) -> Result<Vec<Found>> {
-        let snapshot = self.shared().engine.snapshot()?;
+        let snapshot = self.shared().rows.snapshot()?;
         let logs: Vec<&DatabaseLog> = cores.iter().map(|core| &core.log).collect();
         let states = self.log().states(&*snapshot, &logs)?;
         let found = cores.iter().zip(states).map(|(core, state)| match state {
@@ -190,7 +190,7 @@ impl Database {
     fn judge_met(&self) -> Result<()> {
         let missing = self.core().pool.lock().missing();
         let found = {
-            let snapshot = self.shared().engine.snapshot()?;
+            let snapshot = self.shared().rows.snapshot()?;
             self.core().log.reader(&*snapshot).contains_many(&missing)?
         };
         let here = missing.iter().zip(found).filter(|(_, here)| *here);
@@ -282,7 +282,7 @@ impl Shared {
     ) -> Result<T> {
         for lost in 1..=limits::RACES {
             match work() {
-                Err(error) if self.has_others() && (error.is_lost_race() || error.exists()) => {}
+                Err(error) if error.is_lost_race() || (self.has_others() && error.exists()) => {}
                 done => return done,
             }
             if lost >= limits::PATIENT_RACES && lost.is_power_of_two() {
@@ -297,7 +297,7 @@ impl Shared {
     fn level(&self, log: &DatabaseLog) -> Result<()> {
         for _ in 0..limits::PATIENT_RACES {
             let mut batch = Batch::new();
-            log.stage_nothing(&*self.engine.snapshot()?, &mut batch)?;
+            log.stage_nothing(&*self.rows.snapshot()?, &mut batch)?;
             let written = self.group.write(CREATION, batch, Durability::Relaxed);
             match written.map_err(Error::from) {
                 Err(error) if error.is_lost_race() => {}

@@ -168,7 +168,7 @@ pub enum Error {
     Corrupt(String),
     /// The engine failed.
     #[error(transparent)]
-    Engine(#[from] EngineError),
+    Engine(EngineError),
     /// The entry log refused.
     #[error(transparent)]
     Log(LogError),
@@ -282,10 +282,19 @@ impl Error {
     }
 }
 
+impl From<EngineError> for Error {
+    fn from(error: EngineError) -> Self {
+        match error {
+            EngineError::Corrupt { detail } => Self::Corrupt(detail.to_string()),
+            error => Self::Engine(error),
+        }
+    }
+}
+
 impl From<LogError> for Error {
     fn from(error: LogError) -> Self {
         match error {
-            LogError::Engine(error) => Self::Engine(error),
+            LogError::Engine(error) => error.into(),
             LogError::Missing(id) => Self::NoEntry(id),
             LogError::Gone(id) => Self::NoDatabase(id),
             LogError::Repairing(id) => Self::Repairing(id),
@@ -300,7 +309,7 @@ impl From<LogError> for Error {
 impl From<StateError<EngineError>> for Error {
     fn from(error: StateError<EngineError>) -> Self {
         match error {
-            StateError::Rows(error) => Self::Engine(error),
+            StateError::Rows(error) => error.into(),
             error => Self::Corrupt(error.to_string()),
         }
     }

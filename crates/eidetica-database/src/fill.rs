@@ -55,7 +55,7 @@ impl Database {
         }
         self.flush(sequencer)?;
         self.drain(sequencer)?;
-        let snapshot = self.shared().engine.snapshot()?;
+        let snapshot = self.shared().rows.snapshot()?;
         let reader = self.core().log.reader(&*snapshot);
         let ids: Vec<Id> = entries.iter().map(Entry::id).collect();
         let mut change = Change::default();
@@ -114,7 +114,7 @@ impl Database {
     ) -> Result<Option<(u64, u64)>> {
         self.flush(sequencer)?;
         self.drain(sequencer)?;
-        let snapshot = self.shared().engine.snapshot()?;
+        let snapshot = self.shared().rows.snapshot()?;
         let mut batch = Batch::new();
         // It may be held again since the last step, or before this one is written: by another process.
         if holds::expect(&self.id(), &*snapshot, &mut batch)?.has(store) {
@@ -166,7 +166,7 @@ impl Database {
         batch: &mut Batch,
         sequencer: &mut Sequencer,
     ) -> Result<LogState> {
-        let snapshot = self.shared().engine.snapshot()?;
+        let snapshot = self.shared().rows.snapshot()?;
         let reader = self.core().log.reader(&*snapshot);
         match removed.is_empty() {
             // Reads no more than it writes.

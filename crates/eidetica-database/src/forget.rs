@@ -52,31 +52,39 @@ impl Databases {
         if keeps_authority {
             self.keep_closure(id)?;
         }
-        match self.find(id) {
-            Ok(Some(database)) => database.end()?,
-            Ok(None) => return Err(Error::NoDatabase(*id)),
-            // Nobody can have opened it either.
+        let ended = self
+            .find(id)
+            .and_then(|found| found.ok_or(Error::NoDatabase(*id))?.end());
+        match ended {
+            // Nobody can commit to it either.
             Err(Error::Corrupt(_) | Error::NoEntry(_) | Error::Repairing(_)) => {
                 self.write_end(&log)?;
+                if let Some(core) = self.shared().open.get(id) {
+                    core.note_gone();
+                }
             }
-            Err(error) => return Err(error),
+            ended => ended?,
         }
         let mut forgotten = self.sweep(u64::MAX)?;
         forgotten.keeps_authority = keeps_authority;
         Ok(forgotten)
     }
 
-    /// Takes away rows of databases that were forgotten, in at most so many batches. Without any, one row lookup.
+    /// Takes away rows of databases that were forgotten, in at most so many batches. Without any, one row lookup. Rows
+    /// that the engine cannot read stay, and keep nothing else from going on.
     pub(crate) fn sweep(&self, batches: u64) -> Result<Forgotten> {
         let mut forgotten = Forgotten::default();
         let mut left = batches;
-        for (no, _) in self.log().ended()? {
-            loop {
-                if left == 0 {
-                    return Ok(forgotten);
-                }
+        for (no, id) in self.log().ended()? {
+            while left > 0 {
                 left -= 1;
-                let swept = self.sweep_part(no)?;
+                let swept = match self.sweep_part(no) {
+                    Err(error @ Error::Corrupt(_)) => {
+                        tracing::warn!(database = %id, %error, "rows of a forgotten database stay");
+                        break;
+                    }
+                    swept => swept?,
+                };
                 forgotten.add(swept);
                 if swept.is_last {
                     break;
@@ -106,7 +114,7 @@ impl Databases {
         let shared = self.shared();
         shared.racing(|| {
             let mut batch = Batch::new();
-            let snapshot = shared.engine.snapshot()?;
+            let snapshot = shared.rows.snapshot()?;
             self.log().stage_end(log, &*snapshot, &mut batch)?;
             batch.delete(Space::Meta, &holds_key(&log.id()));
             Ok(shared.group.write(CREATION, batch, Durability::Durable)?)
@@ -141,7 +149,7 @@ impl Databases {
     /// Puts all headers and settings of a database into its closure.
     fn keep_closure(&self, id: &Id) -> Result<()> {
         let database = self.get(id)?;
-        let snapshot = self.engine().snapshot()?;
+        let snapshot = self.shared().rows.snapshot()?;
         let reader = database.core().log.reader(&*snapshot);
         let heads = reader.heads()?;
         let difference = reader.difference(&heads, &[], &mut Budget::unlimited())?;

@@ -48,7 +48,7 @@ impl Database {
     /// # Errors
     /// The engine's.
     pub fn is_effective(&self, id: &Id) -> Result<Option<bool>> {
-        let snapshot = self.shared().engine.snapshot()?;
+        let snapshot = self.shared().rows.snapshot()?;
         let reader = self.core().log.reader(&*snapshot);
         let Some(located) = reader.locate(&[*id])?.pop().flatten() else {
             return Ok(None);
@@ -63,7 +63,7 @@ impl Database {
     /// The engine's.
     pub fn history(&self, before: Option<Stamp>, limit: usize) -> Result<HistoryPage> {
         let limit = limit.clamp(1, limits::PAGE_ROWS);
-        let snapshot = self.shared().engine.snapshot()?;
+        let snapshot = self.shared().rows.snapshot()?;
         let reader = self.core().log.reader(&*snapshot);
         let highest = match before {
             Some(before) => before.height,

@@ -159,7 +159,7 @@ impl Databases {
     /// # Errors
     /// The engine's, a damaged row.
     pub fn holds(&self, database: &Id) -> Result<Holds> {
-        read(database, &*self.engine().snapshot()?)
+        read(database, &*self.shared().rows.snapshot()?)
     }
 
     /// Decides what is held of a database from now on: before it is here, what it is to begin with. What was left out
@@ -209,7 +209,7 @@ impl Databases {
         if !database.core().may_be_sparse() {
             return Ok(Wanted::default());
         }
-        let snapshot = self.engine().snapshot()?;
+        let snapshot = self.shared().rows.snapshot()?;
         let reader = database.core().log.reader(&*snapshot);
         let holds = read(&database.id(), &*snapshot)?;
         let anywhere = || {
@@ -310,7 +310,7 @@ impl Database {
         if !self.core().may_be_sparse() {
             return Ok(false);
         }
-        let snapshot = self.shared().engine.snapshot()?;
+        let snapshot = self.shared().rows.snapshot()?;
         let reader = self.core().log.reader(&*snapshot);
         let holds = read(&self.id(), &*snapshot)?;
         for holes in reader.holes()? {
@@ -326,7 +326,7 @@ impl Database {
     /// # Errors
     /// The engine's, a damaged row.
     pub fn holds(&self) -> Result<Holds> {
-        read(&self.id(), &*self.shared().engine.snapshot()?)
+        read(&self.id(), &*self.shared().rows.snapshot()?)
     }
 
     /// Decides what is held of this database from now on; see [`Databases::hold`].
@@ -342,7 +342,7 @@ impl Database {
     /// # Errors
     /// The engine's, a damaged row.
     pub fn missing(&self) -> Result<Vec<Holding>> {
-        let snapshot = self.shared().engine.snapshot()?;
+        let snapshot = self.shared().rows.snapshot()?;
         let holds = read(&self.id(), &*snapshot)?;
         let holes = self.core().log.reader(&*snapshot).holes()?;
         let holding = |holes: StoreHoles| Holding {

@@ -120,7 +120,7 @@ impl Import {
         }
         let store = StoreName::new(store)?;
         self.database.check_kind(&store, kind)?;
-        let snapshot = self.database.shared().engine.snapshot()?;
+        let snapshot = self.database.shared().rows.snapshot()?;
         self.database.check_writable(&store, &*snapshot)?;
         drop(snapshot);
         if store.is_settings() {
@@ -235,7 +235,7 @@ impl Import {
 
     fn make(&self, key: &SecretKey, author: &Author, sequencer: &Sequencer) -> Result<Made> {
         let (core, database) = (self.database.core(), &self.database);
-        let snapshot = database.shared().engine.snapshot()?;
+        let snapshot = database.shared().rows.snapshot()?;
         let reader = core.log.reader(&*snapshot);
         let (parents, settings) = core.present_parents(sequencer, &reader)?;
         let view = View::staged(&*snapshot, &sequencer.overlay);

@@ -605,7 +605,7 @@ impl Database {
     fn prepare(&self, first: usize, packs: &[Bytes]) -> Result<Wave> {
         let version = self.core().version();
         let known = |stamps: &[Stamp]| {
-            let snapshot = self.shared().engine.snapshot()?;
+            let snapshot = self.shared().rows.snapshot()?;
             Ok(self.core().log.reader(&*snapshot).contains_stamps(stamps)?)
         };
         let seed = self.shared().entropy.seed();
@@ -680,7 +680,7 @@ impl Database {
             let counted_before = turned_away.len() as u64;
             wave.begin_with(turned_away);
             self.drop_stored_since(&mut wave, &sequencer, report)?;
-            let snapshot = self.shared().engine.snapshot()?;
+            let snapshot = self.shared().rows.snapshot()?;
             let reader = self.core().log.reader(&*snapshot);
             report.known += drop_stored(&mut waiting, &reader)?;
             let mut known = Known::new(self.shared(), self.id(), &reader);
@@ -766,7 +766,7 @@ impl Database {
         if wave.version == sequencer.writer.state().version {
             return Ok(());
         }
-        let snapshot = self.shared().engine.snapshot()?;
+        let snapshot = self.shared().rows.snapshot()?;
         let reader = self.core().log.reader(&*snapshot);
         let stamps: Vec<Stamp> = wave.entries().map(Entry::stamp).collect();
         let mut stored = reader.contains_stamps(&stamps)?.into_iter();

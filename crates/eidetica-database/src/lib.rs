@@ -23,6 +23,7 @@ mod closure;
 mod commit;
 mod compact;
 mod core;
+mod damage;
 mod database;
 mod databases;
 mod deferred;

@@ -72,13 +72,13 @@ impl Local {
             });
         }
         let number = shared.racing(|| {
-            let snapshot = shared.engine.snapshot()?;
+            let snapshot = shared.rows.snapshot()?;
             match get(&*snapshot, &key(NAMES, &[name.as_bytes()]))? {
                 Some(number) => fixed(&number).map(u32::from_be_bytes),
                 None => add_name(shared, &*snapshot, name),
             }
         })?;
-        let snapshot = shared.engine.snapshot()?;
+        let snapshot = shared.rows.snapshot()?;
         let (version, registry) = load(number, &*snapshot)?;
         Ok(Self {
             name: name.to_owned(),
@@ -139,7 +139,7 @@ impl LocalDatabase {
     /// # Errors
     /// The engine's.
     pub fn version(&self) -> Result<u64> {
-        self.inner.meet(&*self.shared.engine.snapshot()?)
+        self.inner.meet(&*self.shared.rows.snapshot()?)
     }
 
     /// A document to read.
@@ -197,7 +197,7 @@ impl LocalDatabase {
         read: impl FnOnce(u64, &DynRows<'_>) -> Result<T>,
     ) -> Result<T> {
         let version = self.inner.version.load(Ordering::Acquire);
-        let snapshot = self.shared.engine.snapshot()?;
+        let snapshot = self.shared.rows.snapshot()?;
         let version = match self.shared.has_others() {
             true => self.inner.meet(&*snapshot)?,
             false => version,
@@ -221,7 +221,7 @@ impl LocalDatabase {
 
     fn commit_once(&self, changes: &Changes) -> Result<()> {
         let _writing = self.inner.writer.lock();
-        let snapshot = self.shared.engine.snapshot()?;
+        let snapshot = self.shared.rows.snapshot()?;
         let version = match self.shared.has_others() {
             true => self.inner.meet(&*snapshot)?,
             false => self.inner.version.load(Ordering::Acquire),

@@ -161,7 +161,7 @@ impl Databases {
         let mut mended = Mended::default();
         for log in self.logs_of(id)? {
             let log = self.uncached(&log)?;
-            let lost = log.lost(&*self.engine().snapshot()?)?;
+            let lost = log.lost(&*self.shared().rows.snapshot()?)?;
             let (restored, rest) = self.mend_log(&log, lost, &mut find)?;
             mended.restored += restored;
             mended.add_lost(rest);
@@ -230,7 +230,7 @@ impl Databases {
     /// Takes note of it if entries are lost.
     pub(crate) fn note_lost(&self, log: &DatabaseLog) -> Result<()> {
         let shared = self.shared();
-        let lost = self.uncached(log)?.lost(&*shared.engine.snapshot()?);
+        let lost = self.uncached(log)?.lost(&*shared.rows.snapshot()?);
         match lost {
             Ok(lost) if lost.is_empty() => return Ok(()),
             Ok(_) => {}
@@ -270,7 +270,7 @@ impl Databases {
                     }
                     shared.racing(|| {
                         let mut batch = Batch::new();
-                        let snapshot = shared.engine.snapshot()?;
+                        let snapshot = shared.rows.snapshot()?;
                         log.stage_mended(&*snapshot, &lost, next, &run, &mut batch)?;
                         Ok(shared.group.write(CREATION, batch, Durability::Durable)?)
                     })?;
@@ -357,7 +357,7 @@ impl Database {
             let noted = self
                 .core()
                 .log
-                .is_losing(&*self.shared().engine.snapshot()?)?;
+                .is_losing(&*self.shared().rows.snapshot()?)?;
             match noted {
                 false => self.core().note_whole(),
                 true if !self.core().is_damaged() => self.core().note_damage(),
@@ -369,7 +369,7 @@ impl Database {
 
     /// The databases that settings entries name, judged or not, as far as they can be read. O(settings entries).
     fn named_in_settings(&self) -> Result<BTreeSet<Id>> {
-        let snapshot = self.shared().engine.snapshot()?;
+        let snapshot = self.shared().rows.snapshot()?;
         let reader = self.core().log.reader(&*snapshot);
         let mut open = reader.state()?.settings;
         let (mut seen, mut named) = (BTreeSet::new(), BTreeSet::new());
@@ -414,7 +414,7 @@ impl Database {
         let mut known = self.core().damage.lost.lock();
         if known.is_none() {
             let log = Databases::of(self.shared()).uncached(&self.core().log)?;
-            let lost = log.lost(&*self.shared().engine.snapshot()?)?;
+            let lost = log.lost(&*self.shared().rows.snapshot()?)?;
             *known = Some(LostEntries::new(lost));
         }
         Ok(known.as_ref().map(with))

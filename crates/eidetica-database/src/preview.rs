@@ -56,7 +56,7 @@ impl Database {
         limit: usize,
     ) -> Result<RevocationPreview> {
         let author = self.key().ok_or(Error::NoKey)?.public();
-        let snapshot = self.shared().engine.snapshot()?;
+        let snapshot = self.shared().rows.snapshot()?;
         let reader = self.core().log.reader(&*snapshot);
         let mut known = Known::new(self.shared(), self.id(), &reader);
         let draft = self.draft_of(revocation, author, &known)?;
@@ -147,7 +147,7 @@ impl Database {
         let Some(to) = left.into_iter().min() else {
             return Ok(None);
         };
-        let snapshot = self.shared().engine.snapshot()?;
+        let snapshot = self.shared().rows.snapshot()?;
         let reader = self.core().log.reader(&*snapshot);
         Ok(Some(Revocation {
             to,
@@ -163,7 +163,7 @@ impl Database {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
-        let snapshot = self.shared().engine.snapshot()?;
+        let snapshot = self.shared().rows.snapshot()?;
         let reader = self.core().log.reader(&*snapshot);
         for (id, located) in ids.iter().zip(reader.locate(ids)?) {
             located.ok_or(Error::NoEntry(*id))?;

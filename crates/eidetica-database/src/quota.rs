@@ -25,7 +25,7 @@ impl Database {
     /// # Errors
     /// The engine's.
     pub fn quota(&self) -> Result<Option<Quota>> {
-        let snapshot = self.shared().engine.snapshot()?;
+        let snapshot = self.shared().rows.snapshot()?;
         Ok(self.core().log.reader(&*snapshot).quota()?)
     }
 
@@ -54,7 +54,7 @@ impl Database {
     }
 
     fn entry_bytes(&self) -> Result<u64> {
-        let snapshot = self.shared().engine.snapshot()?;
+        let snapshot = self.shared().rows.snapshot()?;
         let reader = self.core().log.reader(&*snapshot);
         let (mut next, mut bytes) = (0, 0);
         loop {

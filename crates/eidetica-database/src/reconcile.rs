@@ -45,7 +45,7 @@ impl Databases {
     /// [`Error::NoDatabase`](crate::Error::NoDatabase), the engine's.
     pub fn since(&self, database: &Id, common: &[Id], steps: u64) -> Result<Option<Vec<Stamp>>> {
         let database = self.get(database)?;
-        let snapshot = self.engine().snapshot()?;
+        let snapshot = self.shared().rows.snapshot()?;
         since(
             &database.core().log.reader(&*snapshot),
             common,
@@ -61,7 +61,7 @@ impl Databases {
         let database = self.get(database)?;
         let mut contrast =
             database.with_stamps(|set| Ok(reconcile::contrast(set, theirs, limit)?))?;
-        let snapshot = self.engine().snapshot()?;
+        let snapshot = self.shared().rows.snapshot()?;
         let reader = database.core().log.reader(&*snapshot);
         for found in &mut contrast.found {
             retain_absent(&reader, &mut found.theirs)?;
@@ -83,7 +83,7 @@ impl Databases {
         limit: usize,
     ) -> Result<Option<Contrast>> {
         let database = self.get(database)?;
-        let snapshot = self.engine().snapshot()?;
+        let snapshot = self.shared().rows.snapshot()?;
         let reader = database.core().log.reader(&*snapshot);
         let Some(ours) = since(&reader, common, Budget::new(steps))? else {
             return Ok(None);
@@ -177,7 +177,7 @@ impl Databases {
         holds: &Holds,
     ) -> Result<Cursor> {
         let database = self.get(database)?;
-        let snapshot = self.engine().snapshot()?;
+        let snapshot = self.shared().rows.snapshot()?;
         let reader = database.core().log.reader(&*snapshot);
         let (mut arrivals, others) = split_known(&reader, prefixes.iter().map(P::as_ref))?;
         arrivals.sort_unstable();
@@ -239,7 +239,7 @@ impl Databases {
         holds: &Holds,
     ) -> Result<Cursor> {
         let database = self.get(database)?;
-        let snapshot = self.engine().snapshot()?;
+        let snapshot = self.shared().rows.snapshot()?;
         let reader = database.core().log.reader(&*snapshot);
         let difference = Difference::of(with_prefixes(&reader, prefixes)?);
         let below = match database.authority()?.delegated_databases().next() {

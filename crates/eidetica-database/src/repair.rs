@@ -121,7 +121,7 @@ impl Databases {
 
     /// A log of its own, so that no cached pack hides a damaged row.
     pub(crate) fn uncached(&self, log: &DatabaseLog) -> Result<DatabaseLog> {
-        let engine = std::sync::Arc::clone(self.engine());
+        let engine = std::sync::Arc::clone(&self.shared().rows);
         let fresh = EntryLog::open(engine, CacheSize(limits::VERIFY_CACHE_BYTES))?;
         fresh.same(log)?.ok_or(Error::NoDatabase(log.id()))
     }
@@ -138,12 +138,21 @@ impl Databases {
         let shared = self.shared();
         let log = self.uncached(log)?;
         // What is damaged is left as it is.
-        log.survey(&*shared.engine.snapshot()?, |_, _| Ok(()))?;
+        let snapshot = shared.rows.snapshot()?;
+        let survey = log.survey(&*snapshot, |_, _| Ok(()))?;
+        log.check_end(&*snapshot, &survey)?;
+        drop(snapshot);
         self.begin_repair(&log)?;
         // Until then others may have written.
-        let survey = log.survey(&*shared.engine.snapshot()?, |_, _| Ok(()))?;
+        let survey = log.survey(&*shared.rows.snapshot()?, |_, _| Ok(()))?;
         let index_rows = self.repair_index(&log, &survey)?;
-        let rebuilt = self.derive(&log, &survey)?;
+        let rebuilt = match self.derive(&log, &survey) {
+            Err(error @ (Error::Corrupt(_) | Error::NoEntry(_))) => {
+                self.give_up_repair(&log, &survey)?;
+                return Err(error);
+            }
+            rebuilt => rebuilt?,
+        };
         self.end_repair(&log, &survey, &rebuilt)?;
         Ok(Repaired {
             entries: survey.entries,
@@ -152,11 +161,21 @@ impl Databases {
         })
     }
 
+    /// What it delegates to may be what is damaged: then it is of more use as it was.
+    fn give_up_repair(&self, log: &DatabaseLog, survey: &Survey) -> Result<()> {
+        let mut batch = Batch::new();
+        if log.stage_unrepaired(survey, &mut batch)? {
+            let group = &self.shared().group;
+            group.write(CREATION, batch, Durability::Durable)?;
+        }
+        Ok(())
+    }
+
     fn begin_repair(&self, log: &DatabaseLog) -> Result<()> {
         let shared = self.shared();
         shared.racing(|| {
             let mut batch = Batch::new();
-            let snapshot = shared.engine.snapshot()?;
+            let snapshot = shared.rows.snapshot()?;
             log.stage_repair(&*snapshot, &mut batch)?;
             Ok(shared.group.write(CREATION, batch, Durability::Durable)?)
         })
@@ -164,7 +183,7 @@ impl Databases {
 
     fn repair_index(&self, log: &DatabaseLog, survey: &Survey) -> Result<u64> {
         let shared = self.shared();
-        let snapshot = shared.engine.snapshot()?;
+        let snapshot = shared.rows.snapshot()?;
         let mut write = |batch| {
             let written = shared.group.write(CREATION, batch, Durability::Relaxed);
             written.map_err(LogError::from)
@@ -182,7 +201,7 @@ impl Databases {
 
     /// What follows from the entries and their places.
     fn derive(&self, log: &DatabaseLog, survey: &Survey) -> Result<Rebuilt> {
-        let snapshot = self.engine().snapshot()?;
+        let snapshot = self.shared().rows.snapshot()?;
         let mut state = survey.state();
         let reader = log.reader_assuming(&*snapshot, state.clone());
         let (mut settings, mut below) = (Ids::new(), Marks::default());
@@ -234,7 +253,7 @@ impl Databases {
     fn end_repair(&self, log: &DatabaseLog, survey: &Survey, rebuilt: &Rebuilt) -> Result<()> {
         let shared = self.shared();
         let mut batch = Batch::new();
-        let snapshot = shared.engine.snapshot()?;
+        let snapshot = shared.rows.snapshot()?;
         log.stage_rebuilt(&*snapshot, survey, rebuilt, &mut batch)?;
         // Stores get a number anew when their state is written.
         let prefix = registry_prefix(log);
@@ -265,7 +284,7 @@ impl Databases {
             .into_iter()
             .chain(self.log().closures()?);
         let listed: BTreeSet<[u8; 4]> = listed.map(|log| log.no().prefix()).collect();
-        let (snapshot, mut batch) = (shared.engine.snapshot()?, Batch::new());
+        let (snapshot, mut batch) = (shared.rows.snapshot()?, Batch::new());
         let range = KeyRange::prefix(STORES);
         let _ = snapshot.for_each::<(), Error>(Space::Meta, &range, Direction::Forward, |row| {
             let rest = row.key.get(STORES.len()..).unwrap_or_default();

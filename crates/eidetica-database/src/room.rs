@@ -139,7 +139,7 @@ impl Databases {
 /// What the entries of a closure take in the engine. Reads them all.
 fn bytes_of(closure: &Database) -> Result<u64> {
     let mut bytes = 0;
-    let snapshot = closure.shared().engine.snapshot()?;
+    let snapshot = closure.shared().rows.snapshot()?;
     let range = KeyRange::prefix(closure.core().log.no().prefix());
     let _ = snapshot.for_each::<(), Error>(Space::Log, &range, Direction::Forward, |row| {
         bytes += row.value.len() as u64;

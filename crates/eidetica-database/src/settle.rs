@@ -214,7 +214,7 @@ impl Database {
         if !self.shared().has_others() {
             return Ok(true);
         }
-        let snapshot = self.shared().engine.snapshot()?;
+        let snapshot = self.shared().rows.snapshot()?;
         let reader = self.core().log.reader(&*snapshot);
         Ok(reader.state()? == *sequencer.writer.state())
     }
@@ -224,7 +224,7 @@ impl Database {
         if sequencer.writer.state().is_settled() {
             return Ok(false);
         }
-        let snapshot = self.shared().engine.snapshot()?;
+        let snapshot = self.shared().rows.snapshot()?;
         let reader = self.core().log.reader(&*snapshot);
         let turned = unsettled(sequencer, &reader)?;
         let mut batch = Batch::new();

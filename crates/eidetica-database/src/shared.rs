@@ -24,7 +24,10 @@ pub(crate) const CREATION: Lane = Lane(u64::MAX);
 pub(crate) const LOCAL: u64 = 1 << 32;
 
 pub(crate) struct Shared {
+    /// As it was given: a damaged row is an error.
     pub(crate) engine: Arc<dyn Engine>,
+    /// The same, with damaged rows, as [`WithDamage`](crate::damage::WithDamage) shows them.
+    pub(crate) rows: Arc<dyn Engine>,
     pub(crate) log: EntryLog,
     pub(crate) group: GroupCommit,
     pub(crate) durability: Durability,

@@ -78,7 +78,7 @@ impl Spool {
         let tips = |sequencer: &mut Sequencer| {
             // Nothing refuses an import if what it builds on is never written.
             database.drain(sequencer)?;
-            let snapshot = database.shared().engine.snapshot()?;
+            let snapshot = database.shared().rows.snapshot()?;
             let core = database.core();
             let reader = core.log.reader(&*snapshot);
             let parents = core.present_parents(sequencer, &reader)?;
@@ -225,7 +225,7 @@ impl Spool {
 
     /// Another process may have taken this one for dead.
     fn check_making(&self) -> Result<()> {
-        let snapshot = self.database.shared().engine.snapshot()?;
+        let snapshot = self.database.shared().rows.snapshot()?;
         match snapshot.get(Space::Local, &making_key(&self.prefix))? {
             Some(_) => Ok(()),
             None => Err(Error::Abandoned),
@@ -235,7 +235,7 @@ impl Spool {
     /// The entries were judged by the settings that they name: it must still be these.
     fn check_settings(&self, sequencer: &Sequencer) -> Result<()> {
         let core = self.database.core();
-        let snapshot = self.database.shared().engine.snapshot()?;
+        let snapshot = self.database.shared().rows.snapshot()?;
         let reader = core.log.reader(&*snapshot);
         let (_, settings) = core.present_parents(sequencer, &reader)?;
         if settings == self.settings {
@@ -357,7 +357,7 @@ impl Database {
     }
 
     fn first_spooled(&self, range: &Keys) -> Result<Option<Bytes>> {
-        first_key(&*self.shared().engine.snapshot()?, range)
+        first_key(&*self.shared().rows.snapshot()?, range)
     }
 
     /// Like [`publish`](Self::publish), while other processes may be publishing the same import.
@@ -409,7 +409,7 @@ impl Database {
     /// An import that was committed and could not be published may have been made once more since: on the same tips it
     /// has the same entries.
     fn drop_known(&self, entries: &mut Vec<Entry>) -> Result<()> {
-        let snapshot = self.shared().engine.snapshot()?;
+        let snapshot = self.shared().rows.snapshot()?;
         let stamps: Vec<_> = entries.iter().map(Entry::stamp).collect();
         let reader = self.core().log.reader(&*snapshot);
         let mut known = reader.contains_stamps(&stamps)?.into_iter();
@@ -437,7 +437,7 @@ impl Shared {
         batch: &mut Batch,
         mut look: impl FnMut(&Row) -> Result<()>,
     ) -> Result<Option<Keys>> {
-        let snapshot = self.engine.snapshot()?;
+        let snapshot = self.rows.snapshot()?;
         let limit = ScanLimit::bytes(limits::IMPORT_MOVE_BYTES);
         let page = snapshot.scan(Space::Local, range, Direction::Forward, limit)?;
         for row in &page.rows {

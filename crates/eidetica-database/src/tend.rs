@@ -109,7 +109,7 @@ impl Databases {
 
     /// Makes a committed import part of its database. Says whether it was still there.
     fn finish_import(&self, import: &[u8]) -> Result<bool> {
-        let snapshot = self.engine().snapshot()?;
+        let snapshot = self.shared().rows.snapshot()?;
         let entries = spool::entries_of(import);
         let page = snapshot.scan(
             Space::Local,
@@ -146,7 +146,7 @@ impl Shared {
 
     /// All imports in the engine.
     fn imports(&self) -> Result<BTreeMap<Vec<u8>, Found>> {
-        let snapshot = self.engine.snapshot()?;
+        let snapshot = self.rows.snapshot()?;
         let (mut imports, mut rest) = (BTreeMap::new(), spool::all_imports());
         while let Some(key) = spool::first_key(&*snapshot, &rest)? {
             let import = spool::import_of(&key)?.to_vec();

@@ -173,6 +173,8 @@ pub struct VerifyReport {
     /// Payloads that this program cannot read: they contribute nothing and are kept and passed on. At most
     /// [`limits::REPORTED_FAULTS`].
     pub unread: Vec<(Id, StoreName)>,
+    /// What has to be done about each database with a fault, named or not.
+    remedies: BTreeSet<(Remedy, Id)>,
     /// The database that is being looked at.
     database: Option<Id>,
 }
@@ -183,18 +185,16 @@ impl VerifyReport {
         self.fault_count == 0
     }
 
-    /// The databases with a fault of this sort that is named, ascending.
+    /// The databases with a fault of this sort, ascending.
     pub fn databases(&self, remedy: Remedy) -> Vec<Id> {
-        let wanted = self
-            .faults
-            .iter()
-            .filter(|found| found.fault.remedy() == remedy);
-        let found: BTreeSet<Id> = wanted.filter_map(|found| found.database).collect();
-        found.into_iter().collect()
+        let found = self.remedies.iter().filter(|(of, _)| *of == remedy);
+        found.map(|(_, id)| *id).collect()
     }
 
     fn add(&mut self, fault: Fault) {
         self.fault_count += 1;
+        let remedy = fault.remedy();
+        self.remedies.extend(self.database.map(|id| (remedy, id)));
         if self.faults.len() < limits::REPORTED_FAULTS {
             let database = self.database;
             self.faults.push(Found { database, fault });
@@ -227,14 +227,17 @@ impl Databases {
     /// The engine's. Damage is no error but in the report.
     pub fn verify(&self) -> Result<VerifyReport> {
         let mut report = VerifyReport::default();
-        let snapshot = self.engine().snapshot()?;
-        local::verify(&*snapshot, &mut |key| report.add(Fault::Local(key)))?;
-        self.verify_meta(&*snapshot, &mut report)?;
+        let snapshot = self.shared().rows.snapshot()?;
+        let local = local::verify(&*snapshot, &mut |key| report.add(Fault::Local(key)));
+        report.read(local)?;
+        let meta = self.verify_meta(&*snapshot, &mut report);
+        report.read(meta)?;
         drop(snapshot);
         for id in report.read(self.list())?.unwrap_or_default() {
             report.database = Some(id);
             if let Some(Some(database)) = report.read(self.find(&id))? {
-                database.verify_into(&mut report)?;
+                let verified = database.verify_into(&mut report);
+                report.read(verified)?;
             }
         }
         let closures = self.log().closures().map_err(Error::from);
@@ -242,7 +245,8 @@ impl Databases {
         for log in report.read(closures)?.unwrap_or_default() {
             report.database = Some(log.id());
             if let Some(Some(closure)) = report.read(self.closure(&log.id()))? {
-                closure.verify_into(&mut report)?;
+                let verified = closure.verify_into(&mut report);
+                report.read(verified)?;
             }
         }
         report.database = None;
@@ -295,7 +299,8 @@ impl Database {
     /// The engine's. Damage is no error but in the report.
     pub fn verify(&self) -> Result<VerifyReport> {
         let mut report = VerifyReport::default();
-        self.verify_into(&mut report)?;
+        let verified = self.verify_into(&mut report);
+        report.read(verified)?;
         Ok(report)
     }
 
@@ -362,7 +367,7 @@ impl Database {
     /// Where not even the state can be brought up to the entries: which of these are lost, as far as that can be said.
     fn name_lost(&self, report: &mut VerifyReport) -> Result<()> {
         let databases = Databases::of(self.shared());
-        let snapshot = self.shared().engine.snapshot()?;
+        let snapshot = self.shared().rows.snapshot()?;
         match databases.uncached(&self.core().log)?.lost(&*snapshot) {
             Ok(lost) => {
                 let ids = lost.into_iter().flat_map(|lost| lost.ids.into_values());

@@ -26,5 +26,5 @@ mod seal;
 mod shield;
 
 pub use dir::{DataDir, engine_of};
-pub use seal::{SEAL_BYTES, seal};
+pub use seal::{DamagedRows, SEAL_BYTES, seal};
 pub use shield::shield;

@@ -10,7 +10,7 @@ use eidetica_storage::{
     Batch, Direction, Durability, Engine, EngineError, EngineInfo, KeyRange, Page, PageBuilder,
     Plan, Range, ScanLimit, Snapshot, Space, StoreHandle, Watch,
 };
-use eidetica_storage_dir::{DataDir, SEAL_BYTES, seal as seal_of, shield};
+use eidetica_storage_dir::{DamagedRows, DataDir, SEAL_BYTES, seal as seal_of, shield};
 use redb::backends::FileBackend;
 use redb::{
     AccessGuard, Database, ReadOnlyTable, ReadTransaction, ReadableDatabase as _,
@@ -99,8 +99,8 @@ fn open_database(path: &Path, options: RedbOptions) -> Result<Database, EngineEr
     Ok(database)
 }
 
-impl Engine for RedbEngine {
-    fn snapshot(&self) -> Result<Box<dyn Snapshot>, EngineError> {
+impl RedbEngine {
+    fn view(&self, damaged: DamagedRows) -> Result<Box<dyn Snapshot>, EngineError> {
         let store = self.handle.store()?;
         let view = shield(|| {
             store
@@ -109,10 +109,21 @@ impl Engine for RedbEngine {
                 .map_err(|error| failure("reading", error.into()))
         })?;
         Ok(Box::new(RedbSnapshot {
+            damaged,
             tables: Default::default(),
             view,
             _store: store,
         }))
+    }
+}
+
+impl Engine for RedbEngine {
+    fn snapshot(&self) -> Result<Box<dyn Snapshot>, EngineError> {
+        self.view(DamagedRows::Refused)
+    }
+
+    fn snapshot_with_damage(&self) -> Result<Box<dyn Snapshot>, EngineError> {
+        self.view(DamagedRows::Empty)
     }
 
     fn write(&self, batch: &Batch, durability: Durability) -> Result<(), EngineError> {
@@ -175,9 +186,7 @@ impl Store {
             let stored = table
                 .get(expect.key)
                 .map_err(|error| failure("reading", error.into()))?;
-            let value = stored
-                .map(|stored| unseal(expect.key, &stored))
-                .transpose()?;
+            let value = stored.map(|stored| unseal(expect.key, &stored).unwrap_or_default());
             expect.check(value.as_deref())?;
         }
         for range in &plan.ranges {
@@ -230,16 +239,14 @@ fn write_row(
     Ok(())
 }
 
-/// The value of a stored row, copied out of its page.
-fn unseal(key: &[u8], stored: &AccessGuard<'_, &'static [u8]>) -> Result<Bytes, EngineError> {
-    let stored = stored.value();
-    match stored.split_at_checked(SEAL_BYTES) {
-        Some((seal, value)) if seal == seal_of(key, value) => Ok(Bytes::copy_from_slice(value)),
-        _ => Err(EngineError::corrupt("a row does not match its hash")),
-    }
+/// The value of a stored row, copied out of its page; `None` if it is damaged.
+fn unseal(key: &[u8], stored: &AccessGuard<'_, &'static [u8]>) -> Option<Bytes> {
+    let (seal, value) = stored.value().split_at_checked(SEAL_BYTES)?;
+    (seal == seal_of(key, value)).then(|| Bytes::copy_from_slice(value))
 }
 
 struct RedbSnapshot {
+    damaged: DamagedRows,
     /// Opened when first used.
     tables: [OnceLock<ReadTable>; Space::ALL.len()],
     view: ReadTransaction,
@@ -265,23 +272,31 @@ impl RedbSnapshot {
     }
 }
 
-fn get_one(table: &ReadTable, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
+fn get_one(
+    table: &ReadTable,
+    key: &[u8],
+    damaged: DamagedRows,
+) -> Result<Option<Bytes>, EngineError> {
     let stored = table
         .get(key)
         .map_err(|error| failure("reading", error.into()))?;
-    stored.map(|stored| unseal(key, &stored)).transpose()
+    stored
+        .map(|stored| damaged.value(unseal(key, &stored)))
+        .transpose()
 }
 
 impl Snapshot for RedbSnapshot {
     fn multi_get(&self, space: Space, keys: &[&[u8]]) -> Result<Vec<Option<Bytes>>, EngineError> {
         shield(|| {
             let table = self.table(space)?;
-            keys.iter().map(|key| get_one(table, key)).collect()
+            keys.iter()
+                .map(|key| get_one(table, key, self.damaged))
+                .collect()
         })
     }
 
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
-        shield(|| get_one(self.table(space)?, key))
+        shield(|| get_one(self.table(space)?, key, self.damaged))
     }
 
     fn scan(
@@ -299,8 +314,8 @@ impl Snapshot for RedbSnapshot {
             let rows = self.table(space)?.range::<&[u8]>(bounds);
             let rows = rows.map_err(|error| failure("reading", error.into()))?;
             match direction {
-                Direction::Forward => page(rows, limit),
-                Direction::Reverse => page(rows.rev(), limit),
+                Direction::Forward => page(rows, limit, self.damaged),
+                Direction::Reverse => page(rows.rev(), limit, self.damaged),
             }
         })
     }
@@ -314,6 +329,7 @@ type StoredRow<'a> = (
 fn page<'a>(
     rows: impl Iterator<Item = Result<StoredRow<'a>, StorageError>>,
     limit: ScanLimit,
+    damaged: DamagedRows,
 ) -> Result<Page, EngineError> {
     let mut page = PageBuilder::new(limit);
     for row in rows {
@@ -321,7 +337,7 @@ fn page<'a>(
             return Ok(page.finish(true));
         }
         let (key, stored) = row.map_err(|error| failure("reading", error.into()))?;
-        let value = unseal(key.value(), &stored)?;
+        let value = damaged.value(unseal(key.value(), &stored))?;
         page.push(Bytes::copy_from_slice(key.value()), value);
     }
     Ok(page.finish(false))

@@ -10,7 +10,7 @@ use eidetica_storage::{
     Batch, Direction, Durability, Engine, EngineError, EngineInfo, KeyRange, Page, PageBuilder,
     Plan, ScanLimit, Snapshot, Space, StoreHandle, Watch,
 };
-use eidetica_storage_dir::{DataDir, seal};
+use eidetica_storage_dir::{DamagedRows, DataDir, seal};
 use parking_lot::Mutex;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Error, ErrorCode, OpenFlags, TransactionBehavior, ffi};
@@ -88,16 +88,25 @@ impl SqliteEngine {
             options,
         })
     }
+
+    fn view(&self, damaged: DamagedRows) -> Result<Box<dyn Snapshot>, EngineError> {
+        let store = self.handle.store()?;
+        let reader = store.reader()?;
+        Ok(Box::new(SqliteSnapshot {
+            damaged,
+            reader: Mutex::new(Some(reader)),
+            store,
+        }))
+    }
 }
 
 impl Engine for SqliteEngine {
     fn snapshot(&self) -> Result<Box<dyn Snapshot>, EngineError> {
-        let store = self.handle.store()?;
-        let reader = store.reader()?;
-        Ok(Box::new(SqliteSnapshot {
-            reader: Mutex::new(Some(reader)),
-            store,
-        }))
+        self.view(DamagedRows::Refused)
+    }
+
+    fn snapshot_with_damage(&self) -> Result<Box<dyn Snapshot>, EngineError> {
+        self.view(DamagedRows::Empty)
     }
 
     fn write(&self, batch: &Batch, durability: Durability) -> Result<(), EngineError> {
@@ -322,10 +331,10 @@ impl Writer {
     }
 }
 
-/// The expectations: refused, or damaged, inside; what SQLite could not do outside.
+/// The expectations: refused inside; what SQLite could not do outside.
 fn check(connection: &Connection, plan: &Plan<'_>) -> rusqlite::Result<Result<(), EngineError>> {
     for expect in &plan.expects {
-        let stored = get_one(connection, expect.space, expect.key)?;
+        let stored = get_one(connection, expect.space, expect.key, DamagedRows::Empty)?;
         let met = stored.and_then(|stored| expect.check(stored.as_deref()));
         if met.is_err() {
             return Ok(met);
@@ -368,27 +377,34 @@ fn seal_of(key: &[u8], value: &[u8]) -> i64 {
 }
 
 /// The value of a stored row, copied, if it is as it was written.
-fn unseal(key: &[u8], seal: ValueRef<'_>, value: ValueRef<'_>) -> Result<Bytes, EngineError> {
+fn unseal(key: &[u8], seal: ValueRef<'_>, value: ValueRef<'_>) -> Option<Bytes> {
     match (seal, value) {
         (ValueRef::Integer(seal), ValueRef::Blob(value)) if seal == seal_of(key, value) => {
-            Ok(Bytes::copy_from_slice(value))
+            Some(Bytes::copy_from_slice(value))
         }
-        _ => Err(EngineError::corrupt("a row does not match its hash")),
+        _ => None,
     }
 }
 
 type Stored = Result<Option<Bytes>, EngineError>;
 
-fn get_one(connection: &Connection, space: Space, key: &[u8]) -> rusqlite::Result<Stored> {
+fn get_one(
+    connection: &Connection,
+    space: Space,
+    key: &[u8],
+    damaged: DamagedRows,
+) -> rusqlite::Result<Stored> {
     let mut get = connection.prepare_cached(&Sql::for_space(space).get)?;
     let mut rows = get.query((key,))?;
     let Some(row) = rows.next()? else {
         return Ok(Ok(None));
     };
-    Ok(unseal(key, row.get_ref(0)?, row.get_ref(1)?).map(Some))
+    let value = unseal(key, row.get_ref(0)?, row.get_ref(1)?);
+    Ok(damaged.value(value).map(Some))
 }
 
 struct SqliteSnapshot {
+    damaged: DamagedRows,
     /// In a read transaction. Taken by the drop.
     reader: Mutex<Option<Connection>>,
     store: Arc<Store>,
@@ -418,7 +434,7 @@ impl Snapshot for SqliteSnapshot {
         self.read(|reader| {
             let mut values = Vec::with_capacity(keys.len());
             for key in keys {
-                match get_one(reader, space, key)? {
+                match get_one(reader, space, key, self.damaged)? {
                     Ok(value) => values.push(value),
                     Err(error) => return Ok(Err(error)),
                 }
@@ -428,7 +444,7 @@ impl Snapshot for SqliteSnapshot {
     }
 
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
-        self.read(|reader| get_one(reader, space, key))
+        self.read(|reader| get_one(reader, space, key, self.damaged))
     }
 
     fn scan(
@@ -448,7 +464,7 @@ impl Snapshot for SqliteSnapshot {
                 Some(end) => scan.query((&range.start, end))?,
                 None => scan.query((&range.start,))?,
             };
-            page(rows, limit)
+            page(rows, limit, self.damaged)
         })
     }
 }
@@ -456,6 +472,7 @@ impl Snapshot for SqliteSnapshot {
 fn page(
     mut rows: rusqlite::Rows<'_>,
     limit: ScanLimit,
+    damaged: DamagedRows,
 ) -> rusqlite::Result<Result<Page, EngineError>> {
     let mut page = PageBuilder::new(limit);
     while let Some(row) = rows.next()? {
@@ -465,7 +482,7 @@ fn page(
         let ValueRef::Blob(key) = row.get_ref(0)? else {
             return Ok(Err(EngineError::corrupt("a key is not bytes")));
         };
-        match unseal(key, row.get_ref(1)?, row.get_ref(2)?) {
+        match damaged.value(unseal(key, row.get_ref(1)?, row.get_ref(2)?)) {
             Ok(value) => page.push(Bytes::copy_from_slice(key), value),
             Err(error) => return Ok(Err(error)),
         }

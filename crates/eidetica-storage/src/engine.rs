@@ -37,6 +37,15 @@ pub trait Engine: Send + Sync + 'static {
     /// for one call of ours and never across user code.
     fn snapshot(&self) -> Result<Box<dyn Snapshot>, EngineError>;
 
+    /// Like [`Engine::snapshot`], for whoever checks every value that it reads: a row whose stored bytes are damaged has
+    /// the empty value, where the engine knows which row that is, instead of keeping those beside it from being read.
+    ///
+    /// So what is damaged can be named, written anew and taken away. An engine that does not check rows one by one
+    /// answers as in any snapshot. To an expectation of a batch such a row has the empty value as well.
+    fn snapshot_with_damage(&self) -> Result<Box<dyn Snapshot>, EngineError> {
+        self.snapshot()
+    }
+
     /// Applies a batch atomically, after checking its preconditions in the same atomic step.
     ///
     /// Blocks until the batch is visible and, with [`Durability::Durable`], on stable storage. Costs

@@ -26,6 +26,10 @@ impl<T: Send + Sync + 'static> Engine for HeldEngine<T> {
         self.inner.snapshot()
     }
 
+    fn snapshot_with_damage(&self) -> Result<Box<dyn Snapshot>, EngineError> {
+        self.inner.snapshot_with_damage()
+    }
+
     fn write(&self, batch: &Batch, durability: Durability) -> Result<(), EngineError> {
         self.inner.write(batch, durability)
     }

@@ -45,6 +45,11 @@ impl Engine for HookedEngine {
         self.inner.snapshot()
     }
 
+    fn snapshot_with_damage(&self) -> Result<Box<dyn Snapshot>, EngineError> {
+        (self.hook)(Call::Snapshot);
+        self.inner.snapshot_with_damage()
+    }
+
     fn write(&self, batch: &Batch, durability: Durability) -> Result<(), EngineError> {
         (self.hook)(Call::Write(batch));
         self.inner.write(batch, durability)

@@ -20,6 +20,10 @@ impl Engine for SharedEngine {
         self.0.snapshot()
     }
 
+    fn snapshot_with_damage(&self) -> Result<Box<dyn Snapshot>, EngineError> {
+        self.0.snapshot_with_damage()
+    }
+
     fn write(&self, batch: &Batch, durability: Durability) -> Result<(), EngineError> {
         self.0.write(batch, durability)
     }

@@ -1,4 +1,4 @@
-use crate::home::{FAILED, Home, NOT_FOUND, USAGE};
+use crate::home::{CORRUPT, FAILED, Home, NOT_FOUND, USAGE};
 use crate::sharing::Server;
 
 /// Some rows, so that there are packs and an open block.
@@ -59,6 +59,56 @@ fn a_repair_makes_nothing_of_an_empty_place() {
     home.fails(&["repair", "--from", "void"], NOT_FOUND);
     home.fails(&["repair", "--from", "nowhere"], NOT_FOUND);
     assert_eq!(std::fs::read_dir(&void).unwrap().count(), 0);
+}
+
+/// Past the engine, which seals what is written through it.
+fn damage(home: &Home, what: &str) -> usize {
+    let file = home.data().join("data").join("rows.sqlite");
+    let file = rusqlite::Connection::open(file).unwrap();
+    file.execute(what, []).unwrap()
+}
+
+#[test]
+fn what_a_disk_damages_is_named_computed_again_and_put_back() {
+    let home = Home::empty();
+    let on_sqlite = ["--store", "sqlite:.eidetica"];
+    home.ok(&[
+        &["init", "--user", "alice", "--no-password"],
+        &on_sqlite[..],
+    ]
+    .concat());
+    home.ok(&["db", "create", "db"]);
+    fill(&home);
+    home.ok(&["db", "create", "other"]);
+    home.ok(&["backup", "sound.backup"]);
+    home.ok(&["restore", "sound.backup", "--data-dir", "sound"]);
+
+    // What follows from the entries.
+    for space in ["state", "ids"] {
+        let all = format!("UPDATE {space} SET v = x'00'");
+        assert!(damage(&home, &all) > 0);
+    }
+    let found = home.run(&["verify"]);
+    assert_eq!(found.status.code(), Some(CORRUPT));
+    let found = String::from_utf8(found.stdout).unwrap();
+    assert!(found.contains("index"), "{found}");
+    assert!(home.ok(&["repair"]).contains("everything is sound"));
+    home.ok(&["verify"]);
+    assert_eq!(home.rows("rows"), 2_000);
+
+    // The entries themselves.
+    assert!(damage(&home, "UPDATE log SET s = s + 1 WHERE length(v) > 1000") > 0);
+    home.fails(&["verify"], CORRUPT);
+    home.fails(&["repair"], CORRUPT);
+    let repaired = home.ok(&["repair", "--from", "sound"]);
+    assert!(repaired.contains("everything is sound"), "{repaired}");
+    assert_eq!(home.rows("rows"), 2_000);
+
+    // What is given up is in nobody's way.
+    assert!(damage(&home, "UPDATE log SET v = x'00' WHERE length(v) > 1000") > 0);
+    home.ok(&["db", "forget", "db", "--yes"]);
+    home.ok(&["verify"]);
+    home.ok(&["db", "info", "other"]);
 }
 
 #[test]

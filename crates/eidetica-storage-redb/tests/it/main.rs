@@ -13,6 +13,8 @@ use eidetica_storage::{Engine, EngineError};
 use eidetica_storage_redb::RedbEngine;
 use tempfile::TempDir;
 
+mod damage;
+
 fn open(dir: &Path) -> Result<Arc<dyn Engine>, EngineError> {
     Ok(Arc::new(RedbEngine::open(dir)?))
 }

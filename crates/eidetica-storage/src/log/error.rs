@@ -12,7 +12,7 @@ use crate::{Blame, EngineError};
 pub enum LogError {
     /// The engine's answer.
     #[error(transparent)]
-    Engine(#[from] EngineError),
+    Engine(EngineError),
     /// A row is damaged. Everything else can still be read.
     #[error("{row} is damaged: {detail}")]
     Corrupt {
@@ -95,6 +95,15 @@ impl LogError {
         Self::Corrupt {
             row: row.to_string(),
             detail: detail.to_string(),
+        }
+    }
+}
+
+impl From<EngineError> for LogError {
+    fn from(error: EngineError) -> Self {
+        match error {
+            EngineError::Corrupt { detail } => Self::corrupt("what the engine keeps", detail),
+            error => Self::Engine(error),
         }
     }
 }

@@ -97,8 +97,41 @@ impl DatabaseLog {
         }
     }
 
+    /// Checks that what was surveyed is all that was stored, by the version row, or where that is damaged by the index.
+    ///
+    /// # Errors
+    /// [`LogError::Corrupt`] for the first row that is missing at the end, the engine's.
+    pub fn check_end(&self, snapshot: &dyn Snapshot, survey: &Survey) -> Result<(), LogError> {
+        let row = snapshot.get(Space::Meta, &rows::version_key(self.no))?;
+        let state = row.and_then(|row| rows::decode_state(self.no, &row).ok());
+        let is_missing = match state {
+            Some(state) => state.next_arrival > survey.entries,
+            None => self.is_indexed_beyond(snapshot, survey.entries)?,
+        };
+        match is_missing {
+            true => {
+                let row = rows::log_row(self.no, survey.entries);
+                Err(LogError::corrupt(row, "missing"))
+            }
+            false => Ok(()),
+        }
+    }
+
+    /// Whether the index has an entry that arrived as this one or later.
+    fn is_indexed_beyond(&self, snapshot: &dyn Snapshot, arrival: u64) -> Result<bool, LogError> {
+        let range = KeyRange::prefix(self.no.prefix());
+        let found = snapshot.for_each(Space::Ids, &range, Direction::Forward, |row| {
+            let indexed = rows::id_arrival(self.no, &row.key, &row.value);
+            Ok::<_, LogError>(match indexed.is_ok_and(|indexed| indexed >= arrival) {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            })
+        })?;
+        Ok(found.is_break())
+    }
+
     /// Stages the beginning of a repair, or nothing if one was interrupted: from then on nobody else reads or writes
-    /// the database.
+    /// the database. Its version row is kept for [`stage_unrepaired`](Self::stage_unrepaired).
     ///
     /// # Errors
     /// The engine's.
@@ -111,11 +144,46 @@ impl DatabaseLog {
         if begun.is_some() && row.is_none() {
             return Ok(());
         }
-        let state = row.and_then(|row| rows::decode_state(self.no, &row).ok());
+        let state = row
+            .as_deref()
+            .and_then(|row| rows::decode_state(self.no, row).ok());
+        // A damaged one is not worth keeping.
+        let kept = row.as_deref().filter(|_| state.is_some());
         let version_number = state.map_or(UNKNOWN_VERSION, |state| state.version);
-        put_sum(&key, &[&version_number.to_le_bytes()], batch);
+        let parts = [&version_number.to_le_bytes(), kept.unwrap_or_default()];
+        put_sum(&key, &parts, batch);
         batch.delete(Space::Meta, &version);
         Ok(())
+    }
+
+    /// Stages that a repair is given up, and that everything is as it was before; says whether that can be, which it
+    /// cannot if the version row was damaged.
+    ///
+    /// # Errors
+    /// [`LogError::Repairing`] where it was ended by another process.
+    pub fn stage_unrepaired(&self, survey: &Survey, batch: &mut Batch) -> Result<bool, LogError> {
+        self.expect_repair(survey, batch)?;
+        let (_, Some(kept)) = self.before_repair(survey) else {
+            return Ok(false);
+        };
+        let version = rows::version_key(self.no);
+        batch.expect(Space::Meta, &version, None);
+        batch.put(Space::Meta, &version, kept);
+        batch.delete(Space::Meta, &key(self.no));
+        Ok(true)
+    }
+
+    /// The version that there was before the repair that goes on, and its row if that was sound.
+    fn before_repair<'s>(&self, survey: &'s Survey) -> (u64, Option<&'s [u8]>) {
+        let noted = survey.repairing.as_deref();
+        let noted = noted.and_then(|row| checked_sum(&key(self.no), row));
+        match noted.and_then(|noted| noted.split_first_chunk()) {
+            Some((version, kept)) => {
+                let kept = Some(kept).filter(|kept| !kept.is_empty());
+                (u64::from_le_bytes(*version), kept)
+            }
+            None => (UNKNOWN_VERSION, None),
+        }
     }
 
     /// Has a batch refused once the repair has ended that went on at the time of the survey.
@@ -228,12 +296,7 @@ impl DatabaseLog {
         batch.expect(Space::Meta, &rows::version_key(no), None);
         batch.delete(Space::Meta, &repairing);
         batch.delete(Space::Meta, &key_of(LOST, no));
-        let version = survey
-            .repairing
-            .as_deref()
-            .and_then(|row| checked_sum(&repairing, row))
-            .and_then(|version| version.try_into().ok())
-            .map_or(UNKNOWN_VERSION, u64::from_le_bytes);
+        let (version, _) = self.before_repair(survey);
         for range in rows::void_ranges(no) {
             batch.delete_range(Space::Meta, &range);
         }

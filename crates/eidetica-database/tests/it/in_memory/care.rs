@@ -9,7 +9,7 @@ use eidetica_database::{
 };
 use eidetica_entry::{Entry, Id, pack};
 use eidetica_storage::{Batch, Durability, Engine, MemoryEngine, Row, Space};
-use eidetica_testkit::{Fault as Failing, FaultyEngine, Rng, SharedEngine};
+use eidetica_testkit::{Fault as Failing, FaultyEngine, HookedEngine, Rng, SharedEngine};
 
 use super::damage::{copy_rows, full, rows};
 use crate::closures::{all_above, note, note_as_member, project, team};
@@ -138,25 +138,29 @@ fn what_follows_from_entries_is_computed_again_whatever_is_damaged() {
             continue;
         }
         kinds.insert(kind);
-        for what in 0..3 {
+        for what in 0..4 {
             let (mut at, mut value) = (row.key.to_vec(), row.value.to_vec());
             match what {
-                0 if !value.is_empty() => {
+                0 => {
                     let byte = rng.below(value.len());
                     value[byte] ^= 1 << rng.below(8);
                 }
                 1 => *at.last_mut().unwrap() ^= 1 << rng.below(8),
+                // As engines show a row that they know to be damaged.
+                2 => value.clear(),
                 _ => {}
             }
             let damaged = engine.fork().unwrap();
             let mut batch = Batch::new();
             batch.delete(*space, &row.key);
-            if what < 2 {
+            if what < 3 {
                 batch.put(*space, &at, &value);
             }
             damaged.write(&batch, Durability::Durable).unwrap();
             let databases = on(Arc::new(damaged));
-            if !databases.verify().unwrap().is_sound() {
+            let is_sound = databases.verify().unwrap().is_sound();
+            assert!(!is_sound || what != 2, "{space} {:?}", row.key);
+            if !is_sound {
                 databases.repair_directory().unwrap();
                 databases.repair(&id).unwrap();
             }
@@ -221,11 +225,12 @@ fn a_closure_is_repaired_and_stays_a_closure() {
     let mut repaired = 0;
     for space in [Space::Meta, Space::Ids, Space::State, Space::Versions] {
         for row in rows(&engine, space) {
-            for what in 0..3 {
+            for what in 0..4 {
                 let (mut at, mut value) = (row.key.to_vec(), row.value.to_vec());
                 match what {
                     0 => *value.last_mut().unwrap() ^= 1,
                     1 => *at.last_mut().unwrap() ^= 1,
+                    2 => value.clear(),
                     _ => {}
                 }
                 if row.key[..] == *b"Lf" || row.key.starts_with(b"S") {
@@ -234,7 +239,7 @@ fn a_closure_is_repaired_and_stays_a_closure() {
                 let damaged = engine.fork().unwrap();
                 let mut batch = Batch::new();
                 batch.delete(space, &row.key);
-                if what < 2 {
+                if what < 3 {
                     batch.put(space, &at, &value);
                 }
                 damaged.write(&batch, Durability::Durable).unwrap();
@@ -336,18 +341,36 @@ fn nobody_sees_half_a_repair() {
     assert!(databases.verify().unwrap().is_sound());
 }
 
+/// What happens to a row.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Harm {
+    Value,
+    Key,
+    /// As engines show a row that they know to be damaged.
+    Known,
+    Gone,
+}
+
+impl Harm {
+    const ALL: [Self; 4] = [Self::Value, Self::Key, Self::Known, Self::Gone];
+}
+
 /// Damages one row that holds entries.
-fn damage_entries(engine: &MemoryEngine, n: usize, in_key: bool) {
+fn damage_entries(engine: &MemoryEngine, n: usize, harm: Harm) {
     let all = rows(engine, Space::Log);
     let row = &all[n % all.len()];
     let (mut key, mut value) = (row.key.to_vec(), row.value.to_vec());
-    match in_key {
-        true => *key.last_mut().unwrap() ^= 4,
-        false => value[row.value.len() / 2] ^= 4,
+    match harm {
+        Harm::Value => value[row.value.len() / 2] ^= 4,
+        Harm::Key => *key.last_mut().unwrap() ^= 4,
+        Harm::Known => value.clear(),
+        Harm::Gone => {}
     }
     let mut batch = Batch::new();
     batch.delete(Space::Log, &row.key);
-    batch.put(Space::Log, &key, &value);
+    if harm != Harm::Gone {
+        batch.put(Space::Log, &key, &value);
+    }
     engine.write(&batch, Durability::Durable).unwrap();
 }
 
@@ -358,9 +381,9 @@ fn damaged_entries_are_named_and_put_back_from_elsewhere() {
     let peer = on(Arc::new(engine.fork().unwrap()));
     let there = peer.get(&id).unwrap();
     for n in 0..rows(&engine, Space::Log).len() {
-        for in_key in [false, true] {
+        for harm in Harm::ALL {
             let damaged = engine.fork().unwrap();
-            damage_entries(&damaged, n, in_key);
+            damage_entries(&damaged, n, harm);
             let databases = on(Arc::new(damaged.fork().unwrap()));
             let report = databases.verify().unwrap();
             assert!(!report.is_sound());
@@ -393,7 +416,7 @@ fn damaged_entries_are_named_and_put_back_from_elsewhere() {
             let db = databases.get(&id).unwrap();
             assert_eq!(db.state_hash().unwrap(), there.state_hash().unwrap());
             assert_eq!(db.tips().unwrap(), there.tips().unwrap());
-            if !in_key {
+            if harm != Harm::Key {
                 assert_eq!(lasting(&**databases.engine()), right);
             }
         }
@@ -404,7 +427,7 @@ fn damaged_entries_are_named_and_put_back_from_elsewhere() {
 fn other_entries_do_not_take_the_place_of_damaged_ones() {
     let (engine, id) = full();
     let peer = on(Arc::new(engine.fork().unwrap()));
-    damage_entries(&engine, 0, false);
+    damage_entries(&engine, 0, Harm::Value);
     let databases = on(Arc::new(engine));
     let lost = databases.lost(&id).unwrap();
     assert!(!lost.lost.is_empty());
@@ -462,7 +485,7 @@ fn damaged_entries_come_back_from_peers_and_the_repair_is_done() {
     let peer = on(Arc::new(engine.fork().unwrap()));
     for n in 0..rows(&engine, Space::Log).len() {
         let damaged = engine.fork().unwrap();
-        damage_entries(&damaged, n, n % 2 == 1);
+        damage_entries(&damaged, n, Harm::ALL[n % 4]);
         let databases = on(Arc::new(damaged));
         let db = databases.get(&id).unwrap();
         assert!(!db.is_damaged().unwrap());
@@ -541,6 +564,79 @@ fn damaged_entries_of_closures_come_back_from_peers() {
         };
         assert!(!entries.iter().any(data));
     }
+}
+
+/// It cannot be judged, but read; and it is what a sync asks for the damaged entries by.
+#[test]
+fn a_repair_leaves_what_a_damaged_closure_judges_as_it_was() {
+    let (engine, there, project, team) = with_closure();
+    let mut tried = 0;
+    for row in rows(&engine, Space::Log) {
+        let databases = with_damaged(&engine, &row);
+        if databases.verify().unwrap().databases(Remedy::Fetch) != [team] {
+            continue;
+        }
+        tried += 1;
+        let lost = databases.lost(&team).unwrap().lost;
+        let before = databases.get(&project).unwrap().state_hash().unwrap();
+        let refused = databases.repair_all(vec![project, team]);
+        assert!(refused.iter().any(|(_, repaired)| repaired.is_err()));
+        // A new process finds it as well.
+        let databases = on(Arc::clone(databases.engine()));
+        let db = databases.get(&project).unwrap();
+        assert_eq!(db.state_hash().unwrap(), before);
+        assert_eq!(databases.damaged(&project, 100).unwrap(), lost);
+        ingest(&databases, project, &given(&there, &project, &lost));
+        let report = databases.verify().unwrap();
+        assert!(report.is_sound(), "{:?}", report.faults);
+    }
+    assert!(tried >= 2, "{tried}");
+}
+
+#[test]
+fn one_database_with_many_lost_entries_keeps_no_other_from_being_repaired() {
+    let engine = MemoryEngine::new();
+    let there = instance_on(Arc::new(engine.fork().unwrap()), 1);
+    let mut ids = [(); 2].map(|()| {
+        let db = database(&there);
+        for n in 0..limits::REPORTED_FAULTS as i64 + 600 {
+            db.transact(|tx| tx.doc("d")?.set("n", n)).unwrap();
+        }
+        db.id()
+    });
+    ids.sort();
+    assert!(there.verify().unwrap().is_sound());
+    let mut batch = Batch::new();
+    for row in rows(&**there.engine(), Space::Log) {
+        batch.put(Space::Log, &row.key, b"damaged");
+    }
+    there.engine().write(&batch, Durability::Durable).unwrap();
+    let report = on(Arc::clone(there.engine())).verify().unwrap();
+    assert_eq!(report.faults.len(), limits::REPORTED_FAULTS);
+    assert_eq!(report.databases(Remedy::Fetch), ids);
+}
+
+/// Others than the one that mends go on writing.
+#[test]
+fn entries_are_put_back_beside_commits() {
+    let (engine, id) = full();
+    let peer = on(Arc::new(engine.fork().unwrap()));
+    let there = peer.get(&id).unwrap();
+    let engine = Arc::new(engine);
+    // It has read what it needs.
+    let db = on(engine.clone()).get(&id).unwrap().with_key(key(1));
+    db.transact(|tx| tx.doc("d")?.set("before", 1)).unwrap();
+    damage_entries(&engine, 0, Harm::Value);
+    let (hooked, interruption) = HookedEngine::interruptible(engine.clone());
+    let databases = on(hooked);
+    let lost = databases.lost(&id).unwrap().lost.len() as u64;
+    interruption.before_write(move || {
+        db.transact(|tx| tx.doc("d")?.set("meanwhile", 1)).unwrap();
+    });
+    let mended = databases.mend(&id, |lost| there.get(lost)).unwrap();
+    assert_eq!((mended.restored, mended.lost), (lost, vec![]));
+    assert!(!interruption.cancel(), "somebody committed");
+    assert!(databases.verify().unwrap().is_sound());
 }
 
 #[test]
