@@ -18,12 +18,22 @@ pub struct Copied {
     pub report: Report,
     /// Whether something was written to the source while it was copied, which the copy does not have.
     pub source_moved: bool,
+    /// Places of the source that could not be read: each a row, or as many as the engine keeps together.
+    pub left_out: u64,
+}
+
+/// How to copy.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CopyOptions {
+    /// First take away what an unfinished copy or restore has left at the target.
+    pub start_over: bool,
+    /// Leave out what is damaged rather than fail: the copy has to be repaired then.
+    pub leave_out_damaged: bool,
 }
 
 /// Copies all rows of an engine, as they are now, into one that has none. The source is not written to.
 ///
-/// `id` is random. With `start_over` what an unfinished copy or restore has left goes first; an interrupted copy does
-/// not go on, since its source may have moved. As for [`restore`](crate::restore), nobody else opens the target before all
+/// `id` is random. An interrupted copy does not go on, since its source may have moved. As for [`restore`](crate::restore), nobody else opens the target before all
 /// rows are there and were read again.
 ///
 /// # Errors
@@ -33,10 +43,17 @@ pub fn copy(
     from: &dyn Engine,
     to: &dyn Engine,
     id: [u8; 16],
-    start_over: bool,
+    options: CopyOptions,
     progress: &mut dyn FnMut(&Totals),
 ) -> Result<Copied, BackupError> {
-    let snapshot = from.snapshot()?;
+    let CopyOptions {
+        start_over,
+        leave_out_damaged,
+    } = options;
+    let snapshot = match leave_out_damaged {
+        true => from.snapshot_with_damage()?,
+        false => from.snapshot()?,
+    };
     let found = format::stored(&*snapshot)?.ok_or(BackupError::NothingThere)?;
     let supported = format::FORMAT;
     if found > supported {
@@ -48,18 +65,22 @@ pub fn copy(
     let source = blake3::derive_key("eidetica copy v1", &id);
     let mut target = Target::begin(to, source, start_over)?;
     let mut tally = Tally::new();
-    for_each_frame(&*snapshot, &Space::ALL, |frame| {
+    let mut left_out = 0;
+    let counting = leave_out_damaged.then_some(&mut left_out);
+    for_each_frame(&*snapshot, &Space::ALL, counting, |frame| {
         counted(&mut tally, frame)?;
         target.put(frame)?;
         progress(&tally.totals);
         Ok(())
     })?;
     let report = tally.report(0);
-    let source_moved = moving(&*snapshot)? != moving(&*from.snapshot()?)?;
+    // What is damaged is not compared: whoever rescues it has stopped everything.
+    let source_moved = !leave_out_damaged && moving(&*snapshot)? != moving(&*from.snapshot()?)?;
     target.finish(&report, false)?;
     Ok(Copied {
         report,
         source_moved,
+        left_out,
     })
 }
 

@@ -24,10 +24,11 @@ pub mod limits;
 mod read;
 mod restore;
 mod rows;
+mod salvage;
 mod target;
 mod write;
 
-pub use copy::{Copied, copy};
+pub use copy::{Copied, CopyOptions, copy};
 pub use error::BackupError;
 pub use label::Label;
 pub use read::{Reader, check};

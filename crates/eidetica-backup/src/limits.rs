@@ -24,3 +24,6 @@ pub const PAGE_BYTES: usize = 1 << 20;
 
 /// Bytes of rows after which a restore makes durable what it has written.
 pub const SYNC_BYTES: usize = 64 << 20;
+
+/// Bytes of keys by which the end of what cannot be read is looked for.
+pub const TOLD_APART: usize = 80;

@@ -7,6 +7,7 @@ use eidetica_storage::limits::{KEY_BYTES, VALUE_BYTES};
 use eidetica_storage::log::format::Copying;
 use eidetica_storage::{Direction, EngineError, KeyRange, ScanLimit, Snapshot, Space};
 
+use crate::salvage::behind_damage;
 use crate::{BackupError, limits};
 
 /// Bytes of a row before its key.
@@ -175,7 +176,7 @@ pub fn digest(snapshot: &dyn Snapshot) -> Result<Report, BackupError> {
 
 pub(crate) fn digest_of(snapshot: &dyn Snapshot, spaces: &[Space]) -> Result<Report, BackupError> {
     let mut tally = Tally::new();
-    for_each_frame(snapshot, spaces, |frame| counted(&mut tally, frame))?;
+    for_each_frame(snapshot, spaces, None, |frame| counted(&mut tally, frame))?;
     Ok(tally.report(0))
 }
 
@@ -190,21 +191,23 @@ pub(crate) fn counted(tally: &mut Tally, frame: &[u8]) -> Result<(), BackupError
 pub(crate) fn for_each_frame(
     snapshot: &dyn Snapshot,
     spaces: &[Space],
+    mut left_out: Option<&mut u64>,
     mut visit: impl FnMut(&[u8]) -> Result<(), BackupError>,
 ) -> Result<(), BackupError> {
     let mut frame = Vec::with_capacity(limits::FRAME_BYTES + limits::PAGE_BYTES);
     for space in spaces {
-        let _: ControlFlow<()> = for_each_row(snapshot, *space, |key, value| {
-            if !Copying::is_row(*space, key) {
-                put_row(&mut frame, *space, key, value);
-            }
-            if frame.len() >= limits::FRAME_BYTES {
-                visit(&frame)?;
-                frame.clear();
-                frame.shrink_to(limits::FRAME_BYTES + limits::PAGE_BYTES);
-            }
-            Ok(ControlFlow::Continue(()))
-        })?;
+        let _: ControlFlow<()> =
+            for_each_row(snapshot, *space, left_out.as_deref_mut(), |key, value| {
+                if !Copying::is_row(*space, key) {
+                    put_row(&mut frame, *space, key, value);
+                }
+                if frame.len() >= limits::FRAME_BYTES {
+                    visit(&frame)?;
+                    frame.clear();
+                    frame.shrink_to(limits::FRAME_BYTES + limits::PAGE_BYTES);
+                }
+                Ok(ControlFlow::Continue(()))
+            })?;
     }
     match frame.is_empty() {
         true => Ok(()),
@@ -212,10 +215,12 @@ pub(crate) fn for_each_frame(
     }
 }
 
-/// Pages of a size that suits a long walk.
+/// Pages of a size that suits a long walk. Damage is an error, or counted in `left_out` and passed over; no sound row is
+/// empty.
 pub(crate) fn for_each_row<B>(
     snapshot: &dyn Snapshot,
     space: Space,
+    mut left_out: Option<&mut u64>,
     mut visit: impl FnMut(&[u8], &[u8]) -> Result<ControlFlow<B>, BackupError>,
 ) -> Result<ControlFlow<B>, BackupError> {
     let limit = ScanLimit {
@@ -224,8 +229,20 @@ pub(crate) fn for_each_row<B>(
     };
     let mut rest = Some(KeyRange::all());
     while let Some(range) = rest {
-        let page = snapshot.scan(space, &range, Direction::Forward, limit)?;
+        let page = snapshot.scan(space, &range, Direction::Forward, limit);
+        let page = match (page, left_out.as_deref_mut()) {
+            (Err(EngineError::Corrupt { .. }), Some(left_out)) => {
+                *left_out += 1;
+                rest = behind_damage(snapshot, space, &range)?;
+                continue;
+            }
+            (page, _) => page?,
+        };
         for row in &page.rows {
+            if let Some(left_out) = left_out.as_deref_mut().filter(|_| row.value.is_empty()) {
+                *left_out += 1;
+                continue;
+            }
             if let ControlFlow::Break(value) = visit(&row.key, &row.value)? {
                 return Ok(ControlFlow::Break(value));
             }

@@ -98,7 +98,7 @@ impl<'a> Target<'a> {
 fn first(engine: &dyn Engine, source: [u8; 32]) -> Result<Copying, BackupError> {
     let snapshot = engine.snapshot()?;
     for space in Space::ALL {
-        let row = for_each_row(&*snapshot, space, |_, _| Ok(ControlFlow::Break(())))?;
+        let row = for_each_row(&*snapshot, space, None, |_, _| Ok(ControlFlow::Break(())))?;
         if row.is_break() {
             return Err(BackupError::NotEmpty { space });
         }
@@ -152,7 +152,7 @@ fn removal(
 ) -> Result<Option<Batch>, BackupError> {
     let mut batch = Batch::new();
     let mut rows = 0;
-    let _ = for_each_row(&*engine.snapshot()?, space, |key, _| {
+    let _ = for_each_row(&*engine.snapshot()?, space, None, |key, _| {
         if !Copying::is_row(space, key) {
             batch.delete(space, key);
             rows += 1;

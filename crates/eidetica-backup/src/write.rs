@@ -44,7 +44,7 @@ pub fn write(
         packer: zstd::bulk::Compressor::new(LEVEL).map_err(BackupError::Write)?,
     };
     let mut tally = Tally::new();
-    for_each_frame(&*snapshot, &Space::ALL, |frame| {
+    for_each_frame(&*snapshot, &Space::ALL, None, |frame| {
         counted(&mut tally, frame)?;
         frames.rows(frame)?;
         progress(&tally.totals);

@@ -120,9 +120,11 @@ impl Engine for FjallEngine {
     }
 
     fn write(&self, batch: &Batch, durability: Durability) -> Result<(), EngineError> {
-        self.handle.write(batch, |store, plan| {
-            shield(|| store.apply(plan, durability))
-        })
+        self.handle.write_prepared(
+            batch,
+            |store, plan| shield(|| store.prepare(plan, durability)),
+            |store, prepared| shield(|| store.commit(prepared, durability)),
+        )
     }
 
     fn flush(&self) -> Result<(), EngineError> {
@@ -201,7 +203,12 @@ impl Store {
         &self.spaces[space.index()]
     }
 
-    fn apply(&self, plan: &Plan<'_>, durability: Durability) -> Result<(), EngineError> {
+    /// What is damaged is met here, where nothing has changed yet.
+    fn prepare(
+        &self,
+        plan: &Plan<'_>,
+        durability: Durability,
+    ) -> Result<OwnedWriteBatch, EngineError> {
         for expect in &plan.expects {
             let stored = self
                 .keyspace(expect.space)
@@ -219,6 +226,10 @@ impl Store {
                 None => batch.remove(keyspace, write.key),
             }
         }
+        Ok(batch)
+    }
+
+    fn commit(&self, batch: OwnedWriteBatch, durability: Durability) -> Result<(), EngineError> {
         if batch.is_empty() {
             return if durability == Durability::Durable {
                 self.sync()
@@ -367,10 +378,12 @@ fn page(rows: impl Iterator<Item = Guard>, limit: ScanLimit) -> Result<Page, Eng
         if page.is_full() {
             return Ok(page.finish(true));
         }
-        let (key, value) = row
-            .into_inner()
-            .map_err(|error| failure("reading", error))?;
-        page.push(key.into(), value.into());
+        match row.into_inner() {
+            Ok((key, value)) => page.push(key.into(), value.into()),
+            // What comes before it can be read.
+            Err(_) if !page.is_empty() => return Ok(page.finish(true)),
+            Err(error) => return Err(failure("reading", error)),
+        }
     }
     Ok(page.finish(false))
 }

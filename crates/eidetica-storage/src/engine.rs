@@ -102,7 +102,8 @@ pub trait Snapshot: Send + Sync {
     ///
     /// Memory: a page holds at most `limit.rows` rows and `limit.bytes` bytes of keys and values plus
     /// one row, and never more than [`limits::SCAN_ROWS`] and [`limits::SCAN_BYTES`] plus one row. A
-    /// page is empty only if the range is. Go on with [`Page::rest`].
+    /// page is empty only if the range is. Go on with [`Page::rest`]. A page may end before a row that is damaged, and the
+    /// next one begin with the error.
     fn scan(
         &self,
         space: Space,
@@ -396,6 +397,12 @@ impl PageBuilder {
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.rows == 0 || (self.bytes == 0 && !self.page.rows.is_empty())
+    }
+
+    /// Whether nothing is in it yet.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.page.rows.is_empty()
     }
 
     /// Adds a row to a page that is not full.

@@ -68,6 +68,27 @@ impl<S> StoreHandle<S> {
         Ok(())
     }
 
+    /// Like [`StoreHandle::write`], for an engine that changes nothing before the end: what `prepare` makes of the batch is
+    /// given to `write`, and a failure of `prepare` poisons nothing.
+    ///
+    /// # Errors
+    /// As for [`StoreHandle::write`], and those of `prepare`.
+    pub fn write_prepared<P>(
+        &self,
+        batch: &Batch,
+        prepare: impl FnOnce(&S, &Plan<'_>) -> Result<P, EngineError>,
+        write: impl FnOnce(&S, P) -> Result<(), EngineError>,
+    ) -> Result<(), EngineError> {
+        let plan = batch.plan()?;
+        let turn = self.writer.lock();
+        let store = self.store()?;
+        let prepared = prepare(&store, &plan)?;
+        self.noting_failure(write(&store, prepared))?;
+        drop((store, turn));
+        self.watchers.notify();
+        Ok(())
+    }
+
     /// Changes the store, or syncs it, without telling anybody.
     ///
     /// # Errors
@@ -78,7 +99,11 @@ impl<S> StoreHandle<S> {
     ) -> Result<(), EngineError> {
         let _turn = self.writer.lock();
         let store = self.store()?;
-        change(&store).inspect_err(|error| {
+        self.noting_failure(change(&store))
+    }
+
+    fn noting_failure(&self, changed: Result<(), EngineError>) -> Result<(), EngineError> {
+        changed.inspect_err(|error| {
             if !error.is_refusal() {
                 self.failed.get_or_init(|| error.to_string().into());
             }

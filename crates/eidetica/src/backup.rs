@@ -13,7 +13,8 @@ use crate::clock::now_ms;
 use crate::{Error, Instance, Result};
 
 pub use eidetica_backup::{
-    BackupError, Copied, Digest, Label, Options as RestoreOptions, Report, Restored, Totals,
+    BackupError, Copied, CopyOptions, Digest, Label, Options as RestoreOptions, Report, Restored,
+    Totals,
 };
 
 impl Instance {
@@ -107,19 +108,20 @@ impl Instance {
     /// Copies the instance at one location to another, where nothing may be yet, and reads it again there. Nothing is written
     /// to the first one; it must not be opened again once the second one is in use, since both are the same instance.
     ///
-    /// With `start_over`, what an earlier attempt has left goes first.
+    /// Leaving out what is damaged is for a backend that [`repair`](Self::repair) cannot write to, as one that keeps rows
+    /// in blocks with one check sum: what can be read is rescued, and is then to be repaired.
     ///
     /// # Errors
     /// [`Error::Backup`], and what [`connect`](Self::connect) gives.
     pub fn migrate(
         from: &str,
         to: &str,
-        start_over: bool,
+        options: CopyOptions,
         mut progress: impl FnMut(&Totals),
     ) -> Result<Copied> {
         let from = backend::open_existing(from)?;
         let to = backend::open(to)?;
-        let copied = eidetica_backup::copy(&*from, &*to, id(), start_over, &mut progress);
+        let copied = eidetica_backup::copy(&*from, &*to, id(), options, &mut progress);
         let closed = to.close().and(from.close());
         let copied = copied?;
         closed?;

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use eidetica::Instance;
+use eidetica::{Instance, backup::CopyOptions};
 
 use crate::commands::backup::{Rows, amount, report_value};
 use crate::commands::restore::{is_resumable, there_already};
@@ -26,6 +26,9 @@ pub(crate) struct Args {
     /// Check everything from the entries on afterwards, as `eidetica verify` does
     #[arg(long)]
     verify: bool,
+    /// Copy what can be read of damaged data, which `eidetica repair` then repairs there
+    #[arg(long)]
+    leave_out_damaged: bool,
     /// Take away first what another restore or migration has left unfinished there
     #[arg(long)]
     start_over: bool,
@@ -44,7 +47,11 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
         return Err(there_already(&to.shown()));
     }
     let progress = Rows::new(context, "copying");
-    let copied = Instance::migrate(from.location(), to.location(), args.start_over, |totals| {
+    let options = CopyOptions {
+        start_over: args.start_over,
+        leave_out_damaged: args.leave_out_damaged,
+    };
+    let copied = Instance::migrate(from.location(), to.location(), options, |totals| {
         progress.show(totals);
     });
     drop(progress);
@@ -56,6 +63,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
         ("from", from.shown().into()),
         ("to", to.shown().into()),
         ("source_moved", copied.source_moved.into()),
+        ("left_out", copied.left_out.into()),
     ];
     let value = report_value(&copied.report, took, more);
     context.output.result(&value, || {
@@ -67,6 +75,12 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
             copied.report.digest
         )
     })?;
+    if copied.left_out > 0 {
+        context.output.note(&format!(
+            "left out because they are damaged: {} places; `eidetica repair` on the new place computes what it can again, and says what is lost",
+            copied.left_out
+        ));
+    }
     if copied.source_moved {
         context.output.note(
             "something was written there meanwhile, which the copy does not have: stop every process that uses it, and copy again",

@@ -1,4 +1,5 @@
-use crate::home::{CORRUPT, FAILED, Home, NOT_FOUND, USAGE};
+use crate::home::{CORRUPT, FAILED, Home, NOT_FOUND, USAGE, failed};
+use crate::hostile::{copy, files_below};
 use crate::sharing::Server;
 
 /// Some rows, so that there are packs and an open block.
@@ -109,6 +110,58 @@ fn what_a_disk_damages_is_named_computed_again_and_put_back() {
     home.ok(&["db", "forget", "db", "--yes"]);
     home.ok(&["verify"]);
     home.ok(&["db", "info", "other"]);
+}
+
+/// It checks blocks of many rows, and cannot write into them: what can be read is copied, and repaired there.
+#[test]
+fn damaged_blocks_of_the_default_engine_are_left_out_and_repaired() {
+    let home = Home::with_db();
+    fill(&home);
+    home.ok(&["compact"]);
+    home.ok(&["backup", "sound.backup"]);
+    home.ok(&["restore", "sound.backup", "--data-dir", "sound"]);
+    let before = home.path().join("before");
+    std::fs::rename(home.data(), &before).unwrap();
+    let (mut unverified, mut rescued) = (0, 0);
+    for path in files_below(&before) {
+        let name = path.strip_prefix(&before).unwrap();
+        let mut content = std::fs::read(&path).unwrap();
+        if !name.iter().any(|part| part == "tables") || content.len() < 200 {
+            continue;
+        }
+        let _ = std::fs::remove_dir_all(home.data());
+        let _ = std::fs::remove_dir_all(home.path().join("rescued"));
+        copy(&before, &home.data());
+        let third = content.len() / 3;
+        content[third] ^= 0x10;
+        std::fs::write(home.data().join(name), content).unwrap();
+        if home.run(&["verify"]).status.success() {
+            continue;
+        }
+        unverified += 1;
+        let args = ["migrate", ".eidetica", "rescued", "--leave-out-damaged"];
+        let copied = home.run(&args);
+        if !copied.status.success() {
+            failed(copied, &args, CORRUPT);
+            continue;
+        }
+        let there = ["--data-dir", "rescued"];
+        let repaired = home.run(&[&["repair", "--from", "sound"], &there[..]].concat());
+        assert!(
+            repaired.status.success(),
+            "{}: {repaired:?}",
+            name.display()
+        );
+        home.ok(&[&["verify"], &there[..]].concat());
+        let rows = home.run(&[&["query", "db", "rows", "--count"], &there[..]].concat());
+        match rows.status.success() {
+            true => assert!(String::from_utf8_lossy(&rows.stdout).contains("2,000")),
+            // Users follow from no entries.
+            false => drop(failed(rows, &["query"], NOT_FOUND)),
+        }
+        rescued += 1;
+    }
+    assert!(unverified > 2 && rescued > 2, "{unverified}, {rescued}");
 }
 
 #[test]

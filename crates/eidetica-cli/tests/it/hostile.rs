@@ -257,7 +257,7 @@ fn a_damaged_directory_is_an_error_or_whole() {
     assert_eq!(home.rows("t"), 300);
 }
 
-fn files_below(dir: &std::path::Path) -> Vec<std::path::PathBuf> {
+pub(crate) fn files_below(dir: &std::path::Path) -> Vec<std::path::PathBuf> {
     let (mut found, mut open) = (Vec::new(), vec![dir.to_path_buf()]);
     while let Some(dir) = open.pop() {
         for item in dir.read_dir().unwrap() {
@@ -270,7 +270,7 @@ fn files_below(dir: &std::path::Path) -> Vec<std::path::PathBuf> {
     found
 }
 
-fn copy(from: &std::path::Path, to: &std::path::Path) {
+pub(crate) fn copy(from: &std::path::Path, to: &std::path::Path) {
     std::fs::create_dir(to).unwrap();
     for item in from.read_dir().unwrap() {
         let path = item.unwrap().path();

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use eidetica::backend::{Backend, database::InMemory};
-use eidetica::backup::{BackupError, RestoreOptions};
+use eidetica::backup::{BackupError, CopyOptions, RestoreOptions};
 use eidetica::{Error, Id, Instance, User};
 use eidetica_storage_fjall::FjallEngine;
 use eidetica_storage_postgres::PostgresEngine;
@@ -208,7 +208,9 @@ fn from_every_engine_to_every_engine() {
             let name = format!("{} to {to:?}", from.len());
             let to = location(to, &name).map(|to| open(&to));
             let to: &dyn Backend = to.as_deref().unwrap_or(&memory);
-            let copied = eidetica_backup::copy(&*engine, to, [1; 16], false, &mut |_| {}).unwrap();
+            let copied =
+                eidetica_backup::copy(&*engine, to, [1; 16], CopyOptions::default(), &mut |_| {})
+                    .unwrap();
             assert!(!copied.source_moved);
             // The stream has the same rows, whichever engine they are in.
             let mut again = Vec::new();
@@ -234,11 +236,16 @@ fn an_instance_moves_and_leaves_its_old_place_as_it_was() {
     instance.close().unwrap();
     drop(instance);
 
-    let nowhere = Instance::migrate(&place("typo"), &place("new"), false, |_| {});
+    let nowhere = Instance::migrate(
+        &place("typo"),
+        &place("new"),
+        CopyOptions::default(),
+        |_| {},
+    );
     assert!(matches!(nowhere, Err(Error::Location { .. })));
     assert!(!dir.path().join("typo").exists() && !dir.path().join("new").exists());
 
-    Instance::migrate(&place("old"), &place("new"), false, |_| {}).unwrap();
+    Instance::migrate(&place("old"), &place("new"), CopyOptions::default(), |_| {}).unwrap();
     for name in ["old", "new"] {
         let found = Instance::connect(&place(name)).unwrap();
         assert_eq!(found.device_key(), device);
