@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use eidetica_crdt::Order;
 use eidetica_entry::{Entry, Id, StoreName};
 use eidetica_storage::Batch;
@@ -22,19 +23,50 @@ struct Change {
     replaced: BTreeMap<u64, Entry>,
     /// With the payloads alone that come or go, of entries that are in the state.
     written: Vec<Entry>,
+    /// The same of those that are not.
+    absent: BTreeMap<u64, Entry>,
     payloads: u64,
 }
 
 impl Change {
     /// `now` has other payloads than the stored entry, `part` those that are the difference.
     fn add(&mut self, arrival: u64, now: Entry, part: Entry, sequencer: &Sequencer) {
-        let payloads = part.payloads().filter(|(_, payload)| payload.is_some());
-        self.payloads += payloads.count() as u64;
+        self.payloads += payloads_of(&part).count() as u64;
         self.replaced.insert(arrival, now);
-        if !sequencer.writer.is_marked(Mark::Absent, arrival) {
-            self.written.push(part);
+        match sequencer.writer.is_marked(Mark::Absent, arrival) {
+            true => drop(self.absent.insert(arrival, part)),
+            false => self.written.push(part),
         }
     }
+
+    /// Leaves out the payloads of void entries for which there is no room: nobody waits for those.
+    ///
+    /// # Errors
+    /// [`Error::Full`] where there is none for the others.
+    fn fit(&mut self, sequencer: &Sequencer) -> Result<()> {
+        let mut bytes = self.written.iter().map(bytes_of).sum();
+        sequencer.check_room(bytes, 0)?;
+        for (arrival, part) in std::mem::take(&mut self.absent) {
+            let more = bytes + bytes_of(&part);
+            match sequencer.check_room(more, 0) {
+                Ok(()) => bytes = more,
+                Err(_) => {
+                    self.replaced.remove(&arrival);
+                    self.payloads -= payloads_of(&part).count() as u64;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn payloads_of(part: &Entry) -> impl Iterator<Item = &Bytes> {
+    part.payloads().filter_map(|(_, payload)| payload)
+}
+
+/// What they add to an entry, at most.
+fn bytes_of(part: &Entry) -> usize {
+    payloads_of(part).map(|payload| 8 + payload.len()).sum()
 }
 
 impl Database {
@@ -70,14 +102,8 @@ impl Database {
                 change.add(arrival, now, part, sequencer);
             }
         }
+        change.fit(sequencer)?;
         let payloads = change.payloads;
-        let brought = change.written.iter().flat_map(Entry::payloads);
-        sequencer.check_room(
-            brought
-                .filter_map(|(_, bytes)| Some(8 + bytes?.len()))
-                .sum(),
-            0,
-        )?;
         let written = writes_of(&change.written);
         self.write_change(change, &written, &Writes::new(), Batch::new(), sequencer)?;
         Ok(payloads)

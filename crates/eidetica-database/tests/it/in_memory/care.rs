@@ -840,6 +840,41 @@ fn who_fills_a_database_can_be_revoked_and_the_reserve_ends() {
 }
 
 #[test]
+fn payloads_of_void_entries_fill_no_database_beyond_its_quota() {
+    let there = instance_on(Arc::new(MemoryEngine::new()), 1);
+    let (db, honest) = with_thief(&there);
+    let theirs = db.with_key(key(2));
+    for n in 0..20 {
+        theirs
+            .transact(|tx| tx.doc("d")?.set(&format!("s{n}"), "x".repeat(5_000)))
+            .unwrap();
+    }
+    revoke(&db, &[honest]).unwrap();
+    let packs = all_packs(&there, &db.id());
+    let stripped: Vec<Bytes> = packs
+        .iter()
+        .map(|bytes| {
+            let entries = pack::decode(bytes, &pack::Limits::default()).unwrap();
+            let entries: Vec<Entry> = entries.iter().map(Entry::without_data).collect();
+            pack::encode(&entries).unwrap()
+        })
+        .collect();
+    let here = instance_on(Arc::new(MemoryEngine::new()), 2);
+    assert_eq!(ingest(&here, db.id(), &stripped).void, 20);
+    let full = here.get(&db.id()).unwrap();
+    let limit = entry_bytes(&full) + 12_000;
+    full.set_quota(Some(limit)).unwrap();
+    let filled = ingest(&here, db.id(), &packs).filled;
+    assert!((1..5).contains(&filled), "{filled}");
+    let quota = full.quota().unwrap().unwrap();
+    assert!(quota.bytes <= limit, "{quota:?}");
+    assert!(here.verify().unwrap().is_sound());
+    full.set_quota(None).unwrap();
+    assert!(ingest(&here, db.id(), &packs).filled > 15);
+    assert!(here.verify().unwrap().is_sound());
+}
+
+#[test]
 fn a_revocation_comes_into_a_full_database_from_a_peer() {
     let there = instance_on(Arc::new(MemoryEngine::new()), 1);
     let (db, honest) = with_thief(&there);
