@@ -46,6 +46,16 @@ pub(crate) struct UserRecord {
     pub(crate) created_at: u64,
 }
 
+/// What became of a key that was to be stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PutKey {
+    Done,
+    /// The password was changed, or the user is gone.
+    OtherVault,
+    /// Another key of the user has the name.
+    NameTaken,
+}
+
 /// A key of the instance itself: at rest as it is.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct PlainKey {
@@ -357,22 +367,51 @@ impl Accounts {
     }
 
     /// Writes a key that is sealed by the vault key of `vault`; says whether that is the user's still.
-    pub(crate) fn put_key(&self, name: &str, vault: &Vault, key: &KeyRecord) -> Result<bool> {
+    pub(crate) fn put_key(&self, name: &str, vault: &Vault, key: &KeyRecord) -> Result<PutKey> {
         Ok(self.local.transact(|edits| {
             let user = edits.table::<UserRecord>(USERS)?.get(&name_key(name))?;
             let Some(user) = user.filter(|user| user.vault == *vault) else {
-                return Ok(false);
+                return Ok(PutKey::OtherVault);
             };
             let table = edits.table::<KeyRecord>(KEYS)?;
+            let prefix = format!("{}/", user.uid);
+            for row in table.rows().prefix(&prefix).iter() {
+                let (_, other) = row?;
+                if !key.name.is_empty() && other.name == key.name && other.id != key.id {
+                    return Ok(PutKey::NameTaken);
+                }
+            }
             table.insert(key_row(&user.uid, key.id), key)?;
+            Ok(PutKey::Done)
+        })?)
+    }
+
+    /// Makes a key of a user the default one; says whether both are there.
+    pub(crate) fn set_default_key(&self, name: &str, key: KeyId) -> Result<bool> {
+        Ok(self.local.transact(|edits| {
+            let users = edits.table::<UserRecord>(USERS)?;
+            let Some(mut user) = users.get(&name_key(name))? else {
+                return Ok(false);
+            };
+            let row = key_row(&user.uid, key);
+            if edits.table::<KeyRecord>(KEYS)?.get(&row)?.is_none() {
+                return Ok(false);
+            }
+            user.default_key = key;
+            users.insert(name_key(name), &user)?;
             Ok(true)
         })?)
     }
 
-    /// Deletes a key and the claims that were made with it.
-    pub(crate) fn delete_key(&self, uid: &str, key: KeyId) -> Result<()> {
-        let row = key_row(uid, key);
-        self.local.transact(|edits| {
+    /// Deletes a key of a user and the claims that were made with it, unless it is the default one, as another process
+    /// may have made it; says whether it did.
+    pub(crate) fn delete_key(&self, name: &str, key: KeyId) -> Result<bool> {
+        Ok(self.local.transact(|edits| {
+            let user = edits.table::<UserRecord>(USERS)?.get(&name_key(name))?;
+            let Some(user) = user.filter(|user| user.default_key != key) else {
+                return Ok(false);
+            };
+            let row = key_row(&user.uid, key);
             edits.table::<KeyRecord>(KEYS)?.delete(row.as_str())?;
             let claims = edits.table::<ClaimRow>(CLAIMS)?;
             let rows: Vec<String> = claims
@@ -381,9 +420,10 @@ impl Accounts {
                 .iter()
                 .map(|claim| Ok::<_, eidetica_database::Error>(claim?.0))
                 .collect::<Result<_, _>>()?;
-            rows.iter().try_for_each(|row| claims.delete(row.as_str()))
-        })?;
-        Ok(())
+            rows.iter()
+                .try_for_each(|row| claims.delete(row.as_str()))?;
+            Ok(true)
+        })?)
     }
 
     /// Whether a user or the instance itself has the private half of a key.
@@ -473,8 +513,13 @@ impl Accounts {
     ) -> Result<()> {
         self.local.transact(|edits| {
             let table = edits.table::<ClaimRow>(CLAIMS)?;
+            let keys = edits.table::<KeyRecord>(KEYS)?;
             claims.iter().try_for_each(|claim| {
                 let row = key_row(uid, claim.key().into());
+                // It may have been forgotten meanwhile.
+                if keys.get(&row)?.is_none() {
+                    return Ok(());
+                }
                 let row = match claim.device() == instance {
                     true => row,
                     false => format!("{row}/{}", KeyId::from(claim.device())),

@@ -28,7 +28,7 @@ use self::{
 };
 use crate::{
     AsDatabaseId, AsKey, Database, Error, Instance, KeyId, KeyRef, Result,
-    accounts::{Accounts, UserRecord},
+    accounts::{Accounts, PutKey, UserRecord},
     clock::now_ms,
 };
 
@@ -93,16 +93,13 @@ impl User {
                 detail: "is for recovery",
             });
         }
-        let accounts = self.0.accounts();
-        let changed = accounts.change_user(&self.0.name, |record| {
-            record.default_key = id;
-            true
-        })?;
-        keys.default = id;
-        match changed {
-            true => Ok(()),
-            false => Err(self.0.gone()),
+        if !self.0.accounts().set_default_key(&self.0.name, id)? {
+            // The user is gone, or another process has forgotten the key.
+            self.0.record()?;
+            return Err(Error::NoSuchKey(Box::new(id.as_key())));
         }
+        keys.default = id;
+        Ok(())
     }
 
     /// The user's keys, in the order of their ids.
@@ -197,13 +194,14 @@ impl User {
     pub fn forget_private_key(&self, key: impl AsKey) -> Result<()> {
         let mut keys = self.0.keys.write();
         let (id, _) = own_key(&keys, &key.as_key())?;
-        if id == keys.default {
+        if id == keys.default || !self.0.accounts().delete_key(&self.0.name, id)? {
+            // Or another process has made it the default one.
+            self.0.record()?;
             return Err(Error::KeyRole {
                 key: id.public_key(),
                 detail: "is the default key",
             });
         }
-        self.0.accounts().delete_key(&self.0.uid, id)?;
         keys.remove(id);
         drop(keys);
         self.0.instance.remove_claim(id)
@@ -686,9 +684,10 @@ impl Session {
         }
         let record = key.seal(&keys.vault, &self.uid)?;
         match self.accounts().put_key(&self.name, &keys.sealed, &record)? {
-            true => keys.insert(key.clone()),
+            PutKey::Done => keys.insert(key.clone()),
             // By another process: what is sealed by the old key would not open any more.
-            false => return Err(Error::PasswordChanged),
+            PutKey::OtherVault => return Err(Error::PasswordChanged),
+            PutKey::NameTaken => return Err(Error::KeyExists(key.name.clone())),
         }
         Ok(())
     }

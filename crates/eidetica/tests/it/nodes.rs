@@ -51,6 +51,33 @@ fn a_node_keeps_its_key_and_shares_the_service_key() {
     }
 }
 
+/// What one process does to a user's keys, another one that is logged in does not know.
+#[test]
+fn the_default_key_is_there_whatever_two_processes_do() {
+    let [p, q] = nodes(["p", "q"]);
+    p.create_user("alice", None).unwrap();
+    let here = p.login_user("alice", None).unwrap();
+    let first = here.get_default_key().unwrap();
+    let second = here.add_private_key(Some("second")).unwrap();
+    let third = here.add_private_key(Some("third")).unwrap();
+    let there = q.login_user("alice", None).unwrap();
+    here.set_default_key(second).unwrap();
+    let refused = there.forget_private_key(second).unwrap_err();
+    assert!(matches!(refused, Error::KeyRole { .. }), "{refused}");
+    here.forget_private_key(third).unwrap();
+    let refused = there.set_default_key(third).unwrap_err();
+    assert!(matches!(refused, Error::NoSuchKey(_)), "{refused}");
+    here.add_private_key(Some("fourth")).unwrap();
+    let refused = there.add_private_key(Some("fourth")).unwrap_err();
+    assert!(matches!(refused, Error::KeyExists(_)), "{refused}");
+    let again = q.login_user("alice", None).unwrap();
+    assert_eq!(again.get_default_key().unwrap(), second);
+    again
+        .create_database(eidetica::crdt::Doc::new(), second)
+        .unwrap();
+    again.forget_private_key(first).unwrap();
+}
+
 #[test]
 fn there_are_so_many_nodes_and_no_more() {
     let rows: Arc<dyn Engine> = Arc::new(InMemory::new());
