@@ -94,27 +94,31 @@ fn wrong(location: &str, why: &'static str) -> Error {
 
 /// A location as it may be shown: without the password that the address of a server may hold.
 pub fn shown(location: &str) -> String {
-    let Some((scheme, rest)) = location.split_once("://") else {
+    let Some((scheme, rest)) = location
+        .split_once(':')
+        .filter(|(scheme, _)| scheme.starts_with("postgres"))
+    else {
         return location.to_owned();
     };
-    let end = rest.find(['/', '?']).unwrap_or(rest.len());
-    let (authority, tail) = rest.split_at(end);
-    let authority = match authority.rsplit_once('@') {
-        Some((who, host)) => match who.split_once(':') {
-            Some((user, _)) => format!("{user}:***@{host}"),
-            None => authority.to_owned(),
-        },
-        None => authority.to_owned(),
-    };
-    let tail: Vec<&str> = tail
-        .split_inclusive(['?', '&'])
+    let address = rest.trim_start_matches('/');
+    let slashes = rest.strip_suffix(address).unwrap_or_default();
+    let parts = address.split_inclusive(['?', '&']);
+    let without: String = parts
         .map(|part| match part.starts_with("password=") {
             true if part.ends_with('&') => "password=***&",
             true => "password=***",
             false => part,
         })
         .collect();
-    format!("{scheme}://{authority}{}", tail.concat())
+    // A password that was not escaped may hold whatever ends the name of a server.
+    let shown = match without.rsplit_once('@') {
+        Some((who, host)) => match who.split_once(':') {
+            Some((user, _)) => format!("{user}:***@{host}"),
+            None => without,
+        },
+        None => without,
+    };
+    format!("{scheme}:{slashes}{shown}")
 }
 
 #[cfg(test)]
@@ -135,6 +139,11 @@ mod tests {
                 "postgres://h/d?password=secret&x=1",
                 "postgres://h/d?password=***&x=1",
             ),
+            ("postgres://u:se/cret@h/d", "postgres://u:***@h/d"),
+            ("postgres://u:se?cret@h", "postgres://u:***@h"),
+            ("postgres:u:secret@h/d", "postgres:u:***@h/d"),
+            ("postgres:/u:secret@h", "postgres:/u:***@h"),
+            ("file:a:b@c", "file:a:b@c"),
             (
                 "postgres://h?user=u&password=secret",
                 "postgres://h?user=u&password=***",
