@@ -119,8 +119,16 @@ impl Engine for SqliteEngine {
         self.handle.change(Store::sync)
     }
 
+    /// Costs as much room again for as long as it takes, in a temporary file; without that room nothing has changed.
     fn compact(&self) -> Result<(), EngineError> {
-        self.handle.change(Store::compact)
+        let mut refused = Ok(());
+        self.handle.change(|store| {
+            store.sync()?;
+            refused = store.vacuum()?;
+            Ok(())
+        })?;
+        refused?;
+        self.handle.change(Store::empty_log)
     }
 
     fn watch(&self, hint: Arc<dyn Fn() + Send + Sync>) -> Watch {
@@ -262,14 +270,30 @@ impl Store {
         writer.apply(&Plan::default(), Durability::Durable)
     }
 
-    /// Writes the file anew, without the pages that are free, and empties the log.
-    fn compact(&self) -> Result<(), EngineError> {
-        self.sync()?;
+    /// Writes all rows anew, without the pages that are free, or says inside why there is no room for that.
+    fn vacuum(&self) -> Result<Result<(), EngineError>, EngineError> {
         let writer = self.writer.lock();
-        let compact = "VACUUM; PRAGMA wal_checkpoint(TRUNCATE)";
+        let run = |sql| writer.connection.execute_batch(sql);
+        // A copy of everything is no temporary thing for memory.
+        let vacuumed = run("PRAGMA temp_store = FILE; VACUUM");
+        run("PRAGMA temp_store = MEMORY").map_err(|error| failure("compacting", error))?;
+        let Err(error) = vacuumed else {
+            return Ok(Ok(()));
+        };
+        let is_room = matches!(
+            error.sqlite_error_code(),
+            Some(ErrorCode::DiskFull | ErrorCode::OutOfMemory | ErrorCode::DatabaseBusy)
+        );
+        let error = failure("compacting", error);
+        if is_room { Ok(Err(error)) } else { Err(error) }
+    }
+
+    /// Moves the log into the file.
+    fn empty_log(&self) -> Result<(), EngineError> {
+        let writer = self.writer.lock();
         writer
             .connection
-            .execute_batch(compact)
+            .execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")
             .map_err(|error| failure("compacting", error))
     }
 
