@@ -37,9 +37,17 @@ impl Output {
         text: impl FnOnce() -> String,
     ) -> Result<()> {
         if self.json {
-            self.line(&json_text(value))
+            self.last(&json_text(value))
         } else {
-            self.line(&text())
+            self.last(&text())
+        }
+    }
+
+    /// Prints what nothing comes after. What the command has to say by its exit code it says without a reader too.
+    fn last(self, text: &str) -> Result<()> {
+        match writeln!(io::stdout().lock(), "{text}") {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            other => Ok(other?),
         }
     }
 

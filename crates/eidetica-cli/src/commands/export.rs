@@ -1,8 +1,7 @@
 //! `eidetica export DB TABLE`
 
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::{self, BufWriter, IsTerminal, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 
 use eidetica::Database;
@@ -12,6 +11,7 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::escape::escape;
 use crate::limits;
+use crate::new_file::NewFile;
 use crate::output::{count, json_text, plain};
 use crate::progress::Progress;
 use crate::read::{Format, Source};
@@ -26,6 +26,9 @@ pub(crate) struct Args {
     /// Write to this file, which must not be there yet; to standard output when left out
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Overwrite the file once the new one is complete
+    #[arg(long, requires = "output")]
+    replace: bool,
     /// The format; told by the file's name when left out, else JSON lines
     #[arg(long, value_enum)]
     format: Option<Format>,
@@ -53,12 +56,9 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<()> {
         .map(drop);
     };
     let attempted = |error: Error| error.context(format!("cannot write {}", path.display()));
-    let file = File::create_new(path).map_err(|error| attempted(error.into()))?;
-    let mut file = BufWriter::new(file);
+    let mut file = NewFile::create(path, args.replace)?;
     let rows = export(args, &database, format, false, &mut file).map_err(attempted)?;
-    file.flush()
-        .and_then(|()| file.get_ref().sync_all())
-        .map_err(|error| attempted(error.into()))?;
+    file.finish()?;
     drop(progress);
     let value = serde_json::json!({"rows": rows, "file": path.display().to_string()});
     context.output.result(&value, || {

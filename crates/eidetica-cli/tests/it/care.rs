@@ -91,6 +91,11 @@ fn what_a_disk_damages_is_named_computed_again_and_put_back() {
     }
     let found = home.run(&["verify"]);
     assert_eq!(found.status.code(), Some(CORRUPT));
+    // Nor does a reader that is gone make it sound.
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let unread = home.command(&["verify"]).stdout(writer).status().unwrap();
+    assert_eq!(unread.code(), Some(CORRUPT));
     let found = String::from_utf8(found.stdout).unwrap();
     assert!(found.contains("index"), "{found}");
     assert!(home.ok(&["repair"]).contains("everything is sound"));

@@ -115,6 +115,13 @@ fn what_is_exported_imports_again() {
         // An export does not replace a file.
         home.fails(&["export", "db", "airports", "--output", name], FAILED);
     }
+    home.ok(&["export", "db", "airports", "-o", "out.csv", "--replace"]);
+    // What cannot be written to its end is not there.
+    let wide: Vec<String> = (0..1_100).map(|n| format!("\"f{n}\":1")).collect();
+    home.file("wide.jsonl", format!("{{\"id\":\"w\",{}}}", wide.join(",")));
+    home.ok(&["import", "wide.jsonl", "db", "wide"]);
+    home.fails(&["export", "db", "wide", "-o", "wide.csv"], FAILED);
+    assert!(!home.path().join("wide.csv").exists());
     let csv = home.ok(&[
         "export", "db", "airports", "--format", "csv", "--key", "code",
     ]);

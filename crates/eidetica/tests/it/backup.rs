@@ -252,7 +252,11 @@ fn an_instance_moves_and_leaves_its_old_place_as_it_was() {
         assert_eq!(shown_of_alice(&found), wanted);
         assert_sound(&found);
     }
-    let again = Instance::migrate(&place("old"), &place("new"), true, |_| {});
+    let again = CopyOptions {
+        start_over: true,
+        ..CopyOptions::default()
+    };
+    let again = Instance::migrate(&place("old"), &place("new"), again, |_| {});
     assert!(matches!(
         again,
         Err(Error::Backup(BackupError::NotEmpty { .. }))
