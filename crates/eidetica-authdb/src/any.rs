@@ -109,7 +109,7 @@ macro_rules! read_the_log {
         /// How many of them are durable.
         #[must_use]
         pub fn committed(&self) -> Leaves {
-            Leaves(self.log.durable.leaves)
+            Leaves(self.log.synced)
         }
 
         /// How many keys have a value.

@@ -50,6 +50,9 @@ pub enum Error {
         /// Where; the end of the log if in the same batch.
         at: Location,
     },
+    /// There are [`crate::limits::SEGMENTS`] segments: nothing more is written before some are pruned and it is opened again.
+    #[error("there are as many segments as there may be: prune it")]
+    TooManySegments,
     /// Changes were prepared on another state than the present one.
     #[error("the changes were prepared on another state")]
     Stale,
@@ -209,6 +212,9 @@ pub enum OperationError {
     /// The floor of a commit sinks, or lies beyond it.
     #[error("its floor is below an earlier one or beyond itself")]
     Floor,
+    /// A commit says of more keys that they have values than there are operations before it.
+    #[error("it counts more keys than there can be")]
+    Active,
     /// An operation of the other type of database.
     #[error("it belongs to another type of database")]
     Kind,

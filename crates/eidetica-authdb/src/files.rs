@@ -223,6 +223,17 @@ impl Files {
         }
     }
 
+    /// The files that have been kept for people, but for the manifest.
+    pub(crate) fn kept_aside(&self) -> Result<Vec<Name>, Error> {
+        let names = self.disk.list().map_err(|error| Error::Io {
+            doing: "list",
+            file: "the directory".to_owned(),
+            source: Arc::new(error),
+        })?;
+        let kept = names.iter().filter_map(|name| name.strip_prefix(ASIDE));
+        Ok(kept.filter_map(Name::parse).collect())
+    }
+
     /// Keeps a file for people.
     pub(crate) fn set_aside(&self, name: Name) -> Result<(), Error> {
         self.forget(name);

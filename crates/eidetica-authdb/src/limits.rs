@@ -23,7 +23,7 @@ pub const RANGE_BYTES: usize = 8 << 20;
 /// Payload bytes at which a block of the log is full; one operation always fits.
 pub const BLOCK_BYTES: usize = 8 << 10;
 /// Operations in the tail that is kept in memory and replayed at opening, at which it is sealed.
-pub const TAIL_OPERATIONS: usize = 1 << 14;
+pub const TAIL_OPERATIONS: usize = 48 << 10;
 /// Bytes of the tail at which it is sealed.
 pub const TAIL_BYTES: usize = 8 << 20;
 /// Bytes of memory that a database keeps for its next tail.

@@ -65,6 +65,8 @@ pub(crate) struct Log {
     /// The state where the tail begins.
     pub(crate) sealed_state: State,
     pub(crate) durable: Durable,
+    /// How many of the operations that were written are known to be on the disk.
+    pub(crate) synced: u64,
     pub(crate) file: Arc<dyn DiskFile>,
     pub(crate) head: Arc<dyn DiskFile>,
     /// Where the blocks of the tail begin: location and offset.

@@ -59,10 +59,12 @@ impl Log {
         let before = manifest.generation.checked_sub(1);
         let aside = before.map(|before| Manifest::is_aside(&files, before));
         let aside = aside.transpose()?.unwrap_or(false);
+        // What was set aside before a crash stays: what has the same name now is of after it.
+        let kept = files.kept_aside()?;
         for name in files.list()? {
             match name {
                 Name::Manifest => {}
-                _ if aside => files.set_aside(name)?,
+                _ if aside && !kept.contains(&name) => files.set_aside(name)?,
                 _ => files.remove(name)?,
             }
         }
@@ -91,8 +93,10 @@ impl Log {
             // A write that nobody was told of.
             let cut = file.truncate(scan.end);
             cut.map_err(|error| files::failed("truncate", name, error))?;
-            files::sync(&*file, name)?;
         }
+        // A process that was killed may have written it without waiting for the disk.
+        files::sync(&*file, name)?;
+        files.sync_names()?;
         remove_others(&files, &manifest)?;
         let mut log = Self {
             kind: manifest.kind,
@@ -114,6 +118,7 @@ impl Log {
             blocks: scan.blocks,
             file_end: scan.end,
             epoch: scan.epoch,
+            synced: leaves,
             unsynced: false,
             next_run: manifest.next_run,
             failed: None,
@@ -126,7 +131,10 @@ impl Log {
             leaves,
             state: log.state,
         };
-        log.seal_if_full()?;
+        // Without room for that, what is there can be read.
+        if let Err(error) = log.seal_if_full() {
+            log.failed = Some(Arc::from(error.to_string()));
+        }
         Ok(log)
     }
 }

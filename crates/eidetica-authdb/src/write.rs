@@ -9,7 +9,7 @@ use crate::files::{self, Name, PAGE, SUM};
 use crate::log::{Durable, Log, PER_PAGE, side, stored_nodes};
 use crate::manifest::{Head, Manifest, Segment, State};
 use crate::run::{Slot, Tag};
-use crate::{Error, Kind, Operation, OperationError, Operations};
+use crate::{Error, Kind, Operation, OperationError, Operations, limits};
 
 /// Operations that are to be appended: what they change, and the range with them.
 pub(crate) struct Prepared {
@@ -73,6 +73,10 @@ impl Log {
                 Operation::Commit { floor, active, .. } => {
                     if floor > location || floor.0 < state.floor {
                         let detail = OperationError::Floor;
+                        return Err(Error::Operation { location, detail });
+                    }
+                    if active > at {
+                        let detail = OperationError::Active;
                         return Err(Error::Operation { location, detail });
                     }
                     state = State {
@@ -145,6 +149,7 @@ impl Log {
         }
         let result = files::sync(&*self.file, Name::Log(self.tail_first()));
         self.note(result)?;
+        self.synced = self.durable.leaves;
         let head = Head {
             generation: self.generation,
             epoch: self.epoch,
@@ -172,6 +177,9 @@ impl Log {
 
     /// Ends the segment that was written to, which is durable, and begins the next.
     fn seal(&mut self) -> Result<(), Error> {
+        if self.segments.len() >= limits::SEGMENTS {
+            return Err(Error::TooManySegments);
+        }
         let (first, end) = (self.tail_first(), self.leaves().0);
         let entries = self.blocks.iter().map(|(location, offset)| Entry {
             first: u32::try_from(location - first).unwrap_or(u32::MAX),

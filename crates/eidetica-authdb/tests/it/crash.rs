@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use eidetica_authdb::{Any, Error, Immutable, Kind, MemoryDisk, Replica};
-use eidetica_mmr::{Digest, Location};
+use eidetica_mmr::{Digest, Frontier, Location};
 
 use crate::faulty::{CRASHES, Crash, FaultyDisk};
 use crate::support::{Dice, Model, change, check, open, small};
@@ -90,6 +90,67 @@ fn every_failing_write_leaves_the_last_commit() {
             }
         }
     }
+}
+
+/// Whoever has seen it may have told others.
+#[test]
+fn what_is_found_after_a_kill_is_there_after_a_crash() {
+    let whole = FaultyDisk::new();
+    work(&whole, 3);
+    for fail in 0..whole.changes() {
+        let disk = FaultyDisk::new();
+        disk.fail_after(fail);
+        work(&disk, 3);
+        for crash in CRASHES {
+            let killed = disk.killed();
+            let found = Any::open(Arc::new(killed.clone()), small()).unwrap();
+            assert_eq!(found.committed(), found.leaves());
+            let again = Any::open(Arc::new(killed.crash(crash)), small());
+            let again = again.unwrap_or_else(|error| panic!("{fail} {crash:?}: {error}"));
+            assert_eq!(again.root(), found.root(), "{fail} {crash:?}");
+            let all = again.boundary()..again.leaves().next();
+            assert!(again.leaves().0 == 0 || again.proof(all, 1 << 20).is_ok(), "{fail} {crash:?}");
+        }
+    }
+}
+
+#[test]
+fn what_no_sync_has_covered_is_not_committed() {
+    let disk = FaultyDisk::new();
+    let mut database = Any::open(Arc::new(disk.clone()), small()).unwrap();
+    database.update(b"a", b"1").unwrap();
+    database.commit(None).unwrap();
+    let committed = database.committed();
+    database.update(b"b", b"2").unwrap();
+    // The write succeeds, the sync does not.
+    disk.fail_after(1);
+    assert!(matches!(database.commit(None), Err(Error::Io { .. })));
+    assert_eq!(database.committed(), committed);
+    assert!(database.leaves() > committed);
+}
+
+/// Nothing can be sealed, and everything be read.
+#[test]
+fn a_database_with_a_full_tail_opens_on_a_full_disk() {
+    let whole = FaultyDisk::new();
+    let mut opened = 0;
+    work(&whole, 1);
+    for fail in 0..whole.changes() {
+        let disk = FaultyDisk::new();
+        disk.fail_after(fail);
+        work(&disk, 1);
+        let full = disk.killed();
+        full.fill_up();
+        // But for one that was only begun, or has a torn end.
+        let Ok(mut database) = Any::open(Arc::new(full), small()) else {
+            continue;
+        };
+        let right = Any::open(Arc::new(disk.killed()), small()).unwrap();
+        assert_eq!(database.root(), right.root());
+        database.update(b"a", b"1").unwrap();
+        opened += u64::from(matches!(database.commit(None), Err(Error::Poisoned { .. })));
+    }
+    assert!(opened > 0);
 }
 
 #[test]
@@ -203,18 +264,25 @@ fn every_failing_write_of_a_replica_is_made_up_for() {
 #[test]
 fn every_failing_write_leaves_what_is_set_aside_whole() {
     let (right, wrong) = (crate::replica::source(3, 12), crate::replica::source(4, 12));
-    let boundary = || right.frontier_at(right.floor().before()).unwrap();
+    let floor = right.frontier_at(right.floor().before()).unwrap();
+    // The second log begins where that of the other one does.
+    for boundary in [floor, Frontier::new()] {
+        set_aside_beside_failures(&right, &wrong, &boundary);
+    }
+}
+
+fn set_aside_beside_failures(right: &Any, wrong: &Any, boundary: &Frontier) {
     let begun = FaultyDisk::new();
     let mut replica = Replica::open(Arc::new(begun.clone()), Kind::Any, small()).unwrap();
-    crate::replica::fill(&mut replica, &wrong, 13).unwrap();
+    crate::replica::fill(&mut replica, wrong, 13).unwrap();
     drop(replica);
     let begun = begun.crash(Crash::Keeps);
     let work = |disk: &FaultyDisk| -> Result<(), Error> {
         let mut replica = Replica::open(Arc::new(disk.clone()), Kind::Any, small())?;
         if replica.root() == wrong.root() {
-            replica.set_aside(boundary())?;
+            replica.set_aside(boundary.clone())?;
         }
-        crate::replica::fill(&mut replica, &right, 13)
+        crate::replica::fill(&mut replica, right, 13)
     };
     let whole = begun.crash(Crash::Keeps);
     work(&whole).unwrap();

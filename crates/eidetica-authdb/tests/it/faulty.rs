@@ -49,6 +49,8 @@ struct Inner {
     next: u64,
     /// Changes that still succeed.
     left: Option<u64>,
+    /// Whether nothing more fits.
+    is_full: bool,
     changes: u64,
 }
 
@@ -71,8 +73,33 @@ impl FaultyDisk {
         self.0.lock().unwrap().left = Some(changes);
     }
 
+    /// From now on no file begins or grows.
+    pub(crate) fn fill_up(&self) {
+        self.0.lock().unwrap().is_full = true;
+    }
+
+    fn check_room(&self) -> io::Result<()> {
+        match self.0.lock().unwrap().is_full {
+            true => Err(io::ErrorKind::StorageFull.into()),
+            false => Ok(()),
+        }
+    }
+
     pub(crate) fn changes(&self) -> u64 {
         self.0.lock().unwrap().changes
+    }
+
+    /// What is found after the process was killed: nothing is lost, and nothing more is durable.
+    pub(crate) fn killed(&self) -> Self {
+        let inner = self.0.lock().unwrap();
+        let after = Inner {
+            files: inner.files.clone(),
+            names: inner.names.clone(),
+            durable_names: inner.durable_names.clone(),
+            next: inner.next,
+            ..Inner::default()
+        };
+        Self(Arc::new(Mutex::new(after)))
     }
 
     /// What is found after a crash now.
@@ -99,8 +126,7 @@ impl FaultyDisk {
             names: names.clone(),
             durable_names: names.clone(),
             next: inner.next,
-            left: None,
-            changes: 0,
+            ..Inner::default()
         };
         Self(Arc::new(Mutex::new(after)))
     }
@@ -182,6 +208,7 @@ impl Disk for FaultyDisk {
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        self.check_room()?;
         let id = self.change(|inner| {
             let id = inner.next;
             inner.next += 1;
@@ -244,6 +271,7 @@ impl DiskFile for FaultyFile {
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.disk.check_room()?;
         // A write that fails may have reached the disk in part.
         let torn = Change::Write(offset, bytes[..bytes.len() / 3].to_vec());
         let result =

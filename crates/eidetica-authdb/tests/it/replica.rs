@@ -205,6 +205,12 @@ fn operations_that_do_not_belong_are_refused() {
         metadata: None,
     };
     assert_eq!(refused(&mut replica, beyond), OperationError::Floor);
+    let counted = Operation::Commit {
+        floor: Location(0),
+        active: 1,
+        metadata: None,
+    };
+    assert_eq!(refused(&mut replica, counted), OperationError::Active);
     let mut fine = Operations::new();
     fine.push(&Operation::Update {
         key: b"k",
