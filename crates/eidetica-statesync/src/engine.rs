@@ -156,7 +156,7 @@ impl Engine {
             Input::Applied(stand) => self.fetch.acknowledge(stand),
             Input::Target(claim) => self.target_given(claim, now_ms),
             Input::Accept(claim) => self.adopt(Held::new(claim, None, true, now_ms), false, now_ms),
-            Input::Unfit => self.unfit(),
+            Input::Unfit => self.unfit(now_ms),
             Input::Tick => {}
         }
         self.expire(now_ms);
@@ -596,9 +596,24 @@ impl Engine {
         self.outputs.push_back(Output::Adopted(claim.target));
         self.fetch.follow(claim.target, continues);
         if held.rooted {
-            self.repin(claim);
+            let pin = self.shown_of(claim, held.source);
+            self.repin(pin);
         }
         self.claims.adopt(held, now_ms);
+    }
+
+    /// What of a target is more than a source's word: that it continues the one before says nothing about where it
+    /// begins, which is believed once there is a database that begins there.
+    fn shown_of(&self, claim: Claim, source: Option<SourceId>) -> Claim {
+        let anchor = self.claims.anchor().map(|anchor| anchor.target);
+        match anchor.filter(|_| source.is_some() && !self.is_signed()) {
+            Some(anchor) if anchor.lower() < claim.target.lower() => {
+                let (root, leaves) = (claim.target.root(), claim.target.leaves());
+                let target = Target::new(root, anchor.lower(), leaves);
+                target.map_or(claim, Claim::unsigned)
+            }
+            _ => claim,
+        }
     }
 
     fn repin(&mut self, claim: Claim) {
@@ -727,12 +742,26 @@ impl Engine {
         self.sources.ask_all(now_ms);
     }
 
-    fn unfit(&mut self) {
+    fn unfit(&mut self, now_ms: u64) {
         self.fetch.refused();
+        // Where it begins was to be believed.
         self.unpersisted = None;
-        if let Some(held) = &mut self.claims.held {
-            held.unfit = true;
-            held.complete = false;
+        let source = self.claims.held.as_ref().and_then(|held| held.source);
+        match source.filter(|_| !self.is_signed()) {
+            // Others may have better ones, which need not continue this one.
+            Some(source) => {
+                self.claims.held = None;
+                if self.sources.get(source).is_some() {
+                    self.lies(source, Fault::Unfit, now_ms);
+                }
+                self.sources.ask_all(now_ms);
+            }
+            None => {
+                if let Some(held) = &mut self.claims.held {
+                    held.unfit = true;
+                    held.complete = false;
+                }
+            }
         }
     }
 }

@@ -144,6 +144,9 @@ pub enum Fault {
     /// Its target is of another log than the held one.
     #[error("the target is of another log than the held one")]
     Forked,
+    /// Its target is of no database: it begins or ends where none does.
+    #[error("its target is of no database")]
+    Unfit,
     /// Nobody served anything of its target for a long time.
     #[error("nothing of its target could be had")]
     Unbacked,

@@ -40,8 +40,9 @@ pub const BACKOFF_MAX_MS: u64 = 30_000;
 pub const LAG_MS: u64 = 1_000;
 /// How long a source rests at least that says it is busy.
 pub const BUSY_MS: u64 = 50;
-/// Requests of one source whose answers may still come although nobody waits.
-pub const LATE_REQUESTS: usize = 64;
+/// Requests of one source whose answers may still come although nobody waits: all that it is sent before it is dropped for
+/// not answering.
+pub const LATE_REQUESTS: usize = (OUTSTANDING + 2) * FAILURES as usize;
 /// The longest time that a request may be given.
 pub const TIMEOUT_MS: u64 = 10 * 60_000;
 /// The longest time between two questions for a target.

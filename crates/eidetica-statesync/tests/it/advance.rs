@@ -440,6 +440,71 @@ fn a_target_of_one_source_that_nobody_serves_is_let_go() {
     assert_eq!(unbacked, 1);
 }
 
+/// Its root is true, and nobody proves where a database begins.
+#[test]
+fn a_lower_bound_that_is_too_high_costs_time_and_nothing_else() {
+    let at_first = Log::of(60, 1);
+    let mut honest = Log::of(60, 1);
+    honest.grow(30, 2);
+    let mut lying = Log::of(60, 1);
+    lying.grow(30, 2);
+    lying.raise(89);
+    let mut stand = at_first.mmr.clone();
+    let local = Local {
+        frontier: stand.frontier().clone(),
+        ..Local::default()
+    };
+    let pin = Some(at_first.newest());
+    let mut engine = Engine::new(config(Trust::Sources), local, pin).unwrap();
+    let (bad, good) = (SourceId(1), SourceId(2));
+    let mut now_ms = 0;
+    engine.handle_input(Input::Connected(bad), now_ms);
+    let (mut complete, mut refused) = (false, 0);
+    while !complete && now_ms < 600_000 {
+        match engine.poll_output(now_ms) {
+            Output::Request {
+                source, message, ..
+            } => {
+                let log = if source == bad { &lying } else { &honest };
+                let message = respond(&name(), log, &message).message;
+                engine.handle_input(Input::Reply { source, message }, now_ms);
+            }
+            Output::Restart { boundary, .. } => {
+                stand = eidetica_mmr::Mmr::from_frontier(boundary);
+                engine.handle_input(Input::Applied(stand.frontier().clone()), now_ms);
+            }
+            Output::Append { operations, .. } => {
+                let mut rest = operations.bytes.as_slice();
+                while let Some(length) = crate::support::split(rest) {
+                    stand
+                        .append(eidetica_mmr::leaf_hash(&rest[..length]))
+                        .unwrap();
+                    rest = &rest[length..];
+                }
+                engine.handle_input(Input::Applied(stand.frontier().clone()), now_ms);
+            }
+            Output::Persist(pin) => assert_eq!(pin.target.lower(), Location(0)),
+            Output::Complete(target) if target.lower() > Location(0) => {
+                refused += 1;
+                engine.handle_input(Input::Unfit, now_ms);
+                engine.handle_input(Input::Connected(good), now_ms);
+            }
+            Output::Complete(target) => complete = target == honest.newest().target,
+            Output::Alarm(evidence) => panic!("{evidence:?}"),
+            Output::Feedback { source, feedback } => {
+                assert!(source == bad || !matches!(feedback, Feedback::Fault(_)));
+            }
+            Output::Timeout(at) => {
+                now_ms = at;
+                engine.handle_input(Input::Tick, now_ms);
+            }
+            _ => {}
+        }
+    }
+    assert!(complete && stand.root() == honest.mmr.root());
+    assert!((1..=3).contains(&refused), "{refused}");
+}
+
 #[test]
 fn a_database_that_refuses_its_target_waits_for_a_newer_one() {
     let mut log = Log::of(10, 1);
