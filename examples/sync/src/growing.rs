@@ -107,7 +107,7 @@ pub fn initial_operations(initial: u64) -> u64 {
     initial + initial.div_ceil(per_commit(initial)).max(1)
 }
 
-/// Fills a new database.
+/// Fills a new database, unless it is stopped before the end: then what was committed is there.
 ///
 /// # Errors
 /// The database's.
@@ -115,9 +115,13 @@ pub fn fill<D: Growing>(
     database: &mut D,
     workload: &mut Workload,
     initial: u64,
+    is_stopped: impl Fn() -> bool,
 ) -> Result<(), Error> {
     let mut left = initial;
     loop {
+        if is_stopped() {
+            return Ok(());
+        }
         let now = left.min(per_commit(initial));
         grow(database, workload, now)?;
         left -= now;
@@ -207,7 +211,7 @@ mod tests {
         let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::new());
         let mut database = <Immutable as Growing>::open(disk, Options::new([1; 32])).unwrap();
         let mut workload = workload(&database, [2; 16]).unwrap();
-        fill(&mut database, &mut workload, 50).unwrap();
+        fill(&mut database, &mut workload, 50, || false).unwrap();
         assert_eq!(database.leaves().0, initial_operations(50));
         assert_eq!(grow(&mut database, &mut workload, 3).unwrap(), 4);
         assert_eq!(super::workload(&database, [9; 16]).unwrap(), workload);
@@ -217,7 +221,7 @@ mod tests {
     fn nothing_is_an_operation_too() {
         let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::new());
         let mut database = <Any as Growing>::open(disk, Options::new([1; 32])).unwrap();
-        fill(&mut database, &mut Workload::new([2; 16]), 0).unwrap();
+        fill(&mut database, &mut Workload::new([2; 16]), 0, || false).unwrap();
         assert_eq!((database.leaves().0, initial_operations(0)), (1, 1));
     }
 

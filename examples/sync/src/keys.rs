@@ -52,15 +52,29 @@ fn check_private(_: &File) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The file is there as a whole or not at all, and stays when the power fails once its key was shown.
 fn make(path: &Path) -> anyhow::Result<SecretKey> {
     let secret = SecretKey::generate(&mut rand::rng());
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    let new = Path::new(&new);
+    match std::fs::remove_file(new) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(path)?;
+    let mut file = options.open(new)?;
     writeln!(file, "{}", *secret.expose_text())?;
     file.sync_all()?;
+    std::fs::rename(new, path)?;
+    #[cfg(unix)]
+    {
+        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+        File::open(dir.unwrap_or(Path::new(".")))?.sync_all()?;
+    }
     Ok(secret)
 }
 
@@ -92,8 +106,12 @@ mod tests {
     fn a_key_is_made_once_and_for_its_owner() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("key");
+        // What a crash has left of another attempt.
+        let leftover = dir.path().join("key.new");
+        std::fs::write(&leftover, "").unwrap();
         let made = secret(&path).unwrap().public();
         assert_eq!(secret(&path).unwrap().public(), made);
+        assert!(!leftover.exists());
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt as _;

@@ -38,6 +38,7 @@ pub async fn run(options: ServerOptions) -> anyhow::Result<()> {
 
 async fn serve<D: Growing>(options: ServerOptions) -> anyhow::Result<()> {
     let stop = signals::stop_signal().context("cannot wait for signals")?;
+    tokio::pin!(stop);
     let (metrics, registry) = ServerMetrics::new();
     let identity = keys::identity(&options.peers)?;
     let signer = signer(&options, identity.as_ref())?;
@@ -47,7 +48,19 @@ async fn serve<D: Growing>(options: ServerOptions) -> anyhow::Result<()> {
     let storage = storage::directory(options.storage_dir.as_ref(), "server");
     info!(storage_dir = %storage.display(), metrics = %metrics::url(metrics_port), "where to look");
     info!("initializing database");
-    let (database, workload) = open::<D>(&storage, &options).await?;
+    let stopped = CancellationToken::new();
+    let opening = open::<D>(&storage, &options, stopped.clone());
+    tokio::pin!(opening);
+    let (database, workload) = tokio::select! {
+        opened = &mut opening => opened?,
+        signal = &mut stop => {
+            // What is being committed is committed.
+            stopped.cancel();
+            opening.await?;
+            info!(%signal, "stopped");
+            return Ok(());
+        }
+    };
     let name = DatabaseName::new(options.db.name())?;
     let served = Arc::new(Served::new(name, database, signer));
     let limits = limits(&options);
@@ -61,11 +74,10 @@ async fn serve<D: Growing>(options: ServerOptions) -> anyhow::Result<()> {
 
     let serving = Arc::clone(&server);
     let mut listening = tokio::spawn(async move { serving.listen(binding).await });
-    let stopped = CancellationToken::new();
     let growing = grow_until(&stopped, served, workload, &options, &metrics);
     tokio::pin!(growing);
     let ended = tokio::select! {
-        signal = stop => {
+        signal = &mut stop => {
             // What is being added is added, and told.
             stopped.cancel();
             growing.await.map(|()| signal)
@@ -147,6 +159,7 @@ fn limits(options: &ServerOptions) -> ServerLimits {
 async fn open<D: Growing>(
     directory: &Path,
     options: &ServerOptions,
+    stopped: CancellationToken,
 ) -> anyhow::Result<(D, Workload)> {
     let (directory, initial) = (directory.to_path_buf(), options.initial_ops);
     spawn_blocking(move || {
@@ -160,7 +173,9 @@ async fn open<D: Growing>(
                 operations_len = initial_operations(initial),
                 "creating initial operations"
             );
-            fill(&mut database, &mut workload, initial)?;
+            fill(&mut database, &mut workload, initial, || {
+                stopped.is_cancelled()
+            })?;
         }
         info!(op_count = database.leaves().0, root = %database.root(), "database ready");
         Ok((database, workload))

@@ -180,3 +180,19 @@ fn a_directory_with_something_else_is_not_lost() {
     assert_eq!(field(&ready, "root"), root);
     other.stop(Signal::INT);
 }
+
+#[test]
+fn a_server_stops_while_it_makes_its_initial_operations() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut first = server(&["-i", "1000000000", "-d", text(dir.path())]);
+    first.expect("creating initial operations");
+    let lines = first.stop(Signal::TERM).join("\n");
+    assert!(
+        lines.contains("stopped") && !lines.contains("listening"),
+        "{lines}"
+    );
+    let mut again = server(&["-d", text(dir.path())]);
+    again.expect("database ready");
+    again.address();
+    again.stop(Signal::INT);
+}
