@@ -109,7 +109,10 @@ fn what_is_found_after_a_kill_is_there_after_a_crash() {
             let again = again.unwrap_or_else(|error| panic!("{fail} {crash:?}: {error}"));
             assert_eq!(again.root(), found.root(), "{fail} {crash:?}");
             let all = again.boundary()..again.leaves().next();
-            assert!(again.leaves().0 == 0 || again.proof(all, 1 << 20).is_ok(), "{fail} {crash:?}");
+            assert!(
+                again.leaves().0 == 0 || again.proof(all, 1 << 20).is_ok(),
+                "{fail} {crash:?}"
+            );
         }
     }
 }
