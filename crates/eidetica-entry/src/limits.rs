@@ -23,5 +23,6 @@ pub const PACK_ENTRIES: usize = 4096;
 pub const PACK_BYTES: usize = (8 << 20) - (64 << 10);
 /// Bytes of one pack after decompression: metadata and payloads together, and again of all its headers.
 pub const PACK_RAW_BYTES: usize = 32 << 20;
-/// Payload and header bytes at which [`crate::pack::chunks`] starts the next pack.
-pub const PACK_TARGET_BYTES: usize = 3 << 20;
+/// Payload and header bytes at which [`crate::pack::chunks`] starts the next pack. A frame carries one, and a link of
+/// some 20 kB/s has to bring it before a session gives up.
+pub const PACK_TARGET_BYTES: usize = 512 << 10;
