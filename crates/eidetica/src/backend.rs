@@ -92,11 +92,14 @@ fn wrong(location: &str, why: &'static str) -> Error {
     }
 }
 
+/// What places in the file system, or none, are named by. Whatever else there is may be meant for a server.
+const PATHS: [&str; 5] = ["file", "fjall", "redb", "sqlite", "memory"];
+
 /// A location as it may be shown: without the password that the address of a server may hold.
 pub fn shown(location: &str) -> String {
     let Some((scheme, rest)) = location
         .split_once(':')
-        .filter(|(scheme, _)| scheme.starts_with("postgres"))
+        .filter(|(scheme, _)| !PATHS.contains(scheme))
     else {
         return location.to_owned();
     };
@@ -143,6 +146,7 @@ mod tests {
             ("postgres://u:se?cret@h", "postgres://u:***@h"),
             ("postgres:u:secret@h/d", "postgres:u:***@h/d"),
             ("postgres:/u:secret@h", "postgres:/u:***@h"),
+            ("postgers://u:secret@h", "postgers://u:***@h"),
             ("file:a:b@c", "file:a:b@c"),
             (
                 "postgres://h?user=u&password=secret",
