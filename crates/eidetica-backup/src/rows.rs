@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use eidetica_storage::limits::{KEY_BYTES, VALUE_BYTES};
 use eidetica_storage::log::format::Copying;
-use eidetica_storage::{Direction, EngineError, KeyRange, ScanLimit, Snapshot, Space};
+use eidetica_storage::{DAMAGED, Direction, EngineError, KeyRange, ScanLimit, Snapshot, Space};
 
 use crate::salvage::behind_damage;
 use crate::{BackupError, limits};
@@ -215,8 +215,7 @@ pub(crate) fn for_each_frame(
     }
 }
 
-/// Pages of a size that suits a long walk. Damage is an error, or counted in `left_out` and passed over; no sound row is
-/// empty.
+/// Pages of a size that suits a long walk. Damage is an error, or counted in `left_out` and passed over.
 pub(crate) fn for_each_row<B>(
     snapshot: &dyn Snapshot,
     space: Space,
@@ -239,7 +238,7 @@ pub(crate) fn for_each_row<B>(
             (page, _) => page?,
         };
         for row in &page.rows {
-            if let Some(left_out) = left_out.as_deref_mut().filter(|_| row.value.is_empty()) {
+            if let Some(left_out) = left_out.as_deref_mut().filter(|_| row.value == DAMAGED) {
                 *left_out += 1;
                 continue;
             }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use eidetica_storage::{Batch, Durability, Engine, EngineError, EngineInfo, Snapshot, Watch};
 
-/// An engine below a layer that checks every value it reads. No row of this crate or of the log is empty, so that one
-/// whose bytes are damaged never passes for another; and it hides none beside it.
+/// An engine below a layer that checks every value it reads. What stands in the place of a damaged value is none of this
+/// crate's or of the log's, so that such a row never passes for a sound one; and it hides none beside it.
 pub(crate) struct WithDamage(pub(crate) Arc<dyn Engine>);
 
 impl Engine for WithDamage {

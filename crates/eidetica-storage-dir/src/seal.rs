@@ -1,7 +1,7 @@
 //! The hash that engines keep beside each row, where what is below them would not notice damage.
 
 use bytes::Bytes;
-use eidetica_storage::EngineError;
+use eidetica_storage::{DAMAGED, EngineError};
 
 /// Bytes of a seal.
 pub const SEAL_BYTES: usize = 8;
@@ -24,8 +24,8 @@ pub fn seal(key: &[u8], value: &[u8]) -> [u8; SEAL_BYTES] {
 pub enum DamagedRows {
     /// They are errors, as in any snapshot.
     Refused,
-    /// They have the empty value, as in `Engine::snapshot_with_damage`.
-    Empty,
+    /// They have the value [`DAMAGED`], as in `Engine::snapshot_with_damage`.
+    Marked,
 }
 
 impl DamagedRows {
@@ -36,7 +36,7 @@ impl DamagedRows {
     pub fn value(self, unsealed: Option<Bytes>) -> Result<Bytes, EngineError> {
         match (unsealed, self) {
             (Some(value), _) => Ok(value),
-            (None, Self::Empty) => Ok(Bytes::new()),
+            (None, Self::Marked) => Ok(Bytes::from_static(DAMAGED)),
             (None, Self::Refused) => Err(EngineError::corrupt("a row does not match its hash")),
         }
     }

@@ -123,7 +123,7 @@ impl Engine for RedbEngine {
     }
 
     fn snapshot_with_damage(&self) -> Result<Box<dyn Snapshot>, EngineError> {
-        self.view(DamagedRows::Empty)
+        self.view(DamagedRows::Marked)
     }
 
     fn write(&self, batch: &Batch, durability: Durability) -> Result<(), EngineError> {
@@ -186,8 +186,8 @@ impl Store {
             let stored = table
                 .get(expect.key)
                 .map_err(|error| failure("reading", error.into()))?;
-            let value = stored.map(|stored| unseal(expect.key, &stored).unwrap_or_default());
-            expect.check(value.as_deref())?;
+            let value = stored.map(|stored| DamagedRows::Marked.value(unseal(expect.key, &stored)));
+            expect.check(value.transpose()?.as_deref())?;
         }
         for range in &plan.ranges {
             clear(&mut open_table(&transaction, range.space)?, range)?;

@@ -106,7 +106,7 @@ impl Engine for SqliteEngine {
     }
 
     fn snapshot_with_damage(&self) -> Result<Box<dyn Snapshot>, EngineError> {
-        self.view(DamagedRows::Empty)
+        self.view(DamagedRows::Marked)
     }
 
     fn write(&self, batch: &Batch, durability: Durability) -> Result<(), EngineError> {
@@ -358,7 +358,7 @@ impl Writer {
 /// The expectations: refused inside; what SQLite could not do outside.
 fn check(connection: &Connection, plan: &Plan<'_>) -> rusqlite::Result<Result<(), EngineError>> {
     for expect in &plan.expects {
-        let stored = get_one(connection, expect.space, expect.key, DamagedRows::Empty)?;
+        let stored = get_one(connection, expect.space, expect.key, DamagedRows::Marked)?;
         let met = stored.and_then(|stored| expect.check(stored.as_deref()));
         if met.is_err() {
             return Ok(met);

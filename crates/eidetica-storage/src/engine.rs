@@ -26,6 +26,9 @@ use bytes::Bytes;
 
 use crate::{Batch, EngineError, Watch, limits};
 
+/// What stands in the place of a damaged value in [`Engine::snapshot_with_damage`]. Nobody who calls that writes it.
+pub const DAMAGED: &[u8] = b"\xff\xff\xffdamaged\xff\xff\xff";
+
 /// An ordered, transactional row store.
 ///
 /// Object safe; shared as `Arc<dyn Engine>`. All methods take `&self` and may be called from any
@@ -38,10 +41,10 @@ pub trait Engine: Send + Sync + 'static {
     fn snapshot(&self) -> Result<Box<dyn Snapshot>, EngineError>;
 
     /// Like [`Engine::snapshot`], for whoever checks every value that it reads: a row whose stored bytes are damaged has
-    /// the empty value, where the engine knows which row that is, instead of keeping those beside it from being read.
+    /// the value [`DAMAGED`], where the engine knows which row that is, instead of keeping those beside it from being read.
     ///
     /// So what is damaged can be named, written anew and taken away. An engine that does not check rows one by one
-    /// answers as in any snapshot. To an expectation of a batch such a row has the empty value as well.
+    /// answers as in any snapshot. To an expectation of a batch such a row has this value as well.
     fn snapshot_with_damage(&self) -> Result<Box<dyn Snapshot>, EngineError> {
         self.snapshot()
     }

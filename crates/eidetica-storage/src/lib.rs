@@ -17,8 +17,8 @@ mod watch;
 
 pub use batch::{Batch, Expect, Plan, Range, Step, Write};
 pub use engine::{
-    Direction, Durability, Engine, EngineInfo, KeyRange, Page, PageBuilder, Row, ScanLimit,
-    Snapshot, Space,
+    DAMAGED, Direction, Durability, Engine, EngineInfo, KeyRange, Page, PageBuilder, Row,
+    ScanLimit, Snapshot, Space,
 };
 pub use error::{Blame, EngineError};
 pub use handle::StoreHandle;

@@ -1,7 +1,8 @@
 //! A row whose bytes are damaged, as snapshots and expectations see it.
 
 use eidetica_storage::{
-    Batch, Direction, Durability, Engine, EngineError, KeyRange, ScanLimit, Snapshot, Space,
+    Batch, DAMAGED, Direction, Durability, Engine, EngineError, KeyRange, ScanLimit, Snapshot,
+    Space,
 };
 use eidetica_storage_sqlite::SqliteEngine;
 use rusqlite::Connection;
@@ -40,8 +41,8 @@ fn a_damaged_row_can_be_named_and_written_anew() {
     assert!(strict.get(SPACE, b"a").is_err());
     assert_eq!(strict.get(SPACE, b"b").unwrap().unwrap(), b"second"[..]);
     let shown = engine.snapshot_with_damage().unwrap();
-    assert_eq!(values(&*shown).unwrap(), [&b""[..], b"second"]);
-    assert_eq!(shown.get(SPACE, b"a").unwrap().unwrap(), b""[..]);
+    assert_eq!(values(&*shown).unwrap(), [DAMAGED, b"second"]);
+    assert_eq!(shown.get(SPACE, b"a").unwrap().unwrap(), DAMAGED);
 
     let mut batch = Batch::new();
     batch.expect(SPACE, b"a", Some(b"first"));
@@ -49,7 +50,7 @@ fn a_damaged_row_can_be_named_and_written_anew() {
     let refused = engine.write(&batch, Durability::Durable).unwrap_err();
     assert!(refused.is_refusal(), "{refused}");
     let mut batch = Batch::new();
-    batch.expect(SPACE, b"a", Some(b""));
+    batch.expect(SPACE, b"a", Some(DAMAGED));
     batch.put(SPACE, b"a", b"again");
     engine.write(&batch, Durability::Durable).unwrap();
     let strict = engine.snapshot().unwrap();
