@@ -17,7 +17,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use eidetica_backup::Options;
+use eidetica_backup::{CopyOptions, Options};
 use eidetica_benches::{Chosen, commit_leaves, create, number, peak_mib};
 use eidetica_crdt::Doc;
 use eidetica_database::{Config, Databases};
@@ -137,7 +137,14 @@ fn measure(name: &str, original: &dyn Engine, bytes: u64) {
     said("restore, and read again", restoring, Some(writing));
     let copied = engine_of(name, &dir.path().join("copied")).unwrap();
     let copying = timed(|| {
-        eidetica_backup::copy(&*restored, &*copied, [0; 16], false, &mut |_| {}).unwrap();
+        eidetica_backup::copy(
+            &*restored,
+            &*copied,
+            [0; 16],
+            CopyOptions::default(),
+            &mut |_| {},
+        )
+        .unwrap();
     });
     said(
         "copy to the same kind, and read again",
