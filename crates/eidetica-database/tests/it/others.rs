@@ -71,6 +71,15 @@ fn check(all: &[Databases], id: &Id) {
     }
 }
 
+/// Tells other threads to end, also where the one that has it fails: they would go on for ever.
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
 #[test]
 fn what_one_process_commits_the_other_reads_at_once() {
     let (all, id) = processes(2);
@@ -256,11 +265,12 @@ fn packs_outlive_the_lost_races_of_commits_beside_them() {
                 })
             })
             .into();
+        let end = End(&done);
         for pack in &packs {
             let report = ingest(&all[0], id, std::slice::from_ref(pack));
             assert_eq!((report.new, report.known, report.pending), (1, 0, 0));
         }
-        done.store(true, Ordering::Release);
+        drop(end);
         writers.into_iter().map(|one| one.join().unwrap()).sum()
     });
     let here = open(&all[1], &id);
@@ -405,6 +415,7 @@ fn readers_of_all_processes_see_all_of_an_import_or_nothing() {
     let ids = thread::scope(|scope| {
         let readers = all.iter().map(|one| open(one, &id));
         let readers: Vec<_> = readers.map(|db| scope.spawn(|| see(db))).collect();
+        let end = End(&done);
         // More than one batch of entries moves into the log.
         let mut import = importer.import().with_memory_bytes(64 << 10);
         for n in 0..ROWS {
@@ -416,7 +427,7 @@ fn readers_of_all_processes_see_all_of_an_import_or_nothing() {
         // What is acknowledged is there.
         let rows = importer.table::<serde_json::Value>("rows").unwrap();
         assert_eq!(rows.rows().iter().count(), ROWS);
-        done.store(true, Ordering::Release);
+        drop(end);
         for reader in readers {
             let seen = reader.join().unwrap();
             assert!(seen.iter().all(|(first, last)| !first || *last), "half");
