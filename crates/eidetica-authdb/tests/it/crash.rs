@@ -268,21 +268,29 @@ fn every_failing_write_of_a_replica_is_made_up_for() {
 fn every_failing_write_leaves_what_is_set_aside_whole() {
     let (right, wrong) = (crate::replica::source(3, 12), crate::replica::source(4, 12));
     let floor = right.frontier_at(right.floor().before()).unwrap();
-    // The second log begins where that of the other one does.
-    for boundary in [floor, Frontier::new()] {
-        set_aside_beside_failures(&right, &wrong, &boundary);
-    }
-}
-
-fn set_aside_beside_failures(right: &Any, wrong: &Any, boundary: &Frontier) {
     let begun = FaultyDisk::new();
     let mut replica = Replica::open(Arc::new(begun.clone()), Kind::Any, small()).unwrap();
-    crate::replica::fill(&mut replica, wrong, 13).unwrap();
+    crate::replica::fill(&mut replica, &wrong, 13).unwrap();
     drop(replica);
+    set_aside_beside_failures(&begun, &right, &floor);
+    // One whose first file has the name of that which comes in its place.
+    let begun = FaultyDisk::new();
+    let mut database = Any::open(Arc::new(begun.clone()), small()).unwrap();
+    let (mut model, mut dice) = (Model::new(), Dice(4));
+    for _ in 0..12 {
+        change(&mut database, &mut model, &mut dice, KEYS);
+        database.commit(None).unwrap();
+    }
+    drop(database);
+    set_aside_beside_failures(&begun, &right, &Frontier::new());
+}
+
+fn set_aside_beside_failures(begun: &FaultyDisk, right: &Any, boundary: &Frontier) {
+    let wrong = Any::open(Arc::new(begun.killed()), small()).unwrap().root();
     let begun = begun.crash(Crash::Keeps);
     let work = |disk: &FaultyDisk| -> Result<(), Error> {
         let mut replica = Replica::open(Arc::new(disk.clone()), Kind::Any, small())?;
-        if replica.root() == wrong.root() {
+        if replica.root() == wrong {
             replica.set_aside(boundary.clone())?;
         }
         crate::replica::fill(&mut replica, right, 13)
@@ -298,7 +306,7 @@ fn set_aside_beside_failures(right: &Any, wrong: &Any, boundary: &Frontier) {
             work(&after).unwrap_or_else(|error| panic!("{fail} {crash:?}: {error}"));
             let aside = crate::replica::aside(&after).unwrap();
             let aside = Any::open(Arc::new(aside), small()).unwrap();
-            assert_eq!(aside.root(), wrong.root(), "{fail} {crash:?}");
+            assert_eq!(aside.root(), wrong, "{fail} {crash:?}");
             let database = Any::open(Arc::new(after), small()).unwrap();
             assert_eq!(database.root(), right.root());
         }
