@@ -3,7 +3,8 @@
 //!
 //! First what each transport carries alone. Then for a chain and for a real history: the bootstrap of `ENTRIES` entries
 //! (default 100000), beside what two cores verify alone in the same run; the peak memory of both processes; a sync with
-//! nothing to do; a sync after one commit on each side. Arguments choose the shape and the engine by name.
+//! nothing to do; a sync after one commit on each side. Arguments choose the shape and the engine by name. A history takes
+//! longer to write than to fetch: with `SOURCE`, a directory, it is kept there for runs that ask for the same one.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -13,7 +14,7 @@
 )]
 
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Arc;
 use std::time::Instant;
@@ -22,7 +23,9 @@ use eidetica::crdt::Doc;
 use eidetica::sync::Transport;
 use eidetica::user::User;
 use eidetica::{Database, Id, Instance};
-use eidetica_benches::{Chosen, Shape, commit_leaves, number, peak_mib, rate, write_history};
+use eidetica_benches::{
+    Chosen, Shape, commit_leaves, number, peak_mib, process_time, rate, write_history,
+};
 use eidetica_transport::FrameStream;
 use eidetica_transport_http::HttpTransport;
 #[cfg(feature = "iroh")]
@@ -145,7 +148,9 @@ fn open(backend: &str, over: &str) -> (Instance, User) {
     if over == "http" {
         sync.enable_http_transport().unwrap();
     }
-    instance.create_user("user", None).unwrap();
+    if instance.list_users().unwrap().is_empty() {
+        instance.create_user("user", None).unwrap();
+    }
     let user = instance.login_user("user", None).unwrap();
     (instance, user)
 }
@@ -159,7 +164,9 @@ fn serve(orders: &str) {
         .try_into()
         .unwrap();
     let (instance, user) = open(&format!("{engine}:{dir}"), over);
+    let kept = user.list_access().unwrap();
     let database = match shape {
+        _ if !kept.is_empty() => user.open_database(kept[0].database).unwrap(),
         "chain" => {
             let database = create(&user);
             commit_leaves(&database, 0, entries() as u64, entries() as u64 / 4);
@@ -277,16 +284,18 @@ fn fetch(orders: &str) {
         .try_into()
         .unwrap();
     let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let mut server = Server::start(shape, engine, over, &there.path().join("store"));
+    let source = std::env::var_os("SOURCE").map_or(there.path().to_owned(), PathBuf::from);
+    let name = format!("{shape}-{engine}-{}", entries());
+    let mut server = Server::start(shape, engine, over, &source.join(name));
     let backend = format!("{engine}:{}", here.path().join("store").display());
     let (instance, user) = open(&backend, over);
     let sync = instance.sync().unwrap();
     let pull =
         || block_on(sync.sync_with_peer(server.address.as_str(), Some(&server.database))).unwrap();
 
-    let start = Instant::now();
+    let (start, before) = (Instant::now(), process_time());
     let report = pull();
-    let stored = start.elapsed();
+    let (stored, busy) = (start.elapsed(), process_time() - before);
     let database = user.open_database(server.database).unwrap();
     database.catch_up().unwrap();
     let readable = start.elapsed();
@@ -297,8 +306,9 @@ fn fetch(orders: &str) {
     let speed = rate(count, stored);
     println!(
         "{shape}, {engine}, {over}: {count} entries bootstrapped at {speed:.0}/s, {:.2} of {limit:.0} verified/s alone; \
-         readable after {:.0}/s; {:.1} bytes of frames an entry, {:.1} MB/s; peak {peak} MiB here",
+         {:.1} us of processor time each here; readable after {:.0}/s; {:.1} bytes of frames an entry, {:.1} MB/s; peak {peak} MiB here",
         speed / limit,
+        busy.as_secs_f64() * 1e6 / count as f64,
         rate(count, readable),
         report.bytes as f64 / count as f64,
         rate(report.bytes, stored) / 1e6,

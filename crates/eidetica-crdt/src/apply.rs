@@ -10,6 +10,7 @@ use std::borrow::Cow;
 use eidetica_entry::Stamp;
 
 use crate::cell::{Incs, encode_new_row};
+use crate::path::ends;
 use crate::{
     Container, Op, Path, Payload, Position, RowSpace, RowsMut, Slot, StampedWrite, StateError,
     StoreKind,
@@ -63,8 +64,79 @@ pub fn apply_batch<R: RowsMut>(
     batch: &[(Stamp, &Payload)],
     order: Order,
 ) -> Result<(), StateError<R::Error>> {
-    let writes = bind(kind, batch);
-    State::new(rows, kind, order).insert_all(writes)
+    Sorted::new(kind, batch, order).apply(rows)
+}
+
+/// What many entries write, sorted by path: what [`apply_batch`] inserts, for who would do so on several cores.
+pub struct Sorted<'a> {
+    kind: StoreKind,
+    order: Order,
+    writes: Vec<BoundWrite<'a>>,
+}
+
+impl<'a> Sorted<'a> {
+    /// Sorts the writes of payloads of one kind, and leaves others out. O(n log n).
+    pub fn new(kind: StoreKind, batch: &[(Stamp, &'a Payload)], order: Order) -> Self {
+        let mut writes = bind(kind, batch);
+        sort(&mut writes, order);
+        Self {
+            kind,
+            order,
+            writes,
+        }
+    }
+
+    /// How many writes there are.
+    pub fn len(&self) -> usize {
+        self.writes.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.writes.is_empty()
+    }
+
+    /// Cuts the writes into at most `most` parts of about one size, in the order of their paths, no two of which read or
+    /// change a row in common: each may be applied to the rows as they are before any of them.
+    ///
+    /// What is below one key of the store's root stays together; all does where the root itself is written.
+    pub fn split(mut self, most: usize) -> Vec<Self> {
+        let size = self.writes.len().div_ceil(most.max(1)).max(1);
+        let writes_root = self.writes.first().is_some_and(|w| w.path.is_root());
+        let mut parts = Vec::new();
+        while !writes_root && parts.len() + 1 < most {
+            let Some(kept) = self.writes.len().checked_sub(size) else {
+                break;
+            };
+            let Some(at) = begin_of_key(&self.writes, kept).filter(|at| *at > 0) else {
+                break;
+            };
+            parts.push(Self {
+                writes: self.writes.split_off(at),
+                ..self
+            });
+        }
+        parts.push(self);
+        parts.reverse();
+        parts
+    }
+
+    /// Inserts them: see [`apply_batch`].
+    ///
+    /// # Errors
+    /// The rows'; corrupt rows.
+    pub fn apply<R: RowsMut>(self, rows: &mut R) -> Result<(), StateError<R::Error>> {
+        State::new(rows, self.kind, self.order).insert_sorted(&self.writes)
+    }
+}
+
+/// Where those writes begin that have their first key in common with the one at `at`.
+fn begin_of_key(writes: &[BoundWrite<'_>], at: usize) -> Option<usize> {
+    let path = &writes.get(at)?.path;
+    let end = ends(path.as_bytes()).next()?;
+    let key = path.as_bytes().get(..end)?;
+    let before = writes.get(..at)?;
+    Some(before.partition_point(|write| write.path.as_bytes() < key))
 }
 
 /// Removes what one entry wrote: the exact inverse of [`insert`], whatever was inserted in between.
@@ -135,6 +207,29 @@ fn bind<'a>(kind: StoreKind, batch: &[(Stamp, &'a Payload)]) -> Vec<BoundWrite<'
     payloads.flat_map(bind).collect()
 }
 
+/// Brings writes into the order in which they are inserted.
+fn sort(writes: &mut [BoundWrite<'_>], order: Order) {
+    let slots = |a: &BoundWrite<'_>, b: &BoundWrite<'_>| a.op.slot().cmp(&b.op.slot());
+    match order {
+        // Every write supersedes those before it, without a look at anything else.
+        Order::NewerThanAll => {
+            writes.sort_by(|a, b| {
+                (&a.path, a.stamp)
+                    .cmp(&(&b.path, b.stamp))
+                    .then_with(|| slots(a, b))
+            });
+        }
+        // Of the covers at a path only the first changes anything below it.
+        Order::Any => {
+            writes.sort_by(|a, b| {
+                (&a.path, b.stamp)
+                    .cmp(&(&b.path, a.stamp))
+                    .then_with(|| slots(a, b))
+            });
+        }
+    }
+}
+
 /// Applies writes to the rows of one store.
 pub(crate) struct State<'a, R> {
     rows: &'a mut R,
@@ -182,29 +277,15 @@ impl<'a, R: RowsMut> State<'a, R> {
     }
 
     /// Adds writes, path by path.
-    pub(crate) fn insert_all(mut self, mut writes: Vec<BoundWrite<'_>>) -> Outcome<(), R> {
+    pub(crate) fn insert_all(self, mut writes: Vec<BoundWrite<'_>>) -> Outcome<(), R> {
+        sort(&mut writes, self.order);
+        self.insert_sorted(&writes)
+    }
+
+    fn insert_sorted(mut self, writes: &[BoundWrite<'_>]) -> Outcome<(), R> {
         let first = writes.first().map(|write| write.stamp);
         self.one_entry = writes.iter().all(|write| Some(write.stamp) == first);
-        let slots = |a: &BoundWrite<'_>, b: &BoundWrite<'_>| a.op.slot().cmp(&b.op.slot());
-        match self.order {
-            // Every write supersedes those before it, without a look at anything else.
-            Order::NewerThanAll => {
-                writes.sort_by(|a, b| {
-                    (&a.path, a.stamp)
-                        .cmp(&(&b.path, b.stamp))
-                        .then_with(|| slots(a, b))
-                });
-            }
-            // Of the covers at a path only the first changes anything below it.
-            Order::Any => {
-                writes.sort_by(|a, b| {
-                    (&a.path, b.stamp)
-                        .cmp(&(&b.path, a.stamp))
-                        .then_with(|| slots(a, b))
-                });
-            }
-        }
-        let mut rest = writes.as_slice();
+        let mut rest = writes;
         while let Some((write, after)) = rest.split_first() {
             rest = match self.insert_row(write, after)? {
                 Some(after) => after,

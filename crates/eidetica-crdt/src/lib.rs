@@ -28,7 +28,8 @@ mod walk;
 pub mod limits;
 
 pub use apply::{
-    Audited, Order, apply_batch, audit, each_write, encode_write, insert, remove, remove_batch,
+    Audited, Order, Sorted, apply_batch, audit, each_write, encode_write, insert, remove,
+    remove_batch,
 };
 pub use draft::{Draft, lower};
 pub use edit::{Edit, EditError, Locator, Step};

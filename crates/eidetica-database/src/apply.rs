@@ -1,15 +1,17 @@
 //! Entries become state rows.
 
 use std::collections::BTreeMap;
+use std::thread;
 
+use bytes::Bytes;
 use eidetica_auth::SettingsPayload;
-use eidetica_crdt::{Delta, Order, Overlay, Payload, StoreKind, apply_batch};
+use eidetica_crdt::{Delta, Order, Overlay, Payload, Sorted, StoreKind};
 use eidetica_entry::{Entry, Stamp, StoreName};
 use eidetica_storage::{Batch, Snapshot};
 use rayon::prelude::*;
 
 use crate::core::{Core, Sequencer};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::overlay::{Layer, View};
 use crate::readahead::ReadAhead;
 use crate::rows::{StoreRows, write_changes};
@@ -17,22 +19,54 @@ use crate::rows::{StoreRows, write_changes};
 /// What entries write, by store and kind.
 pub(crate) type Writes = BTreeMap<(StoreName, StoreKind), Vec<(Stamp, Payload)>>;
 
-/// Entries from which on payloads are decoded on all cores.
+/// Payloads from which on they are decoded on all cores.
 const PARALLEL_FROM: usize = 256;
+
+/// A payload, with what decides about it. It keeps the payloads of its pack alive, and nothing else of it.
+pub(crate) struct Encoded {
+    store: StoreName,
+    stamp: Stamp,
+    bytes: Bytes,
+}
+
+impl Encoded {
+    /// The payloads of an entry that are here.
+    pub(crate) fn of(entry: &Entry) -> impl Iterator<Item = Self> {
+        let stamp = entry.stamp();
+        entry.payloads().filter_map(move |(store, bytes)| {
+            Some(Self {
+                store: store.clone(),
+                stamp,
+                bytes: bytes?.clone(),
+            })
+        })
+    }
+
+    /// Bytes that it takes, about.
+    pub(crate) fn size(&self) -> usize {
+        size_of::<Self>() + self.bytes.len()
+    }
+}
 
 /// The payloads of `entries` that decode. One that does not contributes nothing.
 pub(crate) fn writes_of(entries: &[Entry]) -> Writes {
-    let decode = |entry: &Entry| -> Vec<(StoreName, Stamp, Payload)> {
-        let payloads = entry
-            .payloads()
-            .filter_map(|(name, bytes)| Some((name, decode(name, bytes?)?)));
-        payloads
-            .map(|(name, payload)| (name.clone(), entry.stamp(), payload))
-            .collect()
+    decoded(entries.iter().flat_map(Encoded::of).collect())
+}
+
+/// Those of the payloads that decode.
+pub(crate) fn decoded(payloads: Vec<Encoded>) -> Writes {
+    let decode = |payload: Encoded| {
+        let Encoded {
+            store,
+            stamp,
+            bytes,
+        } = payload;
+        let payload = decode(&store, &bytes)?;
+        Some((store, stamp, payload))
     };
-    let decoded: Vec<Vec<_>> = match entries.len() < PARALLEL_FROM {
-        true => entries.iter().map(decode).collect(),
-        false => entries.par_iter().map(decode).collect(),
+    let decoded: Vec<_> = match payloads.len() < PARALLEL_FROM {
+        true => payloads.into_iter().map(decode).collect(),
+        false => payloads.into_par_iter().map(decode).collect(),
     };
     let mut writes = Writes::new();
     for (name, stamp, payload) in decoded.into_iter().flatten() {
@@ -58,27 +92,42 @@ pub(crate) fn decode(store: &StoreName, bytes: &[u8]) -> Option<Payload> {
 /// Writes of one store from which on its rows are read ahead.
 const AHEAD_FROM: usize = 16;
 
-/// What `writes` do to the rows of a store.
-fn delta_of(
+/// Writes of one store that a core is worth being woken for.
+const PART_FROM: usize = 2_048;
+
+/// What `writes` do to the rows of a store, in parts that have no row in common.
+fn deltas_of(
     base: StoreRows<'_>,
     kind: StoreKind,
     writes: &[(Stamp, &Payload)],
     order: Order,
-) -> Result<Delta> {
-    let count: usize = writes
-        .iter()
-        .map(|(_, payload)| payload.writes().len())
-        .sum();
+) -> Result<Vec<Delta>> {
+    let writes = Sorted::new(kind, writes, order);
     let delta = Delta::new();
-    if count < AHEAD_FROM {
+    if writes.len() < AHEAD_FROM {
         let mut rows = Overlay { base, delta };
-        apply_batch(&mut rows, kind, writes, order)?;
-        return Ok(rows.delta);
+        writes.apply(&mut rows)?;
+        return Ok(vec![rows.delta]);
     }
-    let base = ReadAhead::new(base);
-    let mut rows = Overlay { base, delta };
-    apply_batch(&mut rows, kind, writes, order)?;
-    Ok(rows.delta)
+    let most = (writes.len() / PART_FROM).clamp(1, rayon::current_num_threads());
+    let apply = |part: Sorted<'_>| -> Result<Delta> {
+        let (base, delta) = (ReadAhead::new(base), Delta::new());
+        let mut rows = Overlay { base, delta };
+        part.apply(&mut rows)?;
+        Ok(rows.delta)
+    };
+    let mut parts = writes.split(most).into_iter();
+    let own = parts.next();
+    // Plain threads: reading may wait for a server, which the threads for computing must not.
+    thread::scope(|scope| {
+        let others: Vec<_> = parts.map(|part| scope.spawn(move || apply(part))).collect();
+        let mut deltas: Vec<_> = own.into_iter().map(apply).collect();
+        deltas.extend(others.into_iter().map(|part| {
+            let stopped = |_| Error::Stopped("computing state ended early".into());
+            part.join().map_err(stopped)?
+        }));
+        deltas.into_iter().collect()
+    })
 }
 
 impl Core {
@@ -100,8 +149,9 @@ impl Core {
                 .iter()
                 .map(|(stamp, payload)| (*stamp, payload))
                 .collect();
-            let delta = delta_of(StoreRows { view, slot }, *kind, &writes, order)?;
-            write_changes(slot, &delta, batch, staged.as_deref_mut());
+            for delta in deltas_of(StoreRows { view, slot }, *kind, &writes, order)? {
+                write_changes(slot, &delta, batch, staged.as_deref_mut());
+            }
         }
         Ok(())
     }

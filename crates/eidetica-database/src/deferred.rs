@@ -6,62 +6,84 @@
 //! from there, each write exactly once.
 
 use eidetica_crdt::Order;
-use eidetica_entry::{Entry, Height};
+use eidetica_entry::Height;
 use eidetica_storage::log::forget::{Swept, sweep};
 use eidetica_storage::log::{LogState, Mark};
 use eidetica_storage::{Batch, KeyRange, Snapshot, Space};
 
-use crate::apply::writes_of;
+use crate::apply::{Encoded, decoded};
 use crate::core::{Sequencer, Written};
 use crate::error::Result;
 use crate::ingest::WavePack;
 use crate::{Database, limits};
 
-/// Entries whose state is to be written, in arrival order.
+/// Entries whose state is to be written: what they bring to it, in arrival order.
 #[derive(Default)]
 pub(crate) struct Deferred {
     /// Arrival number of the first.
     from: u64,
     /// No entry that arrived before the first is higher.
     above: Height,
-    entries: Vec<Entry>,
+    /// Height of the lowest.
+    lowest: Height,
+    count: u64,
+    /// Each with the arrival number of its entry.
+    payloads: Vec<(u64, Encoded)>,
     bytes: usize,
+}
+
+/// What is taken out of [`Deferred`].
+struct Taken {
+    count: u64,
+    payloads: Vec<(u64, Encoded)>,
+    order: Order,
 }
 
 impl Deferred {
     /// Adds entries that arrive after those of `state`. If they are not behind the last one, those before are not
     /// kept here.
     pub(crate) fn add(&mut self, state: &LogState, packs: &[WavePack]) {
-        let entries = || packs.iter().flat_map(|pack| &pack.entries);
-        if self.entries.is_empty() || self.from + self.entries.len() as u64 != state.next_arrival {
+        if self.count == 0 || self.from + self.count != state.next_arrival {
             *self = Self {
                 from: state.next_arrival,
                 above: state.max_height,
+                lowest: Height(u64::MAX),
                 ..Self::default()
             };
         }
-        self.bytes += entries().map(Entry::encoded_len).sum::<usize>();
-        self.entries.extend(entries().cloned());
+        for entry in packs.iter().flat_map(|pack| &pack.entries) {
+            let arrival = self.from + self.count;
+            self.count += 1;
+            self.lowest = self.lowest.min(entry.header().height);
+            for payload in Encoded::of(entry) {
+                self.bytes += payload.size();
+                self.payloads.push((arrival, payload));
+            }
+        }
     }
 
     pub(crate) fn is_full(&self) -> bool {
-        self.entries.len() >= limits::DEFERRED_ENTRIES || self.bytes >= limits::DEFERRED_BYTES
+        self.count >= limits::DEFERRED_ENTRIES || self.bytes >= limits::DEFERRED_BYTES
     }
 
-    /// Takes the entries out if they begin at `from`, with how they stand to those before; else they are dropped, to
-    /// be read from the log.
-    fn take(&mut self, from: u64) -> Option<(Vec<Entry>, Order)> {
+    /// Takes everything out if it begins at `from`, with how it stands to what was before. If it begins later it stays,
+    /// and the log is to be read up to there; if it began earlier it is dropped.
+    fn take(&mut self, from: u64) -> Result<Taken, Option<u64>> {
+        if self.count > 0 && self.from > from {
+            return Err(Some(self.from));
+        }
         let taken = std::mem::take(self);
-        let lowest = taken
-            .entries
-            .iter()
-            .map(|entry| entry.header().height)
-            .min()?;
-        let order = match lowest > taken.above {
-            true => Order::NewerThanAll,
-            false => Order::Any,
-        };
-        (taken.from == from).then_some((taken.entries, order))
+        if taken.count == 0 || taken.from < from {
+            return Err(None);
+        }
+        Ok(Taken {
+            count: taken.count,
+            payloads: taken.payloads,
+            order: match taken.lowest > taken.above {
+                true => Order::NewerThanAll,
+                false => Order::Any,
+            },
+        })
     }
 }
 
@@ -110,25 +132,17 @@ impl Database {
                 continue;
             }
             let snapshot = self.shared().rows.snapshot()?;
-            let (mut entries, order) = match sequencer.deferred.take(from) {
-                Some(taken) => taken,
-                None => {
-                    let reader = self.core().log.reader(&*snapshot);
-                    let entries = reader.entries_from(from, limits::DEFERRED_ENTRIES)?;
-                    (entries, Order::Any)
-                }
+            let taken = match sequencer.deferred.take(from) {
+                Ok(taken) => taken,
+                Err(end) => self.read_deferred(from, end, &*snapshot)?,
             };
+            let (count, order, mut payloads) = (taken.count, taken.order, taken.payloads);
             let mut batch = Batch::new();
-            let count = entries.len() as u64;
             if let Some(absent) = sequencer.writer.marks(Mark::Absent) {
-                let mut arrivals = from..;
-                entries.retain(|_| {
-                    !arrivals
-                        .next()
-                        .is_some_and(|arrival| absent.contains(arrival))
-                });
+                payloads.retain(|(arrival, _)| !absent.contains(*arrival));
             }
-            let writes = writes_of(&entries);
+            let payloads = payloads.into_iter().map(|(_, payload)| payload);
+            let writes = decoded(payloads.collect());
             self.core()
                 .apply(&writes, order, &*snapshot, sequencer, &mut batch, None)?;
             drop(snapshot);
@@ -139,6 +153,24 @@ impl Database {
             self.write_locked(sequencer, batch, written)?;
         }
         Ok(())
+    }
+
+    /// What of the log is behind the watermark, up to `end` if it says so, or the first part of that.
+    fn read_deferred(&self, from: u64, end: Option<u64>, snapshot: &dyn Snapshot) -> Result<Taken> {
+        let reader = self.core().log.reader(snapshot);
+        let most = match end.map(|end| usize::try_from(end - from)) {
+            Some(Ok(count)) => count.min(limits::APPLIED_AT_ONCE),
+            _ => limits::APPLIED_AT_ONCE,
+        };
+        let entries = reader.entries_from(from, most)?;
+        let numbered = (from..).zip(&entries);
+        Ok(Taken {
+            count: entries.len() as u64,
+            payloads: numbered
+                .flat_map(|(arrival, entry)| Encoded::of(entry).map(move |of| (arrival, of)))
+                .collect(),
+            order: Order::Any,
+        })
     }
 
     /// Takes away a bounded part of the state rows; says whether there were any.

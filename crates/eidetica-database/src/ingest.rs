@@ -365,6 +365,36 @@ pub(crate) fn waves(packs: &[Bytes]) -> Vec<(usize, &[Bytes])> {
     waves
 }
 
+/// Waves that are prepared one after the other, beside those of other lanes.
+struct Lane<'a> {
+    waves: Vec<(usize, &'a [Bytes])>,
+    ready: mpsc::SyncSender<Result<Wave>>,
+}
+
+/// Deals waves to as many lanes as there are cores to prepare them, and gives them back in their order.
+///
+/// What one wave does on one core alone would else leave the others idle.
+fn lanes<'a>(
+    waves: Vec<(usize, &'a [Bytes])>,
+) -> (Vec<Lane<'a>>, impl Iterator<Item = Result<Wave>> + use<>) {
+    let count = waves.len().clamp(1, rayon::current_num_threads());
+    let ahead = limits::INGEST_WAVES_AHEAD.div_ceil(count);
+    let lane = |number| {
+        let (ready, prepared) = mpsc::sync_channel(ahead);
+        let waves = waves.iter().skip(number).step_by(count).copied().collect();
+        (Lane { waves, ready }, prepared)
+    };
+    let (lanes, prepared): (Vec<_>, Vec<_>) = (0..count).map(lane).unzip();
+    let mut turn = 0;
+    // Waves are dealt in turn: where a lane has nothing more, no other has.
+    let in_turn = std::iter::from_fn(move || {
+        let wave = prepared.get(turn)?.recv().ok();
+        turn = (turn + 1) % count;
+        wave
+    });
+    (lanes, in_turn)
+}
+
 /// Judges the entries of one wave, in order, over what is stored, each by its own past.
 struct Judging<'j, 'a> {
     database: &'a Database,
@@ -541,27 +571,22 @@ impl Database {
         turn: impl Send,
         mut report: IngestReport,
     ) -> Result<IngestReport> {
-        let (ready, prepared) = mpsc::sync_channel(limits::INGEST_WAVES_AHEAD);
+        let (lanes, prepared) = lanes(waves(request.packs));
         let (storing, stores) = mpsc::channel();
-        // A plain thread: what runs on it waits for all cores and never takes the database's lock.
+        // Plain threads: what runs on them waits for all cores and never takes the database's lock.
         let any = thread::scope(|scope| {
             let preparing = scope.spawn(move || {
-                for (first, packs) in waves(request.packs) {
-                    // Whoever takes them has failed, or does with this one.
-                    if ready.send(self.prepare(first, packs)).is_err() {
-                        break;
-                    }
-                }
-                drop(ready);
+                let prepared = self.prepare_lanes(lanes);
                 // It comes, unless the other end is gone by then; either way this is over.
                 let _ = stores.recv();
                 drop(turn);
+                prepared
             });
             let ingesting = self.core().ingesting.lock();
             let _ = storing.send(());
             let stored = self.store_waves(prepared, request.source, &mut report);
             drop(ingesting);
-            preparing.join().map_err(|_| panicked())?;
+            preparing.join().map_err(|_| panicked())??;
             stored
         })?;
         if any {
@@ -571,10 +596,32 @@ impl Database {
         Ok(report)
     }
 
+    /// Prepares the waves of each lane on a thread of its own.
+    fn prepare_lanes(&self, lanes: Vec<Lane<'_>>) -> Result<()> {
+        thread::scope(|scope| {
+            let prepare = |lane: Lane<'_>| {
+                for (first, packs) in lane.waves {
+                    // Whoever takes them has failed, or does with this one.
+                    if lane.ready.send(self.prepare(first, packs)).is_err() {
+                        break;
+                    }
+                }
+            };
+            let mut lanes = lanes.into_iter();
+            let own = lanes.next();
+            let others: Vec<_> = lanes
+                .map(|lane| scope.spawn(move || prepare(lane)))
+                .collect();
+            own.into_iter().for_each(prepare);
+            let mut joined = others.into_iter().map(thread::ScopedJoinHandle::join);
+            joined.try_for_each(|joined| joined.map_err(|_| panicked()))
+        })
+    }
+
     /// Takes waves as they come; says whether there was anything to store.
     fn store_waves(
         &self,
-        waves: mpsc::Receiver<Result<Wave>>,
+        waves: impl Iterator<Item = Result<Wave>>,
         source: Source,
         report: &mut IngestReport,
     ) -> Result<bool> {
@@ -1078,12 +1125,40 @@ mod tests {
         let lengths = |packs: &[Bytes]| -> Vec<usize> {
             waves(packs).iter().map(|(_, wave)| wave.len()).collect()
         };
-        assert_eq!(lengths(&vec![pack_of(1); 20]), [8, 8, 4]);
+        let most = limits::INGEST_WAVE_PACKS;
+        assert_eq!(lengths(&vec![pack_of(1); 2 * most + 4]), [most, most, 4]);
         let half = usize::try_from(limits::INGEST_WAVE_BYTES / 2).unwrap();
         let (small, large) = (pack_of(1), pack_of(half));
         assert!(large.len() < 10_000, "it claims more than it is");
         let packs = [&large, &small, &large, &large, &large, &small].map(Bytes::clone);
         assert_eq!(lengths(&packs), [3, 2, 1]);
         assert_eq!(waves(&packs).last().unwrap().0, 5);
+    }
+
+    #[test]
+    fn waves_of_many_lanes_come_in_their_order() {
+        let packs = vec![pack_of(1); 5 * limits::INGEST_WAVE_PACKS + 1];
+        for count in 1..6 {
+            let waves = waves(&packs[..packs.len().min(count * limits::INGEST_WAVE_PACKS)]);
+            let firsts: Vec<usize> = waves.iter().map(|(first, _)| *first).collect();
+            let (lanes, prepared) = lanes(waves);
+            thread::scope(|scope| {
+                for (number, lane) in lanes.into_iter().enumerate().rev() {
+                    scope.spawn(move || {
+                        thread::sleep(std::time::Duration::from_millis(5 * number as u64));
+                        for (first, _) in lane.waves {
+                            let known = first as u64;
+                            let wave = Wave {
+                                known,
+                                ..Wave::default()
+                            };
+                            lane.ready.send(Ok(wave)).unwrap();
+                        }
+                    });
+                }
+                let came: Vec<usize> = prepared.map(|wave| wave.unwrap().known as usize).collect();
+                assert_eq!(came, firsts);
+            });
+        }
     }
 }

@@ -12,17 +12,20 @@ pub const VERIFY_BATCH: usize = 1_024;
 pub const INGEST_GROUP: usize = 4_096;
 /// Packs that are decoded at once during ingest, each of at most
 /// [`eidetica_entry::limits::PACK_RAW_BYTES`].
-pub const INGEST_WAVE_PACKS: usize = 8;
+pub const INGEST_WAVE_PACKS: usize = 32;
 /// Bytes that the packs of one wave claim to take when they are decompressed; the last one may claim more.
 pub const INGEST_WAVE_BYTES: u64 = 4 << 20;
 /// Waves that are verified and wait for the one that is written; one more is being verified.
-pub const INGEST_WAVES_AHEAD: usize = 8;
+pub const INGEST_WAVES_AHEAD: usize = 6;
 /// Ingest calls of fewer new entries than this write their state at once; larger ones defer it.
 pub const DEFER_STATE_FROM: usize = 512;
-/// Entries whose state may wait behind the `applied` watermark before it is written.
-pub const DEFERRED_ENTRIES: usize = 32_768;
-/// Bytes of entries whose state may wait behind the `applied` watermark before it is written.
-pub const DEFERRED_BYTES: usize = 64 * 1024 * 1024;
+/// Entries whose state may wait behind the `applied` watermark before it is written. What there is of a large database is
+/// read once for each time, so that more cost less.
+pub const DEFERRED_ENTRIES: u64 = 65_536;
+/// Bytes of payloads whose state may wait behind the `applied` watermark before it is written.
+pub const DEFERRED_BYTES: usize = 32 << 20;
+/// Entries that are read from the log at once where their state was not written and nobody has them in memory.
+pub const APPLIED_AT_ONCE: usize = 32_768;
 /// Entries whose payloads come or go in one batch.
 pub const FILL_STEP: usize = 1_024;
 /// Stores that may be named as those to be held.

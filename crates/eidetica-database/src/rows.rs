@@ -59,6 +59,7 @@ impl StoreSlot {
 }
 
 /// Reads one store through a view.
+#[derive(Clone, Copy)]
 pub(crate) struct StoreRows<'a> {
     pub(crate) view: View<'a>,
     pub(crate) slot: StoreSlot,

@@ -1,7 +1,7 @@
 //! What the rest of an instance holds of a node.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, btree_map},
     future::Future,
     pin::Pin,
     sync::{
@@ -64,8 +64,20 @@ pub(crate) struct Changes {
 
 impl Changes {
     pub(crate) fn add(&self, database: Id, here: bool) {
-        *self.waiting.lock().entry(database).or_default() |= here;
-        self.some.notify_one();
+        // Whoever takes them was woken for the first, and has taken none since.
+        let wakes = match self.waiting.lock().entry(database) {
+            btree_map::Entry::Vacant(entry) => {
+                entry.insert(here);
+                true
+            }
+            btree_map::Entry::Occupied(mut entry) => {
+                *entry.get_mut() |= here;
+                false
+            }
+        };
+        if wakes {
+            self.some.notify_one();
+        }
     }
 
     pub(crate) fn take(&self) -> BTreeMap<Id, bool> {

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use eidetica_crdt::{
-    Container, Doc, ElemId, Init, MemRows, OWN, Op, Order, Path, Payload, Position, RowSpace,
-    Scalar, StoreKind, Value, Write, apply_batch, as_of, get, hash_visible, insert, remove,
-    remove_batch, table_get, table_scan, versions_at, writes_in,
+    Container, Delta, Doc, ElemId, Init, MemRows, OWN, Op, Order, Overlay, Path, Payload, Position,
+    RowSpace, RowsMut, Scalar, Sorted, StoreKind, Value, Write, apply_batch, as_of, get,
+    hash_visible, insert, remove, remove_batch, table_get, table_scan, versions_at, writes_in,
 };
 use eidetica_entry::{Height, Id, Stamp};
 
@@ -280,6 +280,7 @@ fn same_by_every_way(
     let mut bulk = MemRows::new();
     apply_batch(&mut bulk, kind, &batch, Order::Any).unwrap();
     assert_eq!(dump(&bulk), expected, "in bulk");
+    assert_eq!(dump(&in_parts(rng, kind, &batch)), expected, "in parts");
     remove_batch(&mut bulk, kind, &batch[..batch.len() / 2]).unwrap();
     let mut half = MemRows::new();
     apply_batch(&mut half, kind, &batch[batch.len() / 2..], Order::Any).unwrap();
@@ -299,6 +300,32 @@ fn same_by_every_way(
     let rest: Vec<(Stamp, &Payload)> = entries[split..].iter().map(|(s, p)| (*s, p)).collect();
     apply_batch(&mut chain, kind, &rest, Order::NewerThanAll).unwrap();
     assert_eq!(dump(&chain), expected, "ascending, {split} singly");
+}
+
+/// A batch over another one, each part of it applied to the rows that the first one gave.
+fn in_parts(rng: &mut Rng, kind: StoreKind, batch: &[(Stamp, &Payload)]) -> MemRows {
+    let (first, second) = batch.split_at(rng.below(batch.len() + 1));
+    let mut rows = MemRows::new();
+    apply_batch(&mut rows, kind, first, Order::Any).unwrap();
+    let parts = Sorted::new(kind, second, Order::Any).split(1 + rng.below(4));
+    let deltas: Vec<Delta> = parts
+        .into_iter()
+        .map(|part| {
+            let (base, delta) = (&rows, Delta::new());
+            let mut over = Overlay { base, delta };
+            part.apply(&mut over).unwrap();
+            over.delta
+        })
+        .collect();
+    for space in [RowSpace::Cur, RowSpace::Ver, RowSpace::Pos] {
+        for (key, value) in deltas.iter().flat_map(|delta| delta.iter(space)) {
+            match value {
+                Some(value) => rows.put(space, key, value).unwrap(),
+                None => rows.delete(space, key).unwrap(),
+            }
+        }
+    }
+    rows
 }
 
 /// Runs cases in parallel and names the seed of one that fails.

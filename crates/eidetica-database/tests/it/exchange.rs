@@ -4,7 +4,7 @@ use std::sync::mpsc;
 
 use bytes::Bytes;
 use eidetica_auth::Permission;
-use eidetica_database::{Database, Databases, Error, IngestRequest, Reject};
+use eidetica_database::{Database, Databases, Error, IngestRequest, Reject, Transaction};
 use eidetica_entry::{Entry, Id, pack};
 
 use crate::world::{
@@ -49,6 +49,38 @@ fn a_bootstrap_brings_everything() {
     assert_eq!(show(&a, &db.id()), show(&b, &db.id()));
     assert_eq!(ingest(&b, db.id(), &packs).known, 701);
     assert_eq!(b.get(&db.id()).unwrap().name().unwrap().unwrap(), "test");
+}
+
+#[test]
+fn much_that_is_written_at_once_is_written_in_parts_that_fit_together() {
+    let (a, b) = (instance(1), instance(2));
+    let db = database(&a);
+    for round in 0..4_i64 {
+        let many = |tx: &Transaction| -> Result<(), Error> {
+            let doc = tx.doc("d")?;
+            // Some keys hold a map that is begun anew, others a value; all cores have work.
+            for n in 0..6_000 {
+                match n % 3 {
+                    0 => doc.set(&format!("m{}.k{n}", n % 50), n + round)?,
+                    1 => doc.set(&format!("v{n}"), round)?,
+                    _ => doc.increment(&format!("c{}", n % 700), 1)?,
+                }
+            }
+            match round {
+                2 => doc.delete("m7"),
+                _ => Ok(()),
+            }
+        };
+        db.transact(many).unwrap();
+    }
+    ingest(&b, db.id(), &all_packs(&a, &db.id()));
+    let other = b.get(&db.id()).unwrap();
+    assert_eq!(show(&a, &db.id()), show(&b, &db.id()));
+    assert_eq!(show(&b, &db.id())["v4"], 3);
+    for replica in [&db, &other] {
+        let report = replica.verify().unwrap();
+        assert!(report.is_sound(), "{:?}", report.faults);
+    }
 }
 
 #[test]
