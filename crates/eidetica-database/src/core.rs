@@ -5,7 +5,7 @@
 //! A batch that cannot be written makes everything staged after it worthless: the sequencer is dropped
 //! and loaded again from the engine by the next who needs it.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -100,6 +100,9 @@ pub(crate) struct Sequencer {
     batches: Arc<AtomicU64>,
     /// Entries whose state is not written yet.
     pub(crate) deferred: Deferred,
+    /// Entries of the last wave that nothing was above when it was written: the next one builds on them, and need not
+    /// decode a pack for it.
+    pub(crate) newest: HashMap<Id, ParentInfo>,
     /// Whether something staged was not written.
     failed: bool,
     /// All entries that arrived before this one are settled.
@@ -286,6 +289,7 @@ impl Core {
             last: 0,
             batches: Arc::clone(&self.batches),
             deferred: Deferred::default(),
+            newest: HashMap::new(),
             failed: false,
             settled_below: 0,
             writer,

@@ -371,13 +371,12 @@ struct Lane<'a> {
     ready: mpsc::SyncSender<Result<Wave>>,
 }
 
-/// Deals waves to as many lanes as there are cores to prepare them, and gives them back in their order.
-///
-/// What one wave does on one core alone would else leave the others idle.
+/// Deals waves to lanes, and gives them back in their order.
 fn lanes<'a>(
     waves: Vec<(usize, &'a [Bytes])>,
 ) -> (Vec<Lane<'a>>, impl Iterator<Item = Result<Wave>> + use<>) {
-    let count = waves.len().clamp(1, rayon::current_num_threads());
+    let most = limits::INGEST_LANES.min(rayon::current_num_threads());
+    let count = waves.len().clamp(1, most);
     let ahead = limits::INGEST_WAVES_AHEAD.div_ceil(count);
     let lane = |number| {
         let (ready, prepared) = mpsc::sync_channel(ahead);
@@ -734,7 +733,7 @@ impl Database {
             let judging = Judging {
                 database: self,
                 known: &mut known,
-                parents: HashMap::new(),
+                parents: std::mem::take(&mut sequencer.newest),
                 rejected: HashSet::new(),
                 report,
                 source,
@@ -890,6 +889,9 @@ impl Database {
             }
         }
         self.write_locked(sequencer, batch, written)?;
+        let tips = sequencer.writer.tips().iter();
+        let infos = tips.filter_map(|tip| Some((tip.id, known.new_entry(&tip.id)?.info())));
+        sequencer.newest = infos.collect();
         if sequencer.deferred.is_full() {
             match self.flush(sequencer) {
                 // The entries are there; whoever reads next writes their state.

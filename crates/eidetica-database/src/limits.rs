@@ -15,8 +15,11 @@ pub const INGEST_GROUP: usize = 4_096;
 pub const INGEST_WAVE_PACKS: usize = 32;
 /// Bytes that the packs of one wave claim to take when they are decompressed; the last one may claim more.
 pub const INGEST_WAVE_BYTES: u64 = 4 << 20;
-/// Waves that are verified and wait for the one that is written; one more is being verified.
+/// Waves that are verified and wait for the one that is written.
 pub const INGEST_WAVES_AHEAD: usize = 6;
+/// Waves that are being verified, each on all cores where it can be: what one does on one core alone leaves the others to
+/// the next.
+pub const INGEST_LANES: usize = 4;
 /// Ingest calls of fewer new entries than this write their state at once; larger ones defer it.
 pub const DEFER_STATE_FROM: usize = 512;
 /// Entries whose state may wait behind the `applied` watermark before it is written. What there is of a large database is

@@ -127,12 +127,17 @@ impl Databases {
         }
         open.remove(&log.id());
         let shared = self.shared();
-        shared.racing(|| {
+        let removed = shared.racing(|| {
             let mut batch = Batch::new();
             self.log().remove_closure(log, &mut batch)?;
             batch.delete_range(Space::Meta, &KeyRange::prefix(registry_prefix(log)));
             Ok(shared.group.write(CREATION, batch, shared.durability)?)
-        })
+        });
+        match removed {
+            // Another process has.
+            Err(Error::NoDatabase(_)) => Ok(()),
+            removed => removed,
+        }
     }
 }
 

@@ -306,13 +306,22 @@ impl Store {
         Err(EngineError::io("writing", busy))
     }
 
-    /// A connection that is ready to write. Nothing has been sent when this fails.
+    /// A connection that is ready to write. Nothing has been sent when this fails. Where the last one was lost before what
+    /// it wrote relaxed was on stable storage, a server that stopped has lost that, and what would be written now was
+    /// staged on top of it: that is a failure, too.
     fn writer<'a>(
         &self,
         writer: &'a mut Option<Connection>,
     ) -> Result<&'a Connection, EngineError> {
         let writing = |failure: Failure| failure.engine_error("connecting");
-        writer.take_if(|connection| !connection.is_open());
+        let lost = writer.take_if(|connection| !connection.is_open());
+        if lost.is_some() && self.unsynced.load(Ordering::Relaxed) {
+            let lost = std::io::Error::new(
+                std::io::ErrorKind::ConnectionReset,
+                "the server was lost, and with it perhaps what was written relaxed",
+            );
+            return Err(EngineError::io("connecting", lost));
+        }
         let connection = match writer.take() {
             Some(connection) => connection,
             None => self.pool.connect().map_err(writing)?,

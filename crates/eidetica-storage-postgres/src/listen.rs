@@ -100,8 +100,11 @@ impl Listener {
             own.store(asked.try_get(0)?, Ordering::Relaxed);
             match ready.take() {
                 Some(ready) => drop(ready.send(())),
-                // Something may have been written while nobody listened.
-                None => drop(self.hint()),
+                // Something may have been written while nobody listened, or here and never told.
+                None => {
+                    self.hint();
+                    self.changed.announce();
+                }
             }
             loop {
                 self.changed.0.notified().await;

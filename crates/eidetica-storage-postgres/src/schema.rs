@@ -213,12 +213,14 @@ impl Schema {
     }
 }
 
-/// What each connection is told first. Rows are found by their key, whatever the statistics say meanwhile; and
-/// a durable batch is durable on a server that is careless by default.
+/// What each connection is told first. Rows are found by their key, whatever the statistics say meanwhile; a durable batch
+/// is durable on a server that is careless by default; and a statement of a write sees what was committed while it waited
+/// for its turn, whatever transactions see on this server by default.
 pub(crate) fn session(statement_timeout_ms: u128) -> String {
     format!(
         "SET statement_timeout = {statement_timeout_ms};
          SET idle_in_transaction_session_timeout = {statement_timeout_ms};
+         SET default_transaction_isolation = 'read committed'; SET default_transaction_read_only = off;
          SET plan_cache_mode = force_generic_plan; SET jit = off; SET client_min_messages = warning;
          SET enable_seqscan = off; SET enable_bitmapscan = off;
          SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_material = off;

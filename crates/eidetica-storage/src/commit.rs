@@ -143,9 +143,10 @@ impl GroupCommit {
     /// several tickets of one lane must use them in order.
     ///
     /// # Errors
-    /// The engine's. A refusal ([`EngineError::is_refusal`]) leaves everything as it was. After a failed precondition all
-    /// that is committed in the lane fails likewise until [`GroupCommit::renew`], as it was staged on top of what is not
-    /// there: another process may have written what looks the same, where what was staged on it does not.
+    /// The engine's. A refusal ([`EngineError::is_refusal`]) leaves everything as it was. After a failed precondition, and
+    /// after damage that the engine met where it was to write, all that is committed in the lane fails likewise until
+    /// [`GroupCommit::renew`], as it was staged on top of what is not there: another process may have written what looks
+    /// the same, where what was staged on it does not.
     /// Any other failure ends this group commit: all later calls fail with it.
     pub fn commit(
         &self,
@@ -272,7 +273,7 @@ impl GroupCommit {
             match &outcome.result {
                 // A durable write takes along whatever was written before it.
                 Ok(()) => queue.unflushed = outcome.durability == Durability::Relaxed,
-                Err(error) if error.is_refusal() => {}
+                Err(error) if concerns_one(error) => {}
                 Err(error) => drop(queue.failed.get_or_insert(error.clone())),
             }
             queue.results.insert(finished.number, outcome.result);
@@ -323,7 +324,7 @@ fn write_group(engine: &dyn Engine, group: &[Finished], refused: &mut Refused) -
     if joins {
         let (batch, durability) = join(group);
         match write_some(engine, &batch, durability) {
-            Err(error) if error.is_refusal() => {}
+            Err(error) if concerns_one(&error) => {}
             result => return outcomes(group, &result, durability),
         }
     }
@@ -352,12 +353,19 @@ fn write_alone(
     }
     let written = write_some(engine, &finished.batch, finished.durability);
     // Of a batch that nobody could write nobody else has written the like.
-    if let Err(error @ EngineError::PreconditionFailed { .. }) = &written
+    if let Err(error @ (EngineError::PreconditionFailed { .. } | EngineError::Corrupt { .. })) =
+        &written
         && finished.place == Place::OnTop
     {
         refused.insert(finished.lane, error.clone());
     }
     written
+}
+
+/// Whether other batches may be written all the same: it was refused, or what it touches is damaged. An engine that cannot
+/// go on after damage says so of the next batch.
+fn concerns_one(error: &EngineError) -> bool {
+    error.is_refusal() || matches!(error, EngineError::Corrupt { .. })
 }
 
 /// Nothing that is promised nothing needs no engine.

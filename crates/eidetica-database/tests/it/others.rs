@@ -13,7 +13,9 @@ use eidetica_database::{
     Database, Databases, Error, Holds, Import, IngestRequest, Origin, Transaction, limits,
 };
 use eidetica_entry::{Id, pack};
-use eidetica_storage::{Engine, MemoryEngine};
+use eidetica_storage::{
+    Batch, Direction, Durability, Engine, KeyRange, MemoryEngine, Row, ScanLimit, Space,
+};
 use eidetica_storage_postgres::PostgresEngine;
 use eidetica_testkit::{EngineKind, HookedEngine, PostgresServer, SharedEngine, selected_engine};
 use parking_lot::Mutex;
@@ -192,6 +194,40 @@ fn callbacks_are_told_of_every_processs_entries_once_and_in_order() {
     assert_eq!(ids(&heard_a), arrived);
     for ((_, at_a), (_, at_b)) in heard_a.iter().zip(&heard_b) {
         assert_ne!(at_a, at_b, "local to one of them");
+    }
+}
+
+#[test]
+fn a_database_that_is_damaged_keeps_nobody_from_following_the_others() {
+    let engines = engines(2);
+    let all = [0, 1].map(|n: usize| instance_on(Arc::clone(&engines[n]), n as u8 + 1));
+    let ids = [(); 3].map(|()| database(&all[0]).id());
+    let [damaged, ..] = ids.map(|id| open(&all[0], &id));
+    let versions = |engine: &dyn Engine| -> Vec<(Bytes, Bytes)> {
+        let (all, limit) = (KeyRange::new(b"", b"\xff"), ScanLimit::rows(10_000));
+        let snapshot = engine.snapshot().unwrap();
+        let page = snapshot.scan(Space::Meta, &all, Direction::Forward, limit);
+        let rows = page.unwrap().rows.into_iter();
+        let is_version = |row: &Row| row.key.len() == 6 && row.key[1] == b'v';
+        rows.filter(is_version)
+            .map(|row| (row.key, row.value))
+            .collect()
+    };
+    // Whose row it is, a commit tells.
+    let before = versions(&*engines[0]);
+    set(&damaged, "doc", "n", 1);
+    let after = versions(&*engines[0]);
+    let (row, _) = after.iter().find(|row| !before.contains(row)).unwrap();
+    let heard: Vec<_> = ids.iter().map(|id| told(&open(&all[0], id))).collect();
+    let mut batch = Batch::new();
+    batch.put(Space::Meta, row, b"rot");
+    engines[1].write(&batch, Durability::Durable).unwrap();
+
+    for (id, heard) in ids.iter().zip(heard).skip(1) {
+        let there = open(&all[1], id);
+        set(&there, "doc", "n", 2);
+        let (_, origin) = heard.recv_timeout(PATIENCE).unwrap();
+        assert_eq!(origin, Origin::Remote);
     }
 }
 

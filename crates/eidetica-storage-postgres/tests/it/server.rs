@@ -48,6 +48,43 @@ fn a_server_that_restarts_between_calls_is_not_noticed() {
     hints.recv_timeout(Duration::from_secs(30)).unwrap();
 }
 
+#[test]
+fn what_was_written_relaxed_is_not_called_durable_when_the_server_was_lost() {
+    let server = PostgresServer::start(true).unwrap();
+    let relaxed = |engine: &dyn Engine, key: &[u8]| {
+        let mut batch = Batch::new();
+        batch.put(Space::State, key, b"");
+        engine.write(&batch, Durability::Relaxed)
+    };
+    // What a durable write has taken along is not in doubt.
+    let engine = open(server.url()).unwrap();
+    relaxed(&*engine, b"early").unwrap();
+    put(&*engine, b"durable").unwrap();
+    server.crash_and_restart().unwrap();
+    put(&*engine, b"after").unwrap();
+    assert!(has(&*engine, b"early").unwrap());
+
+    for flushes in [true, false] {
+        let engine = open(server.url()).unwrap();
+        relaxed(&*engine, b"late").unwrap();
+        server.crash_and_restart().unwrap();
+        let gone_on = match flushes {
+            true => engine.flush(),
+            false => put(&*engine, b"on top"),
+        };
+        assert!(
+            matches!(gone_on, Err(EngineError::Io { .. })),
+            "{gone_on:?}"
+        );
+        let again = put(&*engine, b"on top");
+        assert!(
+            matches!(again, Err(EngineError::Poisoned { .. })),
+            "{again:?}"
+        );
+    }
+    assert!(!has(&*open(server.url()).unwrap(), b"on top").unwrap());
+}
+
 /// A call of a connection that the server ends while it works: nobody can say whether it took effect.
 #[test]
 fn a_write_in_doubt_poisons() {

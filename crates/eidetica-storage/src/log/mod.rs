@@ -166,10 +166,11 @@ impl EntryLog {
         self.find_in(Directory::Closures, &*snapshot, id)
     }
 
-    /// The states of several databases, in their order; `None` for a closure that was taken away. One lookup for all.
+    /// The states of several databases, in their order; `None` where there is none that could be read: the reader of that
+    /// database says why. One lookup for all.
     ///
     /// # Errors
-    /// The engine's errors, a damaged row.
+    /// The engine's errors.
     pub fn states(
         &self,
         snapshot: &dyn Snapshot,

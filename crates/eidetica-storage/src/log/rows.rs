@@ -321,9 +321,9 @@ pub(super) fn read_states(
     let keys: Vec<&[u8]> = keys.iter().map(AsRef::as_ref).collect();
     let values = snapshot.multi_get(Space::Meta, &keys)?;
     let states = numbers.iter().zip(values);
-    states
-        .map(|(no, value)| value.map(|value| decode_state(*no, &value)).transpose())
-        .collect()
+    Ok(states
+        .map(|(no, value)| decode_state(*no, &value?).ok())
+        .collect())
 }
 
 /// Takes away all rows of a closure whose version row is still this one.

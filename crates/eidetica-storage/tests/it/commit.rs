@@ -6,7 +6,9 @@ use std::thread;
 
 use bytes::Bytes;
 use eidetica_storage::commit::{GroupCommit, Lane};
-use eidetica_storage::{Batch, Durability, Engine, EngineError, MemoryEngine, Space};
+use eidetica_storage::{
+    Batch, Durability, Engine, EngineError, EngineInfo, MemoryEngine, Snapshot, Space, Watch,
+};
 use eidetica_testkit::{Call, Fault, FaultyEngine, HookedEngine, RecordingEngine};
 use parking_lot::Mutex;
 
@@ -292,6 +294,74 @@ fn a_failure_ends_it_for_everyone() {
     assert!(group.flush().is_err());
     assert_eq!(engine.writes(), writes, "the engine is not asked again");
     assert_eq!(value(&engine.crash(0), 0), 2);
+}
+
+/// An engine with a damaged place, which it finds before it changes anything.
+struct Damaged(MemoryEngine);
+
+impl Engine for Damaged {
+    fn snapshot(&self) -> Result<Box<dyn Snapshot>, EngineError> {
+        self.0.snapshot()
+    }
+
+    fn write(&self, batch: &Batch, durability: Durability) -> Result<(), EngineError> {
+        let damaged = 7_u64.to_be_bytes();
+        match batch.plan()?.writes.iter().any(|w| w.key == damaged) {
+            true => Err(EngineError::corrupt("a block")),
+            false => self.0.write(batch, durability),
+        }
+    }
+
+    fn flush(&self) -> Result<(), EngineError> {
+        self.0.flush()
+    }
+
+    fn watch(&self, hint: Arc<dyn Fn() + Send + Sync>) -> Watch {
+        self.0.watch(hint)
+    }
+
+    fn close(&self) -> Result<(), EngineError> {
+        self.0.close()
+    }
+
+    fn info(&self) -> EngineInfo {
+        self.0.info()
+    }
+}
+
+#[test]
+fn damage_that_one_meets_keeps_nobody_else_from_writing() {
+    let engine = Arc::new(Damaged(MemoryEngine::new()));
+    let group = Arc::new(GroupCommit::new(Arc::clone(&engine) as Arc<dyn Engine>));
+    let damaged = |written| {
+        assert!(
+            matches!(written, Err(EngineError::Corrupt { .. })),
+            "{written:?}"
+        )
+    };
+    let commit = |batch| group.commit(group.reserve(Lane(7)), batch, Durability::Durable);
+    damaged(commit(step(7, 0)));
+    // What was staged on top of it is not written, whatever it touches.
+    damaged(commit(step(8, 0)));
+    group.renew(Lane(7)).unwrap();
+    commit(step(8, 0)).unwrap();
+    // Beside others, which it may be joined with.
+    thread::scope(|scope| {
+        for lane in (0..12).filter(|lane| *lane != 8) {
+            let group = Arc::clone(&group);
+            scope.spawn(move || {
+                for n in 0..20 {
+                    let written = group.write(Lane(lane), step(lane, n), Durability::Durable);
+                    match lane {
+                        7 => damaged(written),
+                        _ => written.unwrap(),
+                    }
+                }
+            });
+        }
+    });
+    group.flush().unwrap();
+    assert_eq!((value(&*engine, 3), value(&*engine, 7)), (20, 0));
 }
 
 #[test]
