@@ -775,15 +775,21 @@ impl Databases {
         Ok(best)
     }
 
-    /// The databases that one of these keys may read. O(databases).
+    /// The databases that one of these keys may read. One that cannot be read, as it is damaged or being repaired, is left
+    /// out, and logged. O(databases).
     ///
     /// # Errors
     /// The engine's.
     pub fn list_readable(&self, keys: &[PublicKey]) -> Result<Vec<DatabaseInfo>> {
+        let read = |id: &Id| match self.can_read(id, keys)? {
+            true => self.get(id)?.info().map(Some),
+            false => Ok(None),
+        };
         let mut found = Vec::new();
         for id in self.list()? {
-            if self.can_read(&id, keys)? {
-                found.push(self.get(&id)?.info()?);
+            match read(&id) {
+                Ok(info) => found.extend(info),
+                Err(error) => tracing::warn!(database = %id, %error, "cannot list a database"),
             }
         }
         Ok(found)

@@ -94,6 +94,7 @@ impl Engine {
                 let unrelate =
                     |pair: &mut crate::peers::Pair| (pair.related, pair.queued) = (false, false);
                 self.peers.change_pair(&key, &database, unrelate)?;
+                self.want_no_more(|peer, of| (peer, of) == (&key, &database));
                 self.keep_live(&key, now_ms);
             }
             Command::ForgetDatabase(database) => self.forget_database(&database, now_ms),
@@ -207,6 +208,7 @@ impl Engine {
                 self.actions.push_back(Action::Abort(*id));
             }
         }
+        self.want_no_more(|_, of| of == database);
         for ((peer, of), sync) in &mut self.work.syncs {
             if of == database {
                 let commands = sync.next.take().unwrap_or_default().commands.into_iter();

@@ -91,6 +91,9 @@ impl Engine {
 
     pub(crate) fn set_background(&mut self, is_on: bool, now_ms: u64) {
         self.is_active = is_on;
+        if !is_on {
+            self.want_no_more(|_, _| true);
+        }
         self.leases.hurry(now_ms);
         self.keep_all_live(now_ms);
     }
@@ -252,6 +255,9 @@ impl Engine {
 
     pub(crate) fn handle_wishes(&mut self, database: Id, wishes: Option<Wishes>, now_ms: u64) {
         self.schedule.set(database, wishes);
+        if !self.schedule.wishes(&database).enabled {
+            self.want_no_more(|_, of| *of == database);
+        }
         self.keep_live_about(&database, now_ms);
     }
 

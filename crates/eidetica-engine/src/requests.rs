@@ -187,6 +187,8 @@ impl Requests {
             return BootstrapAnswer::Denied;
         };
         match found.state {
+            // Whether it will be offered again nobody can say: that is for whoever decides about the request.
+            RequestState::Pending if !facts.here => BootstrapAnswer::Pending(found.id),
             _ if !facts.here => BootstrapAnswer::Denied,
             RequestState::Pending => settled(found.request.request().permission, facts)
                 .unwrap_or(BootstrapAnswer::Pending(found.id)),

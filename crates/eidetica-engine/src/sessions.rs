@@ -79,6 +79,13 @@ impl Engine {
         sync.is_some_and(|sync| sync.is_wanted)
     }
 
+    /// Forgets background syncs that were to succeed, so that none is tried again. What the user queued stays.
+    pub(crate) fn want_no_more(&mut self, of: impl Fn(&PublicKey, &Id) -> bool) {
+        for ((peer, database), sync) in &mut self.work.syncs {
+            sync.is_wanted &= !of(peer, database);
+        }
+    }
+
     /// Syncs in the background, with retries. Nothing is written: after a restart it turns out again.
     pub(crate) fn want_sync(&mut self, peer: PublicKey, database: Id, now_ms: u64) {
         let is_enabled = self.schedule.wishes(&database).enabled;

@@ -347,7 +347,11 @@ impl Backend for DatabasesBackend {
     }
 
     fn known(&self, database: &Id, ids: &[Id]) -> Result<Vec<bool>, Unavailable> {
-        self.databases.known(database, ids).map_err(unavailable)
+        match self.databases.known(database, ids) {
+            // It is on its way here, or was forgotten meanwhile.
+            Err(Error::NoDatabase(_)) => Ok(vec![false; ids.len()]),
+            known => known.map_err(unavailable),
+        }
     }
 
     fn describe(

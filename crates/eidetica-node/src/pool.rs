@@ -235,8 +235,15 @@ pub fn answer(backend: &dyn Backend, query: Query, now_ms: u64) -> Result<Answer
         Query::Digests { databases, peer } => Answer::Digests(
             databases
                 .iter()
-                .map(|database| standing(backend, database, peer.as_ref(), now_ms))
-                .collect::<Result<_, _>>()?,
+                .map(|database| {
+                    let stands = standing(backend, database, peer.as_ref(), now_ms);
+                    // One that cannot be read is as if it were not here: the others are.
+                    stands.unwrap_or_else(|Unavailable(error)| {
+                        tracing::warn!(%database, error, "cannot say how a database stands");
+                        Standing::default()
+                    })
+                })
+                .collect(),
         ),
         Query::Discover { keys } => Answer::Databases(backend.discover(&keys)?),
         // These are the engine's to answer, with the facts of the databases: `session::Services`.

@@ -216,9 +216,6 @@ impl Server {
             if !self.shared.engine.lock().admits(&identity.device) {
                 return;
             }
-            let Some(slot) = self.requests.take(self.knows(&identity.device)) else {
-                continue;
-            };
             let (server, identity) = (Arc::clone(self), identity.clone());
             self.tasks.spawn(async move {
                 let Some((first, rest)) = server.first_frame(request).await else {
@@ -226,9 +223,13 @@ impl Server {
                 };
                 if let Some(open) = LiveOpen::in_request(&first) {
                     // News are no request that ends: their places are counted by the engine.
-                    drop((slot, turn));
+                    drop(turn);
                     return server.tell_news(identity, open, rest, response).await;
                 }
+                // One that asks nothing yet takes a turn of its channel, and no place of others.
+                let Some(slot) = server.requests.take(server.knows(&identity.device)) else {
+                    return;
+                };
                 let first = stream::once(async { Ok(first) });
                 let request = FrameStream::new(first.chain(rest));
                 server.answer(identity, request, response).await;

@@ -323,6 +323,38 @@ fn without_a_background_nothing_is_done_that_was_not_asked_for() {
     assert!(bench.opened().is_some());
 }
 
+#[test]
+fn what_the_user_has_switched_off_is_not_tried_again() {
+    let off = Wishes {
+        enabled: false,
+        ..LIVE
+    };
+    let ways: [fn(&mut Bench, Wishes); 4] = [
+        |bench, off| bench.input(Input::Wishes(database(1), Some(off))),
+        |bench, _| drop(bench.now(Command::Background(false)).unwrap()),
+        |bench, _| drop(bench.now(Command::Unrelate(key(1), database(1))).unwrap()),
+        |bench, _| drop(bench.now(Command::ForgetDatabase(database(1))).unwrap()),
+    ];
+    for (way, switch_off) in ways.into_iter().enumerate() {
+        for running in [false, true] {
+            let mut bench = Bench::live();
+            let (stream, _) = bench.live_with(1, &[database(1)]);
+            bench.input(Input::Live(stream, LiveEvent::Lacks(database(1))));
+            let (task, ..) = bench.task().unwrap();
+            if !running {
+                bench.synced(task, Err(cut()));
+            }
+            switch_off(&mut bench, off);
+            if running {
+                bench.synced(task, Err(cut()));
+            }
+            bench.pass_until(bench.now + 400_000);
+            assert!(bench.task().is_none(), "way {way}, running: {running}");
+            assert!(!bench.engine.is_queued(&key(1), &database(1)));
+        }
+    }
+}
+
 // Rounds.
 
 #[test]

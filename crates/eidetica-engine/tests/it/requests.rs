@@ -132,6 +132,30 @@ fn rights_that_are_there_need_no_administrator_and_are_never_changed() {
 }
 
 #[test]
+fn a_request_waits_while_its_database_is_not_offered() {
+    let mut bench = Bench::new();
+    let BootstrapAnswer::Pending(id) = receive(&mut bench, 9, 1, STRANGER) else {
+        panic!()
+    };
+    let away = Facts {
+        here: false,
+        ..STRANGER
+    };
+    let ask = |bench: &Bench, id| {
+        let (database, key_of) = (database(1), key(9));
+        let asked = RequestRef {
+            database,
+            key: key_of,
+            id,
+        };
+        bench.engine.request_status(&asked, &key(1), away)
+    };
+    assert_eq!(ask(&bench, id), BootstrapAnswer::Pending(id));
+    bench.now(Command::Reject(id)).unwrap();
+    assert_eq!(ask(&bench, id), BootstrapAnswer::Denied);
+}
+
+#[test]
 fn approval_grants_once() {
     let mut bench = Bench::new();
     let BootstrapAnswer::Pending(id) = receive(&mut bench, 9, 1, STRANGER) else {

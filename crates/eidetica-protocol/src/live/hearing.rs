@@ -292,6 +292,7 @@ impl Live {
         if known.iter().all(|known| *known) {
             if !tips.is_cut() {
                 sub.base = tips.ids();
+                sub.base.truncate(limits::COMMON);
             }
             self.hear_query = Some(self.ask(Query::Tips { database }));
             self.hearing = Hearing::Ours(database, tips);
@@ -394,8 +395,19 @@ impl Live {
         else {
             return Ok(());
         };
-        let report = report.map_err(crate::receive::failure)?;
-        let (database, new) = (arrival.database, report.new);
+        let database = arrival.database;
+        let report = match report {
+            Ok(report) => report,
+            // It is full, or closed for a repair. What is said of others goes on, and a sync of this one fails by itself.
+            Err(IngestError::Unavailable(_)) => {
+                if self.role == Role::Dialler {
+                    self.event(Event::Lacks(database));
+                }
+                return Ok(());
+            }
+            Err(error) => return Err(crate::receive::failure(error)),
+        };
+        let new = report.new;
         self.event(Event::Received { database, new });
         if report.pending > 0 || !report.rejected.is_empty() {
             match self.role {

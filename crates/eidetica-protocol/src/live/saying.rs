@@ -220,7 +220,9 @@ impl Live {
     pub(super) fn say_message(&mut self, database: Id, message: Message) {
         if let Some(sub) = self.subs.get_mut(&database) {
             sub.told = message.state.or(sub.told);
-            if let Some(base) = message.base {
+            if let Some(mut base) = message.base {
+                // Fewer cost bytes, never entries.
+                base.truncate(limits::COMMON);
                 sub.base = base;
             }
             let holds = message.holding.map(|holding| {
