@@ -14,6 +14,7 @@ use eidetica_engine::{Reach, Target};
 use eidetica_entry::Id;
 use eidetica_node::NodeLimits;
 use eidetica_protocol::BootstrapAnswer;
+use eidetica_storage::{Batch, Direction, Durability, Engine, KeyRange, Row, ScanLimit, Space};
 
 use crate::world::{Net, Peer, eventually, on_selected};
 
@@ -321,6 +322,45 @@ fn two_hundred_stalled_listeners_do_not_slow_an_honest_one() {
         );
     }
     drop(stalled);
+}
+
+#[test]
+fn a_database_that_is_damaged_keeps_no_other_from_being_heard() {
+    let net = Net::memory();
+    let (alice, bob) = (Peer::live(&net, "alice"), Peer::live(&net, "bob"));
+    let write = [(bob.key.public(), Permission::Write(10))];
+    let [damaged, sound] = [(); 2].map(|()| alice.create(&write, None).id());
+    let address = alice.serve();
+    for id in [damaged, sound] {
+        bob.try_sync(&address, id).unwrap();
+    }
+    connected(&bob, &alice);
+    for peer in [&alice, &bob] {
+        // Its version row is the one that a commit changes.
+        let before = versions(&peer.engine);
+        peer.write(damaged, peer.name, "last");
+        let after = versions(&peer.engine);
+        let changed = after.into_iter().find(|row| !before.contains(row)).unwrap();
+        let mut batch = Batch::new();
+        batch.put(Space::Meta, &changed.key, b"rot");
+        peer.engine.write(&batch, Durability::Durable).unwrap();
+    }
+    let bob = bob.restart();
+    connected(&bob, &alice);
+    alice.write(sound, "a", "heard");
+    arrives(&bob, sound, "a", "heard");
+    bob.write(sound, "b", "heard");
+    arrives(&alice, sound, "b", "heard");
+}
+
+/// The version rows of all databases.
+fn versions(engine: &Arc<dyn Engine>) -> Vec<Row> {
+    let (all, limit) = (KeyRange::new(b"", b"\xff"), ScanLimit::rows(10_000));
+    let snapshot = engine.snapshot().unwrap();
+    let page = snapshot.scan(Space::Meta, &all, Direction::Forward, limit);
+    let mut rows = page.unwrap().rows;
+    rows.retain(|row| row.key.len() == 6 && row.key[1] == b'v');
+    rows
 }
 
 #[test]
