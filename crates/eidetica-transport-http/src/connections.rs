@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
@@ -12,21 +12,44 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 /// One connection.
+#[derive(Default)]
 pub(crate) struct Connection {
     /// Whether it carried a request of a proven peer.
-    trusted: AtomicBool,
+    proven: AtomicBool,
+    /// How many of those it carries now.
+    carries: AtomicUsize,
     /// Cancelled to drop it at once.
     pub(crate) dropped: CancellationToken,
     closed: AtomicBool,
 }
 
 impl Connection {
-    pub(crate) fn trust(&self) {
-        self.trusted.store(true, Ordering::Relaxed);
+    /// It carries a request of a proven peer for as long as the result lives, and is not dropped for another.
+    pub(crate) fn carry(self: &Arc<Self>) -> Carried {
+        self.proven.store(true, Ordering::Relaxed);
+        self.carries.fetch_add(1, Ordering::Relaxed);
+        Carried(Arc::clone(self))
     }
 
-    fn is_expendable(&self) -> bool {
-        !self.trusted.load(Ordering::Relaxed) && !self.closed.load(Ordering::Relaxed)
+    fn is_proven(&self) -> bool {
+        self.proven.load(Ordering::Relaxed)
+    }
+
+    fn is_busy(&self) -> bool {
+        self.carries.load(Ordering::Relaxed) > 0
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+}
+
+/// A request that a connection carries.
+pub(crate) struct Carried(Arc<Connection>);
+
+impl Drop for Carried {
+    fn drop(&mut self) {
+        self.0.carries.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -39,8 +62,10 @@ pub(crate) struct Connections {
 #[derive(Default)]
 struct Table {
     open: usize,
-    /// By age; trusted and closed ones are taken out when they are met.
+    /// By age; proven and closed ones are taken out when they are met.
     strangers: VecDeque<Arc<Connection>>,
+    /// Of proven peers, who come here when they are met among strangers; busy ones go to the end when they are met.
+    proven: VecDeque<Arc<Connection>>,
 }
 
 impl Connections {
@@ -51,22 +76,18 @@ impl Connections {
         }
     }
 
-    /// Makes room for one more: drops the oldest stranger when there is none. `None` if all are trusted.
+    /// Makes room for one more where there is none: drops the oldest stranger, or a proven peer's that is idle. `None` if
+    /// all are busy.
     pub(crate) fn admit(self: &Arc<Self>) -> Option<Admitted> {
         let mut table = self.table.lock();
-        if table.open >= self.limit && !table.drop_oldest() {
+        if table.open >= self.limit && !table.drop_one() {
             return None;
         }
         table.open += 1;
-        let connection = Arc::new(Connection {
-            trusted: AtomicBool::new(false),
-            dropped: CancellationToken::new(),
-            closed: AtomicBool::new(false),
-        });
-        if table.strangers.len() >= 2 * self.limit {
-            table
-                .strangers
-                .retain(|connection| connection.is_expendable());
+        let connection = Arc::new(Connection::default());
+        if table.strangers.len() + table.proven.len() >= 2 * self.limit {
+            table.strangers.retain(|connection| !connection.is_closed());
+            table.proven.retain(|connection| !connection.is_closed());
         }
         table.strangers.push_back(Arc::clone(&connection));
         Some(Admitted {
@@ -75,18 +96,33 @@ impl Connections {
         })
     }
 
-    /// Drops the oldest stranger, for when the system has no more sockets.
-    pub(crate) fn drop_oldest(&self) {
-        self.table.lock().drop_oldest();
+    /// Drops one, for when the system has no more sockets.
+    pub(crate) fn drop_one(&self) {
+        self.table.lock().drop_one();
     }
 }
 
 impl Table {
-    fn drop_oldest(&mut self) -> bool {
+    fn drop_one(&mut self) -> bool {
         while let Some(connection) = self.strangers.pop_front() {
-            if connection.is_expendable() {
-                connection.dropped.cancel();
-                return true;
+            match () {
+                () if connection.is_closed() => {}
+                () if connection.is_proven() => self.proven.push_back(connection),
+                () => {
+                    connection.dropped.cancel();
+                    return true;
+                }
+            }
+        }
+        for _ in 0..self.proven.len() {
+            match self.proven.pop_front() {
+                Some(connection) if connection.is_closed() => {}
+                Some(connection) if connection.is_busy() => self.proven.push_back(connection),
+                Some(connection) => {
+                    connection.dropped.cancel();
+                    return true;
+                }
+                None => break,
             }
         }
         false

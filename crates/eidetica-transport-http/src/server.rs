@@ -214,7 +214,7 @@ async fn accept_loop(
             }
             Err(error) => {
                 tracing::debug!(%error, "cannot accept a connection");
-                server.connections.drop_oldest();
+                server.connections.drop_one();
                 tokio::time::sleep(ACCEPT_RETRY).await;
             }
         }
@@ -448,7 +448,7 @@ async fn begin(server: &Server, body: Body) -> Result<Begun, (StatusCode, Arriva
 }
 
 /// Hands a request to whoever serves its channel, and streams the response.
-fn respond(server: &Arc<Server>, connection: &Connection, begun: Begun) -> Response {
+fn respond(server: &Arc<Server>, connection: &Arc<Connection>, begun: Begun) -> Response {
     let Begun {
         session,
         requests,
@@ -456,12 +456,9 @@ fn respond(server: &Arc<Server>, connection: &Connection, begun: Begun) -> Respo
         opener,
         arrivals,
     } = begun;
-    let Some(running) = session.begin(&server.limits) else {
+    let Some(running) = session.begin(connection, &server.limits) else {
         return refuse_slowly(StatusCode::SERVICE_UNAVAILABLE, arrivals);
     };
-    if session.is_proven() {
-        connection.trust();
-    }
     let place = match requests.try_reserve() {
         Ok(place) => place,
         Err(mpsc::error::TrySendError::Closed(())) => {

@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
+    connections::{Carried, Connection},
     limits::{self, HttpLimits},
     noise::{ChannelId, Keys},
     window::ReplayWindow,
@@ -50,9 +51,14 @@ impl Session {
         }
     }
 
-    /// Counts a request for as long as the result lives; `None` when too many run.
-    pub(crate) fn begin(self: &Arc<Self>, limits: &HttpLimits) -> Option<Arc<Running>> {
-        let limit = if self.is_proven() {
+    /// Counts a request on a connection for as long as the result lives; `None` when too many run.
+    pub(crate) fn begin(
+        self: &Arc<Self>,
+        connection: &Arc<Connection>,
+        limits: &HttpLimits,
+    ) -> Option<Arc<Running>> {
+        let is_proven = self.is_proven();
+        let limit = if is_proven {
             limits.requests
         } else {
             limits::UNPROVEN_REQUESTS
@@ -64,6 +70,7 @@ impl Session {
         *self.used.lock() = Instant::now();
         Some(Arc::new(Running {
             session: Arc::clone(self),
+            _carried: is_proven.then(|| connection.carry()),
         }))
     }
 
@@ -85,6 +92,7 @@ impl Session {
 /// A request that runs.
 pub(crate) struct Running {
     session: Arc<Session>,
+    _carried: Option<Carried>,
 }
 
 impl Drop for Running {

@@ -186,6 +186,33 @@ async fn the_oldest_stranger_makes_room_for_a_connection() {
     server.abort();
 }
 
+/// A device key costs nothing: what proved to have one and does nothing now makes room, and what it is at does not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn idle_connections_of_proven_peers_make_room_and_busy_ones_do_not() {
+    let mut limits = HttpLimits::default();
+    limits.connections = 10;
+    let listener = listen(limits).await;
+    let address = listener.address();
+    let server = crate::echo_server(listener);
+    let busy = dial(&address).await.unwrap();
+    let (mut up, body) = pipe();
+    let mut answer = busy.request(body.into()).await.unwrap();
+    let frame = Bytes::from_static(b"a");
+    up.send(frame.clone()).await.unwrap();
+    assert_eq!(answer.next().await.unwrap(), Some(frame.clone()));
+    // Each of these is proven, has asked once, and is kept open.
+    let mut idle = Vec::new();
+    for _ in 0..30 {
+        let channel = dial(&address).await.unwrap();
+        ask(&*channel, vec![frame.clone()]).await.unwrap();
+        idle.push(channel);
+    }
+    up.send(frame.clone()).await.unwrap();
+    assert_eq!(answer.next().await.unwrap(), Some(frame.clone()));
+    drop((up, answer));
+    server.abort();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_dials_at_once_are_served_or_refused() {
     let listener = listen(HttpLimits::default()).await;
