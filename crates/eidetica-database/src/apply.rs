@@ -22,7 +22,8 @@ pub(crate) type Writes = BTreeMap<(StoreName, StoreKind), Vec<(Stamp, Payload)>>
 /// Payloads from which on they are decoded on all cores.
 const PARALLEL_FROM: usize = 256;
 
-/// A payload, with what decides about it. It keeps the payloads of its pack alive, and nothing else of it.
+/// A payload, with what decides about it. Unless it is [`Encoded::apart`] it keeps all payloads of its pack alive, and
+/// nothing else of it.
 pub(crate) struct Encoded {
     store: StoreName,
     stamp: Stamp,
@@ -40,6 +41,18 @@ impl Encoded {
                 bytes: bytes?.clone(),
             })
         })
+    }
+
+    /// The same in a buffer of its own.
+    pub(crate) fn apart(self) -> Self {
+        let bytes = Bytes::copy_from_slice(&self.bytes);
+        Self { bytes, ..self }
+    }
+
+    /// Whether nothing else is in its buffer.
+    #[cfg(test)]
+    pub(crate) fn is_apart(&self) -> bool {
+        self.bytes.is_unique()
     }
 
     /// Bytes that it takes, about.

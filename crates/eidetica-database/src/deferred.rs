@@ -51,15 +51,27 @@ impl Deferred {
                 ..Self::default()
             };
         }
-        for entry in packs.iter().flat_map(|pack| &pack.entries) {
-            let arrival = self.from + self.count;
-            self.count += 1;
-            self.lowest = self.lowest.min(entry.header().height);
-            for payload in Encoded::of(entry) {
-                self.bytes += payload.size();
-                self.payloads.push((arrival, payload));
+        for pack in packs {
+            for entry in &pack.entries {
+                let arrival = self.from + self.count;
+                self.count += 1;
+                self.lowest = self.lowest.min(entry.header().height);
+                for payload in Encoded::of(entry) {
+                    self.bytes += payload.size();
+                    // A few entries of a pack must not keep all of it, which nobody has counted.
+                    let payload = match pack.is_whole() {
+                        true => payload,
+                        false => payload.apart(),
+                    };
+                    self.payloads.push((arrival, payload));
+                }
             }
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn payloads(&self) -> impl Iterator<Item = &Encoded> {
+        self.payloads.iter().map(|(_, payload)| payload)
     }
 
     pub(crate) fn is_full(&self) -> bool {

@@ -295,6 +295,11 @@ impl Wave {
 }
 
 impl WavePack {
+    /// Whether every entry of the pack is here.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.whole.is_some()
+    }
+
     /// Keeps some entries; says how many went.
     fn retain(&mut self, keep: impl FnMut(&Entry) -> bool) -> u64 {
         let before = self.entries.len();
@@ -1112,8 +1117,11 @@ fn panicked() -> Error {
 #[cfg(test)]
 mod tests {
     use eidetica_entry::{Draft, Signature};
+    use eidetica_storage::log::LogState;
 
     use super::*;
+    use crate::apply::Encoded;
+    use crate::deferred::Deferred;
 
     fn pack_of(payload_bytes: usize) -> Bytes {
         let payload = Bytes::from(vec![0; payload_bytes]);
@@ -1135,6 +1143,21 @@ mod tests {
         let packs = [&large, &small, &large, &large, &large, &small].map(Bytes::clone);
         assert_eq!(lengths(&packs), [3, 2, 1]);
         assert_eq!(waves(&packs).last().unwrap().0, 5);
+    }
+
+    #[test]
+    fn what_is_left_of_a_pack_does_not_keep_all_of_it() {
+        let bytes = pack_of(1_000);
+        for is_whole in [true, false] {
+            let pack = WavePack {
+                whole: is_whole.then(|| bytes.clone()),
+                entries: pack::decode(&bytes, &Limits::default()).unwrap(),
+            };
+            let mut deferred = Deferred::default();
+            deferred.add(&LogState::default(), std::slice::from_ref(&pack));
+            let apart: Vec<bool> = deferred.payloads().map(Encoded::is_apart).collect();
+            assert_eq!(apart, [!is_whole]);
+        }
     }
 
     #[test]

@@ -10,8 +10,7 @@ pub const PENDING_PER_SOURCE: usize = 1_000;
 pub const VERIFY_BATCH: usize = 1_024;
 /// Entries that are judged, staged and written as one engine batch during ingest.
 pub const INGEST_GROUP: usize = 4_096;
-/// Packs that are decoded at once during ingest, each of at most
-/// [`eidetica_entry::limits::PACK_RAW_BYTES`].
+/// Packs that are decoded and verified at once during ingest, as one of [`INGEST_LANES`].
 pub const INGEST_WAVE_PACKS: usize = 32;
 /// Bytes that the packs of one wave claim to take when they are decompressed; the last one may claim more.
 pub const INGEST_WAVE_BYTES: u64 = 4 << 20;
