@@ -788,8 +788,15 @@ impl Databases {
         let mut found = Vec::new();
         for id in self.list()? {
             match read(&id) {
-                Ok(info) => found.extend(info),
-                Err(error) => tracing::warn!(database = %id, %error, "cannot list a database"),
+                Err(
+                    error @ (Error::Corrupt(_)
+                    | Error::NoEntry(_)
+                    | Error::Repairing(_)
+                    | Error::NoDatabase(_)),
+                ) => {
+                    tracing::warn!(database = %id, %error, "cannot list a database");
+                }
+                info => found.extend(info?),
             }
         }
         Ok(found)

@@ -232,19 +232,9 @@ pub fn answer(backend: &dyn Backend, query: Query, now_ms: u64) -> Result<Answer
             cursor.as_ref(),
             budget_bytes,
         )?),
-        Query::Digests { databases, peer } => Answer::Digests(
-            databases
-                .iter()
-                .map(|database| {
-                    let stands = standing(backend, database, peer.as_ref(), now_ms);
-                    // One that cannot be read is as if it were not here: the others are.
-                    stands.unwrap_or_else(|Unavailable(error)| {
-                        tracing::warn!(%database, error, "cannot say how a database stands");
-                        Standing::default()
-                    })
-                })
-                .collect(),
-        ),
+        Query::Digests { databases, peer } => {
+            Answer::Digests(standings(backend, &databases, peer.as_ref(), now_ms)?)
+        }
         Query::Discover { keys } => Answer::Databases(backend.discover(&keys)?),
         // These are the engine's to answer, with the facts of the databases: `session::Services`.
         Query::Bootstrap { .. }
@@ -257,6 +247,30 @@ pub fn answer(backend: &dyn Backend, query: Query, now_ms: u64) -> Result<Answer
 }
 
 /// How a database stands, as far as the peer may know.
+/// How databases stand. One that cannot be read is as if it were not here, since the others are; where none can be read it
+/// is not for them.
+fn standings(
+    backend: &dyn Backend,
+    databases: &[Id],
+    peer: Option<&ProvenKeys>,
+    now_ms: u64,
+) -> Result<Vec<Standing>, Unavailable> {
+    let mut failures = 0;
+    let mut standings = Vec::with_capacity(databases.len());
+    for database in databases {
+        let stands = standing(backend, database, peer, now_ms);
+        if let Err(error) = &stands {
+            tracing::warn!(%database, error = error.0, "cannot say how a database stands");
+            failures += 1;
+            if failures == databases.len() {
+                return Err(error.clone());
+            }
+        }
+        standings.push(stands.unwrap_or_default());
+    }
+    Ok(standings)
+}
+
 fn standing(
     backend: &dyn Backend,
     database: &Id,

@@ -428,6 +428,32 @@ fn stalled_requests_do_not_stop_an_honest_peer() {
 }
 
 #[test]
+fn requests_that_ask_nothing_take_no_places() {
+    let net = Net::memory();
+    let (alice, bob) = (Peer::new(&net, "alice"), Peer::new(&net, "bob"));
+    let id = alice.create(&[], Some(Permission::Read)).id();
+    let address = alice.serve();
+    let per_channel = NodeLimits::default().requests_per_channel;
+    // More than there are places, all of strangers.
+    let silent = block_on(async {
+        let mut silent = Vec::new();
+        for number in 0..NodeLimits::default().requests.div_ceil(per_channel) {
+            let device = SecretKey::from_bytes(&[100 + number as u8; 32]);
+            let channel = introduce(&hub(&net), &address, &device).await.unwrap();
+            let mut requests = Vec::new();
+            for _ in 0..per_channel {
+                let (up, body) = pipe();
+                requests.push((up, channel.request(body.into()).await.unwrap()));
+            }
+            silent.push((channel, requests));
+        }
+        silent
+    });
+    bob.try_sync(&address, id).unwrap();
+    drop(silent);
+}
+
+#[test]
 fn garbage_ends_its_own_request_only() {
     let net = Net::memory();
     let alice = Peer::new(&net, "alice");
@@ -488,6 +514,17 @@ fn a_flood_of_orphans_leaves_room_for_those_of_another_peer() {
         1 + limits::PENDING_PER_SOURCE,
         "the flood displaces only its own"
     );
+}
+
+/// Who subscribes before the first entry came hears of later ones, and is asked which it has.
+#[test]
+fn nothing_is_known_of_a_database_that_is_not_here() {
+    let net = Net::memory();
+    let (alice, bob) = (Peer::new(&net, "alice"), Peer::new(&net, "bob"));
+    let id = alice.create(&[], None).id();
+    let tips = alice.tips(id);
+    assert_eq!(alice.backend().known(&id, &tips).unwrap(), [true]);
+    assert_eq!(bob.backend().known(&id, &tips).unwrap(), [false]);
 }
 
 /// Sends entries on a live stream that are none, as somebody who may write.

@@ -6,9 +6,9 @@ use bytes::Bytes;
 use eidetica_auth::{DeviceClaim, RequestId, Scope};
 use eidetica_entry::{Id, PublicKey, StoreName};
 use eidetica_protocol::{
-    Answer, Digest, Failure, Frame, Input, Live, LiveConfig, LiveEvent, LiveMessage, LiveOpen,
-    Notice, Output, ProvenKeys, Query, Refusal, Reply, Request, Standing, Stores, TipList,
-    handshake::VERSIONS, limits, set_hash,
+    Answer, Digest, Failure, Frame, IngestError, Input, Live, LiveConfig, LiveEvent, LiveMessage,
+    LiveOpen, Notice, Output, ProvenKeys, Query, Refusal, Reply, Request, Standing, Stores,
+    TipList, handshake::VERSIONS, limits, set_hash,
 };
 
 use crate::{
@@ -19,6 +19,8 @@ use crate::{
 /// The databases of one side, its machine, and what it said.
 struct Side {
     stores: BTreeMap<Id, Store>,
+    /// The one that has no room.
+    full: Option<Id>,
     live: Live,
     sent: Vec<Bytes>,
     inbox: VecDeque<Bytes>,
@@ -73,6 +75,7 @@ impl Side {
     fn new(stores: BTreeMap<Id, Store>, live: Live) -> Self {
         Self {
             stores,
+            full: None,
             live,
             sent: Vec::new(),
             inbox: VecDeque::new(),
@@ -95,7 +98,10 @@ impl Side {
                     self.live.handle_input(Input::Answer(id, Ok(answer)), NOW);
                 }
                 Output::Ingest(id, batch) => {
-                    let report = self.stores.get_mut(&batch.database).unwrap().ingest(&batch);
+                    let report = match self.full == Some(batch.database) {
+                        true => Err(IngestError::Unavailable("no room".to_owned())),
+                        false => self.stores.get_mut(&batch.database).unwrap().ingest(&batch),
+                    };
                     self.live.handle_input(Input::Ingested(id, report), NOW);
                 }
                 Output::Event(event) => self.events.push(event),
@@ -793,6 +799,30 @@ fn entries_that_do_not_fit_in_lead_to_a_sync() {
     net.settle();
     assert!(net.kinds.contains(&"compare"));
     assert!(net.dialler.events().contains(&LiveEvent::Lacks(ids[0])));
+}
+
+#[test]
+fn a_database_without_room_keeps_no_other_from_being_heard() {
+    let (mut net, ids) = Net::same(&[1, 2]);
+    let [full, other] = [ids[0], ids[1]];
+    net.dialler.full = Some(full);
+    net.acceptor.full = Some(full);
+    for round in 0..3 {
+        let text = format!("round {round}");
+        for side in [&mut net.dialler, &mut net.acceptor] {
+            side.commit(full, &format!("{text} {}", side.tips(full).len()));
+        }
+        net.settle();
+        net.dialler.commit(other, &text);
+        net.settle();
+        net.acceptor.commit(other, &format!("{text} there"));
+        net.settle();
+        net.assert_same(other);
+    }
+    assert!(net.dialler.done.is_none() && net.acceptor.done.is_none());
+    // It is for a sync that fails, and waits longer each time.
+    assert!(net.dialler.events().contains(&LiveEvent::Lacks(full)));
+    assert!(!net.acceptor.events().contains(&LiveEvent::Lacks(full)));
 }
 
 #[test]
