@@ -85,6 +85,27 @@ fn what_was_written_relaxed_is_not_called_durable_when_the_server_was_lost() {
     assert!(!has(&*open(server.url()).unwrap(), b"on top").unwrap());
 }
 
+/// What transactions are by default is for the operator's other programs.
+#[test]
+fn a_server_of_careful_defaults_is_written_to_all_the_same() {
+    let server = PostgresServer::start(false).unwrap();
+    let careful = [
+        "default_transaction_read_only=on",
+        "default_transaction_isolation=serializable",
+    ]
+    .map(|setting| format!("-c%20{}", setting.replace('=', "%3D")))
+    .join("%20");
+    let separator = if server.url().contains('?') { '&' } else { '?' };
+    let url = format!("{}{separator}options={careful}", server.url());
+    let engines = [open(&url).unwrap(), open(&url).unwrap()];
+    thread::scope(|scope| {
+        for engine in &engines {
+            scope.spawn(|| (0..200_u8).for_each(|key| put(&**engine, &[1, key]).unwrap()));
+        }
+    });
+    assert!(has(&*engines[0], &[1, 199]).unwrap());
+}
+
 /// A call of a connection that the server ends while it works: nobody can say whether it took effect.
 #[test]
 fn a_write_in_doubt_poisons() {
