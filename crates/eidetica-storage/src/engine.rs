@@ -15,8 +15,8 @@
 //!   `write` had returned when it was taken.
 //! - The first write or sync that fails other than by a refusal ([`EngineError::is_refusal`])
 //!   poisons the engine: from then on every call but `close` and `info` is
-//!   [`EngineError::Poisoned`]. An engine that met damage before it changed anything may go on. A caller never has to guess whether its batch is there; it opens again
-//!   and looks.
+//!   [`EngineError::Poisoned`]. A caller never has to guess whether its batch is there; it opens again
+//!   and looks. An engine that met damage ([`EngineError::Corrupt`]) before it changed anything may go on.
 
 use std::fmt;
 use std::ops::ControlFlow;

@@ -14,7 +14,7 @@ pub enum Call<'a> {
     Write(&'a Batch),
 }
 
-type Hook = dyn Fn(Call<'_>) + Send + Sync;
+type Hook = dyn Fn(Call<'_>) -> Result<(), EngineError> + Send + Sync;
 
 /// An engine below a hook that is called before each snapshot and each write, on the thread that asks.
 pub struct HookedEngine {
@@ -25,6 +25,17 @@ pub struct HookedEngine {
 impl HookedEngine {
     /// Calls `hook` before it calls `inner`.
     pub fn new(inner: Arc<dyn Engine>, hook: impl Fn(Call<'_>) + Send + Sync + 'static) -> Self {
+        Self::failing(inner, move |call| {
+            hook(call);
+            Ok(())
+        })
+    }
+
+    /// Does not call `inner` where `hook` fails, and fails so itself. It is not poisoned by that.
+    pub fn failing(
+        inner: Arc<dyn Engine>,
+        hook: impl Fn(Call<'_>) -> Result<(), EngineError> + Send + Sync + 'static,
+    ) -> Self {
         let hook = Box::new(hook);
         Self { inner, hook }
     }
@@ -41,17 +52,17 @@ impl HookedEngine {
 
 impl Engine for HookedEngine {
     fn snapshot(&self) -> Result<Box<dyn Snapshot>, EngineError> {
-        (self.hook)(Call::Snapshot);
+        (self.hook)(Call::Snapshot)?;
         self.inner.snapshot()
     }
 
     fn snapshot_with_damage(&self) -> Result<Box<dyn Snapshot>, EngineError> {
-        (self.hook)(Call::Snapshot);
+        (self.hook)(Call::Snapshot)?;
         self.inner.snapshot_with_damage()
     }
 
     fn write(&self, batch: &Batch, durability: Durability) -> Result<(), EngineError> {
-        (self.hook)(Call::Write(batch));
+        (self.hook)(Call::Write(batch))?;
         self.inner.write(batch, durability)
     }
 

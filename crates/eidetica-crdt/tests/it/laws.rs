@@ -280,7 +280,9 @@ fn same_by_every_way(
     let mut bulk = MemRows::new();
     apply_batch(&mut bulk, kind, &batch, Order::Any).unwrap();
     assert_eq!(dump(&bulk), expected, "in bulk");
-    assert_eq!(dump(&in_parts(rng, kind, &batch)), expected, "in parts");
+    let (first, second) = batch.split_at(rng.below(batch.len() + 1));
+    let parts = in_parts(rng, kind, first, second, Order::Any);
+    assert_eq!(dump(&parts), expected, "in parts");
     remove_batch(&mut bulk, kind, &batch[..batch.len() / 2]).unwrap();
     let mut half = MemRows::new();
     apply_batch(&mut half, kind, &batch[batch.len() / 2..], Order::Any).unwrap();
@@ -300,14 +302,27 @@ fn same_by_every_way(
     let rest: Vec<(Stamp, &Payload)> = entries[split..].iter().map(|(s, p)| (*s, p)).collect();
     apply_batch(&mut chain, kind, &rest, Order::NewerThanAll).unwrap();
     assert_eq!(dump(&chain), expected, "ascending, {split} singly");
+    let all: Vec<(Stamp, &Payload)> = entries.iter().map(|(s, p)| (*s, p)).collect();
+    let (first, second) = all.split_at(split);
+    let parts = in_parts(rng, kind, first, second, Order::NewerThanAll);
+    assert_eq!(
+        dump(&parts),
+        expected,
+        "ascending, in parts from {split} on"
+    );
 }
 
 /// A batch over another one, each part of it applied to the rows that the first one gave.
-fn in_parts(rng: &mut Rng, kind: StoreKind, batch: &[(Stamp, &Payload)]) -> MemRows {
-    let (first, second) = batch.split_at(rng.below(batch.len() + 1));
+fn in_parts(
+    rng: &mut Rng,
+    kind: StoreKind,
+    first: &[(Stamp, &Payload)],
+    second: &[(Stamp, &Payload)],
+    order: Order,
+) -> MemRows {
     let mut rows = MemRows::new();
     apply_batch(&mut rows, kind, first, Order::Any).unwrap();
-    let parts = Sorted::new(kind, second, Order::Any).split(1 + rng.below(4));
+    let parts = Sorted::new(kind, second, order).split(1 + rng.below(4));
     let deltas: Vec<Delta> = parts
         .into_iter()
         .map(|part| {

@@ -6,9 +6,7 @@ use std::thread;
 
 use bytes::Bytes;
 use eidetica_storage::commit::{GroupCommit, Lane};
-use eidetica_storage::{
-    Batch, Durability, Engine, EngineError, EngineInfo, MemoryEngine, Snapshot, Space, Watch,
-};
+use eidetica_storage::{Batch, Durability, Engine, EngineError, MemoryEngine, Space};
 use eidetica_testkit::{Call, Fault, FaultyEngine, HookedEngine, RecordingEngine};
 use parking_lot::Mutex;
 
@@ -24,6 +22,13 @@ fn step(lane: u64, from: u64) -> Batch {
     );
     batch.put(Space::Meta, &key, &(from + 1).to_be_bytes());
     batch
+}
+
+/// Whether a batch counts this lane.
+fn writes(batch: &Batch, lane: u64) -> bool {
+    let plan = batch.plan().unwrap();
+    let mut writes = plan.writes.iter();
+    writes.any(|write| write.key == lane.to_be_bytes())
 }
 
 fn value(engine: &dyn Engine, lane: u64) -> u64 {
@@ -296,42 +301,17 @@ fn a_failure_ends_it_for_everyone() {
     assert_eq!(value(&engine.crash(0), 0), 2);
 }
 
-/// An engine with a damaged place, which it finds before it changes anything.
-struct Damaged(MemoryEngine);
-
-impl Engine for Damaged {
-    fn snapshot(&self) -> Result<Box<dyn Snapshot>, EngineError> {
-        self.0.snapshot()
-    }
-
-    fn write(&self, batch: &Batch, durability: Durability) -> Result<(), EngineError> {
-        let damaged = 7_u64.to_be_bytes();
-        match batch.plan()?.writes.iter().any(|w| w.key == damaged) {
-            true => Err(EngineError::corrupt("a block")),
-            false => self.0.write(batch, durability),
-        }
-    }
-
-    fn flush(&self) -> Result<(), EngineError> {
-        self.0.flush()
-    }
-
-    fn watch(&self, hint: Arc<dyn Fn() + Send + Sync>) -> Watch {
-        self.0.watch(hint)
-    }
-
-    fn close(&self) -> Result<(), EngineError> {
-        self.0.close()
-    }
-
-    fn info(&self) -> EngineInfo {
-        self.0.info()
-    }
-}
-
 #[test]
 fn damage_that_one_meets_keeps_nobody_else_from_writing() {
-    let engine = Arc::new(Damaged(MemoryEngine::new()));
+    // It finds a damaged place before it changes anything.
+    let meet_damage = |call: Call<'_>| match call {
+        Call::Write(batch) if writes(batch, 7) => Err(EngineError::corrupt("a block")),
+        _ => Ok(()),
+    };
+    let engine = Arc::new(HookedEngine::failing(
+        Arc::new(MemoryEngine::new()),
+        meet_damage,
+    ));
     let group = Arc::new(GroupCommit::new(Arc::clone(&engine) as Arc<dyn Engine>));
     let damaged = |written| {
         assert!(
