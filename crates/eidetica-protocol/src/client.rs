@@ -7,8 +7,8 @@ use eidetica_entry::{Id, Stamp, reconcile::Detail};
 
 use crate::{
     Answer, Closure, Failure, Frame, Frontier, IdPrefix, IngestTotals, Input, Lacking, Output,
-    PeerFault, PeerIdentity, Progress, ProvenKeys, Query, QueryId, Reply, Request, Sketch, Spans,
-    Stores, TipList, VoidHash,
+    PeerFault, PeerIdentity, Progress, ProvenKeys, Query, QueryId, Refusal, Reply, Request, Sketch,
+    Spans, Stores, TipList, VoidHash,
     differ::{Differences, Exchange, Step},
     handshake::{HOLDINGS, PAYLOADS},
     limits,
@@ -184,6 +184,8 @@ pub struct SyncClient {
     mended: bool,
     /// Whether the last request for payloads was refused.
     turned_away: bool,
+    /// How the peer refused what was pushed: the end of the sync, once all that it gives is here.
+    not_taken: Option<Refusal>,
     /// What both had after the last sync, as far as it is here.
     common: Vec<Id>,
     /// Entries that both have, for a push in case theirs did not all arrive.
@@ -238,6 +240,8 @@ enum State {
         exchange: Option<Wants>,
         pushed: bool,
     },
+    /// The peer takes nothing in now. What it was asked for along with that is asked for alone.
+    NotTaken(Option<Wants>),
     /// Which of our entries are void by now.
     OurVoid,
     /// Packs of theirs come in, then which of ours they lack; with our leaves.
@@ -330,6 +334,7 @@ impl SyncClient {
             mending: false,
             mended: false,
             turned_away: false,
+            not_taken: None,
             common: Vec::new(),
             base: Vec::new(),
             their_void: None,
@@ -456,6 +461,7 @@ impl SyncClient {
                 opened,
                 exchange,
             } => return self.advance_push(flow, opened, exchange, now_ms),
+            State::NotTaken(wants) if self.query.is_none() => return self.take_only(wants),
             State::Failing(failure) if idle => self.outputs.push_back(Output::Done(Err(failure))),
             state => self.state = state,
         }
@@ -469,7 +475,7 @@ impl SyncClient {
         }
         let frame = Frame::decode(bytes).map_err(PeerFault::from)?;
         if let Frame::Reply(Reply::Refused(refusal)) = frame {
-            return match self.state {
+            return match &mut self.state {
                 // The rest is in sync, and what came may have taken our right to more.
                 State::TheirVoid(..) | State::Reply(Expect::VoidPushed, _) => {
                     self.state = State::SettlingVoid(Vec::new());
@@ -478,7 +484,7 @@ impl SyncClient {
                 // What has come is taken in all the same.
                 State::Filling { round, .. } => {
                     self.turned_away = true;
-                    self.state = State::Filled(round, None);
+                    self.state = State::Filled(*round, None);
                     Ok(())
                 }
                 State::Reply(Expect::Lacking, _) => {
@@ -487,6 +493,19 @@ impl SyncClient {
                 }
                 _ if self.giving => {
                     self.end();
+                    Ok(())
+                }
+                // Who cannot take in may still give, and what it gives may be a revocation.
+                State::Sending { flow, exchange, .. }
+                | State::Exchanging {
+                    flow,
+                    exchange,
+                    pushed: false,
+                } if refusal == Refusal::UNAVAILABLE && flow.packs > 0 => {
+                    let exchange = exchange.take();
+                    self.not_taken = Some(refusal);
+                    self.drop_outputs();
+                    self.state = State::NotTaken(exchange);
                     Ok(())
                 }
                 _ => Err(Failure::Refused(refusal)),
@@ -750,7 +769,7 @@ impl SyncClient {
                 Ok(())
             }
             (State::VoidPacks, Answer::Packs(page)) => self.push_void(page.packs),
-            (state @ State::Failing(_), _) => {
+            (state @ (State::NotTaken(_) | State::Failing(_)), _) => {
                 self.state = state;
                 Ok(())
             }
@@ -885,7 +904,8 @@ impl SyncClient {
 
     /// Sends what the peer lacks along with what is wanted of it.
     fn start_exchange(&mut self, exchange: Exchange) {
-        let ours = exchange.ours.iter().map(IdPrefix::of).collect();
+        let ours = exchange.ours.iter().filter(|_| self.not_taken.is_none());
+        let ours = ours.map(IdPrefix::of).collect();
         self.state = State::Sending {
             flow: self.outflow(Wanted::These(ours)),
             opened: false,
@@ -1018,6 +1038,22 @@ impl SyncClient {
             wants,
         };
         self.send(&self.frame_of(request))
+    }
+
+    /// Goes on with a peer that has refused what was pushed: asks for what is wanted of it.
+    fn take_only(&mut self, wants: Option<Wants>) -> Result<(), Failure> {
+        let Some(wants) = wants.filter(|wants| !wants.ids.is_empty()) else {
+            self.conclude(self.theirs.clone());
+            return Ok(());
+        };
+        self.open_push(Some(&wants))?;
+        self.outputs.push_back(Output::End);
+        self.state = State::Exchanging {
+            flow: self.outflow(Wanted::These(Vec::new())),
+            exchange: Some(wants),
+            pushed: false,
+        };
+        Ok(())
     }
 
     /// What is held here is said with whatever brings payloads, and with a comparison, which is answered in kind.
@@ -1246,8 +1282,11 @@ impl SyncClient {
         };
     }
 
-    /// Ends well.
+    /// Ends well, unless the peer has refused what was pushed.
     fn end(&mut self) {
+        if let Some(refusal) = self.not_taken {
+            return self.fail(Failure::Refused(refusal));
+        }
         let mut both = std::mem::take(&mut self.both);
         both.sort_unstable_by(|a, b| b.cmp(a));
         let outcome = Outcome {
@@ -1274,9 +1313,14 @@ impl SyncClient {
         if matches!(self.state, State::Failing(_)) {
             return;
         }
+        self.drop_outputs();
+        self.state = State::Failing(failure);
+    }
+
+    /// What has arrived is ingested in any case.
+    fn drop_outputs(&mut self) {
         self.outputs
             .retain(|output| matches!(output, Output::Ingest(..)));
-        self.state = State::Failing(failure);
     }
 
     fn see_claims(&mut self, claims: &[Bytes]) -> Result<(), Failure> {

@@ -373,6 +373,8 @@ pub(crate) struct Store {
     pub(crate) holds: Stores,
     /// Whether some of what it lacks was here before.
     pub(crate) damaged: bool,
+    /// Whether there is no room for anything more.
+    pub(crate) full: bool,
     /// The place that is chosen by chance.
     pub(crate) somewhere: u64,
     pub(crate) queries: Vec<&'static str>,
@@ -393,6 +395,7 @@ impl Store {
             accesses: usize::MAX,
             holds: Stores::All,
             damaged: false,
+            full: false,
             somewhere: 0,
             queries: Vec::new(),
         }
@@ -510,6 +513,9 @@ impl Store {
     }
 
     pub(crate) fn ingest(&mut self, batch: &IngestBatch) -> Result<IngestReport, IngestError> {
+        if self.full {
+            return Err(IngestError::Unavailable("no room".into()));
+        }
         if self.replica.is_none() && batch.create {
             self.replica = Some(Replica::empty(batch.database));
             let first = &pack::decode(&batch.packs[0], &pack::Limits::default()).unwrap()[0];

@@ -1,13 +1,16 @@
 //! What a sync costs and leads to, for every way in which two histories can stand to each other.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 use eidetica_entry::Id;
-use eidetica_protocol::{Failure, Outcome, PushOutcome, Relation, limits};
+use eidetica_protocol::{
+    Failure, Frame, Input, Outcome, Output, PushOutcome, Refusal, Relation, Reply, Request,
+    SyncClient, limits,
+};
 
 use crate::{
     model::{Replica, Store, real_history},
-    pair::{Parties, Wire, config, run, sync, sync_over},
+    pair::{NOW, Parties, Wire, against, config, run, serve, sync, sync_over},
 };
 
 fn assert_equal(a: &Store, b: &Store) {
@@ -512,4 +515,94 @@ fn one_more_sync_is_enough_whatever_came_meanwhile() {
         assert_equal(&client, &server);
         assert!(outcome.complete, "seed {seed}");
     }
+}
+
+/// Whoever has an entry for a server without room gets all that the server has, every time, and the refusal at the end.
+#[test]
+fn a_full_server_gives_all_the_same() {
+    let (mut client, mut server) = (Store::new(chain(50)), Store::new(chain(50)));
+    client.get_mut().commit(700, "ours");
+    server.get_mut().commit(700, "theirs");
+    server.full = true;
+    for step in 1..=3 {
+        let held = server.get().ids();
+        let refused = Err(Failure::Refused(Refusal::UNAVAILABLE));
+        assert_eq!(sync(&mut client, &mut server), refused, "{step}");
+        assert_eq!(server.get().ids(), held);
+        assert!(client.get().ids().is_superset(&held), "{step}");
+        server.get_mut().commit(1, "more");
+    }
+    server.full = false;
+    sync(&mut client, &mut server).unwrap();
+    assert_equal(&client, &server);
+}
+
+/// Two that have gone their own ways, and what a server answers that compares and refuses all else.
+fn refuses_pushes(server: &mut Store) -> impl FnMut(&Request) -> Vec<Frame> {
+    move |request| match request {
+        Request::Push { .. } => vec![Frame::Reply(Reply::Refused(Refusal::UNAVAILABLE))],
+        request => {
+            let request = Frame::Request(request.clone()).encode().unwrap();
+            let parties = Parties::default();
+            let (response, _) = serve(&parties, server, vec![request], &mut Wire::default());
+            let decoded = response.iter().map(|frame| Frame::decode(frame).unwrap());
+            decoded.collect()
+        }
+    }
+}
+
+/// What is pushed is refused, and so is what is asked for alone: that is the end.
+#[test]
+fn a_server_that_gives_nothing_is_asked_once_more() {
+    let (mut client, mut server) = (Store::new(chain(50)), Store::new(chain(50)));
+    client.get_mut().commit(1, "ours");
+    server.get_mut().commit(1, "theirs");
+    let database = server.get().database;
+    let (result, requests) = against(&mut client, database, &mut refuses_pushes(&mut server));
+    assert_eq!(result, Err(Failure::Refused(Refusal::UNAVAILABLE)));
+    assert_eq!(requests, 3);
+}
+
+/// It refuses the first pack while the next page is looked for: the answer to that is still to come.
+#[test]
+fn a_push_is_refused_at_any_time() {
+    let (mut client, mut server) = (Store::new(chain(50)), Store::new(chain(50)));
+    client.get_mut().commit(3_000, "ours");
+    server.get_mut().commit(1, "theirs");
+    let database = server.get().database;
+    let mut machine = SyncClient::new(config(database, &Parties::default()));
+    let mut respond = refuses_pushes(&mut server);
+    let (mut response, mut late, mut requests) = (VecDeque::new(), None, 0);
+    let result = loop {
+        match machine.poll_output(NOW) {
+            Output::OpenRequest => requests += 1,
+            Output::Send(frame) => {
+                if let Frame::Request(request) = Frame::decode(&frame).unwrap() {
+                    let frames = respond(&request).into_iter();
+                    response = frames.map(|frame| frame.encode().unwrap()).collect();
+                }
+            }
+            Output::Query(id, query) => {
+                let answer = Input::Answer(id, Ok(client.answer(&query)));
+                assert!(late.replace(answer).is_none(), "one query at a time");
+            }
+            Output::Timeout(_) => {
+                // Frames before answers.
+                let input = match (machine.wants_frame(), response.pop_front()) {
+                    (true, Some(frame)) => Input::Frame(frame),
+                    (true, None) if late.is_none() => Input::End,
+                    (_, frame) => {
+                        response.extend(frame);
+                        late.take().expect("waits for nothing")
+                    }
+                };
+                machine.handle_input(input, NOW);
+            }
+            Output::End | Output::Event(_) => {}
+            Output::Done(result) => break result,
+            output => panic!("{output:?}"),
+        }
+    };
+    assert_eq!(result, Err(Failure::Refused(Refusal::UNAVAILABLE)));
+    assert_eq!(requests, 3);
 }
