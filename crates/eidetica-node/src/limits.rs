@@ -41,7 +41,7 @@ pub const REDEEM_ATTEMPTS: usize = 16;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct NodeLimits {
-    /// Channels of proven peers that are served at once. 4,096.
+    /// Channels of proven peers that are served at once; above it the device with most gives up to one with less. 4,096.
     pub channels: usize,
     /// Of these, how many only peers have that were registered before. 1,024.
     pub channels_for_known: usize,
@@ -49,7 +49,7 @@ pub struct NodeLimits {
     pub channels_per_device: usize,
     /// Channels whose peer is in its handshake; above it the oldest is closed. 64.
     pub handshakes: usize,
-    /// Requests served at once. 512.
+    /// Requests served at once; above it the device with most of them gives up to one with less. 512.
     pub requests: usize,
     /// Of these, how many only peers have that were registered before. 128.
     pub requests_for_known: usize,

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use eidetica_auth::{DeviceClaim, SecretKey};
 use eidetica_entry::PublicKey;
 use eidetica_protocol::{
-    CloseReason, Failure, Frame, Live, LiveConfig, LiveOpen, PeerIdentity, Reply, Responder,
-    ResponderConfig,
+    CloseReason, Failure, Frame, Live, LiveConfig, LiveOpen, PeerIdentity, Refusal, Reply,
+    Responder, ResponderConfig,
     handshake::{Acceptor, HandshakeError, Side, VERSIONS},
 };
 use eidetica_transport::{FrameSink, FrameStream, Listener, ServerChannel, TransportError};
@@ -114,7 +114,9 @@ impl Server {
                 accepted = listener.accept() => accepted,
             };
             let Ok(channel) = accepted else { break };
-            let turn = self.handshakes.lock().enter(self.shared.limits.handshakes);
+            let turn = CancellationToken::new();
+            let limit = self.shared.limits.handshakes;
+            self.handshakes.lock().enter(turn.clone(), limit);
             self.tasks.spawn(Arc::clone(&self).serve(channel, turn));
         }
         listener.shutdown().await;
@@ -137,14 +139,16 @@ impl Server {
             Err(_) => return,
         };
         let device = identity.device;
-        let Some(_slot) = self.channels.take(self.knows(&device)) else {
+        let replaced = CancellationToken::new();
+        let known = self.knows(&device);
+        let Some(_slot) = self.channels.take(device, known, &replaced) else {
             return tracing::debug!(%device, "no room for another channel");
         };
         channel.mark_proven();
         if self.services.news.send(News::Seen(device)).await.is_err() {
             return;
         }
-        let replaced = self.enter(device);
+        self.enter(device, &replaced);
         self.answer_requests(&mut *channel, identity, &replaced)
             .await;
         self.leave(&device, &replaced);
@@ -155,10 +159,10 @@ impl Server {
     }
 
     /// Puts a channel to those of its device; the oldest goes if there are too many. The token ends this one.
-    fn enter(&self, device: PublicKey) -> CancellationToken {
+    fn enter(&self, device: PublicKey, token: &CancellationToken) {
         let mut by_device = self.by_device.lock();
         let Device { channels, .. } = by_device.entry(device).or_default();
-        channels.enter(self.shared.limits.channels_per_device)
+        channels.enter(token.clone(), self.shared.limits.channels_per_device);
     }
 
     /// The same for an answer, which also ends with the server.
@@ -227,13 +231,19 @@ impl Server {
                     return server.tell_news(identity, open, rest, response).await;
                 }
                 // One that asks nothing yet takes a turn of its channel, and no place of others.
-                let Some(slot) = server.requests.take(server.knows(&identity.device)) else {
-                    return;
-                };
-                let first = stream::once(async { Ok(first) });
-                let request = FrameStream::new(first.chain(rest));
-                server.answer(identity, request, response).await;
-                drop((slot, turn));
+                let device = identity.device;
+                let stop = server.enter_answer(device);
+                let known = server.knows(&device);
+                match server.requests.take(device, known, &stop.token) {
+                    Some(_slot) => {
+                        let first = stream::once(async { Ok(first) });
+                        let request = FrameStream::new(first.chain(rest));
+                        server.answer(identity, request, response, &stop).await;
+                    }
+                    None => server.refuse(Refusal::UNAVAILABLE, response).await,
+                }
+                server.leave(&device, &stop.token);
+                drop(turn);
             });
         }
     }
@@ -253,7 +263,7 @@ impl Server {
         identity: PeerIdentity,
         open: LiveOpen,
         frames: FrameStream,
-        mut sink: FrameSink,
+        sink: FrameSink,
     ) {
         let device = identity.device;
         let accepted = self
@@ -266,13 +276,7 @@ impl Server {
             .await;
         let accepted = match accepted {
             Ok(Ok(accepted)) => accepted,
-            Ok(Err(refusal)) => {
-                if let Ok(frame) = Frame::Reply(Reply::Refused(refusal)).encode() {
-                    let _ = timeout(self.shared.limits.send, sink.send(frame)).await;
-                    sink.finish();
-                }
-                return;
-            }
+            Ok(Err(refusal)) => return self.refuse(refusal, sink).await,
             Err(_) => return,
         };
         let config = LiveConfig {
@@ -294,13 +298,27 @@ impl Server {
         let _ = self.services.news.send(News::LiveEnded(id, result)).await;
     }
 
+    /// The whole answer to a request that is not gone into.
+    async fn refuse(&self, refusal: Refusal, mut sink: FrameSink) {
+        if let Ok(frame) = Frame::Reply(Reply::Refused(refusal)).encode() {
+            let _ = timeout(self.shared.limits.send, sink.send(frame)).await;
+            sink.finish();
+        }
+    }
+
     fn claims(&self) -> Vec<DeviceClaim> {
         let engine = self.shared.engine.lock();
         let device = self.device.public();
         engine.claims_of(device, now_ms()).cloned().collect()
     }
 
-    async fn answer(&self, identity: PeerIdentity, request: FrameStream, response: FrameSink) {
+    async fn answer(
+        &self,
+        identity: PeerIdentity,
+        request: FrameStream,
+        response: FrameSink,
+        stop: &Stop,
+    ) {
         let claims = self.claims();
         let device = identity.device;
         let responder = Responder::new(ResponderConfig {
@@ -308,15 +326,13 @@ impl Server {
             claims,
         });
         let wire = Wire::of_request(request, response);
-        let stop = self.enter_answer(device);
         // Whoever is blocked from now on is hung up on.
         if self.shared.engine.lock().admits(&device) {
-            match session::run(responder, wire, device, &self.services, &stop).await {
+            match session::run(responder, wire, device, &self.services, stop).await {
                 Ok(served) => tracing::debug!(%device, ?served, "answered"),
                 Err(error) => tracing::debug!(%device, %error, "a request failed"),
             }
         }
-        self.leave(&device, &stop.token);
     }
 
     /// The identity handshake, from the accepting side.
@@ -337,9 +353,7 @@ impl Server {
                 .proof(&proof)
                 .and_then(|(identity, welcome)| match admits(&identity) {
                     true => Ok((identity, welcome)),
-                    false => Err(HandshakeError::Refused(
-                        eidetica_protocol::Refusal::IDENTITY,
-                    )),
+                    false => Err(HandshakeError::Refused(Refusal::IDENTITY)),
                 });
         respond(reply, proven).await
     }

@@ -453,6 +453,58 @@ fn requests_that_ask_nothing_take_no_places() {
     drop(silent);
 }
 
+/// One device takes all places that strangers may have and gives none back: it keeps its share.
+#[test]
+fn a_device_that_holds_all_places_gives_one_up() {
+    let net = Net::memory();
+    let mut limits = NodeLimits::default();
+    (limits.requests, limits.requests_for_known) = (16, 4);
+    let alice = Peer::with_limits(&net, "alice", limits);
+    let bob = Peer::new(&net, "bob");
+    let id = alice.create(&[], Some(Permission::Read)).id();
+    for n in 0..20 {
+        let noise = std::iter::repeat_with(|| char::from(b'!' + rand::random::<u8>() % 90));
+        alice.write(
+            id,
+            &format!("text{n}"),
+            &noise.take(100_000).collect::<String>(),
+        );
+    }
+    let address = alice.serve();
+    let fetch = Frame::Request(Request::Compare {
+        database: id,
+        tips: TipList::new(Vec::new()),
+        common: Vec::new(),
+        closures: Vec::new(),
+    });
+    let fetch = fetch.encode().unwrap();
+    let held = block_on(async {
+        let eve = SecretKey::from_bytes(&[200; 32]);
+        let (mut held, mut channels) = (Vec::new(), Vec::new());
+        for _ in 0..2 {
+            let channel = introduce(&hub(&net), &address, &eve).await.unwrap();
+            for _ in 0..6 {
+                let request = FrameStream::of([fetch.clone()]);
+                let mut response = channel.request(request).await.unwrap();
+                // It is answered, and not read to its end.
+                assert!(response.next().await.unwrap().is_some());
+                held.push(response);
+            }
+            // One more is told that there is no place.
+            let refused = Frame::Reply(Reply::Refused(Refusal::UNAVAILABLE));
+            if held.len() == 12 {
+                let answer = ask(&*channel, fetch.clone()).await.unwrap();
+                assert_eq!(answer, [refused.encode().unwrap()]);
+            }
+            channels.push(channel);
+        }
+        (held, channels)
+    });
+    bob.try_sync(&address, id).unwrap();
+    assert_eq!(bob.tips(id), alice.tips(id));
+    drop(held);
+}
+
 #[test]
 fn garbage_ends_its_own_request_only() {
     let net = Net::memory();
