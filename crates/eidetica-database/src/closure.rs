@@ -13,11 +13,11 @@ use eidetica_auth::{AuthRecord, SettingsPayload};
 use eidetica_entry::dag::Budget;
 use eidetica_entry::pack::PackInfo;
 use eidetica_entry::{Entry, Id, Stamp, StoreName};
-use eidetica_storage::log::{DatabaseLog, Difference, LogReader};
+use eidetica_storage::log::{DatabaseLog, Difference, LogReader, Taken};
 use eidetica_storage::{Batch, Snapshot};
 
 use crate::core::Core;
-use crate::databases::{Cursor, Part};
+use crate::databases::{Cursor, Part, names_of_root};
 use crate::error::{Error, Reject, Result};
 use crate::ingest::{IngestReport, IngestRequest};
 use crate::shared::CREATION;
@@ -160,25 +160,31 @@ impl Databases {
         self.judge_root(&root)?;
         self.make_room_for_closure()?;
         let root = root.without_data();
-        let mut closures = self.shared().closures.lock();
-        if let Some(core) = closures.get(&root.id()) {
-            return Ok(self.handle(Arc::clone(core)));
-        }
-        let log = self
-            .shared()
-            .racing(|| match self.log().closure(&root.id())? {
-                Some(log) => Ok(log),
-                None => self.create_closure_log(&root),
-            })?;
-        let core = Arc::new(Core::load_closure(self.shared(), log)?);
-        closures.insert(root.id(), Arc::clone(&core));
-        Ok(self.handle(core))
+        self.shared().racing(|| {
+            let taken = self.shared().taken_before(&root)?;
+            if taken.is_some() {
+                self.judge_root(&root)?;
+            }
+            let mut closures = self.shared().closures.lock();
+            if let Some(core) = closures.get(&root.id()) {
+                return Ok(self.handle(Arc::clone(core)));
+            }
+            let log = match self.log().closure(&root.id())? {
+                Some(log) => log,
+                None => self.create_closure_log(&root, taken.as_ref())?,
+            };
+            let core = Arc::new(Core::load_closure(self.shared(), log)?);
+            closures.insert(root.id(), Arc::clone(&core));
+            Ok(self.handle(core))
+        })
     }
 
-    fn create_closure_log(&self, root: &Entry) -> Result<DatabaseLog> {
+    fn create_closure_log(&self, root: &Entry, taken: Option<&Taken>) -> Result<DatabaseLog> {
         let _creating = self.shared().creating.lock();
         let mut batch = Batch::new();
-        let (log, _) = self.log().create_closure(root, &mut batch)?;
+        let (log, _) = self
+            .log()
+            .create_closure(root, &mut batch, names_of_root(taken))?;
         self.shared()
             .group
             .write(CREATION, batch, self.shared().durability)?;

@@ -19,6 +19,7 @@ use crate::effects::{Effects, Flip};
 use crate::error::{Error, Reject, Result};
 use crate::events::Origin;
 use crate::known::{Known, New};
+use crate::names::name_others;
 use crate::overlay::{Layer, View};
 use crate::query::DynRows;
 use crate::rows::StoreRows;
@@ -271,6 +272,9 @@ impl Database {
         let unsigned = stage.add_draft(draft, &mut batch)?;
         let applied = stage.state().next_arrival;
         stage.set_applied(applied);
+        if name_others(&commission.records) {
+            stage.name_others(&self.shared().log.taken(snapshot)?, &mut batch);
+        }
         if walks {
             let arrival = unsigned.arrival();
             let mut effects = Effects::new(&mut stage, known, arrival, &[id]);

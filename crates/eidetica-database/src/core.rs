@@ -70,6 +70,8 @@ pub(crate) struct Core {
     unmet: AtomicU64,
     /// Whether it was taken away: nothing of it is read or written any more.
     gone: AtomicBool,
+    /// Whether it is about to be.
+    closed: AtomicBool,
     has_others: bool,
     /// Whether payloads may be missing, or are not to be held.
     pub(crate) sparse: AtomicBool,
@@ -154,6 +156,7 @@ impl Core {
             loads: AtomicU64::new(0),
             unmet: AtomicU64::new(0),
             gone: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
             has_others: shared.has_others(),
             sparse: AtomicBool::new(sparse),
             group: shared.group.clone(),
@@ -234,9 +237,29 @@ impl Core {
         }
     }
 
+    /// Says whether it is about to be taken away, so that nobody begins to write to it.
+    pub(crate) fn set_closed(&self, closed: bool) {
+        self.closed.store(closed, Ordering::Release);
+    }
+
     /// The sequencer, loaded if it has to be.
     pub(crate) fn sequence(&self) -> Result<Sequence<'_>> {
-        let mut sequencer = self.sequencer.lock();
+        let sequencer = self.sequencer.lock();
+        match self.closed.load(Ordering::Acquire) {
+            true => Err(Error::NoDatabase(self.id)),
+            false => self.sequence_in(sequencer),
+        }
+    }
+
+    /// Like [`Core::sequence`], for whoever takes it away.
+    pub(crate) fn last_sequence(&self) -> Result<Sequence<'_>> {
+        self.sequence_in(self.sequencer.lock())
+    }
+
+    fn sequence_in<'a>(
+        &self,
+        mut sequencer: MutexGuard<'a, Option<Sequencer>>,
+    ) -> Result<Sequence<'a>> {
         self.check_here()?;
         if sequencer.as_ref().is_none_or(|sequencer| sequencer.failed) {
             *sequencer = Some(self.load_sequencer()?);

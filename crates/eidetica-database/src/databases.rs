@@ -13,6 +13,7 @@ use eidetica_entry::{Draft, Entry, Height, Id, PublicKey, Stamp, StoreName};
 use eidetica_storage::commit::GroupCommit;
 use eidetica_storage::log::{
     CacheSize, DatabaseLog, Difference, EntryLog, LogReader, Mark, Marks, PackPage as LogPage,
+    Stage, Taken,
 };
 use eidetica_storage::{Batch, Durability, Engine};
 use parking_lot::Mutex;
@@ -175,6 +176,7 @@ impl Databases {
             open: Open::default(),
             creating: Mutex::new(()),
             closures: Mutex::new(HashMap::new()),
+            names: Mutex::default(),
             uses: AtomicU64::new(0),
             local: Mutex::new(HashMap::new()),
             callbacks: Arc::new(Callbacks::default()),
@@ -382,24 +384,24 @@ impl Databases {
 
     /// Judges and stores a root entry; the database is there afterwards.
     fn begin(&self, root: &Entry) -> Result<Arc<Core>> {
-        self.judge_root(root)?;
-        self.0.open.get_or_load(&root.id(), || {
-            let log = self.0.racing(|| match self.0.log.database(&root.id())? {
-                Some(log) => Ok(log),
-                None => self.create_log(root),
-            })?;
-            Ok(Arc::new(Core::load(&self.0, log)?))
+        self.0.racing(|| {
+            let taken = self.0.taken_before(root)?;
+            self.judge_root(root)?;
+            self.0.open.get_or_load(&root.id(), || {
+                let log = match self.0.log.database(&root.id())? {
+                    Some(log) => log,
+                    None => self.create_log(root, taken.as_ref())?,
+                };
+                Ok(Arc::new(Core::load(&self.0, log)?))
+            })
         })
     }
 
-    fn create_log(&self, root: &Entry) -> Result<DatabaseLog> {
+    fn create_log(&self, root: &Entry, taken: Option<&Taken>) -> Result<DatabaseLog> {
         let _creating = self.0.creating.lock();
         let mut batch = Batch::new();
         // The root's state waits behind the watermark, as any entry's may.
-        let (log, _) = self
-            .0
-            .log
-            .create::<Error>(root, &mut batch, |_, _, _| Ok(()))?;
+        let (log, _) = self.0.log.create(root, &mut batch, names_of_root(taken))?;
         self.0.group.write(CREATION, batch, self.0.durability)?;
         Ok(log)
     }
@@ -417,6 +419,18 @@ impl Lookup for BelowRoot<'_> {
 
     fn delegated(&self, database: &Id, tips: &[Id]) -> Result<Option<AuthState>> {
         self.0.authority_at(database, tips, 0)
+    }
+}
+
+/// Says of a root that it names others, if it does.
+pub(crate) fn names_of_root(
+    taken: Option<&Taken>,
+) -> impl FnOnce(&DatabaseLog, &mut Stage<'_>, &mut Batch) -> Result<()> {
+    move |_, stage, batch| {
+        if let Some(taken) = taken {
+            stage.name_others(taken, batch);
+        }
+        Ok(())
     }
 }
 

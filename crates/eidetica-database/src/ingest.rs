@@ -28,6 +28,7 @@ use crate::error::{Error, Reject, Result};
 use crate::events::Origin;
 use crate::holds::Holds;
 use crate::known::{Known, New};
+use crate::names::names_others;
 use crate::pending::Source;
 use crate::quota::of_control;
 use crate::settle::Turned;
@@ -947,6 +948,10 @@ impl Database {
         if at_once {
             let applied = stage.state().next_arrival;
             stage.set_applied(applied);
+        }
+        let mut entries = accepted.packs.iter().flat_map(|pack| &pack.entries);
+        if entries.any(names_others) {
+            stage.name_others(&self.shared().log.taken(snapshot)?, &mut batch);
         }
         let mut effects = Effects::new(&mut stage, known, first, &accepted.new);
         if walks {

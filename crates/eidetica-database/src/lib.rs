@@ -44,6 +44,7 @@ mod known;
 pub mod limits;
 mod local;
 mod mend;
+mod names;
 mod open;
 mod overlay;
 mod past;

@@ -4,7 +4,6 @@
 //! settings name are kept, each of them small; the one that was used last the longest time ago gives way. What
 //! settings name stays, and is bounded by itself.
 
-use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,6 +15,7 @@ use eidetica_storage::{Batch, Direction, KeyRange, Space};
 
 use crate::core::{Core, registry_prefix};
 use crate::error::{Error, Result};
+use crate::names::Names;
 use crate::shared::{CREATION, Shared};
 use crate::{Database, Databases, limits};
 
@@ -34,23 +34,28 @@ impl Databases {
         if self.log().closures()?.len() < limits::UNNAMED_CLOSURES {
             return Ok(());
         }
-        let unnamed = self.unnamed_closures()?;
-        let surplus = (unnamed.len() + 1).saturating_sub(limits::UNNAMED_CLOSURES);
-        for log in self.by_last_use(unnamed).iter().take(surplus) {
-            self.take_away(log)?;
-        }
-        Ok(())
+        self.shared().racing(|| {
+            let names = self.look_for_names()?;
+            let unnamed = self.unnamed_closures(&names)?;
+            let surplus = (unnamed.len() + 1).saturating_sub(limits::UNNAMED_CLOSURES);
+            for log in self.by_last_use(unnamed).iter().take(surplus) {
+                self.take_away(log, &names)?;
+            }
+            Ok(())
+        })
     }
 
     /// Takes away the closures that no settings name; says how many. None where something is damaged, which may name any.
     pub(crate) fn drop_unnamed_closures(&self) -> Result<u64> {
         let before = self.log().closures()?.len();
-        let unnamed = match self.unnamed_closures() {
+        let dropped = self.shared().racing(|| {
+            let names = self.look_for_names()?;
+            let mut unnamed = self.unnamed_closures(&names)?.into_iter();
+            unnamed.try_for_each(|log| self.take_away(&log, &names))
+        });
+        match dropped {
             Err(Error::Corrupt(_) | Error::NoEntry(_) | Error::Repairing(_)) => return Ok(0),
-            unnamed => unnamed?,
-        };
-        for log in &unnamed {
-            self.take_away(log)?;
+            dropped => dropped?,
         }
         Ok(before.saturating_sub(self.log().closures()?.len()) as u64)
     }
@@ -82,25 +87,14 @@ impl Databases {
 
     fn is_expected(&self, id: &Id) -> Result<bool> {
         let waits = self.shared().awaited.lock().contains_key(id);
-        Ok(waits || self.unnamed_closures()?.iter().all(|log| log.id() != *id))
+        Ok(waits || self.names()?.has(id))
     }
 
-    /// The closures that neither a database names nor what one names, one through the other.
-    fn unnamed_closures(&self) -> Result<Vec<DatabaseLog>> {
-        let closures = self.log().closures()?.into_iter();
-        let mut unnamed: BTreeMap<Id, DatabaseLog> = closures.map(|log| (log.id(), log)).collect();
-        let mut open = Vec::new();
-        for id in self.list()? {
-            open.extend(self.find(&id)?);
-            while let Some(database) = open.pop() {
-                for delegated in database.authority()?.delegated_databases() {
-                    if unnamed.remove(delegated).is_some() {
-                        open.extend(self.closure(delegated)?);
-                    }
-                }
-            }
-        }
-        Ok(unnamed.into_values().collect())
+    /// The closures that no settings name.
+    fn unnamed_closures(&self, names: &Names) -> Result<Vec<DatabaseLog>> {
+        let mut closures = self.log().closures()?;
+        closures.retain(|log| !names.has(&log.id()));
+        Ok(closures)
     }
 
     /// The one that was used the longest time ago first; those not since this instance was opened by their age.
@@ -115,8 +109,11 @@ impl Databases {
         closures
     }
 
-    /// Takes a closure away, unless somebody is at it.
-    fn take_away(&self, log: &DatabaseLog) -> Result<()> {
+    /// Takes a closure away that is not among these names, unless somebody is at it.
+    ///
+    /// # Errors
+    /// A lost race where anything was named since: then they are to be looked for again.
+    fn take_away(&self, log: &DatabaseLog, names: &Names) -> Result<()> {
         // Whoever wants it waits here, and finds it gone.
         let mut open = self.shared().closures.lock();
         if open
@@ -127,17 +124,15 @@ impl Databases {
         }
         open.remove(&log.id());
         let shared = self.shared();
-        let removed = shared.racing(|| {
-            let mut batch = Batch::new();
-            self.log().remove_closure(log, &mut batch)?;
-            batch.delete_range(Space::Meta, &KeyRange::prefix(registry_prefix(log)));
-            Ok(shared.group.write(CREATION, batch, shared.durability)?)
-        });
-        match removed {
+        let mut batch = Batch::new();
+        let staged = self.log().remove_closure(log, &names.as_of, &mut batch);
+        match staged.map_err(Error::from) {
             // Another process has.
-            Err(Error::NoDatabase(_)) => Ok(()),
-            removed => removed,
+            Err(Error::NoDatabase(_)) => return Ok(()),
+            staged => staged?,
         }
+        batch.delete_range(Space::Meta, &KeyRange::prefix(registry_prefix(log)));
+        Ok(shared.group.write(CREATION, batch, shared.durability)?)
     }
 }
 

@@ -15,6 +15,7 @@ use crate::elsewhere::Others;
 use crate::entropy::Entropy;
 use crate::events::Callbacks;
 use crate::local::Local;
+use crate::names::Names;
 use crate::open::Open;
 
 /// The lane of batches that create databases. Lanes below [`LOCAL`] are the numbers of databases.
@@ -38,6 +39,8 @@ pub(crate) struct Shared {
     pub(crate) creating: Mutex<()>,
     /// The closures that were opened.
     pub(crate) closures: Mutex<HashMap<Id, Arc<Core>>>,
+    /// What settings were found to name.
+    pub(crate) names: Mutex<Option<Names>>,
     /// Counts the uses of closures.
     pub(crate) uses: AtomicU64,
     /// The local databases that were opened.

@@ -261,7 +261,7 @@ fn a_member_of_the_team_reads_it_as_a_whole_beside_its_closure() {
     assert!(there.verify().unwrap().is_sound());
 }
 
-fn closures_in(engine: &Arc<dyn Engine>) -> Vec<Id> {
+pub(crate) fn closures_in(engine: &Arc<dyn Engine>) -> Vec<Id> {
     let log = EntryLog::open(engine.clone(), CacheSize(0)).unwrap();
     let closures = log.closures().unwrap();
     closures.iter().map(|closure| closure.id()).collect()

@@ -20,6 +20,7 @@ mod hostile;
 mod imports;
 mod in_memory;
 mod laws;
+mod names;
 mod others;
 mod settings;
 mod sparse;

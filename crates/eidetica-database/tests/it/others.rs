@@ -29,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Engines of `count` processes on the same rows: on one server where the matrix is at PostgreSQL, else on one engine
 /// in memory.
-fn engines(count: u8) -> Vec<Arc<dyn Engine>> {
+pub(crate) fn engines(count: u8) -> Vec<Arc<dyn Engine>> {
     if selected_engine() == EngineKind::Postgres {
         let schema = PostgresServer::shared().fresh_schema();
         let open = |_| Arc::new(PostgresEngine::open(&schema).unwrap()) as Arc<dyn Engine>;
@@ -48,7 +48,7 @@ fn processes(count: u8) -> (Vec<Databases>, Id) {
     (all, id)
 }
 
-fn open(databases: &Databases, id: &Id) -> Database {
+pub(crate) fn open(databases: &Databases, id: &Id) -> Database {
     databases.get(id).unwrap().with_key(key(1))
 }
 

@@ -6,13 +6,18 @@
 
 use std::ops::ControlFlow;
 
+use bytes::Bytes;
 use eidetica_entry::Id;
 
 use super::rows::{self, checked_sum, key_of, put_sum};
-use super::{DatabaseLog, DbNo, EntryLog, LogError};
+use super::{DatabaseLog, DbNo, EntryLog, LogError, Named, names};
 use crate::{Batch, Direction, KeyRange, ScanLimit, Snapshot, Space, limits};
 
 const TOMBSTONE: [u8; 2] = *b"Ly";
+
+/// A database as it was found: to be ended only if nothing was written to it since.
+#[derive(Debug, Clone)]
+pub struct AsFound(Option<Bytes>);
 
 /// Rows that belong to a database: a range of keys of a space.
 pub type Rows = (Space, KeyRange);
@@ -28,22 +33,36 @@ pub struct Swept {
     pub is_last: bool,
 }
 
+impl DatabaseLog {
+    /// See [`AsFound`]. Its version row may be damaged or missing.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn as_found(&self, snapshot: &dyn Snapshot) -> Result<AsFound, LogError> {
+        Ok(AsFound(
+            snapshot.get(Space::Meta, &rows::version_key(self.no))?,
+        ))
+    }
+}
+
 impl EntryLog {
-    /// Stages the end of a database, on condition that nothing is written to it meanwhile. Its version row may be
-    /// damaged or missing.
+    /// Stages the end of a database, unless it was written to since it was found so, or anything was named since `named`
+    /// was read.
     ///
     /// # Errors
     /// The engine's.
     pub fn stage_end(
         &self,
         database: &DatabaseLog,
+        found: &AsFound,
+        named: &Named,
         snapshot: &dyn Snapshot,
         batch: &mut Batch,
     ) -> Result<(), LogError> {
         let (id, no) = (database.id, database.no);
         let version = rows::version_key(no);
-        let row = snapshot.get(Space::Meta, &version)?;
-        batch.expect(Space::Meta, &version, row.as_deref());
+        names::stage_taken(named, no, batch);
+        batch.expect(Space::Meta, &version, found.0.as_deref());
         batch.delete(Space::Meta, &version);
         // A repair that is under way elsewhere finds that it has ended.
         batch.delete(Space::Meta, &super::repair::key(no));

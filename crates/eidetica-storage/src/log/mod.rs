@@ -10,6 +10,7 @@
 //! - [`Mark`]s say which entries are void, and what follows from that. Whoever stages decides which they are;
 //!   the log keeps them exact, and costs nothing where there are none.
 //! - Payloads may be missing ([`StoreHoles`]): the log knows exactly which, and takes them in later.
+//! - [`Named`] and [`Taken`] keep what settings name from being taken away at the same time.
 //! - [`StampSet`] is what replicas compare: summaries of the entries that are passed on, kept for old ones.
 //!
 //! Entries have *arrival numbers*: 0 for the root, then without gaps in the order of commits. A parent
@@ -26,6 +27,7 @@ pub mod forget;
 pub mod format;
 mod holes;
 mod marks;
+mod names;
 mod packs;
 mod quota;
 mod reader;
@@ -45,6 +47,7 @@ pub use cache::CacheSize;
 pub use error::LogError;
 pub use holes::{StoreHoles, add_missing};
 pub use marks::{Mark, Marks};
+pub use names::{Named, Taken};
 pub use packs::{Difference, PackPage};
 pub use quota::Quota;
 pub use reader::{Located, LogReader, SettingsDag};
@@ -247,22 +250,29 @@ impl EntryLog {
     ///
     /// # Errors
     /// [`LogError::Exists`], [`LogError::NotRoot`], the engine's errors.
-    pub fn create_closure(
+    pub fn create_closure<E: From<LogError>>(
         &self,
         root: &Entry,
         batch: &mut Batch,
-    ) -> Result<(DatabaseLog, LogWriter), LogError> {
-        self.create_in(Directory::Closures, root, batch, |_, _, _| Ok(()))
+        rest: impl FnOnce(&DatabaseLog, &mut Stage<'_>, &mut Batch) -> Result<(), E>,
+    ) -> Result<(DatabaseLog, LogWriter), E> {
+        self.create_in(Directory::Closures, root, batch, rest)
     }
 
-    /// Stages the removal of a closure: all of its rows in the spaces of the log and of state. Whoever has one of its
-    /// writers finds it gone; its number is not given again.
+    /// Stages the removal of a closure, unless anything was named since `named` was read: all of its rows in the spaces
+    /// of the log and of state. Whoever has one of its writers finds it gone; its number is not given again.
     ///
     /// # Errors
     /// The engine's errors, a damaged row.
-    pub fn remove_closure(&self, closure: &DatabaseLog, batch: &mut Batch) -> Result<(), LogError> {
+    pub fn remove_closure(
+        &self,
+        closure: &DatabaseLog,
+        named: &Named,
+        batch: &mut Batch,
+    ) -> Result<(), LogError> {
         let snapshot = self.shared.engine.snapshot()?;
         let (_, version) = rows::read_state(closure, &*snapshot)?;
+        names::stage_taken(named, closure.no, batch);
         rows::stage_removal(&closure.id, closure.no, &version, batch);
         Ok(())
     }

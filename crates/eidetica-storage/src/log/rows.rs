@@ -15,7 +15,7 @@ use super::{DatabaseLog, DbNo, LogError, LogState, Mark};
 use crate::{Batch, Direction, Engine, KeyRange, Snapshot, Space};
 
 /// First byte of all keys of the log in [`Space::Meta`]. No other row begins as one of them: the
-/// second bytes f, g, k and x are those of `format`, y of `forget`, l and z of `repair`.
+/// second bytes f, g, k and x are those of `format`, y of `forget`, l and z of `repair`, j and u of `names`.
 const META: u8 = b'L';
 const NEXT_NO_KEY: [u8; 2] = [META, b'n'];
 const DIRECTORY: [u8; 2] = [META, b'd'];
@@ -185,7 +185,7 @@ pub(super) fn stage_number(
     Ok(DbNo(no))
 }
 
-/// Whether a key is that of a row which there is once.
+/// Whether a key is that of a row which there is once and that means something even where it is damaged.
 pub(super) fn is_of_all(key: &[u8]) -> bool {
     matches!(key, [META, b'f' | b'g' | b'k' | b'n' | b'x'])
 }

@@ -12,7 +12,9 @@ use super::cache::Block;
 use super::holes::{Hole, HoleChanges, Holes};
 use super::marks::{Chunk, Marks, chunk_of};
 use super::rows::{self, IdRow, PackHeights};
-use super::{DatabaseLog, DbNo, LogError, LogReader, LogState, Mark, Quota, quota, stamps};
+use super::{
+    DatabaseLog, DbNo, LogError, LogReader, LogState, Mark, Quota, Taken, names, quota, stamps,
+};
 use crate::{Batch, Snapshot, Space, limits};
 
 /// The place of a single entry that may still be waiting for its signature.
@@ -211,6 +213,7 @@ impl LogWriter {
             quota: self.quota,
             replaced: BTreeMap::new(),
             rewrites: false,
+            names: false,
             old: BTreeSet::new(),
             writer: self,
         }
@@ -235,6 +238,8 @@ pub struct Stage<'a> {
     replaced: BTreeMap<usize, Entry>,
     /// Whether stored entries change in place.
     rewrites: bool,
+    /// Whether settings that it adds name other databases.
+    names: bool,
     /// Old blocks of heights in which what is passed on changes.
     old: BTreeSet<u64>,
 }
@@ -261,6 +266,13 @@ impl Stage<'_> {
     /// Sets how much the database may hold, and says what it holds; `None` for no limit.
     pub fn set_quota(&mut self, quota: Option<Quota>) {
         self.quota = quota;
+    }
+
+    /// Says that settings among what is added name other databases, which were looked for after `taken` was read: the
+    /// batch is refused if one was taken away since, and whoever is about to take one away looks again after it.
+    pub fn name_others(&mut self, taken: &Taken, batch: &mut Batch) {
+        names::expect_taken(taken, batch);
+        self.names = true;
     }
 
     fn count_bytes(&mut self, before: usize, after: usize) {
@@ -673,6 +685,9 @@ impl Stage<'_> {
         holes.put(no, &mut self.writer.holes, batch);
         if self.rewrites {
             rows::put_rewritten(no, self.state.version, batch);
+        }
+        if self.names {
+            names::put_named(no, self.state.version, batch);
         }
         if self.quota != self.writer.quota {
             quota::put(no, self.quota.as_ref(), batch);

@@ -15,14 +15,17 @@ use super::damage::{copy_rows, full, rows};
 use crate::closures::{all_above, note, note_as_member, project, team};
 use crate::world::{all_packs, database, ingest, instance_on, key, on, packs_without, rights};
 
-/// What belongs to no database: the format, the next number, local databases.
+/// All rows but those that belong to no database: the format, the next number, what was named and taken away last, local
+/// databases.
 fn left_over(engine: &dyn Engine) -> Vec<(Space, Row)> {
     let all = Space::ALL.into_iter().flat_map(|space| {
         let rows = rows(engine, space).into_iter();
         rows.map(move |row| (space, row))
     });
     let stays = |space: Space, row: &Row| match space {
-        Space::Meta => [&b"Lf"[..], b"Ln"].contains(&&*row.key),
+        Space::Meta => [b"Lf", b"Ln", b"Lu", b"Lj"]
+            .iter()
+            .any(|key| row.key[..] == key[..]),
         Space::Local => row.key[0] < 4,
         _ => false,
     };
@@ -36,8 +39,8 @@ fn lasting(engine: &dyn Engine) -> Vec<(Space, Row)> {
         rows.map(move |row| (space, row))
     });
     let counts = |row: &Row| {
-        // Or say that a repair was refused.
-        [b"Lv", b"Lo", b"Le", b"Ll"]
+        // Or say that a repair was refused, or who was last.
+        [b"Lv", b"Lo", b"Le", b"Ll", b"Lu", b"Lj"]
             .iter()
             .any(|kind| row.key.starts_with(*kind))
     };

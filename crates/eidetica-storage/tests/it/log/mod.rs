@@ -4,6 +4,7 @@ mod crash;
 mod damage;
 mod format;
 mod marks;
+mod names;
 mod read;
 mod stamps;
 mod support;
