@@ -84,7 +84,7 @@ impl Databases {
     /// Takes in packs of a database and of those that it delegates to, in their order.
     pub(crate) fn ingest_with_closures(&self, request: &IngestRequest<'_>) -> Result<IngestReport> {
         let mut report = IngestReport::default();
-        let mut first = 0;
+        let (mut first, mut room) = (0, limits::NEW_CLOSURES);
         for run in request
             .packs
             .chunk_by(|a, b| database_of(a) == database_of(b))
@@ -98,7 +98,7 @@ impl Databases {
                 ..*request
             };
             let mut taken = match foreign {
-                Some(delegated) => match self.ingest_closure(delegated, &request) {
+                Some(delegated) => match self.ingest_closure(delegated, &request, &mut room) {
                     // They are of no use to this database, and no reason to leave the others out.
                     Err(Error::NoDatabase(_)) => bad_packs(run.len(), &Reject::Foreign),
                     Err(error @ Error::Refused(_)) => bad_packs(run.len(), &error),
@@ -122,11 +122,12 @@ impl Databases {
         Ok(report)
     }
 
-    /// Entries of a closure count as neither new nor known: nobody asked for them.
+    /// Entries of a closure count as neither new nor known: nobody asked for them. There is room for so many new closures.
     pub(crate) fn ingest_closure(
         &self,
         delegated: Id,
         request: &IngestRequest<'_>,
+        room: &mut usize,
     ) -> Result<IngestReport> {
         let request = IngestRequest {
             database: delegated,
@@ -136,7 +137,13 @@ impl Databases {
         let is_new = found.is_none();
         let closure = match found {
             Some(closure) => closure,
-            None => self.begin_closure(&request)?,
+            None => {
+                *room = room.checked_sub(1).ok_or(Error::Limit {
+                    what: "new databases that are delegated to in one request",
+                    limit: limits::NEW_CLOSURES,
+                })?;
+                self.begin_closure(&request)?
+            }
         };
         closure.core().touch(self.shared());
         self.check_room_in_closure(&closure, request.packs)?;

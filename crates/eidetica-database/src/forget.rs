@@ -202,7 +202,7 @@ impl Databases {
             let reader = log.reader(&*snapshot);
             let page = reader.packs_without_data(&difference, from, limits::DIFFERENCE_BYTES)?;
             drop(snapshot);
-            let report = self.ingest_closure(*id, &IngestRequest::new(*id, &page.packs))?;
+            let report = self.ingest_closure(*id, &IngestRequest::new(*id, &page.packs), &mut 1)?;
             if let Some((_, reason)) = report.bad_packs.into_iter().next() {
                 return Err(Error::Corrupt(reason));
             }

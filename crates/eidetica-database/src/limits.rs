@@ -36,9 +36,13 @@ pub const HELD_STORES: usize = 256;
 pub const INGEST_PACKS: usize = 4_096;
 /// Delegated databases, direct or by way of others, that a peer is told of as those that are here.
 pub const CLOSURES: usize = 64;
-/// Closures that may be here though no settings name their databases; of more, the one that was used last the longest
-/// time ago is taken away.
+/// Closures that may be here though no settings name their databases; before there are more, those that were used last
+/// the longest time ago are taken away.
 pub const UNNAMED_CLOSURES: usize = 256;
+/// Those of them that stay then: what there is to be looked at for that, all settings, is looked at once for all that go.
+pub const UNNAMED_CLOSURES_KEPT: usize = UNNAMED_CLOSURES / 4 * 3;
+/// Closures that one ingest call may begin. More would drive out the first of them.
+pub const NEW_CLOSURES: usize = UNNAMED_CLOSURES_KEPT;
 /// Bytes of a closure that no settings name and no entries wait for.
 pub const UNNAMED_CLOSURE_BYTES: u64 = 16 * 1024 * 1024;
 /// Bytes of a closure.

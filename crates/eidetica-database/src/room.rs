@@ -1,7 +1,7 @@
 //! How much is kept of databases that nobody asked for.
 //!
 //! A closure comes before the settings that name it, so nobody can tell at first whether it will be of use. Few that no
-//! settings name are kept, each of them small; the one that was used last the longest time ago gives way. What
+//! settings name are kept, each of them small; those that were used last the longest time ago give way. What
 //! settings name stays, and is bounded by itself.
 
 use std::ops::ControlFlow;
@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use eidetica_entry::Id;
 use eidetica_storage::log::DatabaseLog;
-use eidetica_storage::{Batch, Direction, KeyRange, Space};
+use eidetica_storage::{Batch, Direction, Durability, KeyRange, Space};
 
 use crate::core::{Core, registry_prefix};
 use crate::error::{Error, Result};
@@ -28,16 +28,19 @@ impl Core {
 }
 
 impl Databases {
-    /// Sees to it that there is a place for one more closure that no settings name. O(closures), and O(databases) where
-    /// there are many.
+    /// Sees to it that there is a place for one more closure that no settings name. O(closures); where there are many, and
+    /// anything was named since it was so the last time, O(databases).
     pub(crate) fn make_room_for_closure(&self) -> Result<()> {
         if self.log().closures()?.len() < limits::UNNAMED_CLOSURES {
             return Ok(());
         }
         self.shared().racing(|| {
-            let names = self.look_for_names()?;
+            let names = self.names()?;
             let unnamed = self.unnamed_closures(&names)?;
-            let surplus = (unnamed.len() + 1).saturating_sub(limits::UNNAMED_CLOSURES);
+            let surplus = match unnamed.len() < limits::UNNAMED_CLOSURES {
+                true => 0,
+                false => unnamed.len() - limits::UNNAMED_CLOSURES_KEPT,
+            };
             for log in self.by_last_use(unnamed).iter().take(surplus) {
                 self.take_away(log, &names)?;
             }
@@ -132,7 +135,8 @@ impl Databases {
             staged => staged?,
         }
         batch.delete_range(Space::Meta, &KeyRange::prefix(registry_prefix(log)));
-        Ok(shared.group.write(CREATION, batch, shared.durability)?)
+        // What a crash brings back goes again.
+        Ok(shared.group.write(CREATION, batch, Durability::Relaxed)?)
     }
 }
 

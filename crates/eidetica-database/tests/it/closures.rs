@@ -279,21 +279,22 @@ fn of_databases_that_no_settings_name_those_used_last_are_kept() {
         assert!(taken.bad_packs.is_empty());
         assert!(b.find(&stray.id()).unwrap().is_none());
     };
-    let (kept, more) = (limits::UNNAMED_CLOSURES, 3);
+    let (full, more) = (limits::UNNAMED_CLOSURES, 3);
+    let kept = limits::UNNAMED_CLOSURES_KEPT + more;
     let named = team(&a);
     delegate(&project, &named, Permission::Write(5));
     ingest(&b, project.id(), &all_above(&a, &b, &project.id()));
-    let strays: Vec<Database> = (0..kept + more).map(|_| team(&a)).collect();
-    strays[..kept].iter().for_each(&send);
+    let strays: Vec<Database> = (0..full + more).map(|_| team(&a)).collect();
+    strays[..full].iter().for_each(&send);
     let bytes = bytes_in(&*engine);
     // The first of them is in use again.
     send(&strays[0]);
-    strays[kept..].iter().for_each(&send);
+    strays[full..].iter().for_each(&send);
     let here = closures_in(&engine);
     assert_eq!(here.len(), 1 + kept);
     assert!(here.contains(&named.id()) && here.contains(&strays[0].id()));
     for (n, stray) in strays.iter().enumerate() {
-        let gone = (1..=more).contains(&n);
+        let gone = (1..=full + more - kept).contains(&n);
         assert_eq!(here.contains(&stray.id()), !gone, "{n}");
     }
     assert!(bytes_in(&*engine) <= bytes + 1_000, "rows are left");
@@ -302,6 +303,27 @@ fn of_databases_that_no_settings_name_those_used_last_are_kept() {
     let report = ingest(&b, project.id(), &all_above(&a, &b, &project.id()));
     assert_eq!((report.new, report.pending), (1, 0));
     assert!(b.verify().unwrap().is_sound());
+}
+
+#[test]
+fn one_request_begins_no_more_closures_than_stay() {
+    let (a, engine) = (instance(1), engine());
+    let b = instance_on(engine.clone(), 2);
+    let project = a.create(rights(&key(1), &[]), key(1)).unwrap();
+    ingest(&b, project.id(), &all_packs(&a, &project.id()));
+    let strays = (0..limits::NEW_CLOSURES + 2).map(|_| team(&a));
+    let packs: Vec<Bytes> = strays
+        .flat_map(|stray| all_packs(&a, &stray.id()))
+        .collect();
+    assert_eq!(packs.len(), limits::NEW_CLOSURES + 2);
+    let send = || b.ingest(IngestRequest::new(project.id(), &packs)).unwrap();
+    let report = send();
+    let left_out: Vec<usize> = report.left_out.iter().map(|(at, _)| *at).collect();
+    assert_eq!(left_out, [limits::NEW_CLOSURES, limits::NEW_CLOSURES + 1]);
+    assert_eq!(report.bad_packs, []);
+    assert_eq!(closures_in(&engine).len(), limits::NEW_CLOSURES);
+    // The next one goes on.
+    assert_eq!(send().left_out, []);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use eidetica_auth::{AuthRecord, Permission, Revocation};
-use eidetica_database::limits;
+use eidetica_database::{IngestRequest, limits};
 use eidetica_entry::{Entry, Id};
 use eidetica_storage::{MemoryEngine, Space};
 use eidetica_testkit::{RecordingEngine, Tally};
@@ -365,4 +365,47 @@ fn void_entries_of_a_small_batch_write_no_state() {
     let found = there.doc("d").unwrap().get_all().unwrap().to_json();
     assert_eq!(found, serde_json::json!({"effective": 1}));
     assert_eq!(there.is_effective(&void.id()).unwrap(), Some(false));
+}
+
+/// Snapshots that are taken while so many databases are sent that nobody asked for, each by itself, and before each of
+/// them some settings name something, or none do.
+fn snapshots_of_strays(databases: u64, names: bool) -> u64 {
+    let source = instance_on(Arc::new(MemoryEngine::new()), 1);
+    let (engine, here) = recording();
+    let [project, named] = [(); 2].map(|()| database(&here));
+    (2..databases).for_each(|_| drop(database(&here)));
+    let tips: Vec<Id> = named.tips().unwrap().iter().map(|tip| tip.id).collect();
+    let stray = || all_packs(&source, &database(&source).id());
+    let send = |packs: &[Bytes]| {
+        let report = here.ingest(IngestRequest::new(project.id(), packs));
+        assert!(report.unwrap().bad_packs.is_empty());
+    };
+    (0..limits::UNNAMED_CLOSURES).for_each(|_| send(&stray()));
+    let _ = engine.take();
+    for _ in 0..STRAYS {
+        if names {
+            let (naming, tips) = (project.new_transaction(), tips.iter().copied());
+            let settings = naming.settings();
+            settings
+                .delegate(named.id(), Permission::Read, tips, "it")
+                .unwrap();
+            naming.commit().unwrap();
+        }
+        send(&stray());
+    }
+    engine.take().snapshots
+}
+
+const STRAYS: u64 = 3 * (limits::UNNAMED_CLOSURES - limits::UNNAMED_CLOSURES_KEPT) as u64;
+
+#[test]
+fn databases_that_nobody_asked_for_do_not_cost_a_look_at_all_others_each() {
+    const MORE: u64 = 50;
+    let looks = |names| {
+        let [few, many] = [2, 2 + MORE].map(|databases| snapshots_of_strays(databases, names));
+        (many - few) / MORE
+    };
+    assert!(looks(false) <= 1, "what was found holds on");
+    let looks = looks(true);
+    assert!(looks <= 3, "{looks} looks for {STRAYS}");
 }
