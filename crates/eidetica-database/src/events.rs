@@ -4,13 +4,13 @@
 //! there, by whichever writer comes by first, with no lock held. So a callback may read, write and wait
 //! like any other code; what it commits is delivered after it returns.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use eidetica_entry::{Entry, Id};
-use eidetica_storage::log::Mark;
+use eidetica_storage::log::{Mark, Marks};
 use parking_lot::{Mutex, RwLock};
 
 use crate::error::{Error, Result};
@@ -183,8 +183,9 @@ impl Events {
         };
         // Whoever is told gets no key of the one who wrote.
         let database = database.without_key();
+        let mut run = Run::default();
         while let Some((arrival, waiting)) = delivery.next() {
-            match waiting.event(arrival, &database) {
+            match waiting.event(arrival, &mut run, &delivery, &database) {
                 Ok(Some(mut event)) => {
                     if self.queue.lock().own.remove(&event.entry.id()) {
                         event.origin = Origin::Local;
@@ -259,23 +260,81 @@ impl Events {
 }
 
 impl Waiting {
-    /// What is to be told; nothing of an entry that is void.
-    fn event(self, arrival: u64, database: &Database) -> Result<Option<WriteEvent>> {
+    /// Whether it is in the engine alone.
+    fn is_to_be_read(&self) -> bool {
+        !matches!(self, Self::Event(..))
+    }
+
+    /// What is to be told; nothing of an entry that is void. What is read comes from the run, or begins a new one.
+    fn event(
+        self,
+        arrival: u64,
+        run: &mut Run,
+        delivery: &Delivery<'_>,
+        database: &Database,
+    ) -> Result<Option<WriteEvent>> {
         if let Self::Event(event, _) = self {
             return Ok(Some(event));
         }
-        let log = &database.core().log;
-        let snapshot = log.engine().snapshot()?;
-        let reader = log.reader(&*snapshot);
-        let entry = reader.at(arrival)?;
+        if !run.has(arrival) {
+            *run = Run::read(arrival, delivery.run_behind(arrival), database)?;
+        }
+        let Some(entry) = run.take(arrival) else {
+            return Err(Error::Corrupt(format!("no entry arrived as {arrival}")));
+        };
         let origin = match self {
             Self::Stored(origin) => return Ok(Some(WriteEvent { entry, origin })),
             Self::Contested(event, _) if event.entry.id() == entry.id() => event.origin,
             _ => Origin::Remote,
         };
         // The other process may know what makes it void.
-        let void = reader.state()?.void > 0 && reader.marks(Mark::Void)?.contains(arrival);
+        let void = run.void.contains(arrival);
         Ok((!void).then_some(WriteEvent { entry, origin }))
+    }
+}
+
+/// Entries that follow each other, read at once to be told one by one.
+#[derive(Default)]
+struct Run {
+    first: u64,
+    entries: VecDeque<Entry>,
+    void: Marks,
+}
+
+impl Run {
+    /// Reads an entry and some of the `more` behind it: up to one that cannot be read.
+    fn read(first: u64, more: usize, database: &Database) -> Result<Self> {
+        let log = &database.core().log;
+        let snapshot = log.engine().snapshot()?;
+        let reader = log.reader(&*snapshot);
+        let (entries, damage) = reader.entries_or_damage(first, 1 + more)?;
+        if let Some(damage) = damage.filter(|_| entries.is_empty()) {
+            return Err(damage.into());
+        }
+        let void = match reader.state()?.void {
+            0 => Marks::default(),
+            _ => reader.marks_among(Mark::Void, first..first + entries.len() as u64)?,
+        };
+        Ok(Self {
+            first,
+            entries: entries.into(),
+            void,
+        })
+    }
+
+    fn has(&self, arrival: u64) -> bool {
+        let at = arrival.checked_sub(self.first);
+        at.is_some_and(|at| at < self.entries.len() as u64)
+    }
+
+    /// Takes out an entry with all before it.
+    fn take(&mut self, arrival: u64) -> Option<Entry> {
+        while self.first < arrival && self.entries.pop_front().is_some() {
+            self.first += 1;
+        }
+        let entry = self.entries.pop_front();
+        self.first += 1;
+        entry
     }
 }
 
@@ -304,6 +363,16 @@ impl<'a> Delivery<'a> {
                 None
             }
         }
+    }
+
+    /// How many of those that follow an event come without a gap, are durable and are to be read; as many as are read at
+    /// once.
+    fn run_behind(&self, arrival: u64) -> usize {
+        let queue = self.0.queue.lock();
+        let durable = self.0.durable.load(Ordering::Acquire);
+        let next = queue.waiting.range(arrival + 1..durable).zip(arrival + 1..);
+        let run = next.take_while(|((at, waiting), no)| *at == no && waiting.is_to_be_read());
+        run.take(limits::TOLD_AT_ONCE - 1).count()
     }
 }
 

@@ -68,6 +68,8 @@ pub const IMPORT_MEMORY_BYTES: usize = 8 * 1024 * 1024;
 pub const IMPORT_BYTES: u64 = 64 * 1024 * 1024 * 1024;
 /// Bytes of spooled entries that become part of the database as one engine batch.
 pub const IMPORT_MOVE_BYTES: usize = 4 * 1024 * 1024;
+/// Entries that are read at once where callbacks are told of what others have written.
+pub const TOLD_AT_ONCE: usize = 512;
 /// Milliseconds between two looks at the imports of processes that share an engine.
 pub const IMPORT_BEAT_MS: u64 = 5_000;
 /// Looks that find an import unchanged after which its process is taken for dead.

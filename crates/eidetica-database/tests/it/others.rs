@@ -25,7 +25,7 @@ use crate::world::{
 };
 
 /// How long something that must come is waited for.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Engines of `count` processes on the same rows: on one server where the matrix is at PostgreSQL, else on one engine
 /// in memory.

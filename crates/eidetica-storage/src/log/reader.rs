@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
-use std::ops::{ControlFlow, RangeInclusive};
+use std::ops::{ControlFlow, Range, RangeInclusive};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -164,8 +164,22 @@ impl<'a> LogReader<'a> {
     /// # Errors
     /// The engine's errors, a damaged row.
     pub fn marks(&self, mark: Mark) -> Result<Marks, LogError> {
+        self.read_marks(&rows::marks_range(self.no(), mark))
+    }
+
+    /// Like [`marks`](Self::marks), at least those of entries with these arrival numbers: one row per chunk of them.
+    ///
+    /// # Errors
+    /// The engine's errors, a damaged row.
+    pub fn marks_among(&self, mark: Mark, arrivals: Range<u64>) -> Result<Marks, LogError> {
+        let key = |chunk| rows::marks_key(self.no(), mark, chunk);
+        let [first, last] = [arrivals.start, arrivals.end.saturating_sub(1)].map(marks::chunk_of);
+        self.read_marks(&KeyRange::new(key(first), key(last + 1)))
+    }
+
+    fn read_marks(&self, range: &KeyRange) -> Result<Marks, LogError> {
         let mut all = Marks::default();
-        self.each_meta(&rows::marks_range(self.no(), mark), |key, value| {
+        self.each_meta(range, |key, value| {
             let (number, chunk) = rows::decode_marks(self.no(), key, value)?;
             all.put(number, chunk);
             Ok(())

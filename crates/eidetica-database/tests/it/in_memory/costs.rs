@@ -1,15 +1,18 @@
 //! What things cost, in rows and reads: figures that stand in `docs/`.
 
 use std::sync::Arc;
+use std::sync::mpsc::channel;
 
 use bytes::Bytes;
 use eidetica_auth::{AuthRecord, Permission, Revocation};
 use eidetica_database::{IngestRequest, limits};
 use eidetica_entry::{Entry, Id};
-use eidetica_storage::{MemoryEngine, Space};
-use eidetica_testkit::{RecordingEngine, Tally};
+use eidetica_storage::{Engine, MemoryEngine, Space};
+use eidetica_testkit::{RecordingEngine, SharedEngine, Tally};
+use parking_lot::Mutex;
 
 use crate::hostile::{craft, doc_payload};
+use crate::others::PATIENCE;
 use crate::world::{all_packs, database, ingest, ingest_entries, instance_on, key, on, rights};
 
 fn recording() -> (Arc<RecordingEngine>, eidetica_database::Databases) {
@@ -408,4 +411,67 @@ fn databases_that_nobody_asked_for_do_not_cost_a_look_at_all_others_each() {
     assert!(looks(false) <= 1, "what was found holds on");
     let looks = looks(true);
     assert!(looks <= 3, "{looks} looks for {STRAYS}");
+}
+
+/// What a process reads to tell its callbacks of so many entries that another one has taken in at once, some void ones
+/// among them.
+fn reads_to_tell(entries: usize) -> Tally {
+    let rows: Arc<dyn Engine> = Arc::new(MemoryEngine::new());
+    let engine = Arc::new(RecordingEngine::new(Arc::clone(&rows)));
+    let here = instance_on(Arc::new(SharedEngine::new(engine.clone())), 1);
+    let there = instance_on(Arc::new(SharedEngine::new(rows)), 2);
+    let source = instance_on(Arc::new(MemoryEngine::new()), 3);
+    let new = rights(&key(1), &[(&key(2), Permission::Write(5))]);
+    let theirs = source.create(new, key(1)).unwrap();
+    let id = theirs.id();
+    ingest(&here, id, &all_packs(&source, &id));
+    let write = |by: u8, at: &Id, n: usize| {
+        let transaction = theirs.new_transaction_at(&[*at]).unwrap();
+        let transaction = transaction.with_key(key(by));
+        transaction.doc("d").unwrap().set("n", n as i64).unwrap();
+        transaction.commit().unwrap().unwrap()
+    };
+    let mut void: Vec<Entry> = (0..entries / 10).map(|n| write(2, &id, n)).collect();
+    let revocation = theirs.new_transaction_at(&[id]).unwrap();
+    let of = Revocation::of(key(2).public());
+    revocation.settings().revoke(of).unwrap();
+    let revocation = revocation.commit().unwrap().unwrap();
+    let (mut tip, mut effective, mut all) = (revocation.id(), vec![revocation.id()], Vec::new());
+    for n in 0..entries {
+        let entry = write(1, &tip, n);
+        tip = entry.id();
+        effective.push(tip);
+        all.push(entry);
+        all.extend(void.pop());
+    }
+
+    let (tell, told) = channel();
+    let (release, held) = channel::<()>();
+    let held = Mutex::new(held);
+    let db = here.get(&id).unwrap();
+    db.on_remote_write(move |event, _| {
+        tell.send(event.entry.id()).ok();
+        held.lock().recv().ok();
+        Ok(())
+    })
+    .unwrap();
+    // Told of the first one, it waits until all others are there.
+    ingest_entries(&there, id, &[revocation]);
+    let first = told.recv_timeout(PATIENCE).unwrap();
+    ingest_entries(&there, id, &all);
+    let _ = engine.take();
+    drop(release);
+    let rest = (1..effective.len()).map(|_| told.recv_timeout(PATIENCE).unwrap());
+    let heard: Vec<Id> = std::iter::once(first).chain(rest).collect();
+    assert_eq!(heard, effective);
+    engine.take()
+}
+
+#[test]
+fn entries_of_another_process_are_read_many_at_a_time() {
+    let (few, many) = (reads_to_tell(100), reads_to_tell(2_000));
+    let more = many.snapshots.saturating_sub(few.snapshots);
+    assert!(more < 10, "{more} snapshots more");
+    let more = many.reads().saturating_sub(few.reads());
+    assert!(more < 40, "{more} reads more");
 }

@@ -70,6 +70,14 @@ fn marks_are_stored_and_loaded() {
                 .iter()
                 .eq(void.iter().copied())
         );
+        let among = reader.marks_among(Mark::Void, 39..40).unwrap();
+        assert_eq!(among.contains(39), void.contains(&39));
+        assert!(
+            reader
+                .marks_among(Mark::Void, CHUNK..CHUNK + 1)
+                .unwrap()
+                .is_empty()
+        );
         for arrival in 0..41 {
             let is_void = void.contains(&arrival);
             assert_eq!(writer.is_marked(Mark::Void, arrival), is_void);
