@@ -108,21 +108,35 @@ impl Databases {
         let shared = self.shared();
         let mut open = shared.open.all();
         open.extend(shared.closures.lock().values().cloned());
-        for cores in open.chunks(limits::MEET_PAGE) {
-            for (core, found) in cores.iter().zip(self.states_of(cores)?) {
-                match found {
-                    // What is wrong with one is no reason not to look at the others.
-                    Found::State(state) => {
-                        if let Err(error) = self.handle(Arc::clone(core)).meet(&state) {
-                            tracing::warn!(database = %core.id, %error, "cannot follow another process");
-                        }
+        let mut rest: Vec<&[Arc<Core>]> = open.chunks(limits::MEET_PAGE).rev().collect();
+        while let Some(cores) = rest.pop() {
+            // What is wrong with one is no reason not to look at the others.
+            match self.states_of(cores) {
+                Err(error @ Error::Corrupt(_)) => match cores {
+                    [core] => cannot_follow(core, &error),
+                    _ => {
+                        let (first, second) = cores.split_at(cores.len() / 2);
+                        rest.extend([second, first]);
                     }
-                    Found::Gone => self.note_gone(core),
-                    Found::Repairing => {}
-                }
+                },
+                found => self.meet_found(cores, found?),
             }
         }
         self.wake_for_new()
+    }
+
+    fn meet_found(&self, cores: &[Arc<Core>], found: Vec<Found>) {
+        for (core, found) in cores.iter().zip(found) {
+            match found {
+                Found::State(state) => {
+                    if let Err(error) = self.handle(Arc::clone(core)).meet(&state) {
+                        cannot_follow(core, &error);
+                    }
+                }
+                Found::Gone => self.note_gone(core),
+                Found::Repairing => {}
+            }
+        }
     }
 
     fn states_of(&self, cores: &[Arc<Core>]) -> Result<Vec<Found>> {
@@ -155,14 +169,21 @@ impl Databases {
         let awaited: Vec<Id> = shared.awaited.lock().keys().copied().collect();
         for id in awaited {
             if shared.version_of(&id).is_none() {
-                let here = [self.find(&id)?, self.closure(&id)?];
-                here.into_iter()
-                    .flatten()
-                    .for_each(|database| database.wake_awaiting());
+                for here in [self.find(&id), self.closure(&id)] {
+                    match here {
+                        // Nobody is judged by it yet.
+                        Err(Error::Corrupt(_) | Error::NoEntry(_) | Error::Repairing(_)) => {}
+                        here => here?.iter().for_each(Database::wake_awaiting),
+                    }
+                }
             }
         }
         Ok(())
     }
+}
+
+fn cannot_follow(core: &Core, error: &Error) {
+    tracing::warn!(database = %core.id, %error, "cannot follow another process");
 }
 
 impl Database {

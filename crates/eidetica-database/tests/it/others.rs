@@ -14,7 +14,8 @@ use eidetica_database::{
 };
 use eidetica_entry::{Id, pack};
 use eidetica_storage::{
-    Batch, Direction, Durability, Engine, KeyRange, MemoryEngine, Row, ScanLimit, Space,
+    Batch, Direction, Durability, Engine, EngineError, EngineInfo, KeyRange, MemoryEngine, Page,
+    Row, ScanLimit, Snapshot, Space, Watch,
 };
 use eidetica_storage_postgres::PostgresEngine;
 use eidetica_testkit::{EngineKind, HookedEngine, PostgresServer, SharedEngine, selected_engine};
@@ -226,6 +227,86 @@ fn a_database_that_is_damaged_keeps_nobody_from_following_the_others() {
     for (id, heard) in ids.iter().zip(heard).skip(1) {
         let there = open(&all[1], id);
         set(&there, "doc", "n", 2);
+        let (_, origin) = heard.recv_timeout(PATIENCE).unwrap();
+        assert_eq!(origin, Origin::Remote);
+    }
+}
+
+/// An engine that finds one row damaged and hides with it what is asked for at once.
+struct Rotten {
+    inner: Arc<dyn Engine>,
+    row: Arc<Mutex<Option<Bytes>>>,
+}
+
+struct RottenSnapshot(Box<dyn Snapshot>, Option<Bytes>);
+
+impl Engine for Rotten {
+    fn snapshot(&self) -> Result<Box<dyn Snapshot>, EngineError> {
+        let row = self.row.lock().clone();
+        Ok(Box::new(RottenSnapshot(self.inner.snapshot()?, row)))
+    }
+
+    fn write(&self, batch: &Batch, durability: Durability) -> Result<(), EngineError> {
+        self.inner.write(batch, durability)
+    }
+
+    fn flush(&self) -> Result<(), EngineError> {
+        self.inner.flush()
+    }
+
+    fn watch(&self, hint: Arc<dyn Fn() + Send + Sync>) -> Watch {
+        self.inner.watch(hint)
+    }
+
+    fn close(&self) -> Result<(), EngineError> {
+        self.inner.close()
+    }
+
+    fn info(&self) -> EngineInfo {
+        self.inner.info()
+    }
+}
+
+impl Snapshot for RottenSnapshot {
+    fn multi_get(&self, space: Space, keys: &[&[u8]]) -> Result<Vec<Option<Bytes>>, EngineError> {
+        let rotten = self.1.as_ref().filter(|_| space == Space::Meta);
+        match rotten.is_some_and(|row| keys.contains(&row.as_ref())) {
+            true => Err(EngineError::corrupt("a page")),
+            false => self.0.multi_get(space, keys),
+        }
+    }
+
+    fn scan(
+        &self,
+        space: Space,
+        range: &KeyRange,
+        direction: Direction,
+        limit: ScanLimit,
+    ) -> Result<Page, EngineError> {
+        self.0.scan(space, range, direction, limit)
+    }
+}
+
+#[test]
+fn a_page_that_is_damaged_keeps_nobody_from_following_what_is_beside_it() {
+    let [first, second] = <[_; 2]>::try_from(engines(2)).ok().unwrap();
+    let row = Arc::new(Mutex::new(None));
+    let rotten = Rotten {
+        inner: first,
+        row: Arc::clone(&row),
+    };
+    let all = [instance_on(Arc::new(rotten), 1), instance_on(second, 2)];
+    let ids = [(); 5].map(|()| database(&all[0]).id());
+    let heard: Vec<_> = ids.iter().map(|id| told(&open(&all[0], id))).collect();
+    // The third one has the third number.
+    *row.lock() = Some(Bytes::from_static(b"Lv\0\0\0\x02"));
+    assert!(open(&all[0], &ids[2]).tips().is_err());
+    for (id, heard) in ids.iter().zip(heard) {
+        if *id == ids[2] {
+            continue;
+        }
+        let there = open(&all[1], id);
+        set(&there, "doc", "n", 1);
         let (_, origin) = heard.recv_timeout(PATIENCE).unwrap();
         assert_eq!(origin, Origin::Remote);
     }
