@@ -102,7 +102,7 @@ impl Databases {
                     // They are of no use to this database, and no reason to leave the others out.
                     Err(Error::NoDatabase(_)) => bad_packs(run.len(), &Reject::Foreign),
                     Err(error @ Error::Refused(_)) => bad_packs(run.len(), &error),
-                    Err(error @ Error::Limit { .. }) => IngestReport {
+                    Err(error @ (Error::Limit { .. } | Error::Overtaken)) => IngestReport {
                         left_out: all_packs(run.len(), &error),
                         ..IngestReport::default()
                     },
@@ -147,7 +147,12 @@ impl Databases {
         };
         closure.core().touch(self.shared());
         self.check_room_in_closure(&closure, request.packs)?;
-        let report = closure.ingest_packs(&request, (), IngestReport::default())?;
+        let taken = closure.ingest_packs(&request, (), IngestReport::default());
+        let report = taken.map_err(|error| match error {
+            // Another process has made room just now: that is not the packs' fault.
+            Error::NoDatabase(gone) if gone == delegated => Error::Overtaken,
+            error => error,
+        })?;
         if is_new {
             // Its root may be all that there is to wait for.
             closure.wake_awaiting();

@@ -13,9 +13,9 @@ use eidetica_storage::{Engine, MemoryEngine};
 use eidetica_testkit::{Call, HookedEngine, Interruption};
 use parking_lot::Mutex;
 
-use crate::closures::{all_above, closures_in, note_as_member, project, team};
+use crate::closures::{all_above, closures_in, note, note_as_member, project, team};
 use crate::others::{engines, open};
-use crate::world::{all_packs, ingest, instance, instance_on, key, rights};
+use crate::world::{all_packs, ingest, instance, instance_on, key, packs_without, rights};
 
 /// Two processes, and what interrupts the first one.
 struct Processes {
@@ -127,6 +127,27 @@ fn settings_do_not_name_what_is_taken_away_while_they_are_judged() {
     brought(&all.first);
     assert_eq!(tips_of(&db), tips_of(&open(&source, &id)));
     all.check(&id, true);
+}
+
+#[test]
+fn whoever_sends_more_of_a_closure_is_not_to_blame_that_it_is_taken_away() {
+    let all = Processes::new();
+    let source = instance(7);
+    let stray = team(&source);
+    let id = all.first.create(rights(&key(1), &[]), key(1)).unwrap().id();
+    let brought = |packs: &[Bytes]| all.first.ingest(IngestRequest::new(id, packs)).unwrap();
+    brought(&all_packs(&source, &stray.id()));
+    let before = tips_of(&stray);
+    note(&stray, "more", "of it");
+    let more = packs_without(&source, &stray.id(), &before);
+    all.before_write(|second| assert_eq!(second.compact().unwrap().closures, 1));
+    let report = brought(&more);
+    assert_eq!(
+        (report.bad_packs.len(), report.left_out.len()),
+        (0, more.len())
+    );
+    // Whoever sends no beginning is, as ever.
+    assert_eq!(brought(&more).bad_packs.len(), more.len());
 }
 
 #[test]
