@@ -2,7 +2,7 @@
 //! `cargo bench -p eidetica-benches --bench sync`. With `--features iroh` the same over Iroh, directly, in the same run.
 //!
 //! First what each transport carries alone. Then for a chain and for a real history: the bootstrap of `ENTRIES` entries
-//! (default 100000), beside what two cores verify alone in the same run; the peak memory of both processes; a sync with
+//! (default 100000; `CACHE_MIB` for a cache of fjall's other than 64), beside what two cores verify alone in the same run; the peak memory of both processes; a sync with
 //! nothing to do; a sync after one commit on each side. Arguments choose the shape and the engine by name. A history takes
 //! longer to write than to fetch: with `SOURCE`, a directory, it is kept there for runs that ask for the same one.
 #![allow(
@@ -19,6 +19,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Arc;
 use std::time::Instant;
 
+use eidetica::backend::database::Fjall;
 use eidetica::crdt::Doc;
 use eidetica::sync::Transport;
 use eidetica::user::User;
@@ -26,11 +27,16 @@ use eidetica::{Database, Id, Instance};
 use eidetica_benches::{
     Chosen, Shape, commit_leaves, number, peak_mib, process_time, rate, write_history,
 };
+use eidetica_storage_fjall::FjallOptions;
 use eidetica_transport::FrameStream;
 use eidetica_transport_http::HttpTransport;
 #[cfg(feature = "iroh")]
 use eidetica_transport_iroh::IrohTransport;
 use futures::executor::block_on;
+
+/// As the program has it.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Tells a child to serve: the shape, the engine and the directory.
 const SERVE: &str = "EIDETICA_BENCH_SERVE";
@@ -138,7 +144,17 @@ fn entries() -> usize {
 }
 
 fn open(backend: &str, over: &str) -> (Instance, User) {
-    let instance = Instance::connect(backend).unwrap().enable_sync().unwrap();
+    let cache_mib = number("CACHE_MIB", 64);
+    let instance = match backend.strip_prefix("fjall:") {
+        Some(path) => {
+            let mut options = FjallOptions::default();
+            options.cache_bytes = cache_mib << 20;
+            let engine = Fjall::open_with(Path::new(path), options).unwrap();
+            Instance::open(Box::new(engine)).unwrap()
+        }
+        None => Instance::connect(backend).unwrap(),
+    };
+    let instance = instance.enable_sync().unwrap();
     let sync = instance.sync().unwrap();
     #[cfg(feature = "iroh")]
     if over == "iroh" {

@@ -27,6 +27,10 @@ use cli::Cli;
 use context::Context;
 use error::{Code, Error};
 
+/// It keeps little of what is free: docs/decisions/0023-allocator.md.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     keep_files_private();
     // Engines may panic when they meet damaged files; that becomes an error that is shown, and this is for -v.
