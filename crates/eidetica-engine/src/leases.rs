@@ -365,6 +365,7 @@ impl Engine {
     /// Begins or ends what is done with a peer in the background.
     fn change_hands(&mut self, peer: &PublicKey, now_ms: u64) {
         if self.holds(peer) {
+            self.resume_rounds(peer, now_ms);
             self.wake_queued(peer, now_ms);
         }
         self.keep_live(peer, now_ms);

@@ -403,4 +403,15 @@ impl Engine {
             .min();
         self.schedule.start(database, last.unwrap_or(0).min(now_ms));
     }
+    /// Counts rounds from the last sync with a peer that has become this process's: those that were due before were
+    /// left to whoever had it, which may have been nobody.
+    pub(crate) fn resume_rounds(&mut self, peer: &PublicKey, now_ms: u64) {
+        for database in self.peers.related(peer) {
+            let pair = self.peers.pair(peer, &database);
+            let last_ms = pair.and_then(|pair| pair.cursor.last_synced_ms);
+            let counted_ms = self.schedule.stop(&database).unwrap_or(now_ms);
+            let last_ms = last_ms.unwrap_or(0).min(counted_ms).min(now_ms);
+            self.schedule.start(database, last_ms);
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use eidetica_engine::{Action, Command, Input, LeaseChange, Record, limits};
+use eidetica_engine::{Action, Command, Input, LeaseChange, Record, Wishes, limits};
 use eidetica_entry::PublicKey;
 
 use crate::bench::{Bench, START, address, database, key};
@@ -267,6 +267,34 @@ fn what_is_queued_in_one_process_is_done_by_the_one_that_holds_the_peer() {
     assert!(bench.connect().is_none(), "it is dialling already");
     two.pass(8 * limits::BEAT_MS);
     assert_eq!(two.check(2), [1, 1]);
+}
+
+/// An interval that is longer than processes last: a round is due when one of them has begun, and again when another one
+/// takes over that knows of none.
+#[test]
+fn rounds_that_are_due_before_a_peer_is_held_are_made_then() {
+    let mut two = Instance::new(2, 1);
+    let daily = Wishes {
+        enabled: true,
+        on_commit: false,
+        interval_s: Some(86_400),
+    };
+    for bench in two.living() {
+        bench.input(Input::Wishes(database(1), Some(daily)));
+        // Due, and left to whoever holds the peer.
+        bench.pass_until(bench.now);
+        assert!(bench.connect().is_none());
+    }
+    two.settle();
+    assert_eq!(two.check(1).into_iter().sum::<usize>(), 1);
+    let holder = two.held().iter().position(|held| !held.is_empty()).unwrap();
+    two.pass(limits::BEAT_MS);
+    assert_eq!(two.dialled(holder).len(), 1);
+    assert_eq!(two.dialled(1 - holder).len(), 0);
+    two.processes[holder] = None;
+    two.pass(8 * limits::BEAT_MS);
+    assert_eq!(two.held()[1 - holder].len(), 1);
+    assert_eq!(two.dialled(1 - holder).len(), 1);
 }
 
 #[test]
