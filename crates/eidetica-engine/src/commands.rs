@@ -28,7 +28,9 @@ impl Engine {
             self.actions.push_back(Action::Reply(id, result));
             return;
         }
-        if self.work.open.len() >= limits::COMMANDS {
+        // However much is open: stopping ends it.
+        let is_stop = matches!(command, Command::Stop);
+        if self.work.open.len() >= limits::COMMANDS && !is_stop {
             let error = EngineError::TooMany {
                 what: "commands",
                 limit: limits::COMMANDS,

@@ -5,7 +5,7 @@
 //! is written in the transaction that read it, so that nobody's change is lost; only what users want
 //! of databases is kept in memory, and [followed](Accounts::follow).
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use eidetica_auth::{DeviceClaim, SecretKey, VaultKey};
 use eidetica_database::LocalDatabase;
@@ -504,20 +504,22 @@ impl Accounts {
     }
 
     /// Stores claims, each in place of an older one of the same key for the same device. Those for the device key of
-    /// the instance stand where they stood before there were others.
+    /// the instance stand where they stood before there were others. Gives those whose keys nobody has forgotten meanwhile.
     pub(crate) fn put_claims(
         &self,
         uid: &str,
-        claims: &[DeviceClaim],
+        mut claims: Vec<DeviceClaim>,
         instance: PublicKey,
-    ) -> Result<()> {
+    ) -> Result<Vec<DeviceClaim>> {
+        let mut forgotten = BTreeSet::new();
         self.local.transact(|edits| {
+            forgotten.clear();
             let table = edits.table::<ClaimRow>(CLAIMS)?;
             let keys = edits.table::<KeyRecord>(KEYS)?;
             claims.iter().try_for_each(|claim| {
                 let row = key_row(uid, claim.key().into());
-                // It may have been forgotten meanwhile.
                 if keys.get(&row)?.is_none() {
+                    forgotten.insert(claim.key());
                     return Ok(());
                 }
                 let row = match claim.device() == instance {
@@ -528,7 +530,8 @@ impl Accounts {
                 table.insert(row, &ClaimRow { claim })
             })
         })?;
-        Ok(())
+        claims.retain(|claim| !forgotten.contains(&claim.key()));
+        Ok(claims)
     }
 }
 

@@ -44,6 +44,8 @@ struct Inner {
     sync: Mutex<Option<Arc<Sync>>>,
     /// Present on a backend that other processes may use.
     _tending: Option<Tending>,
+    /// Present once somebody has logged in.
+    renewing: Mutex<Option<Tending>>,
 }
 
 impl Instance {
@@ -107,9 +109,9 @@ impl Instance {
             Some(name) => accounts.node_key(name)?,
             None => service.clone(),
         };
-        let (making, sessions, sync) = Default::default();
+        let (making, sessions, sync, renewing) = Default::default();
         Ok(Self(Arc::new(Inner {
-            _tending: Tending::begin(&databases),
+            _tending: Tending::imports(&databases),
             databases,
             accounts,
             device,
@@ -118,6 +120,7 @@ impl Instance {
             making,
             sessions,
             sync,
+            renewing,
         })))
     }
 
@@ -370,7 +373,25 @@ impl Instance {
         }
         let session = Arc::new(load()?);
         sessions.push(Arc::downgrade(&session));
+        let mut renewing = self.0.renewing.lock();
+        if renewing.is_none() {
+            *renewing = Tending::claims(self.downgrade());
+        }
         Ok(session)
+    }
+
+    /// Makes the claims of users who are logged in anew where half of their time is over. What fails is tried again.
+    pub(crate) fn renew_claims(&self, now_ms: u64) {
+        for session in self.sessions() {
+            if let Err(error) = session.renew_claims(now_ms) {
+                tracing::warn!(%error, "claims of a user who is logged in could not be renewed");
+            }
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_renewing(&self) -> bool {
+        self.0.renewing.lock().is_some()
     }
 
     /// Of the users that are logged in.

@@ -293,6 +293,7 @@ fn too_many_open_commands_are_refused() {
             limit: limits::COMMANDS
         }
     );
+    assert_eq!(bench.now(Command::Stop), Ok(Response::Done));
 }
 
 #[test]

@@ -6,7 +6,10 @@ pub mod types;
 
 use std::{
     cmp::Reverse,
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use eidetica_auth::{
@@ -59,6 +62,8 @@ pub(crate) struct Session {
     name: String,
     uid: String,
     keys: RwLock<Keyring>,
+    /// When the claims of all its keys were made.
+    claimed_ms: AtomicU64,
 }
 
 impl User {
@@ -568,13 +573,7 @@ impl Session {
         if outdated {
             session.seal_vault_again(&vault, password)?;
         }
-        let held: Vec<HeldKey> = session
-            .keys
-            .read()
-            .signing()
-            .map(|(_, key)| key.clone())
-            .collect();
-        session.claim(&held)?;
+        session.claim_all(now_ms())?;
         Ok(User(session))
     }
 
@@ -588,6 +587,7 @@ impl Session {
             name: name.into(),
             keys: RwLock::new(Keyring::new(vault, sealed, record.default_key, keys)),
             uid: record.uid,
+            claimed_ms: AtomicU64::new(0),
         })
     }
 
@@ -624,10 +624,29 @@ impl Session {
         &self.uid
     }
 
+    /// Renews what is said of all keys of a user who stays logged in, when half of its time is over.
+    pub(crate) fn renew_claims(&self, now_ms: u64) -> Result<()> {
+        let claimed_ms = self.claimed_ms.load(Ordering::Relaxed);
+        match now_ms.saturating_sub(claimed_ms) < auth_limits::CLAIM_LIFETIME_MS / 2 {
+            true => Ok(()),
+            false => self.claim_all(now_ms),
+        }
+    }
+
+    fn claim_all(&self, now_ms: u64) -> Result<()> {
+        let keys = self.keys.read();
+        let held: Vec<HeldKey> = keys.signing().map(|(_, key)| key.clone()).collect();
+        // It may wait for the sync engine, which looks keys up.
+        drop(keys);
+        self.claim(&held, now_ms)?;
+        self.claimed_ms.store(now_ms, Ordering::Relaxed);
+        Ok(())
+    }
+
     /// Renews the statements of these keys that the devices of this instance act for them, and stores
     /// them: synchronization in the background shows them when nobody is logged in.
-    fn claim<'a>(&self, keys: impl IntoIterator<Item = &'a HeldKey>) -> Result<()> {
-        let end = now_ms().saturating_add(auth_limits::CLAIM_LIFETIME_MS);
+    fn claim<'a>(&self, keys: impl IntoIterator<Item = &'a HeldKey>, now_ms: u64) -> Result<()> {
+        let end = now_ms.saturating_add(auth_limits::CLAIM_LIFETIME_MS);
         let devices = self.instance.devices()?;
         let mut claims = Vec::new();
         for key in keys {
@@ -637,8 +656,8 @@ impl Session {
             }
         }
         let service = self.instance.service_key().public_key();
-        self.accounts().put_claims(&self.uid, &claims, service)?;
-        self.instance.put_claims(claims)
+        let stored = self.accounts().put_claims(&self.uid, claims, service)?;
+        self.instance.put_claims(stored)
     }
 }
 
@@ -669,7 +688,7 @@ impl Session {
         self.add_key(&key)?;
         // With no lock held: it may wait for the sync engine, which looks keys up.
         if key.role == KeyRole::Signing {
-            self.claim([&key])?;
+            self.claim([&key], now_ms())?;
         }
         Ok(key.id())
     }
