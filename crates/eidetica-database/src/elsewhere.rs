@@ -295,7 +295,7 @@ impl Shared {
         self.racing_with(work, || Ok(()))
     }
 
-    /// Calls `level` after losses, twice as many each time.
+    /// Calls `level` after so many losses, again and again: it evens the odds of the next attempt or two, not of all.
     fn racing_with<T>(
         &self,
         mut work: impl FnMut() -> Result<T>,
@@ -306,7 +306,7 @@ impl Shared {
                 Err(error) if error.is_lost_race() || (self.has_others() && error.exists()) => {}
                 done => return done,
             }
-            if lost >= limits::PATIENT_RACES && lost.is_power_of_two() {
+            if lost.is_multiple_of(limits::PATIENT_RACES) {
                 level()?;
             }
         }

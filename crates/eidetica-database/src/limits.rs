@@ -123,7 +123,7 @@ pub const ALSO_ABOVE: usize = 32;
 pub const AWAITED_DATABASES: usize = 4_096;
 /// How often a batch is staged anew because another process wrote first.
 pub const RACES: usize = 256;
-/// How often that is so before the odds are made even, and then again after twice as many.
+/// How often that is so before the odds are made even, each time.
 pub const PATIENT_RACES: usize = 8;
 /// Databases whose versions are looked up at once when other processes may have written.
 pub const MEET_PAGE: usize = 512;
