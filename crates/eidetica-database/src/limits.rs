@@ -122,7 +122,7 @@ pub const ALSO_ABOVE: usize = 32;
 /// own database takes something in.
 pub const AWAITED_DATABASES: usize = 4_096;
 /// How often a batch is staged anew because another process wrote first.
-pub const RACES: usize = 256;
+pub const RACES: usize = 4_096;
 /// How often that is so before the odds are made even, each time.
 pub const PATIENT_RACES: usize = 8;
 /// Databases whose versions are looked up at once when other processes may have written.
