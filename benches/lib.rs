@@ -107,10 +107,26 @@ pub fn spread(number: u64, range: u64) -> u64 {
 
 /// A chain: commits number `from` and on, of one leaf each, under keys that repeat after `keys`.
 pub fn commit_leaves(database: &Database, from: u64, count: u64, keys: u64) {
+    commit_leaves_of(&[], database, from, count, keys);
+}
+
+/// The same by authors drawn evenly, or by the database's own where there are none. Anybody must be allowed to write.
+pub fn commit_leaves_of(
+    authors: &[Arc<SecretKey>],
+    database: &Database,
+    from: u64,
+    count: u64,
+    keys: u64,
+) {
     for number in from..from + count {
-        let transaction = database
+        let mut transaction = database
             .new_transaction()
             .with_timestamp_ms(1_700_000_000_000 + number);
+        let drawn = blake3::hash(&number.to_le_bytes()).as_bytes()[0..4].try_into();
+        let drawn = u32::from_le_bytes(drawn.unwrap()) as usize;
+        if let Some(author) = authors.get(drawn.checked_rem(authors.len()).unwrap_or(0)) {
+            transaction = transaction.with_key(Arc::clone(author));
+        }
         let doc = transaction.doc("notes").unwrap();
         doc.set(&format!("key{:07}", spread(number, keys)), number as i64)
             .unwrap();
@@ -158,12 +174,17 @@ impl Shape {
     }
 }
 
+/// The keys of some authors, the same ones each time.
+pub fn authors(count: u32) -> Vec<Arc<SecretKey>> {
+    let secret =
+        |author: u32| SecretKey::from_bytes(blake3::hash(&author.to_le_bytes()).as_bytes());
+    (0..count).map(|author| Arc::new(secret(author))).collect()
+}
+
 /// Writes entries of two leaves each in the shape of a real history until there are `count`; each round
 /// goes on from the end of the one before. Anybody must be allowed to write. Says how long it took.
 pub fn write_history(database: &Database, shape: &Shape, count: usize) -> Duration {
-    let secret =
-        |author: u32| SecretKey::from_bytes(blake3::hash(&author.to_le_bytes()).as_bytes());
-    let keys: Vec<Arc<SecretKey>> = (0..1_000).map(|author| Arc::new(secret(author))).collect();
+    let keys = authors(1_000);
     let keys_of_leaves = (count as u64 / 4).max(1);
     let mut last = database.tips().unwrap()[0].id;
     let mut written = 0;

@@ -2,7 +2,7 @@
 //! `cargo bench -p eidetica-benches --bench sync`. With `--features iroh` the same over Iroh, directly, in the same run.
 //!
 //! First what each transport carries alone. Then for a chain and for a real history: the bootstrap of `ENTRIES` entries
-//! (default 100000; `CACHE_MIB` for a cache of fjall's other than 64), beside what two cores verify alone in the same run; the peak memory of both processes; a sync with
+//! (default 100000; `AUTHORS` for a chain by many, drawn evenly; `CACHE_MIB` for a cache of fjall's other than 64), beside what two cores verify alone in the same run; the peak memory of both processes; a sync with
 //! nothing to do; a sync after one commit on each side. Arguments choose the shape and the engine by name. A history takes
 //! longer to write than to fetch: with `SOURCE`, a directory, it is kept there for runs that ask for the same one.
 #![allow(
@@ -25,7 +25,7 @@ use eidetica::sync::Transport;
 use eidetica::user::User;
 use eidetica::{Database, Id, Instance};
 use eidetica_benches::{
-    Chosen, Shape, commit_leaves, number, peak_mib, process_time, rate, write_history,
+    Chosen, Shape, authors, commit_leaves_of, number, peak_mib, process_time, rate, write_history,
 };
 use eidetica_storage_fjall::FjallOptions;
 use eidetica_transport::FrameStream;
@@ -143,6 +143,11 @@ fn entries() -> usize {
     number("ENTRIES", 100_000) as usize
 }
 
+/// Authors of a chain besides the database's own; with none, that one writes all.
+fn chain_authors() -> u32 {
+    number("AUTHORS", 0) as u32
+}
+
 fn open(backend: &str, over: &str) -> (Instance, User) {
     let cache_mib = number("CACHE_MIB", 64);
     let instance = match backend.strip_prefix("fjall:") {
@@ -185,7 +190,8 @@ fn serve(orders: &str) {
         _ if !kept.is_empty() => user.open_database(kept[0].database).unwrap(),
         "chain" => {
             let database = create(&user);
-            commit_leaves(&database, 0, entries() as u64, entries() as u64 / 4);
+            let (by, count) = (authors(chain_authors()), entries() as u64);
+            commit_leaves_of(&by, &database, 0, count, count / 4);
             database
         }
         // Forks are slow on disk: they are made in memory and fetched from there.
@@ -301,8 +307,11 @@ fn fetch(orders: &str) {
         .unwrap();
     let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let source = std::env::var_os("SOURCE").map_or(there.path().to_owned(), PathBuf::from);
-    let name = format!("{shape}-{engine}-{}", entries());
-    let mut server = Server::start(shape, engine, over, &source.join(name));
+    let mut name = format!("{shape}-{engine}-{}", entries());
+    if shape == "chain" && chain_authors() > 0 {
+        name += &format!("-{}", chain_authors());
+    }
+    let mut server = Server::start(shape, engine, over, &source.join(&name));
     let backend = format!("{engine}:{}", here.path().join("store").display());
     let (instance, user) = open(&backend, over);
     let sync = instance.sync().unwrap();
@@ -321,7 +330,7 @@ fn fetch(orders: &str) {
     let limit = verify_limit(&database);
     let speed = rate(count, stored);
     println!(
-        "{shape}, {engine}, {over}: {count} entries bootstrapped at {speed:.0}/s, {:.2} of {limit:.0} verified/s alone; \
+        "{name}, {over}: {count} entries bootstrapped at {speed:.0}/s, {:.2} of {limit:.0} verified/s alone; \
          {:.1} us of processor time each here; readable after {:.0}/s; {:.1} bytes of frames an entry, {:.1} MB/s; peak {peak} MiB here",
         speed / limit,
         busy.as_secs_f64() * 1e6 / count as f64,

@@ -5,16 +5,17 @@ use std::thread;
 
 use bytes::Bytes;
 use eidetica_auth::SettingsPayload;
-use eidetica_crdt::{Delta, Order, Overlay, Payload, Sorted, StoreKind};
+use eidetica_crdt::{Delta, Order, Overlay, Payload, Rows, Sorted, StoreKind};
 use eidetica_entry::{Entry, Stamp, StoreName};
-use eidetica_storage::{Batch, Snapshot};
+use eidetica_storage::{Batch, EngineError, Snapshot};
 use rayon::prelude::*;
 
 use crate::core::{Core, Sequencer};
 use crate::error::{Error, Result};
 use crate::overlay::{Layer, View};
 use crate::readahead::ReadAhead;
-use crate::rows::{StoreRows, write_changes};
+use crate::registry::Registry;
+use crate::rows::{NoRows, StoreRows, write_changes};
 
 /// What entries write, by store and kind.
 pub(crate) type Writes = BTreeMap<(StoreName, StoreKind), Vec<(Stamp, Payload)>>;
@@ -108,14 +109,48 @@ const AHEAD_FROM: usize = 16;
 /// Writes of one store that a core is worth being woken for.
 const PART_FROM: usize = 2_048;
 
+pub(crate) fn borrowed(writes: &[(Stamp, Payload)]) -> Vec<(Stamp, &Payload)> {
+    writes
+        .iter()
+        .map(|(stamp, payload)| (*stamp, payload))
+        .collect()
+}
+
+/// What is to change of the rows of one store, in parts that have no row in common.
+pub(crate) struct Changed {
+    pub(crate) name: StoreName,
+    pub(crate) kind: StoreKind,
+    pub(crate) deltas: Vec<Delta>,
+}
+
+/// What `writes` do to the rows in `snapshot`, by store: a store that has no number yet has no rows.
+pub(crate) fn changed_by(
+    writes: &Writes,
+    order: Order,
+    snapshot: &dyn Snapshot,
+    registry: &Registry,
+) -> Result<Vec<Changed>> {
+    let view = View::durable(snapshot);
+    let changed = writes.iter().map(|((name, kind), writes)| {
+        let deltas = match registry.slot(name, *kind) {
+            Some(slot) => deltas_of(StoreRows { view, slot }, *kind, writes, order)?,
+            None => deltas_of(NoRows, *kind, writes, order)?,
+        };
+        let name = name.clone();
+        let kind = *kind;
+        Ok(Changed { name, kind, deltas })
+    });
+    changed.collect()
+}
+
 /// What `writes` do to the rows of a store, in parts that have no row in common.
 fn deltas_of(
-    base: StoreRows<'_>,
+    base: impl Rows<Error = EngineError> + Copy + Sync,
     kind: StoreKind,
-    writes: &[(Stamp, &Payload)],
+    writes: &[(Stamp, Payload)],
     order: Order,
 ) -> Result<Vec<Delta>> {
-    let writes = Sorted::new(kind, writes, order);
+    let writes = Sorted::new(kind, &borrowed(writes), order);
     let delta = Delta::new();
     if writes.len() < AHEAD_FROM {
         let mut rows = Overlay { base, delta };
@@ -158,11 +193,7 @@ impl Core {
         let view = View::staged(snapshot, &sequencer.overlay);
         for ((name, kind), writes) in writes {
             let slot = self.registry.write().slot_or_create(name, *kind, batch);
-            let writes: Vec<(Stamp, &Payload)> = writes
-                .iter()
-                .map(|(stamp, payload)| (*stamp, payload))
-                .collect();
-            for delta in deltas_of(StoreRows { view, slot }, *kind, &writes, order)? {
+            for delta in deltas_of(StoreRows { view, slot }, *kind, writes, order)? {
                 write_changes(slot, &delta, batch, staged.as_deref_mut());
             }
         }

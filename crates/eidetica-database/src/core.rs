@@ -20,7 +20,7 @@ use parking_lot::{Condvar, MappedMutexGuard, Mutex, MutexGuard, RwLock};
 use crate::Database;
 use crate::access::Accesses;
 use crate::authority::Authority;
-use crate::deferred::Deferred;
+use crate::deferred::{Computing, Deferred};
 use crate::error::{Error, Result};
 use crate::events::{Callbacks, Events};
 use crate::holds::is_sparse;
@@ -102,6 +102,8 @@ pub(crate) struct Sequencer {
     batches: Arc<AtomicU64>,
     /// Entries whose state is not written yet.
     pub(crate) deferred: Deferred,
+    /// The state of entries before those, while entries come in.
+    pub(crate) computing: Option<Computing>,
     /// Entries of the last wave that nothing was above when it was written: the next one builds on them, and need not
     /// decode a pack for it.
     pub(crate) newest: HashMap<Id, ParentInfo>,
@@ -312,6 +314,7 @@ impl Core {
             last: 0,
             batches: Arc::clone(&self.batches),
             deferred: Deferred::default(),
+            computing: None,
             newest: HashMap::new(),
             failed: false,
             settled_below: 0,

@@ -336,6 +336,16 @@ impl Databases {
         self.0.callbacks.register(Some(origin), call)
     }
 
+    /// Calls `call` with every database that has new durable entries, and with whether this instance has committed any of
+    /// them: once for up to [`limits::CHANGE_ENTRIES`] that come together, void ones left out. It is called before the
+    /// callbacks of the first of them.
+    ///
+    /// # Errors
+    /// More than [`limits::CALLBACKS`].
+    pub fn on_change(&self, call: impl Fn(&Id, bool) + Send + Sync + 'static) -> Result<()> {
+        self.0.callbacks.register_for_changes(call)
+    }
+
     /// Stops calling a callback of all databases; says whether there was one.
     pub fn remove_callback(&self, id: CallbackId) -> bool {
         self.0.callbacks.unregister(id)

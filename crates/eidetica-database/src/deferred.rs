@@ -4,6 +4,12 @@
 //! buffer is full, somebody reads or somebody commits. The watermark is part of the version row and
 //! moves in the same batch as the rows, so after a crash the rest is read from the log and applied again
 //! from there, each write exactly once.
+//!
+//! While entries still come in, what a full buffer does to the state is computed beside them, and written when the
+//! next buffer is full. Nobody else changes state rows meanwhile: who would has the rest written first, but for entries
+//! that change sides, of which what was computed knows nothing. It is dropped then.
+
+use std::thread::{self, JoinHandle};
 
 use eidetica_crdt::Order;
 use eidetica_entry::Height;
@@ -11,10 +17,12 @@ use eidetica_storage::log::forget::{Swept, sweep};
 use eidetica_storage::log::{LogState, Mark};
 use eidetica_storage::{Batch, KeyRange, Snapshot, Space};
 
-use crate::apply::{Encoded, decoded};
+use crate::apply::{Changed, Encoded, changed_by, decoded};
 use crate::core::{Sequencer, Written};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ingest::WavePack;
+use crate::registry::Registry;
+use crate::rows::write_changes;
 use crate::{Database, limits};
 
 /// Entries whose state is to be written: what they bring to it, in arrival order.
@@ -37,6 +45,57 @@ struct Taken {
     count: u64,
     payloads: Vec<(u64, Encoded)>,
     order: Order,
+}
+
+/// What deferred entries do to the state rows, while it is computed on a thread of its own. That ends before this does.
+pub(crate) struct Computing {
+    /// Arrival number of the first entry.
+    from: u64,
+    count: u64,
+    thread: Option<JoinHandle<Result<Vec<Changed>>>>,
+}
+
+impl Computing {
+    /// Of the rows in `snapshot`, which hold the state of all entries before `from`.
+    fn start(
+        from: u64,
+        taken: Taken,
+        registry: Registry,
+        snapshot: Box<dyn Snapshot>,
+    ) -> Result<Self> {
+        let count = taken.count;
+        let compute = move || {
+            let payloads = taken.payloads.into_iter().map(|(_, payload)| payload);
+            let writes = decoded(payloads.collect());
+            changed_by(&writes, taken.order, &*snapshot, &registry)
+        };
+        let spawned = thread::Builder::new()
+            .name("eidetica-state".into())
+            .spawn(compute);
+        let stopped = |error| Error::Stopped(format!("computing state: {error}"));
+        Ok(Self {
+            from,
+            count,
+            thread: Some(spawned.map_err(stopped)?),
+        })
+    }
+
+    fn wait(mut self) -> Result<Vec<Changed>> {
+        let joined = self.thread.take().map(JoinHandle::join);
+        joined.and_then(Result::ok).unwrap_or_else(|| {
+            let ended = "computing state ended early";
+            Err(Error::Stopped(ended.into()))
+        })
+    }
+}
+
+impl Drop for Computing {
+    fn drop(&mut self) {
+        // It reads what may be closed next.
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
 }
 
 impl Deferred {
@@ -76,6 +135,10 @@ impl Deferred {
 
     pub(crate) fn is_full(&self) -> bool {
         self.count >= limits::DEFERRED_ENTRIES || self.bytes >= limits::DEFERRED_BYTES
+    }
+
+    fn begins_at(&self, arrival: u64) -> bool {
+        self.count > 0 && self.from == arrival
     }
 
     /// Takes everything out if it begins at `from`, with how it stands to what was before. If it begins later it stays,
@@ -138,33 +201,69 @@ impl Database {
 
     fn apply_deferred(&self, sequencer: &mut Sequencer) -> Result<()> {
         while !sequencer.writer.state().is_applied() {
-            let from = sequencer.writer.state().applied;
-            // Nothing is applied: what rows there are were there before a repair.
-            if from == 0 && self.wipe_step(sequencer)? {
-                continue;
+            if sequencer.computing.is_none() {
+                self.compute_deferred(sequencer)?;
             }
-            let snapshot = self.shared().rows.snapshot()?;
-            let taken = match sequencer.deferred.take(from) {
-                Ok(taken) => taken,
-                Err(end) => self.read_deferred(from, end, &*snapshot)?,
-            };
-            let (count, order, mut payloads) = (taken.count, taken.order, taken.payloads);
-            let mut batch = Batch::new();
-            if let Some(absent) = sequencer.writer.marks(Mark::Absent) {
-                payloads.retain(|(arrival, _)| !absent.contains(*arrival));
-            }
-            let payloads = payloads.into_iter().map(|(_, payload)| payload);
-            let writes = decoded(payloads.collect());
-            self.core()
-                .apply(&writes, order, &*snapshot, sequencer, &mut batch, None)?;
-            drop(snapshot);
-            let mut stage = sequencer.writer.stage();
-            stage.set_applied(from + count);
-            let state = stage.finish(&mut batch)?;
-            let written = Written::new(sequencer.next_batch(), &state);
-            self.write_locked(sequencer, batch, written)?;
+            self.write_computed(sequencer)?;
         }
         Ok(())
+    }
+
+    /// Writes the state that was computed beside the last entries, if there is any, and has that of the deferred ones
+    /// computed beside the next. Where there is more behind the watermark than those, or something is to be settled, it
+    /// writes all.
+    pub(crate) fn flush_beside(&self, sequencer: &mut Sequencer) -> Result<()> {
+        let mut begun = self.write_computed(sequencer);
+        let state = sequencer.writer.state();
+        if begun.is_ok() && !(state.is_settled() && sequencer.deferred.begins_at(state.applied)) {
+            return self.flush(sequencer);
+        }
+        begun = begun.and_then(|()| self.compute_deferred(sequencer));
+        begun.map_err(|error| {
+            sequencer.fail();
+            self.confirmed_error(error, sequencer)
+        })
+    }
+
+    /// Begins to compute the state of what is behind the watermark, or of the first part of that.
+    fn compute_deferred(&self, sequencer: &mut Sequencer) -> Result<()> {
+        let from = sequencer.writer.state().applied;
+        // Nothing is applied: what rows there are were there before a repair.
+        while from == 0 && self.wipe_step(sequencer)? {}
+        let snapshot = self.shared().rows.snapshot()?;
+        let mut taken = match sequencer.deferred.take(from) {
+            Ok(taken) => taken,
+            Err(end) => self.read_deferred(from, end, &*snapshot)?,
+        };
+        if let Some(absent) = sequencer.writer.marks(Mark::Absent) {
+            taken
+                .payloads
+                .retain(|(arrival, _)| !absent.contains(*arrival));
+        }
+        let registry = self.core().registry.read().clone();
+        sequencer.computing = Some(Computing::start(from, taken, registry, snapshot)?);
+        Ok(())
+    }
+
+    fn write_computed(&self, sequencer: &mut Sequencer) -> Result<()> {
+        let Some(computing) = sequencer.computing.take() else {
+            return Ok(());
+        };
+        let applied = computing.from + computing.count;
+        let mut batch = Batch::new();
+        for Changed { name, kind, deltas } in computing.wait()? {
+            let mut registry = self.core().registry.write();
+            let slot = registry.slot_or_create(&name, kind, &mut batch);
+            drop(registry);
+            for delta in deltas {
+                write_changes(slot, &delta, &mut batch, None);
+            }
+        }
+        let mut stage = sequencer.writer.stage();
+        stage.set_applied(applied);
+        let state = stage.finish(&mut batch)?;
+        let written = Written::new(sequencer.next_batch(), &state);
+        self.write_locked(sequencer, batch, written)
     }
 
     /// What of the log is behind the watermark, up to `end` if it says so, or the first part of that.

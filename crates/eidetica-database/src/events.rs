@@ -44,6 +44,8 @@ pub struct CallbackId(u64);
 
 type Callback = dyn Fn(&WriteEvent, &Database) -> Result<(), CallbackError> + Send + Sync;
 
+type ChangeCallback = dyn Fn(&Id, bool) + Send + Sync;
+
 struct Registered {
     id: CallbackId,
     origin: Option<Origin>,
@@ -54,6 +56,7 @@ struct Registered {
 #[derive(Default)]
 pub(crate) struct Callbacks {
     registered: RwLock<Vec<Registered>>,
+    of_changes: RwLock<Vec<Arc<ChangeCallback>>>,
     any: AtomicBool,
     next: AtomicU64,
 }
@@ -81,11 +84,28 @@ impl Callbacks {
         Ok(id)
     }
 
+    pub(crate) fn register_for_changes(
+        &self,
+        call: impl Fn(&Id, bool) + Send + Sync + 'static,
+    ) -> Result<()> {
+        let mut of_changes = self.of_changes.write();
+        if of_changes.len() >= limits::CALLBACKS {
+            return Err(Error::Limit {
+                what: "change callbacks",
+                limit: limits::CALLBACKS,
+            });
+        }
+        of_changes.push(Arc::new(call));
+        self.any.store(true, Ordering::Release);
+        Ok(())
+    }
+
     pub(crate) fn unregister(&self, id: CallbackId) -> bool {
         let mut registered = self.registered.write();
         let before = registered.len();
         registered.retain(|callback| callback.id != id);
-        self.any.store(!registered.is_empty(), Ordering::Release);
+        let any = !registered.is_empty() || !self.of_changes.read().is_empty();
+        self.any.store(any, Ordering::Release);
         registered.len() != before
     }
 
@@ -95,6 +115,40 @@ impl Callbacks {
             .iter()
             .filter(|callback| callback.origin.is_none_or(|wanted| wanted == origin));
         wanted.map(|callback| Arc::clone(&callback.call)).collect()
+    }
+
+    /// Says that a database has changed.
+    fn tell(&self, database: &Id, here: bool) {
+        let of_changes = self.of_changes.read().clone();
+        of_changes.iter().for_each(|call| call(database, here));
+    }
+}
+
+/// Entries that are told as changes of their database: the first at once, those that follow it many at a time.
+#[derive(Default)]
+struct Change {
+    has_begun: bool,
+    untold: usize,
+    here: bool,
+}
+
+impl Change {
+    fn add(&mut self, origin: Origin, callbacks: &Callbacks, database: &Id) {
+        self.untold += 1;
+        self.here |= origin == Origin::Local;
+        if !self.has_begun || self.untold >= limits::CHANGE_ENTRIES {
+            self.tell(callbacks, database);
+        }
+    }
+
+    fn tell(&mut self, callbacks: &Callbacks, database: &Id) {
+        if self.untold > 0 {
+            callbacks.tell(database, self.here);
+            *self = Self {
+                has_begun: true,
+                ..Self::default()
+            };
+        }
     }
 }
 
@@ -183,13 +237,14 @@ impl Events {
         };
         // Whoever is told gets no key of the one who wrote.
         let database = database.without_key();
-        let mut run = Run::default();
+        let (mut run, mut change) = (Run::default(), Change::default());
         while let Some((arrival, waiting)) = delivery.next() {
             match waiting.event(arrival, &mut run, &delivery, &database) {
                 Ok(Some(mut event)) => {
                     if self.queue.lock().own.remove(&event.entry.id()) {
                         event.origin = Origin::Local;
                     }
+                    change.add(event.origin, &self.everywhere, &database.id());
                     self.call(&event, &database);
                 }
                 Ok(None) => {}
@@ -199,6 +254,7 @@ impl Events {
                 }
             }
         }
+        change.tell(&self.everywhere, &database.id());
     }
 
     /// Says that these entries are this instance's own, whoever may put them into the log.

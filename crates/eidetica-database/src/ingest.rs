@@ -882,6 +882,10 @@ impl Database {
         if accepted.new.is_empty() {
             return Ok(None);
         }
+        if !accepted.flips.is_empty() {
+            // It does not know of them.
+            sequencer.computing = None;
+        }
         let staged = self.stage_wave(accepted, known, snapshot, sequencer);
         let (batch, written) = staged.inspect_err(|_| sequencer.fail())?;
         self.core().note_state(sequencer.writer.state());
@@ -899,7 +903,7 @@ impl Database {
         let infos = tips.filter_map(|tip| Some((tip.id, known.new_entry(&tip.id)?.info())));
         sequencer.newest = infos.collect();
         if sequencer.deferred.is_full() {
-            match self.flush(sequencer) {
+            match self.flush_beside(sequencer) {
                 // The entries are there; whoever reads next writes their state.
                 Err(error) if error.is_lost_race() => {}
                 flushed => flushed?,

@@ -21,11 +21,11 @@ pub const INGEST_WAVES_AHEAD: usize = 6;
 pub const INGEST_LANES: usize = 4;
 /// Ingest calls of fewer new entries than this write their state at once; larger ones defer it.
 pub const DEFER_STATE_FROM: usize = 512;
-/// Entries whose state may wait behind the `applied` watermark before it is written. What there is of a large database is
-/// read once for each time, so that more cost less.
+/// Entries whose state waits behind the `applied` watermark before it is computed; there may be as many again of which it
+/// is being computed. What there is of a large database is read once for each time, so that more cost less.
 pub const DEFERRED_ENTRIES: u64 = 65_536;
-/// Bytes of payloads whose state may wait behind the `applied` watermark before it is written.
-pub const DEFERRED_BYTES: usize = 32 << 20;
+/// Bytes of payloads whose state waits behind the `applied` watermark before it is computed.
+pub const DEFERRED_BYTES: usize = 16 << 20;
 /// Entries that are read from the log at once where their state was not written and nobody has them in memory.
 pub const APPLIED_AT_ONCE: usize = 32_768;
 /// Entries whose payloads come or go in one batch.
@@ -84,6 +84,8 @@ pub const DIFFERENCE_BYTES: usize = 8 * 1024 * 1024;
 pub const HEADERS_PAGE: usize = 65_536;
 /// Write callbacks that one database may have.
 pub const CALLBACKS: usize = 1_024;
+/// Entries that are told as one change of their database, at most.
+pub const CHANGE_ENTRIES: usize = 64;
 /// Chains of delegations that are tried to find the strongest right of a key.
 pub const DELEGATIONS_TRIED: usize = 64;
 /// Keys of which is kept, per database, what they were found to have.

@@ -99,6 +99,29 @@ impl Rows for StoreRows<'_> {
     }
 }
 
+/// The rows of a store that has none.
+#[derive(Clone, Copy)]
+pub(crate) struct NoRows;
+
+impl Rows for NoRows {
+    type Error = EngineError;
+
+    fn get(&self, _: RowSpace, _: &[u8]) -> Result<Option<Bytes>, EngineError> {
+        Ok(None)
+    }
+
+    fn scan(
+        &self,
+        _: RowSpace,
+        _: KeyRange<'_>,
+        _: bool,
+        _: usize,
+    ) -> Result<RowPage, EngineError> {
+        let rows = Vec::new();
+        Ok(RowPage { rows, more: false })
+    }
+}
+
 fn own_rows(page: Page, prefix: usize) -> RowPage {
     let rows = page.rows.into_iter().map(|mut row| {
         row.key.advance(prefix.min(row.key.len()));

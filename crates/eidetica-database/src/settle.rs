@@ -12,7 +12,7 @@ use eidetica_entry::{Entry, Stamp};
 use eidetica_storage::log::{LogReader, Mark};
 use eidetica_storage::{Batch, Durability, Snapshot};
 
-use crate::apply::{Writes, writes_of};
+use crate::apply::{Writes, borrowed, writes_of};
 use crate::core::{Core, Sequencer, Written};
 use crate::effects::Flip;
 use crate::error::{Error, Result};
@@ -128,13 +128,6 @@ impl Core {
         }
         Ok(())
     }
-}
-
-fn borrowed(writes: &[(Stamp, eidetica_crdt::Payload)]) -> Vec<(Stamp, &eidetica_crdt::Payload)> {
-    writes
-        .iter()
-        .map(|(stamp, payload)| (*stamp, payload))
-        .collect()
 }
 
 impl Database {

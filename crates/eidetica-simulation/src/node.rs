@@ -6,7 +6,7 @@
 use std::{cell::Cell, collections::BTreeMap, sync::Arc, time::Duration};
 
 use eidetica_auth::{DeviceClaim, Scope, SecretKey, SignedRequest};
-use eidetica_database::{Config, Databases, Error, Holds, Origin, Transaction};
+use eidetica_database::{Config, Databases, Error, Holds, Transaction};
 use eidetica_engine::{
     Action, Command, CommandId, ConnectError, Engine, EngineConfig, Input, JobResult, LinkId,
     StreamId as LiveId, TaskId, Wishes,
@@ -231,10 +231,8 @@ type Changes = BTreeMap<Id, bool>;
 /// Notes what becomes durable, as the facade does.
 fn watch(databases: &Databases, changes: &Arc<Mutex<Changes>>) -> Result<(), Error> {
     let changes = Arc::clone(changes);
-    databases.on_write(move |event, database| {
-        let here = event.origin == Origin::Local;
-        *changes.lock().entry(database.id()).or_default() |= here;
-        Ok(())
+    databases.on_change(move |id, here| {
+        *changes.lock().entry(*id).or_default() |= here;
     })?;
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Weak};
 
 use eidetica_auth::{DeviceClaim, KeyName, Right, SecretKey};
-use eidetica_database::{Config, Databases, Origin, VerifyReport};
+use eidetica_database::{Config, Databases, VerifyReport};
 use eidetica_entry::{Id, PublicKey};
 use eidetica_node::{DatabasesBackend, Node, NodeConfig, NodeHandle};
 use parking_lot::Mutex;
@@ -218,10 +218,8 @@ impl Instance {
             limits,
         })?;
         let announcer = node.clone();
-        self.0.databases.on_write(move |event, database| {
-            announcer.announce(database.id(), event.origin == Origin::Local);
-            Ok(())
-        })?;
+        let databases = &self.0.databases;
+        databases.on_change(move |id, here| announcer.announce(*id, here))?;
         Ok(node)
     }
 

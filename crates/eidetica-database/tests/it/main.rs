@@ -8,6 +8,7 @@
 )]
 
 mod authority;
+mod bulk;
 mod closures;
 mod commits;
 mod contention;

@@ -13,7 +13,7 @@ use eidetica_auth::{
     AccessRequest, AuthRecord, DeviceClaim, KeyName, Permission, Scope, SecretKey, SignedRequest,
 };
 use eidetica_crdt::{Doc, Value};
-use eidetica_database::{Config, Database, Databases, Error, NewDatabase, Origin, WriteEvent};
+use eidetica_database::{Config, Database, Databases, Error, NewDatabase};
 use eidetica_engine::{PeerStatus, Selection, Target, Wishes};
 use eidetica_entry::{Id, PublicKey};
 use eidetica_node::{
@@ -178,11 +178,8 @@ impl Peer {
 
     fn announce_writes(&self) {
         let node = self.node.clone();
-        let announce = move |event: &WriteEvent, database: &Database| {
-            node.announce(database.id(), event.origin == Origin::Local);
-            Ok(())
-        };
-        self.databases.on_write(announce).unwrap();
+        let announce = move |id: &Id, here| node.announce(*id, here);
+        self.databases.on_change(announce).unwrap();
     }
 
     /// A database that is synced by command, unless all are live.
