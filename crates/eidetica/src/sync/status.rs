@@ -48,7 +48,7 @@ impl DatabaseStatus {
     /// Whether peers have all that is here, or it is synchronized with nobody. At least one has the latest write; of
     /// those that do, each store is held by one that lacks none of its payloads. What is not known counts as not there.
     ///
-    /// A peer that has [given up](crate::Database::give_up) payloads says that it lacks none.
+    /// A peer that has [given up](eidetica_database::Database::give_up) payloads says that it lacks none.
     pub fn is_safe_to_close(&self) -> bool {
         self.is_safe
     }
