@@ -2,7 +2,8 @@
 
 use eidetica_entry::{Id, PublicKey, Stamp};
 use eidetica_protocol::{
-    CloseReason, Failure, LiveEvent, LiveOpen, Notice, Refusal, TipList, limits as protocol_limits,
+    CloseReason, Failure, Holding, LiveEvent, LiveOpen, Notice, Refusal, TipList,
+    limits as protocol_limits,
 };
 
 use crate::{
@@ -282,6 +283,7 @@ impl Engine {
                 }
             }
             LiveEvent::Checked => {
+                self.look_at_payloads(id, &peer, now_ms);
                 self.streams.reconnects.remove(&peer);
                 self.streams.checked(id, now_ms);
                 self.peers.seen(&peer, now_ms);
@@ -289,7 +291,11 @@ impl Engine {
             }
             LiveEvent::Lacks(database) => self.want_sync(peer, database, now_ms),
             LiveEvent::Incomplete(database) => self.want_fill(peer, database, now_ms),
-            LiveEvent::Holds(database, tips) => self.note_held(id, &peer, database, tips, now_ms),
+            LiveEvent::Holds(database, tips, holding) => {
+                self.note_held(id, &peer, database, tips, now_ms);
+                self.note_holding(&peer, &database, holding);
+            }
+            LiveEvent::Holding(database, holding) => self.note_holding(&peer, &database, holding),
             // As if it were not there: it is looked for again at every check.
             LiveEvent::Absent(_) => {}
             LiveEvent::Received { database: _, new } => self.peers.received(&peer, new),
@@ -310,6 +316,32 @@ impl Engine {
         self.streams.note(id, &database, list.digest());
         if !list.is_cut() {
             self.peers.advance(peer, &database, list.stamps(), now_ms);
+        }
+    }
+
+    fn note_holding(&mut self, peer: &PublicKey, database: &Id, holding: Option<Holding>) {
+        self.streams.note_holding(peer, database, holding.as_ref());
+        self.peers.note_holding(peer, database, holding);
+    }
+
+    /// A peer that holds all says nothing where nothing has changed. Where it was not known to, or has not been asked,
+    /// a sync finds out; at the second check, since what it has to say comes after the answer to the first.
+    fn look_at_payloads(&mut self, id: StreamId, peer: &PublicKey, now_ms: u64) {
+        let stream = self.streams.get(id);
+        let Some(stream) = stream.filter(|stream| stream.checked_ms.is_some()) else {
+            return;
+        };
+        let is_unsaid = |database: &Id| {
+            let pair = self.peers.pair(peer, database);
+            let known = pair.and_then(|pair| pair.cursor.holding.as_ref());
+            pair.is_some_and(|pair| pair.related && pair.cursor.last_synced_ms.is_some())
+                && !known.is_some_and(Holding::is_whole)
+        };
+        let unsaid = stream.databases.iter();
+        let unsaid = unsaid.filter(|(id, held)| held.holding.is_none() && is_unsaid(id));
+        let unsaid: Vec<Id> = unsaid.map(|(id, _)| *id).collect();
+        for database in unsaid {
+            self.want_fill(*peer, database, now_ms);
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 
 use eidetica_entry::{Id, PublicKey, Stamp};
-use eidetica_protocol::{Failure, Outcome, PushOutcome};
+use eidetica_protocol::{Failure, Holding, Outcome, PushOutcome};
 use eidetica_transport::Address;
 use serde::{Deserialize, Serialize};
 
@@ -135,6 +135,41 @@ pub struct Cursor {
     pub common: Vec<Id>,
     /// When that was (ms).
     pub last_synced_ms: Option<u64>,
+    /// The stores whose payloads the peer holds, and whether it may lack some of those that are here; none if that is
+    /// not known. What it said or what the last sync found, whichever came later.
+    pub holding: Option<Holding>,
+}
+
+/// A cursor as records of pairs and those of cursors have it that were written before payloads were looked at.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct OldCursor {
+    last: Option<Stamp>,
+    common: Vec<Id>,
+    last_synced_ms: Option<u64>,
+}
+
+impl From<OldCursor> for Cursor {
+    fn from(old: OldCursor) -> Self {
+        Self {
+            last: old.last,
+            common: old.common,
+            last_synced_ms: old.last_synced_ms,
+            holding: None,
+        }
+    }
+}
+
+impl Cursor {
+    fn encode(&self) -> bytes::Bytes {
+        record::encode_as(record::CURSOR_FORMAT, self)
+    }
+
+    fn decode(key: &str, value: &[u8]) -> Result<Self, RestoreError> {
+        match value.first() {
+            Some(1) => record::decode::<OldCursor>(key, value).map(Self::from),
+            _ => record::decode_as(record::CURSOR_FORMAT, key, value),
+        }
+    }
 }
 
 /// One sync that is over.
@@ -184,7 +219,7 @@ pub(crate) struct PairRecord {
     related: bool,
     queued: bool,
     /// Where it was before cursors had records of their own; else empty.
-    cursor: Cursor,
+    cursor: OldCursor,
 }
 
 impl PairRecord {
@@ -456,6 +491,21 @@ impl Peers {
         self.dirty_pairs.insert((*key, *database));
     }
 
+    /// The peer has so much of the payloads of a database.
+    pub(crate) fn note_holding(
+        &mut self,
+        key: &PublicKey,
+        database: &Id,
+        holding: Option<Holding>,
+    ) {
+        if let Some(pair) = self.pairs.get_mut(&(*key, *database))
+            && pair.cursor.holding != holding
+        {
+            pair.cursor.holding = holding;
+            self.dirty_pairs.insert((*key, *database));
+        }
+    }
+
     /// Counts entries that came with news. Written later, with others.
     pub(crate) fn received(&mut self, key: &PublicKey, new: u64) {
         if new > 0 && self.peers.contains_key(key) {
@@ -473,6 +523,7 @@ impl Peers {
             pair.cursor.last = outcome.last;
             pair.cursor.common.clone_from(&outcome.common);
         }
+        pair.cursor.holding = Some(outcome.holding.clone());
         self.dirty_pairs.insert((*key, *database));
     }
 
@@ -496,10 +547,7 @@ impl Peers {
             }
         }
         for pair in std::mem::take(&mut self.dirty_pairs) {
-            let value = self
-                .pairs
-                .get(&pair)
-                .map(|pair| record::encode(&pair.cursor));
+            let value = self.pairs.get(&pair).map(|pair| pair.cursor.encode());
             self.records.push(Record {
                 key: record::Kind::Cursor.key(record::pair_key(&pair.0, &pair.1)),
                 value,
@@ -557,7 +605,7 @@ impl Peers {
             }
             record::Kind::Cursor => {
                 let pair = record::parse_pair(rest).ok_or_else(corrupt)?;
-                self.pairs.entry(pair).or_default().cursor = record::decode(key, value)?;
+                self.pairs.entry(pair).or_default().cursor = Cursor::decode(key, value)?;
             }
             _ => {
                 let pair = record::parse_pair(rest).ok_or_else(corrupt)?;
@@ -569,7 +617,7 @@ impl Peers {
                 let known = self.pairs.entry(pair).or_default();
                 (known.related, known.queued) = (related, queued);
                 if known.cursor.last_synced_ms.is_none() && cursor.last_synced_ms.is_some() {
-                    known.cursor = cursor;
+                    known.cursor = cursor.into();
                     self.dirty_pairs.insert(pair);
                 }
             }
@@ -629,7 +677,7 @@ impl Peers {
             record::encode(&PairRecord {
                 related: pair.related,
                 queued: pair.queued,
-                cursor: Cursor::default(),
+                cursor: OldCursor::default(),
             })
         });
         self.records.push(Record {

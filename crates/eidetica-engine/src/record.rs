@@ -13,6 +13,8 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::RestoreError;
 
 const FORMAT: u8 = 1;
+/// Of cursors: with what the peer has of the payloads.
+pub(crate) const CURSOR_FORMAT: u8 = 2;
 /// Of invites: with the processes that make a grant.
 pub(crate) const INVITE_FORMAT: u8 = 2;
 

@@ -338,6 +338,8 @@ impl Engine {
         match &result {
             Ok(outcome) => {
                 self.note_fill(pair, outcome, now_ms);
+                let holding = Some(&outcome.holding);
+                self.streams.note_holding(&peer, &database, holding);
                 let sync = self.work.syncs.get(&pair);
                 let again = sync.is_some_and(|sync| sync.next.is_some());
                 let attempts = sync.map_or(0, |sync| sync.attempts);

@@ -3,9 +3,9 @@
 use std::fmt;
 
 use eidetica_entry::{Id, PublicKey};
-use eidetica_protocol::Digest;
+use eidetica_protocol::{Digest, Holding};
 
-use crate::{Engine, links::DialTarget};
+use crate::{Engine, links::DialTarget, streams::Held};
 
 /// Whether a peer is connected.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +65,9 @@ pub struct PairState {
     pub common: Vec<Id>,
     /// The state of the peer's copy, as it said on a live stream.
     pub held: Option<Digest>,
+    /// The stores whose payloads the peer holds, and whether it may lack some of those that are here; none if that is
+    /// not known.
+    pub holding: Option<Holding>,
     /// When the last sync succeeded (ms).
     pub last_synced_ms: Option<u64>,
 }
@@ -113,11 +116,14 @@ impl Engine {
     fn pair_state(&self, peer: PublicKey, database: &Id) -> PairState {
         let pair = self.peers.pair(&peer, database);
         let sync = self.work.syncs.get(&(peer, *database));
-        let held = self
-            .streams
-            .of(&peer)
+        let streams = self.streams.of(&peer);
+        let held: Vec<&Held> = streams
             .filter_map(|(_, stream)| stream.databases.get(database))
-            .find(|digest| !digest.is_none());
+            .collect();
+        let digests = held.iter().map(|held| held.digest);
+        // Of a pair it is kept, whoever said it; of one that only listens the stream has it.
+        let kept = pair.and_then(|pair| pair.cursor.holding.clone());
+        let holding = kept.or_else(|| held.iter().find_map(|held| held.holding.clone()));
         PairState {
             peer,
             is_related: pair.is_some_and(|pair| pair.related),
@@ -127,7 +133,8 @@ impl Engine {
             common: pair
                 .map(|pair| pair.cursor.common.clone())
                 .unwrap_or_default(),
-            held: held.copied(),
+            held: digests.into_iter().find(|digest| !digest.is_none()),
+            holding,
             last_synced_ms: pair.and_then(|pair| pair.cursor.last_synced_ms),
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use eidetica_entry::{Id, PublicKey};
-use eidetica_protocol::{Digest, set_hash};
+use eidetica_protocol::{Digest, Holding, set_hash};
 
 use crate::{LinkId, StreamId, limits};
 
@@ -19,7 +19,15 @@ pub(crate) struct Stream {
     /// When to ask again.
     pub(crate) check_ms: u64,
     /// What it is about, and what the peer is known to have of it.
-    pub(crate) databases: BTreeMap<Id, Digest>,
+    pub(crate) databases: BTreeMap<Id, Held>,
+}
+
+/// What a peer is known to have of a database since its stream is there.
+#[derive(Debug, Default)]
+pub(crate) struct Held {
+    pub(crate) digest: Digest,
+    /// What of the payloads.
+    pub(crate) holding: Option<Holding>,
 }
 
 /// When to try to reach a peer again.
@@ -270,7 +278,22 @@ impl Streams {
             .get_mut(&id)
             .and_then(|stream| stream.databases.get_mut(database))
         {
-            *held = digest;
+            held.digest = digest;
+        }
+    }
+
+    /// The peer has so much of the payloads: on any stream with it.
+    pub(crate) fn note_holding(
+        &mut self,
+        peer: &PublicKey,
+        database: &Id,
+        holding: Option<&Holding>,
+    ) {
+        for id in self.by_peer.get(peer).into_iter().flatten() {
+            let stream = self.all.get_mut(id);
+            if let Some(held) = stream.and_then(|stream| stream.databases.get_mut(database)) {
+                held.holding = holding.cloned();
+            }
         }
     }
 

@@ -286,6 +286,7 @@ fn standing(
     Ok(
         frontier.map_or_else(Standing::default, |frontier| Standing {
             lacks: frontier.lacks,
+            is_partial: !frontier.holds.is_all(),
             digest: TipList::new(frontier.tips).digest(),
         }),
     )

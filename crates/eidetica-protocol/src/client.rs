@@ -6,9 +6,9 @@ use bytes::Bytes;
 use eidetica_entry::{Id, Stamp, reconcile::Detail};
 
 use crate::{
-    Answer, Closure, Failure, Frame, Frontier, IdPrefix, IngestTotals, Input, Lacking, Output,
-    PeerFault, PeerIdentity, Progress, ProvenKeys, Query, QueryId, Refusal, Reply, Request, Sketch,
-    Spans, Stores, TipList, VoidHash,
+    Answer, Closure, Failure, Frame, Frontier, Holding, IdPrefix, IngestTotals, Input, Lacking,
+    Output, PeerFault, PeerIdentity, Progress, ProvenKeys, Query, QueryId, Refusal, Reply, Request,
+    Sketch, Spans, Stores, TipList, VoidHash,
     differ::{Differences, Exchange, Step},
     handshake::{HOLDINGS, PAYLOADS},
     limits,
@@ -126,6 +126,8 @@ pub struct Outcome {
     pub common: Vec<Id>,
     /// The greatest stamp that both have now.
     pub last: Option<Stamp>,
+    /// The stores whose payloads the peer holds, and whether it may lack some of those that are here.
+    pub holding: Holding,
 }
 
 /// Syncs one database with one peer: compares tips, finds the exact difference, and exchanges it; then asks for payloads
@@ -176,6 +178,10 @@ pub struct SyncClient {
     told_claims: bool,
     /// Whether the peer lacks some of those.
     they_lack: bool,
+    /// Whether, for all that is known, it still does, and they are here.
+    lacks_ours: bool,
+    /// Whether what is sent is all that it lacks, and was taken.
+    gives_all: bool,
     /// Whether what is sent is what they lack, which ends the sync.
     giving: bool,
     /// Whether what is asked for are entries that are damaged here, before anything is compared.
@@ -330,6 +336,8 @@ impl SyncClient {
             told_holds: false,
             told_claims: false,
             they_lack: false,
+            lacks_ours: false,
+            gives_all: false,
             giving: false,
             mending: false,
             mended: false,
@@ -527,7 +535,7 @@ impl SyncClient {
             ) if self.config.peer.version >= PAYLOADS && !self.told_holds => {
                 self.told_holds = true;
                 self.their_holds = stores;
-                self.they_lack = lacks;
+                (self.they_lack, self.lacks_ours) = (lacks, lacks);
             }
             (State::Reply(Expect::Lacking, None), Frame::Reply(Reply::Claims { claims }))
                 if self.config.peer.version >= HOLDINGS && !self.told_claims =>
@@ -559,7 +567,9 @@ impl SyncClient {
             ) => {
                 *pushed = true;
                 self.their_void = tips.void();
-                if flow.packs > 0 && !self.giving {
+                if self.giving {
+                    self.gives_all &= pending == 0 && rejected == 0;
+                } else if flow.packs > 0 {
                     self.push = self.push.and(new, known, pending, rejected);
                 }
             }
@@ -997,8 +1007,10 @@ impl SyncClient {
                 self.show_progress();
             }
             Flow::Ended { denied } => {
-                if denied && !self.giving {
-                    self.push = PushOutcome::Withheld;
+                match self.giving {
+                    true => self.gives_all &= !denied,
+                    false if denied => self.push = PushOutcome::Withheld,
+                    false => {}
                 }
                 if !opened && has_wants {
                     opened = true;
@@ -1077,7 +1089,10 @@ impl SyncClient {
     /// What was to be sent is there.
     fn end_exchange(&mut self, flow: Outflow, exchange: Option<Wants>) {
         match exchange {
-            _ if self.giving => self.end(),
+            _ if self.giving => {
+                self.lacks_ours &= !self.gives_all;
+                self.end();
+            }
             Some(wants) => {
                 let next = if wants.is_whole {
                     Next::Conclude
@@ -1273,6 +1288,11 @@ impl SyncClient {
     /// Sends what there is here of that.
     fn give(&mut self, ids: Vec<IdPrefix>, stores: &Stores) {
         self.giving = true;
+        // Where entries are damaged there, it names these alone, for all stores.
+        self.gives_all = ids.len() < limits::WANTS
+            && !stores.is_all()
+            && stores.is_uncut()
+            && self.offers.is_uncut();
         let wanted = Wanted::Payloads(ids);
         let stores = stores.and(&self.offers);
         self.state = State::Sending {
@@ -1304,6 +1324,10 @@ impl SyncClient {
                 Vec::new()
             },
             last: both.first().copied().filter(|_| self.complete),
+            holding: Holding {
+                stores: self.their_holds.clone(),
+                lacks: self.lacks_ours,
+            },
         };
         self.outputs.push_back(Output::Done(Ok(outcome)));
         self.state = State::Finished;

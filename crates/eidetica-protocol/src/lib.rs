@@ -56,4 +56,4 @@ pub use message::{
 pub use receive::IngestTotals;
 pub use responder::{RequestKind, Responder, ResponderConfig, Served};
 pub use sketch::{Parts, Sketch, Spans};
-pub use stores::Stores;
+pub use stores::{Holding, Stores};

@@ -5,6 +5,22 @@ use serde::{Deserialize, Serialize};
 
 use crate::{limits, message::MessageError, message::check_count};
 
+/// What one side has of a database besides headers and settings.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holding {
+    /// The stores whose payloads it holds.
+    pub stores: Stores,
+    /// Whether some of those are not there.
+    pub lacks: bool,
+}
+
+impl Holding {
+    /// Whether all payloads of all stores are there.
+    pub fn is_whole(&self) -> bool {
+        self.stores.is_all() && !self.lacks
+    }
+}
+
 /// Some stores of a database, or all of them. `_settings` always count.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Stores {
@@ -53,6 +69,12 @@ impl Stores {
                 Self::These(both.cloned().collect())
             }
         }
+    }
+
+    /// Whether these are all that were meant: fewer than would be cut.
+    pub(crate) fn is_uncut(&self) -> bool {
+        self.some()
+            .is_none_or(|stores| stores.len() < limits::STORES)
     }
 
     pub(crate) fn check(&self) -> Result<(), MessageError> {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use eidetica::Instance;
-use eidetica::sync::{DatabaseStatus, PeerCopy, Reach, ToSend};
+use eidetica::sync::{DatabaseStatus, PeerCopy, PeerPayloads, Reach, ToSend};
 use serde_json::{Value, json};
 
 use crate::context::{Context, find_database, wait_for_interruption};
@@ -138,6 +138,7 @@ fn line_value(status: &DatabaseStatus) -> Value {
             copy.peer.to_string(),
             copy.connection.to_string(),
             copy.has_latest,
+            copy.payloads.to_string(),
             left(copy),
             copy.is_pending
         ])
@@ -165,7 +166,7 @@ fn copy_value(copy: &PeerCopy) -> Value {
     };
     json!({
         "peer": copy.peer.to_string(), "name": copy.display_name, "connection": copy.connection.to_string(),
-        "has_latest": copy.has_latest, "to_send": copy.to_send.map(|left| left.entries),
+        "has_latest": copy.has_latest, "payloads": copy.payloads.to_string(), "to_send": copy.to_send.map(|left| left.entries),
         "to_send_is_more": copy.to_send.is_some_and(|left| left.more), "pending": copy.is_pending,
         "retry_ms": copy.retry_ms, "last_synced_ms": copy.last_synced_ms, "error": error,
     })
@@ -186,6 +187,17 @@ fn left(copy: &PeerCopy) -> String {
     }
 }
 
+/// Whether it has the latest write, or what keeps it from having all of it.
+fn latest(copy: &PeerCopy) -> &'static str {
+    match &copy.payloads {
+        _ if !copy.has_entries => "no",
+        PeerPayloads::All => "yes",
+        PeerPayloads::Stores(_) => "some stores",
+        PeerPayloads::Lacking => "not all payloads",
+        _ => "entries; payloads unknown",
+    }
+}
+
 fn text(databases: &[DatabaseStatus]) -> String {
     let rows = databases.iter().flat_map(|status| {
         let name = match status.name.as_str() {
@@ -198,7 +210,7 @@ fn text(databases: &[DatabaseStatus]) -> String {
                 name.clone(),
                 escape(&peer.unwrap_or_else(|| copy.peer.to_string())).into_owned(),
                 copy.connection.to_string(),
-                if copy.has_latest { "yes" } else { "no" }.to_owned(),
+                latest(copy).to_owned(),
                 left(copy),
             ]
         })
@@ -212,7 +224,7 @@ fn text(databases: &[DatabaseStatus]) -> String {
     ];
     let safe = match is_safe(databases) {
         true => "safe to close: every write is on another device, or for this one alone",
-        false => "not safe to close: some writes are on this device only",
+        false => "not safe to close: some writes are on this device only, as far as is known",
     };
     format!("{}\n{safe}", table(&columns, rows))
 }

@@ -72,3 +72,32 @@ fn the_status_says_what_is_left_to_send_and_watching_sends_it() {
     );
     assert_eq!(bob.json(&["status"])[0]["safe_to_close"], true);
 }
+
+#[test]
+fn the_status_says_that_a_peer_holds_some_stores() {
+    let (alice, bob) = (Home::new(), Home::empty());
+    let id = alice.ok(&["db", "create", "db"]).trim().to_owned();
+    alice.ok(&["db", "wildcard", "db", "write:10"]);
+    alice.ok(&["db", "hold", "db", "--stores", "notes"]);
+    bob.ok(&["init", "--user", "bob", "--no-password"]);
+    let server = Server::start(&alice);
+    bob.ok(&["sync", &server.address, &id]);
+    for (store, is_safe, shown) in [("notes", true, "yes"), ("photos", false, "some stores")] {
+        bob.ok(&["set", "db", store, "title=made on the train"]);
+        bob.ok(&["sync", &server.address, &id]);
+        let status = &bob.json(&["status", "db"])[0];
+        assert_eq!(status["safe_to_close"], is_safe);
+        let peer = &status["sync"][0]["peers"][0];
+        assert_eq!(
+            (&peer["has_latest"], &peer["to_send"]),
+            (&is_safe.into(), &0.into())
+        );
+        let text = bob.ok(&["status"]);
+        assert!(text.contains(shown), "{text}");
+    }
+    assert_eq!(
+        bob.json(&["status"])[0]["sync"][0]["peers"][0]["payloads"],
+        "some stores"
+    );
+    server.quit();
+}

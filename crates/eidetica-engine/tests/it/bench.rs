@@ -10,7 +10,7 @@ use eidetica_engine::{
 };
 use eidetica_entry::{Height, Id, PublicKey, Stamp};
 use eidetica_protocol::{
-    Failure, IngestTotals, Outcome, PeerIdentity, ProvenKeys, PushOutcome, Relation,
+    Failure, Holding, IngestTotals, Outcome, PeerIdentity, ProvenKeys, PushOutcome, Relation,
 };
 use eidetica_transport::Address;
 
@@ -72,6 +72,7 @@ pub(crate) fn outcome() -> Outcome {
         frame_bytes: 500,
         common: vec![database(0xc0)],
         last: Some(Stamp::new(Height(9), database(0xc0))),
+        holding: Holding::default(),
     }
 }
 

@@ -7,10 +7,10 @@ use eidetica_engine::{
     Action, Command, EngineError, Input, Job, JobResult, LinkId, Reach, Response, Selection,
     StreamId, Target, Wishes, limits,
 };
-use eidetica_entry::{Height, Id, PublicKey, Stamp};
+use eidetica_entry::{Height, Id, PublicKey, Stamp, StoreName};
 use eidetica_protocol::{
-    BootstrapAnswer, CallReply, CloseReason, Failure, LiveEvent, LiveOpen, Notice, Refusal,
-    TipList, limits as protocol_limits, set_hash,
+    BootstrapAnswer, CallReply, CloseReason, Failure, Holding, LiveEvent, LiveOpen, Notice,
+    Outcome, Refusal, Stores, TipList, limits as protocol_limits, set_hash,
 };
 
 use crate::bench::{Bench, database, key, outcome, request};
@@ -287,7 +287,7 @@ fn what_a_peer_holds_moves_the_cursor_and_is_written_later() {
     let (stream, _) = bench.live_with(1, &[database(1)]);
     let writes = bench.writes;
     let tips = vec![Stamp::new(Height(7), database(0xaa))];
-    let holds = LiveEvent::Holds(database(1), tips.clone());
+    let holds = LiveEvent::Holds(database(1), tips.clone(), None);
     bench.input(Input::Live(stream, holds));
     let cursor = bench.engine.cursor(&key(1), &database(1)).unwrap().clone();
     assert_eq!(
@@ -301,6 +301,108 @@ fn what_a_peer_holds_moves_the_cursor_and_is_written_later() {
     assert!(bench.writes > writes);
     let bench = bench.restart_live();
     assert!(bench.engine.cursor(&key(1), &database(1)).is_some());
+}
+
+fn some(lacks: bool) -> Holding {
+    let stores = Stores::these([StoreName::new("notes").unwrap()]);
+    Holding { stores, lacks }
+}
+
+impl Bench {
+    /// What peer 1 is known to have of the payloads of database 1.
+    fn holding(&self) -> Option<Holding> {
+        self.engine.pair_states(&database(1))[0].holding.clone()
+    }
+}
+
+#[test]
+fn what_a_peer_has_of_the_payloads_is_what_was_last_said_and_survives_a_restart() {
+    let mut bench = Bench::live();
+    let (stream, _) = bench.live_with(1, &[database(1)]);
+    assert_eq!(bench.holding(), None, "not known");
+    let tips = vec![Stamp::new(Height(7), database(0xaa))];
+    for holding in [Some(some(false)), None, Some(Holding::default())] {
+        let holds = LiveEvent::Holds(database(1), tips.clone(), holding.clone());
+        bench.input(Input::Live(stream, holds));
+        assert_eq!(bench.holding(), holding);
+    }
+    // It holds less from now on, or lacks something, and has no other tips.
+    for lacks in [false, true] {
+        let said = LiveEvent::Holding(database(1), Some(some(lacks)));
+        bench.input(Input::Live(stream, said));
+        assert_eq!(bench.holding(), Some(some(lacks)));
+    }
+    bench.pass_until(bench.now + limits::FLUSH_MS);
+    let mut bench = bench.restart_live();
+    assert_eq!(bench.holding(), Some(some(true)));
+    // A sync finds out.
+    for found in [some(false), Holding::default()] {
+        let id = bench.sync(key(1), &[database(1)]);
+        if let Some((link, ..)) = bench.connect() {
+            bench.connected(link, key(1));
+        }
+        let (task, ..) = bench.task().unwrap();
+        let holding = found.clone();
+        bench.synced(
+            task,
+            Ok(Outcome {
+                holding,
+                ..outcome()
+            }),
+        );
+        assert!(bench.reply(id).is_some());
+        assert_eq!(bench.holding(), Some(found.clone()));
+        bench.now(Command::Flush).unwrap();
+        bench = bench.restart_live();
+        assert_eq!(bench.holding(), Some(found));
+    }
+}
+
+#[test]
+fn what_a_listener_has_of_the_payloads_is_known_while_it_listens() {
+    let mut bench = Bench::live();
+    let (stream, _) = bench.accept(key(5), &[database(1)]);
+    let subscribed = LiveEvent::Subscribed(vec![database(1)]);
+    bench.input(Input::Live(stream, subscribed));
+    assert_eq!(bench.holding(), None);
+    let said = LiveEvent::Holding(database(1), Some(some(false)));
+    bench.input(Input::Live(stream, said));
+    assert_eq!(bench.holding(), Some(some(false)));
+}
+
+/// A peer that holds all says nothing by itself.
+#[test]
+fn where_payloads_were_not_asked_about_a_sync_asks_once() {
+    for known in [None, Some(some(false)), Some(Holding::default())] {
+        let mut bench = Bench::live();
+        let (stream, _) = bench.live_with(1, &[database(1)]);
+        let tips = vec![Stamp::new(Height(7), database(0xaa))];
+        let holds = LiveEvent::Holds(database(1), tips, known.clone());
+        bench.input(Input::Live(stream, holds));
+        bench.pass_until(bench.now + limits::FLUSH_MS);
+        let mut bench = bench.restart_live();
+        bench.pass_until(bench.due());
+        let (link, ..) = bench.connect().unwrap();
+        bench.connected(link, key(1));
+        let (stream, ..) = bench.opened().unwrap();
+        let check = || Input::Live(stream, LiveEvent::Checked);
+        bench.input(check());
+        assert!(bench.task().is_none(), "it may still say so");
+        bench.input(check());
+        let asked = bench.task();
+        assert_eq!(asked.is_some(), known != Some(Holding::default()));
+        if let Some((task, ..)) = asked {
+            let holding = known.unwrap_or_default();
+            let found = Outcome {
+                holding,
+                ..outcome()
+            };
+            bench.synced(task, Ok(found));
+            bench.input(check());
+            bench.pass_until(bench.now + 100_000);
+            assert!(bench.task().is_none(), "once");
+        }
+    }
 }
 
 #[test]

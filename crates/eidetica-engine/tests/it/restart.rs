@@ -1,8 +1,9 @@
 //! What survives the end of the process.
 
 use eidetica_auth::{DeviceClaim, Permission, Scope};
-use eidetica_engine::{Command, Engine, Facts, PeerStatus, RestoreError, limits};
-use eidetica_protocol::Failure;
+use eidetica_engine::{Command, Cursor, Engine, Facts, PeerStatus, RestoreError, limits};
+use eidetica_entry::StoreName;
+use eidetica_protocol::{Failure, Holding, Outcome, Stores};
 
 use crate::bench::{Bench, START, address, config, database, key, outcome, request, secret};
 
@@ -141,6 +142,41 @@ fn records_that_are_no_records_are_named() {
     };
     assert_eq!(restore(&peer, &[2, 0, 0, 0]), Err(newer));
     assert_eq!(restore(&peer, &[1, 0, 0, 0]), Ok(()));
+}
+
+/// Before payloads were looked at, a cursor ended where it now says what the peer has of them.
+#[test]
+fn a_cursor_of_before_says_nothing_of_payloads() {
+    let mut bench = Bench::new();
+    bench.with_peer(1);
+    let _sync = bench.sync(key(1), &[database(1)]);
+    let (task, ..) = bench.task().unwrap();
+    let holding = Holding {
+        stores: Stores::these([StoreName::new("notes").unwrap()]),
+        lacks: true,
+    };
+    let synced = Outcome {
+        holding: holding.clone(),
+        ..outcome()
+    };
+    bench.synced(task, Ok(synced));
+    bench.now(Command::Flush).unwrap();
+    let cursor = bench.engine.cursor(&key(1), &database(1)).unwrap().clone();
+    assert_eq!(cursor.holding, Some(holding));
+    let is_cursor = |key: &&String| key.starts_with("cursor/");
+    let at = bench.records.keys().find(is_cursor).unwrap().clone();
+    let record = &bench.records[&at];
+    let said = b"\x01\x01\x01\x05notes\x01";
+    let (before, end) = record.split_at(record.len() - said.len());
+    assert_eq!((before[0], end), (2, &said[..]));
+    let old = [&[1], &before[1..]].concat();
+    bench.records.insert(at, old.into());
+    let bench = bench.restart();
+    let holding = None;
+    assert_eq!(
+        bench.engine.cursor(&key(1), &database(1)),
+        Some(&Cursor { holding, ..cursor })
+    );
 }
 
 #[test]

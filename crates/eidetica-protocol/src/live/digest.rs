@@ -43,6 +43,8 @@ pub struct Standing {
     pub digest: Digest,
     /// Whether payloads of stores that are held are missing.
     pub lacks: bool,
+    /// Whether the payloads of some stores only are held.
+    pub is_partial: bool,
 }
 
 impl fmt::Debug for Digest {

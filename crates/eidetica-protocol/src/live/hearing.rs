@@ -3,10 +3,10 @@
 use bytes::Bytes;
 use eidetica_entry::Id;
 
-use super::{Digest, Event, Live, LiveMessage, Standing, holding::Holding, machine::Role};
+use super::{Digest, Event, Live, LiveMessage, Standing, machine::Role};
 use crate::{
-    Answer, Failure, Frame, Frontier, IngestBatch, IngestError, IngestId, IngestReport, Output,
-    PeerFault, ProvenKeys, Query, TipList, handshake::HOLDINGS, limits,
+    Answer, Failure, Frame, Frontier, Holding, IngestBatch, IngestError, IngestId, IngestReport,
+    Output, PeerFault, ProvenKeys, Query, TipList, handshake::HOLDINGS, limits,
 };
 
 /// The step of what is being heard.
@@ -307,7 +307,8 @@ impl Live {
         let is_untold = self.untold(&database, &frontier).is_some();
         let ours = TipList::new(frontier.tips.clone()).digest();
         if ours == theirs.digest() {
-            self.event(Event::Holds(database, frontier.tips));
+            let holding = self.holding_of(&database);
+            self.event(Event::Holds(database, frontier.tips, holding));
         }
         // Whoever told its tips learns that they are here, once.
         if self
@@ -348,6 +349,7 @@ impl Live {
                             sub.theirs = Some(ours.digest);
                         }
                         self.note_lacks(id, ours.lacks);
+                        self.note_standing(id, ours);
                     }
                     self.event(Event::Checked);
                 } else {
@@ -378,7 +380,10 @@ impl Live {
         }
         sub.theirs = Some(theirs);
         match ours.digest == theirs {
-            true => self.note_lacks(database, ours.lacks),
+            true => {
+                self.note_lacks(database, ours.lacks);
+                self.note_standing(database, ours);
+            }
             false => self.event(Event::Lacks(database)),
         }
     }

@@ -3,23 +3,14 @@
 use eidetica_entry::{Id, StoreName};
 
 use super::{
-    Event, Live, LiveMessage,
+    Event, Live, LiveMessage, Standing,
     machine::{Role, Sub},
 };
 use crate::{
-    Frontier, Stores,
+    Frontier, Holding, Stores,
     handshake::{HOLDINGS, PAYLOADS},
     limits,
 };
-
-/// What one side has of a database besides headers and settings.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Holding {
-    /// The stores whose payloads it holds.
-    pub(super) stores: Stores,
-    /// Whether some of those are not there.
-    pub(super) lacks: bool,
-}
 
 impl Holding {
     fn of(frontier: &Frontier) -> Self {
@@ -86,6 +77,30 @@ impl Live {
         }
     }
 
+    /// The peer hears nothing of a database that stands as it does there, and so not what is held of it.
+    pub(super) fn note_standing(&mut self, database: Id, ours: Standing) {
+        let speaks = self.config.version >= HOLDINGS;
+        let Some(sub) = self.subs.get(&database).filter(|_| speaks) else {
+            return;
+        };
+        let told = &sub.told_holding;
+        let is_here = !ours.digest.is_none();
+        if is_here && (told.lacks, told.stores.is_all()) != (ours.lacks, !ours.is_partial) {
+            self.errands.add(database, |_| {});
+        }
+    }
+
+    /// What the peer has of the payloads; none if that is not known.
+    pub(super) fn holding_of(&self, database: &Id) -> Option<Holding> {
+        let sub = self.subs.get(database)?;
+        match self.config.version {
+            // Nobody could leave anything out.
+            ..PAYLOADS => Some(Holding::default()),
+            PAYLOADS..HOLDINGS => None,
+            _ => (!sub.is_cut).then(|| sub.their_holding.clone()),
+        }
+    }
+
     /// The peer says what it holds.
     pub(super) fn hear_holding(&mut self, database: Id, mut holding: Holding) {
         let Some(sub) = self.subs.get_mut(&database) else {
@@ -93,12 +108,16 @@ impl Live {
         };
         let others = self.names_bytes - sub.their_holding.bytes();
         // Nobody has to remember more: then it is sent too much.
-        if others + holding.bytes() > limits::LIVE_STORES_BYTES {
+        sub.is_cut = others + holding.bytes() > limits::LIVE_STORES_BYTES;
+        if sub.is_cut {
             holding.stores = Stores::All;
         }
         self.names_bytes = others + holding.bytes();
         sub.their_holding = holding;
-        if sub.may_be_filled(&sub.told_holding.stores) {
+        let may_be_filled = sub.may_be_filled(&sub.told_holding.stores);
+        let said = self.holding_of(&database);
+        self.event(Event::Holding(database, said));
+        if may_be_filled {
             self.fill(database);
         }
     }

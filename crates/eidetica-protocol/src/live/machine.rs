@@ -7,12 +7,12 @@ use eidetica_auth::{DeviceClaim, RequestId};
 use eidetica_entry::{Id, Stamp};
 
 use super::{
-    LiveMessage, LiveOpen, digest::Digest, hearing::Hearing, holding::Holding, saying::Saying,
-    sending::Errands, set_hash,
+    LiveMessage, LiveOpen, digest::Digest, hearing::Hearing, saying::Saying, sending::Errands,
+    set_hash,
 };
 use crate::{
-    Answer, Failure, Frame, IngestId, Input, Output, ProvenKeys, Query, QueryId, Refusal, Reply,
-    Request, Stores, limits,
+    Answer, Failure, Frame, Holding, IngestId, Input, Output, ProvenKeys, Query, QueryId, Refusal,
+    Reply, Request, Stores, limits,
 };
 
 /// Who is at the other end, and what the stream is about.
@@ -61,8 +61,10 @@ pub enum Event {
     /// Payloads are missing here, or there, that the other side may have: a sync of this database may bring them; to the
     /// dialler. It is said as often as it shows, so whoever hears it takes care not to ask in vain again and again.
     Incomplete(Id),
-    /// The peer has these tips, and they are ours.
-    Holds(Id, Vec<Stamp>),
+    /// The peer has these tips, and they are ours; and so much of the payloads, if that is known.
+    Holds(Id, Vec<Stamp>, Option<Holding>),
+    /// The peer has so much of the payloads from now on; none if that is too much to remember.
+    Holding(Id, Option<Holding>),
     /// Not there, or this device may not read it there; to the dialler.
     Absent(Id),
     /// The peer wants news of these too; to the acceptor.
@@ -147,6 +149,8 @@ pub(super) struct Sub {
     pub(super) told_holding: Holding,
     /// What the peer says that it holds.
     pub(super) their_holding: Holding,
+    /// Whether that is more than it says, because there was no room to remember it.
+    pub(super) is_cut: bool,
     /// Whether payloads were missing here when that was last looked at.
     pub(super) lacks: bool,
     /// Of which stores there were any.

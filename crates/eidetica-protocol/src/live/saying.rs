@@ -8,12 +8,12 @@ use eidetica_entry::Id;
 
 use super::{
     Digest, Event, Live, LiveMessage, Standing,
-    holding::Holding,
     machine::Role,
     sending::{self, Errand},
 };
 use crate::{
-    Answer, Failure, Frame, Frontier, PackPage, Query, TipList, claims::encode_claims, limits,
+    Answer, Failure, Frame, Frontier, Holding, PackPage, Query, TipList, claims::encode_claims,
+    limits,
 };
 
 /// The step of what is being said.
@@ -286,6 +286,9 @@ impl Live {
                 all: Digest::of_all(self.subs.keys().zip(&digests)),
             },
         });
+        for (database, ours) in self.ids().into_iter().zip(standings) {
+            self.note_standing(database, *ours);
+        }
         Ok(())
     }
 

@@ -6,9 +6,9 @@ use bytes::Bytes;
 use eidetica_auth::{DeviceClaim, RequestId, Scope};
 use eidetica_entry::{Id, PublicKey, StoreName};
 use eidetica_protocol::{
-    Answer, Digest, Failure, Frame, IngestError, Input, Live, LiveConfig, LiveEvent, LiveMessage,
-    LiveOpen, Notice, Output, ProvenKeys, Query, Refusal, Reply, Request, Standing, Stores,
-    TipList, handshake::VERSIONS, limits, set_hash,
+    Answer, Digest, Failure, Frame, Holding, IngestError, Input, Live, LiveConfig, LiveEvent,
+    LiveMessage, LiveOpen, Notice, Output, ProvenKeys, Query, Refusal, Reply, Request, Standing,
+    Stores, TipList, handshake::VERSIONS, limits, set_hash,
 };
 
 use crate::{
@@ -66,6 +66,7 @@ fn standing(stores: &mut BTreeMap<Id, Store>, id: &Id, peer: Option<&ProvenKeys>
         true => Standing {
             digest: TipList::new(store.get().tips()).digest(),
             lacks: store.holds.is_all() && store.get().lacking() > 0,
+            is_partial: !store.holds.is_all(),
         },
         false => Standing::default(),
     }
@@ -1096,7 +1097,7 @@ fn who_holds_no_payloads_is_sent_headers_alone() {
             };
             assert_eq!(listener.lacking(id), 16);
             let said = sparse.kinds.iter().filter(|kind| **kind == "holds");
-            assert_eq!(said.count(), 1, "once");
+            assert_eq!(said.count(), 0, "it was said at the start, once");
         }
         let notes = Stores::these([StoreName::new("notes").unwrap()]);
         let (held, _) = bytes_for(VERSIONS[0], notes, listener_dials);
@@ -1205,11 +1206,11 @@ fn what_is_missing_does_not_show_in_a_digest_and_is_looked_for_with_every_check(
     net.settle();
     net.dialler.events();
     net.dialler.strip(id);
-    for _ in 0..2 {
+    for kinds in [&["check", "digest", "holds"][..], &["check", "digest"]] {
         net.quiet();
         net.dialler.live.handle_notice(Notice::Check);
         net.settle();
-        assert_eq!(net.kinds, ["check", "digest"]);
+        assert_eq!(net.kinds, kinds);
         assert!(net.dialler.is_incomplete(id));
     }
     // Nobody of version 1 can be asked.
@@ -1219,6 +1220,85 @@ fn what_is_missing_does_not_show_in_a_digest_and_is_looked_for_with_every_check(
     net.dialler.live.handle_notice(Notice::Check);
     net.settle();
     assert!(!net.dialler.is_incomplete(id));
+}
+
+impl Side {
+    /// What it told the engine of the payloads that the peer has.
+    fn said(&mut self) -> Vec<Option<Holding>> {
+        let events = self.events().into_iter();
+        let said = events.filter_map(|event| match event {
+            LiveEvent::Holding(_, holding) | LiveEvent::Holds(_, _, holding) => Some(holding),
+            _ => None,
+        });
+        said.collect()
+    }
+}
+
+/// Nothing has changed since they last met but what one of them holds, which no digest shows.
+#[test]
+fn what_is_held_is_said_at_the_start_although_nothing_else_is() {
+    let some = Holding {
+        stores: Stores::these([StoreName::new("tags").unwrap()]),
+        lacks: false,
+    };
+    for dialler_is_sparse in [true, false] {
+        let (mut ours, mut theirs, ids) = both(&[1, 2]);
+        let sparse = match dialler_is_sparse {
+            true => &mut ours,
+            false => &mut theirs,
+        };
+        sparse.get_mut(&ids[1]).unwrap().holds = some.stores.clone();
+        let mut net = Net::over(ours, theirs, &ids, &ids);
+        net.settle();
+        assert_eq!(net.kinds, ["claims", "digest", "holds"]);
+        let (sparse, whole) = match dialler_is_sparse {
+            true => (&mut net.dialler, &mut net.acceptor),
+            false => (&mut net.acceptor, &mut net.dialler),
+        };
+        assert_eq!(whole.said(), [Some(some.clone())]);
+        assert_eq!(sparse.said(), []);
+        net.quiet();
+        net.dialler.live.handle_notice(Notice::Check);
+        net.settle();
+        assert_eq!(net.kinds, ["check", "digest"], "once");
+    }
+}
+
+#[test]
+fn who_has_our_tips_says_what_it_has_of_the_payloads() {
+    let whole = Holding::default();
+    let none = Holding {
+        stores: Stores::these([]),
+        lacks: false,
+    };
+    // Nobody of version 1 leaves anything out; whoever speaks version 2 may, and does not say so here.
+    for (version, dialler_knows, acceptor_knows) in [
+        (1, Some(&whole), Some(&whole)),
+        (2, None, None),
+        (3, Some(&none), Some(&whole)),
+    ] {
+        let (mut net, id) = Net::sparse(version, [Stores::All, Stores::these([])]);
+        net.dialler.commit(id, "one");
+        net.settle();
+        net.acceptor.commit(id, "two");
+        net.settle();
+        let said = |side: &mut Side| side.said().pop().unwrap();
+        assert_eq!(said(&mut net.dialler).as_ref(), dialler_knows);
+        assert_eq!(said(&mut net.acceptor).as_ref(), acceptor_knows);
+    }
+    // A header came to it from elsewhere, without its payload.
+    let (mut net, id) = Net::sparse(3, [Stores::All, Stores::All]);
+    net.dialler.commit(id, "one");
+    net.settle();
+    net.dialler.events();
+    net.acceptor.strip(id);
+    net.acceptor.changed(id, false);
+    net.settle();
+    let lacks = Holding {
+        lacks: true,
+        ..whole
+    };
+    assert_eq!(net.dialler.said(), [Some(lacks)]);
 }
 
 /// Nobody has to remember more names than that: it is sent everything then.
@@ -1233,10 +1313,9 @@ fn who_names_too_many_stores_is_sent_everything() {
         ours.get_mut(&ids[1]).unwrap().holds = stores(0, names - 256);
         let mut net = Net::over(ours, theirs, &ids, &ids);
         net.settle();
-        for id in &ids {
-            net.dialler.changed(*id, false);
-            net.settle();
-        }
+        let said = net.acceptor.said().into_iter();
+        let is_known: Vec<bool> = said.map(|holding| holding.is_some()).collect();
+        assert_eq!(is_known, [true, is_stripped], "not that it holds all");
         net.quiet();
         net.acceptor.add_bytes(ids[1], 0, PAYLOAD);
         net.acceptor.changed(ids[1], true);

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use eidetica_auth::{DeviceClaim, Scope};
-use eidetica_entry::{Entry, Id, PayloadHash, pack};
+use eidetica_entry::{Entry, Id, PayloadHash, StoreName, pack};
 use eidetica_protocol::{
     Failure, Frame, IdPrefix, Input, Outcome, Output, PeerFault, Refusal, Reply, Request, Stores,
     SyncClient, SyncConfig, limits,
@@ -90,9 +90,41 @@ fn who_lacks_payloads_shows_what_it_may_read_with() {
             wire,
             &mut |_, _, _| {},
         );
-        assert!(synced.unwrap().complete);
+        let outcome = synced.unwrap();
+        assert!(outcome.complete);
         assert_eq!(server.get().lacking(), left, "version {version}");
+        assert_eq!(outcome.holding.lacks, left > 0, "what it may not be given");
     }
+}
+
+/// Of what is here: whoever has nothing to give has nothing that the other lacks.
+#[test]
+fn the_outcome_says_what_the_peer_has_of_the_payloads() {
+    let some = Stores::these([StoreName::new("tags").unwrap()]);
+    for version in [2, 3] {
+        let [mut client, mut server] = equals(40);
+        let holding = |client: &mut Store, server: &mut Store| {
+            let outcome = sync_at(version, client, server).unwrap();
+            outcome.holding
+        };
+        assert!(holding(&mut client, &mut server).is_whole());
+        server.holds = some.clone();
+        let found = holding(&mut client, &mut server);
+        assert_eq!((&found.stores, found.lacks), (&some, false));
+        server.holds = Stores::All;
+        server.get_mut().strip(|at| at > 30);
+        assert!(holding(&mut client, &mut server).is_whole(), "it was given");
+        for store in [&mut client, &mut server] {
+            store.get_mut().strip(|at| at > 30);
+        }
+        assert!(holding(&mut client, &mut server).is_whole());
+        assert!(server.get().lacking() > 0);
+    }
+    // Nobody of version 1 leaves anything out.
+    let [mut client, mut server] = equals(40);
+    server.holds = some;
+    let outcome = sync_at(1, &mut client, &mut server).unwrap();
+    assert!(outcome.holding.is_whole());
 }
 
 #[test]

@@ -26,6 +26,6 @@ pub use eidetica_transport_iroh::{IrohConfig, IrohLimits, Relays};
 
 pub use eidetica_ticket::{Invite, Ticket, TicketError};
 pub use handle::Sync;
-pub use status::{DatabaseStatus, PeerCopy, SyncStatus, ToSend};
+pub use status::{DatabaseStatus, PeerCopy, PeerPayloads, SyncStatus, ToSend};
 pub use tickets::{InviteEnd, InviteInfo};
 pub use types::{AsAddress, BootstrapRequest, BootstrapStatus, PeerInfo, SyncReport, TreeInfo};

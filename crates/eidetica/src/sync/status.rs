@@ -1,10 +1,10 @@
 //! Who has what: whether the latest writes are anywhere else, and what is left to send.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fmt};
 
 use eidetica_engine::{PairState, Reach, Wishes};
-use eidetica_entry::{Id, Stamp, pack::PackInfo};
-use eidetica_protocol::TipList;
+use eidetica_entry::{Id, Stamp, StoreName, pack::PackInfo};
+use eidetica_protocol::{Holding, TipList};
 
 use super::Sync;
 use crate::{AsDatabaseId, Instance, KeyId, Result, limits};
@@ -41,12 +41,16 @@ pub struct DatabaseStatus {
     pub interval_seconds: Option<u64>,
     /// What is synchronized with it, and who listens.
     pub peers: Vec<PeerCopy>,
+    is_safe: bool,
 }
 
 impl DatabaseStatus {
-    /// Whether at least one peer has all that is here, or it is synchronized with nobody.
+    /// Whether peers have all that is here, or it is synchronized with nobody. At least one has the latest write; of
+    /// those that do, each store is held by one that lacks none of its payloads. What is not known counts as not there.
+    ///
+    /// A peer that has [given up](eidetica_database::Database::give_up) payloads says that it lacks none.
     pub fn is_safe_to_close(&self) -> bool {
-        self.peers.is_empty() || self.peers.iter().any(|peer| peer.has_latest)
+        self.is_safe
     }
 }
 
@@ -60,8 +64,12 @@ pub struct PeerCopy {
     pub display_name: Option<String>,
     /// Whether it is connected.
     pub connection: Reach,
-    /// Whether it has the latest write, and all before.
+    /// Whether it has the latest write, and all before, with all payloads that are here.
     pub has_latest: bool,
+    /// Whether it has all entries, with their payloads or without.
+    pub has_entries: bool,
+    /// What it has of the payloads that are here.
+    pub payloads: PeerPayloads,
     /// Entries that it is not known to have. Not known of a peer that only listens.
     pub to_send: Option<ToSend>,
     /// Whether a synchronization runs or waits to be tried again.
@@ -70,6 +78,73 @@ pub struct PeerCopy {
     pub retry_ms: Option<u64>,
     /// When one last succeeded, in milliseconds since 1970.
     pub last_synced_ms: Option<u64>,
+}
+
+/// What a peer has of the payloads that are here, of the entries that it has. What it said, or what the last
+/// synchronization with it found, whichever came later.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PeerPayloads {
+    /// All of them.
+    All,
+    /// Those of these stores: it is to hold no others.
+    Stores(BTreeSet<StoreName>),
+    /// It lacks some that it is to hold.
+    Lacking,
+    /// Not known.
+    Unknown,
+}
+
+impl PeerPayloads {
+    fn of(holding: Option<&Holding>, here: &Here) -> Self {
+        match holding {
+            None => Self::Unknown,
+            Some(holding) if holding.lacks => Self::Lacking,
+            Some(holding) => match holding.stores.some() {
+                None => Self::All,
+                Some(stores) if here.0.iter().all(|store| stores.contains(store)) => Self::All,
+                Some(stores) => Self::Stores(stores.iter().cloned().collect()),
+            },
+        }
+    }
+
+    fn has(&self, store: &StoreName) -> bool {
+        match self {
+            Self::All => true,
+            Self::Stores(stores) => stores.contains(store),
+            Self::Lacking | Self::Unknown => false,
+        }
+    }
+}
+
+impl fmt::Display for PeerPayloads {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::All => "all",
+            Self::Stores(_) => "some stores",
+            Self::Lacking => "lacks some",
+            Self::Unknown => "unknown",
+        })
+    }
+}
+
+/// The stores of which payloads are here, without `_settings`, which everybody has.
+struct Here(BTreeSet<StoreName>);
+
+impl Here {
+    fn of(database: &eidetica_database::Database) -> Result<Self> {
+        let stores = database.stores()?.into_iter().map(|(store, _)| store);
+        Ok(Self(stores.filter(|store| !store.is_settings()).collect()))
+    }
+
+    /// Whether the peers have all that is here.
+    fn is_with(&self, peers: &[PeerCopy]) -> bool {
+        let mut up_to_date = peers.iter().filter(|peer| peer.has_entries);
+        let has = |store| up_to_date.clone().any(|peer| peer.payloads.has(store));
+        let all = self.0.iter().all(has);
+        // Where there is no payload, the entries are all there is.
+        all && up_to_date.next().is_some()
+    }
 }
 
 /// How many entries are left to send.
@@ -122,14 +197,17 @@ impl Sync {
             interval_s,
         } = self.node().wishes(&id);
         let pairs = self.node().pair_states(&id).into_iter();
-        let peers = pairs.map(|pair| self.peer_copy(&instance, &id, &tips, pair));
+        let here = Here::of(&database)?;
+        let peers = pairs.map(|pair| self.peer_copy(&instance, &id, &tips, &here, pair));
+        let peers = peers.collect::<Result<Vec<_>>>()?;
         Ok(DatabaseStatus {
             database_id: id,
             name: database.name()?.unwrap_or_default(),
             enabled,
             on_commit,
             interval_seconds: interval_s,
-            peers: peers.collect::<Result<_>>()?,
+            is_safe: peers.is_empty() || here.is_with(&peers),
+            peers,
         })
     }
 
@@ -138,14 +216,16 @@ impl Sync {
         instance: &Instance,
         database: &Id,
         tips: &[Stamp],
+        here: &Here,
         pair: PairState,
     ) -> Result<PeerCopy> {
         // Told by the peer, or found by the last sync, whichever came later.
         let state = TipList::new(tips.to_vec()).digest();
         let common: BTreeSet<&Id> = pair.common.iter().collect();
-        let has_latest =
+        let has_entries =
             pair.held == Some(state) || tips.iter().all(|tip| common.contains(&tip.id));
-        let to_send = match (has_latest, pair.is_related) {
+        let payloads = PeerPayloads::of(pair.holding.as_ref(), here);
+        let to_send = match (has_entries, pair.is_related) {
             (true, _) => Some(ToSend::default()),
             (false, true) => Some(left(instance, database, &pair.common)?),
             (false, false) => None,
@@ -155,7 +235,9 @@ impl Sync {
             peer: pair.peer.into(),
             display_name: info.and_then(|info| info.display_name),
             connection: self.node().reach(&pair.peer),
-            has_latest,
+            has_latest: has_entries && payloads == PeerPayloads::All,
+            has_entries,
+            payloads,
             to_send,
             is_pending: pair.is_running || pair.is_queued,
             retry_ms: pair.retry_ms,

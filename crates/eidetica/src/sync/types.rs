@@ -202,7 +202,7 @@ impl From<BootstrapAnswer> for BootstrapStatus {
 #[cfg(test)]
 mod tests {
     use eidetica_entry::PublicKey;
-    use eidetica_protocol::{IngestTotals, Outcome, Relation};
+    use eidetica_protocol::{Holding, IngestTotals, Outcome, Relation};
 
     use super::*;
 
@@ -219,6 +219,7 @@ mod tests {
             frame_bytes: 0,
             common: Vec::new(),
             last: None,
+            holding: Holding::default(),
         };
         let report = |all: &[bool]| {
             let databases = all
