@@ -60,6 +60,7 @@ fn state_is_computed_while_more_comes_in() {
     let replica = instance_on(engine(), 2);
     ingest_entries(&replica, story.id(), &story.entries);
     let db = replica.get(&story.id()).unwrap();
+    db.catch_up().unwrap();
     let (first, large) = first_ones(&entries);
     ingest_entries(&replica, story.id(), first);
     for part in large.chunks(4) {
@@ -84,6 +85,7 @@ fn what_changes_sides_while_state_is_computed_is_left_out_of_it() {
     let replica = memory(2);
     ingest_entries(&replica, story.id(), &story.entries);
     let db = replica.get(&story.id()).unwrap();
+    db.catch_up().unwrap();
     let (first, large) = first_ones(before);
     ingest_entries(&replica, story.id(), first);
     for part in large.chunks(4) {
@@ -106,6 +108,7 @@ fn state_that_is_computed_is_computed_again_after_a_failure() {
         let engine = Arc::new(FaultyEngine::over(&FaultyEngine::new().crash(0), fault));
         let replica = instance_on(engine.clone(), 2);
         ingest_entries(&replica, story.id(), &story.entries);
+        replica.get(&story.id()).unwrap().catch_up().unwrap();
         let (first, large) = first_ones(&entries);
         let packs = |entries: &[Entry]| vec![eidetica_entry::pack::encode(entries).unwrap()];
         for part in std::iter::once(first).chain(large.chunks(4)) {
