@@ -28,6 +28,7 @@ use context::Context;
 use error::{Code, Error};
 
 /// It keeps little of what is free: docs/decisions/0023-allocator.md.
+#[cfg(target_os = "linux")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

@@ -10,7 +10,7 @@ pub struct FjallOptions {
     /// Bytes of blocks kept in memory, over all spaces. Default 64 MiB.
     pub cache_bytes: u64,
     /// Bytes of fresh rows kept in memory per space before they go to a file of their own. Default
-    /// 16 MiB, fixed when the directory is created. There are six spaces, and up to four such tables of
+    /// 8 MiB, fixed when the directory is created. There are six spaces, and up to four such tables of
     /// each while they are being written.
     pub memtable_bytes: u64,
     /// Bytes of journals at which spaces are written out, so that journals stay below about twice as
@@ -25,7 +25,7 @@ impl Default for FjallOptions {
     fn default() -> Self {
         Self {
             cache_bytes: 64 << 20,
-            memtable_bytes: 16 << 20,
+            memtable_bytes: 8 << 20,
             journal_bytes: MIN_JOURNAL_BYTES,
             trim_bytes: 1 << 20,
         }
