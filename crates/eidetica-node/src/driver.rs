@@ -321,7 +321,7 @@ impl Driver {
             let id = CommandId(self.next.fetch_add(1, Ordering::Relaxed));
             let command = Command::PutClaim(Box::new(claim));
             self.input(Input::Command(id, command, u64::MAX));
-            self.shared.claims.fetch_add(1, Ordering::AcqRel);
+            self.shared.claims.send_modify(|changes| *changes += 1);
         }
         Ok(())
     }
@@ -360,7 +360,7 @@ impl Driver {
                     self.hang_up();
                 }
                 if claims {
-                    self.shared.claims.fetch_add(1, Ordering::AcqRel);
+                    self.shared.claims.send_modify(|changes| *changes += 1);
                 }
             }
             Event::Wishes {
@@ -845,7 +845,7 @@ pub(crate) mod tests {
     use eidetica_protocol::set_hash;
     use eidetica_storage::MemoryEngine;
     use parking_lot::Mutex;
-    use tokio::sync::Notify;
+    use tokio::sync::{Notify, watch};
 
     use super::*;
     use crate::{DatabasesBackend, NodeLimits, Policy, handle::Changes};
@@ -875,7 +875,7 @@ pub(crate) mod tests {
             engine: Mutex::new(Engine::restore(config, [], now_ms()).unwrap()),
             transports: Mutex::default(),
             addresses: Mutex::default(),
-            claims: AtomicU64::new(0),
+            claims: watch::Sender::new(0),
             changes: Changes::default(),
             written: Notify::new(),
             stopped: AtomicBool::new(false),

@@ -23,7 +23,7 @@ use eidetica_protocol::{BootstrapAnswer, DatabaseInfo, Outcome};
 use eidetica_transport::{Address, Scheme, Transport};
 use futures::channel::oneshot;
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::{NodeError, NodeLimits, block_on::block_on, clock::now_ms, driver::Event};
 
@@ -39,7 +39,7 @@ pub(crate) struct Shared {
     /// Other processes may have written something.
     pub(crate) written: tokio::sync::Notify,
     /// Counts the changes of this node's claims.
-    pub(crate) claims: AtomicU64,
+    pub(crate) claims: watch::Sender<u64>,
     pub(crate) stopped: AtomicBool,
     pub(crate) limits: NodeLimits,
 }

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// Claims that are made within this time are shown together to those who are connected: a login makes one for each key.
+pub const CLAIMS_TOGETHER: Duration = Duration::from_millis(500);
+
 /// Commands and news on their way to the driver.
 pub const EVENTS: usize = 1024;
 

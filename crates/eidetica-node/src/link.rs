@@ -32,7 +32,7 @@ impl Link {
         address: Address,
         pinned: Option<PublicKey>,
     ) -> Result<Self, ConnectError> {
-        let shown = dialer.shared.claims.load(Ordering::Acquire);
+        let shown = *dialer.shared.claims.borrow();
         let (channel, identity) = dialer.dial(&address, pinned).await?;
         Ok(Self {
             dialer,
@@ -66,7 +66,7 @@ impl Link {
     /// channel is made.
     pub(crate) async fn current(&self) -> Result<Arc<dyn Channel>, TransportError> {
         let channel = self.channel();
-        if self.shown.load(Ordering::Acquire) == self.dialer.shared.claims.load(Ordering::Acquire) {
+        if self.shown.load(Ordering::Acquire) == *self.dialer.shared.claims.borrow() {
             return Ok(channel);
         }
         self.reopen(&channel).await
@@ -83,7 +83,7 @@ impl Link {
         if !Arc::ptr_eq(&current, stale) {
             return Ok(current);
         }
-        let shown = self.dialer.shared.claims.load(Ordering::Acquire);
+        let shown = *self.dialer.shared.claims.borrow();
         let dialled = self
             .dialer
             .dial(&self.address, Some(self.identity.device))

@@ -9,7 +9,11 @@ use eidetica_protocol::{
     CloseReason, Failure, Input, Live, LiveConfig, LiveEvent, Notice, Output, ProvenKeys,
 };
 use eidetica_transport::{FrameSink, FrameStream, TransportError, pipe};
-use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use futures::{
+    FutureExt, StreamExt,
+    future::BoxFuture,
+    stream::{self, BoxStream, FuturesUnordered},
+};
 use tokio::{
     sync::mpsc,
     time::{Instant, timeout_at},
@@ -61,7 +65,17 @@ pub(crate) async fn dial(
         Failure::Closed(CloseReason::Cut)
     })?;
     machine.handle_sent();
-    talk(machine, sink, frames, &mut control, services, device).await
+    // A dialler shows its claims by the handshake.
+    let more = stream::pending().boxed();
+    talk(
+        machine,
+        (sink, frames),
+        more,
+        &mut control,
+        services,
+        device,
+    )
+    .await
 }
 
 /// The request that begins with this frame; on another channel if the peer has forgotten this one.
@@ -83,11 +97,11 @@ async fn open(link: &Arc<Link>, first: &Bytes) -> Result<(FrameSink, FrameStream
     }
 }
 
-/// Runs a stream to its end.
+/// Runs a stream to its end. `more` are notices that are not the engine's.
 pub(crate) async fn talk(
     mut machine: Live,
-    sink: FrameSink,
-    mut frames: FrameStream,
+    (sink, mut frames): (FrameSink, FrameStream),
+    mut more: BoxStream<'static, Notice>,
     control: &mut Control,
     services: &Arc<Services>,
     peer: PublicKey,
@@ -135,6 +149,10 @@ pub(crate) async fn talk(
                 Input::Closed(CloseReason::Cancelled)
             }
             Some(notice) = control.notices.recv() => {
+                machine.handle_notice(notice);
+                continue;
+            }
+            Some(notice) = more.next() => {
                 machine.handle_notice(notice);
                 continue;
             }

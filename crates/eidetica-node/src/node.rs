@@ -9,7 +9,7 @@ use eidetica_auth::SecretKey;
 use eidetica_engine::{Engine, EngineConfig, ProcessId};
 use eidetica_transport::Transport;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 
 use crate::{
     Backend, NodeError, NodeHandle, NodeLimits,
@@ -71,7 +71,7 @@ impl Node {
             engine: Mutex::new(engine),
             transports: Mutex::default(),
             addresses: Mutex::default(),
-            claims: AtomicU64::new(0),
+            claims: watch::Sender::new(0),
             changes: Changes::default(),
             written: Notify::new(),
             stopped: AtomicBool::new(false),

@@ -6,21 +6,27 @@ use bytes::Bytes;
 use eidetica_auth::{DeviceClaim, SecretKey};
 use eidetica_entry::PublicKey;
 use eidetica_protocol::{
-    CloseReason, Failure, Frame, Live, LiveConfig, LiveOpen, PeerIdentity, Refusal, Reply,
+    CloseReason, Failure, Frame, Live, LiveConfig, LiveOpen, Notice, PeerIdentity, Refusal, Reply,
     Responder, ResponderConfig,
     handshake::{Acceptor, HandshakeError, Side, VERSIONS},
 };
 use eidetica_transport::{FrameSink, FrameStream, Listener, ServerChannel, TransportError};
-use futures::{StreamExt, stream};
+use futures::{
+    StreamExt,
+    stream::{self, BoxStream},
+};
 use parking_lot::Mutex;
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::{
+    sync::{Semaphore, watch},
+    time::{sleep, timeout},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     clock::now_ms,
     driver::News,
     handle::Shared,
-    live,
+    limits, live,
     session::{self, Services, Stop},
     slots::{Slots, Turns},
     wire::Wire,
@@ -259,7 +265,7 @@ impl Server {
 
     /// Runs a live stream that a peer opened.
     async fn tell_news(
-        &self,
+        self: &Arc<Self>,
         identity: PeerIdentity,
         open: LiveOpen,
         frames: FrameStream,
@@ -279,6 +285,7 @@ impl Server {
             Ok(Err(refusal)) => return self.refuse(refusal, sink).await,
             Err(_) => return,
         };
+        let renewed = self.renewed_claims();
         let config = LiveConfig {
             peer: identity.proven,
             version: identity.version,
@@ -287,7 +294,14 @@ impl Server {
         };
         let (id, mut control) = (accepted.id, accepted.control);
         let machine = Live::accept(config, &open);
-        let talking = live::talk(machine, sink, frames, &mut control, &self.services, device);
+        let talking = live::talk(
+            machine,
+            (sink, frames),
+            renewed,
+            &mut control,
+            &self.services,
+            device,
+        );
         let result = tokio::select! {
             result = talking => result,
             () = self.closing.cancelled() => Err(Failure::Closed(CloseReason::Shutdown)),
@@ -304,6 +318,19 @@ impl Server {
             let _ = timeout(self.shared.limits.send, sink.send(frame)).await;
             sink.finish();
         }
+    }
+
+    /// The claims again whenever there are others. Those of a login come together.
+    fn renewed_claims(self: &Arc<Self>) -> BoxStream<'static, Notice> {
+        let changes = self.shared.claims.subscribe();
+        let next = |(server, mut changes): (Arc<Self>, watch::Receiver<u64>)| async move {
+            changes.changed().await.ok()?;
+            sleep(limits::CLAIMS_TOGETHER).await;
+            changes.mark_unchanged();
+            let notice = Notice::Claims(server.claims());
+            Some((notice, (server, changes)))
+        };
+        stream::unfold((Arc::clone(self), changes), next).boxed()
     }
 
     fn claims(&self) -> Vec<DeviceClaim> {

@@ -579,6 +579,20 @@ fn nothing_is_known_of_a_database_that_is_not_here() {
     assert_eq!(bob.backend().known(&id, &tips).unwrap(), [false]);
 }
 
+/// Reads until so many claims are shown.
+pub(crate) fn hears_claims(news: &mut FrameStream, count: usize) {
+    block_on(async {
+        loop {
+            let frame = news.next().await.unwrap().expect("claims");
+            if let Frame::Live(LiveMessage::Claims { claims }) = Frame::decode(&frame).unwrap()
+                && claims.len() == count
+            {
+                return;
+            }
+        }
+    });
+}
+
 /// Sends entries on a live stream that are none, as somebody who may write.
 pub(crate) fn poison(net: &Net, address: &Address, id: Id) -> bool {
     let open = LiveOpen {

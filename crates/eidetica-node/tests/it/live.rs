@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use eidetica_auth::{Permission, Revocation};
+use eidetica_auth::{Permission, Revocation, Scope, SecretKey};
 use eidetica_database::Holds;
 use eidetica_engine::{Reach, Target};
 use eidetica_entry::Id;
@@ -361,6 +361,22 @@ fn versions(engine: &Arc<dyn Engine>) -> Vec<Row> {
     let mut rows = page.unwrap().rows;
     rows.retain(|row| row.key.len() == 6 && row.key[1] == b'v');
     rows
+}
+
+#[test]
+fn claims_that_a_server_makes_are_shown_to_whoever_is_connected() {
+    let net = Net::memory();
+    let (alice, _bob, id) = two(&net);
+    let everybody = |transaction: &eidetica_database::Transaction| {
+        transaction.settings().set_wildcard(Some(Permission::Read))
+    };
+    alice.database(id).transact(everybody).unwrap();
+    let address = alice.node.server_addresses().remove(0);
+    let mut listeners = crate::hostile::stalled_listeners(&net, &address, id, 1);
+    let (_, news, _) = &mut listeners[0];
+    crate::hostile::hears_claims(news, 1);
+    alice.claim_for(&SecretKey::from_bytes(&[9; 32]), Scope::All);
+    crate::hostile::hears_claims(news, 2);
 }
 
 #[test]

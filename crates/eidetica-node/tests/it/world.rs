@@ -192,8 +192,13 @@ impl Peer {
 
     /// Lets the device act for the user's key.
     pub(crate) fn claim(&self, scope: Scope) {
+        self.claim_for(&self.key, scope);
+    }
+
+    /// The same for any key.
+    pub(crate) fn claim_for(&self, key: &SecretKey, scope: Scope) {
         let claim =
-            DeviceClaim::make(&self.key, self.node.device(), scope, now_ms() + 3_600_000).unwrap();
+            DeviceClaim::make(key, self.node.device(), scope, now_ms() + 3_600_000).unwrap();
         self.node.put_claim(claim).wait().unwrap();
     }
 

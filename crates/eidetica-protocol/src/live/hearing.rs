@@ -24,6 +24,8 @@ pub(super) enum Hearing {
     Ingesting(Arrival),
     /// Asked for digests: of all that is subscribed to, to say it whole or each (acceptor).
     Stating(bool),
+    /// Asked for the same because there are other claims to show (acceptor).
+    Showing,
     /// Asked for our digests, to compare with the peer's (dialler).
     Comparing(Vec<Id>, Theirs),
 }
@@ -157,6 +159,10 @@ impl Live {
         let unasked = || PeerFault::Unexpected("a digest");
         let asked = self.asked.take().ok_or_else(unasked)?;
         self.since_ms = None;
+        // Whatever sync was asked for has ended by now, or this asks for it once more.
+        self.subs
+            .values_mut()
+            .for_each(|sub| sub.is_withheld = false);
         self.hear_query = Some(self.ask(Query::Digests {
             databases: asked.clone(),
             peer: None,
@@ -195,9 +201,22 @@ impl Live {
 
     /// Asks how the databases stand, as far as the peer may know.
     pub(super) fn state(&mut self, each: bool) {
+        self.ask_standings();
+        self.hearing = Hearing::Stating(each);
+    }
+
+    fn ask_standings(&mut self) {
         let (databases, peer) = (self.ids(), Some(self.config.peer.clone()));
         self.hear_query = Some(self.ask(Query::Digests { databases, peer }));
-        self.hearing = Hearing::Stating(each);
+    }
+
+    /// Shows the claims that there are now, once nothing is being heard.
+    pub(super) fn show_other_claims(&mut self) {
+        if self.has_other_claims && matches!(self.hearing, Hearing::Nothing) {
+            self.has_other_claims = false;
+            self.ask_standings();
+            self.hearing = Hearing::Showing;
+        }
     }
 
     /// An acceptor takes news and questions only from those who may read: for others there is no such database, and
@@ -276,6 +295,7 @@ impl Live {
             }
             (Hearing::Ours(..), Answer::Tips(None)) => {}
             (Hearing::Stating(each), Answer::Digests(digests)) => self.say_state(each, &digests)?,
+            (Hearing::Showing, Answer::Digests(digests)) => self.show_claims(&digests)?,
             (Hearing::Comparing(asked, theirs), Answer::Digests(ours)) => {
                 self.compare(&asked, &theirs, &ours)?;
             }

@@ -22,7 +22,8 @@ pub struct LiveConfig {
     pub peer: ProvenKeys,
     /// The version to speak, from the handshake.
     pub version: u16,
-    /// Claims for this node's own device, shown by the acceptor to those who may read something here.
+    /// Claims for this node's own device, shown by the acceptor to those who may read something here. Others take their
+    /// place by [`Notice::Claims`].
     pub claims: Vec<DeviceClaim>,
     /// The databases: what a dialler subscribes to, what an acceptor remembers of [`LiveOpen`]. More than
     /// [`limits::LIVE_DATABASES`] are not taken.
@@ -47,6 +48,9 @@ pub enum Notice {
     Check,
     /// Tell that a bootstrap request was decided (acceptor).
     Decided(RequestId),
+    /// These are the claims for this node's device from now on (acceptor): whoever may see them is shown what is new, and
+    /// no more what is gone. A peer that ignores the latter goes on believing a claim until that is over.
+    Claims(Vec<DeviceClaim>),
     /// Say why there is no stream, then end (acceptor). Whatever else was to be said is not.
     Refuse(Refusal),
 }
@@ -115,8 +119,10 @@ pub struct Live {
     pub(super) hear_query: Option<QueryId>,
     pub(super) ingest: Option<IngestId>,
     pub(super) next_ingest: u64,
-    /// Which of its claims the acceptor has shown, by their places; none before it has shown any.
-    pub(super) shown: Option<BTreeSet<usize>>,
+    /// Which of its claims the acceptor has shown; none before it has shown any.
+    pub(super) shown: Option<Vec<DeviceClaim>>,
+    /// Whether there are other claims than when they were shown.
+    pub(super) has_other_claims: bool,
     /// What the acceptor takes the stream to be about once it has read what was said (dialler). What is subscribed to
     /// is ahead of that by the messages that wait.
     pub(super) agreed: BTreeSet<Id>,
@@ -213,6 +219,7 @@ impl Live {
             ingest: None,
             next_ingest: 0,
             shown: None,
+            has_other_claims: false,
             agreed: BTreeSet::new(),
             asked: None,
             since_ms: None,
@@ -280,6 +287,10 @@ impl Live {
             Notice::Check if self.plain.contains(&LiveMessage::Check) => {}
             Notice::Check => self.plain.push_back(LiveMessage::Check),
             Notice::Decided(request) => self.plain.push_back(LiveMessage::Decided { request }),
+            Notice::Claims(claims) => {
+                self.config.claims = claims;
+                self.has_other_claims = self.shown.is_some();
+            }
             Notice::Refuse(refusal) => self.refuse(refusal),
         }
     }
@@ -310,6 +321,7 @@ impl Live {
             return Output::Timeout(None);
         }
         if !self.is_refusing {
+            self.show_other_claims();
             self.say(now_ms);
         } else if self.is_sent && self.frames.is_empty() {
             self.end(Ok(()));

@@ -1,7 +1,5 @@
 //! What a stream says: one thing at a time, and only what the peer may read.
 
-use std::collections::BTreeSet;
-
 use bytes::Bytes;
 use eidetica_auth::DeviceClaim;
 use eidetica_entry::Id;
@@ -275,11 +273,8 @@ impl Live {
     }
 
     pub(super) fn say_state(&mut self, each: bool, standings: &[Standing]) -> Result<(), Failure> {
+        self.show_claims(standings)?;
         let digests: Vec<Digest> = standings.iter().map(|one| one.digest).collect();
-        if digests.len() != self.subs.len() {
-            return Err(Failure::Driver("answers with another number of digests"));
-        }
-        self.show_claims(&digests)?;
         self.plain.push_back(match each {
             true => LiveMessage::State { digests },
             false => LiveMessage::Digest {
@@ -292,25 +287,30 @@ impl Live {
         Ok(())
     }
 
-    /// Shows whoever may read something here the claims for that, and again when there are more.
-    fn show_claims(&mut self, digests: &[Digest]) -> Result<(), Failure> {
-        let states = self.subs.keys().zip(digests);
-        let readable = states.filter(|(_, digest)| !digest.is_none());
+    /// Shows whoever may read something here the claims for that, and again when there are others.
+    pub(super) fn show_claims(&mut self, standings: &[Standing]) -> Result<(), Failure> {
+        if standings.len() != self.subs.len() {
+            return Err(Failure::Driver("answers with another number of digests"));
+        }
+        let states = self.subs.keys().zip(standings);
+        let readable = states.filter(|(_, standing)| !standing.digest.is_none());
         let readable: Vec<&Id> = readable.map(|(id, _)| id).collect();
         if readable.is_empty() {
             return Ok(());
         }
         let covers = |claim: &DeviceClaim| readable.iter().any(|id| claim.covers(id));
         let before = self.shown.as_ref();
-        let is_shown = |place: &usize| before.is_some_and(|shown| shown.contains(place));
-        let all = self.config.claims.iter().enumerate();
-        let shows = all.filter(|(place, claim)| is_shown(place) || covers(claim));
-        let (places, claims): (BTreeSet<usize>, Vec<&DeviceClaim>) = shows.unzip();
-        if before != Some(&places) {
-            let claims = encode_claims(claims.into_iter());
-            let claims = claims.map_err(|error| Failure::Local(error.to_string()))?;
-            self.shown = Some(places);
-            self.plain.push_back(LiveMessage::Claims { claims });
+        let is_shown = |claim: &DeviceClaim| before.is_some_and(|shown| shown.contains(claim));
+        let shows = |claim: &&DeviceClaim| covers(claim) || is_shown(claim);
+        let claims: Vec<DeviceClaim> = self.config.claims.iter().filter(shows).cloned().collect();
+        if before != Some(&claims) {
+            let bytes = encode_claims(claims.iter());
+            let bytes = bytes.map_err(|error| Failure::Local(error.to_string()))?;
+            self.shown = Some(claims);
+            // What waits to be said is out of date.
+            self.plain
+                .retain(|waits| !matches!(waits, LiveMessage::Claims { .. }));
+            self.plain.push_back(LiveMessage::Claims { claims: bytes });
         }
         Ok(())
     }

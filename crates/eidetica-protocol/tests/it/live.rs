@@ -751,6 +751,72 @@ fn an_acceptor_is_sent_what_it_has_shown_claims_for() {
 }
 
 #[test]
+fn claims_that_are_made_while_a_stream_lives_are_shown_at_once() {
+    let (mut ours, theirs, ids) = both(&[1]);
+    let speaker = key(50);
+    ours.get_mut(&ids[0]).unwrap().readers = Some([speaker.public()].into());
+    let mut net = Net::over(ours, theirs, &ids, &ids);
+    net.settle();
+    net.quiet();
+    let claim = DeviceClaim::make(&speaker, key(2).public(), Scope::All, NOW + 1_000).unwrap();
+    let claims = Notice::Claims(vec![claim]);
+    net.acceptor.live.handle_notice(claims.clone());
+    net.settle();
+    assert_eq!(net.kinds, ["claims"]);
+    net.dialler.commit(ids[0], "for those who may read");
+    net.settle();
+    net.assert_same(ids[0]);
+    // The same ones are not said again, and those that are gone count no more.
+    net.quiet();
+    net.acceptor.live.handle_notice(claims);
+    net.settle();
+    assert!(net.kinds.is_empty());
+    net.acceptor.live.handle_notice(Notice::Claims(Vec::new()));
+    net.settle();
+    assert_eq!(net.kinds, ["claims"]);
+    net.dialler.commit(ids[0], "for those who still may");
+    net.settle();
+    assert_eq!(net.kinds, ["claims"]);
+    assert_eq!(net.dialler.events(), [LiveEvent::Lacks(ids[0])]);
+}
+
+#[test]
+fn claims_are_not_shown_to_whoever_may_read_nothing() {
+    let (ours, mut theirs, ids) = both(&[1]);
+    theirs.get_mut(&ids[0]).unwrap().readers = Some([key(77).public()].into());
+    let mut net = Net::over(ours, theirs, &ids, &ids);
+    net.settle();
+    net.quiet();
+    let claim = DeviceClaim::make(&key(50), key(2).public(), Scope::All, NOW + 1_000).unwrap();
+    net.acceptor.live.handle_notice(Notice::Claims(vec![claim]));
+    net.settle();
+    assert!(net.kinds.is_empty());
+}
+
+#[test]
+fn what_is_withheld_is_synced_once_between_two_checks() {
+    let (mut ours, theirs, ids) = both(&[1]);
+    ours.get_mut(&ids[0]).unwrap().readers = Some([key(50).public()].into());
+    let mut net = Net::over(ours, theirs, &ids, &ids);
+    net.settle();
+    net.quiet();
+    for _ in 0..2 {
+        for note in ["one", "two"] {
+            net.dialler.commit(ids[0], note);
+            net.settle();
+        }
+        assert_eq!(net.dialler.events(), [LiveEvent::Lacks(ids[0])]);
+        // The sync, and a check after it.
+        net.acceptor
+            .stores
+            .insert(ids[0], net.dialler.stores[&ids[0]].clone());
+        net.dialler.live.handle_notice(Notice::Check);
+        net.settle();
+        net.quiet();
+    }
+}
+
+#[test]
 fn claims_for_some_databases_are_shown_when_those_may_be_read() {
     let (mut ours, mut theirs, ids) = both(&[1, 2]);
     let claims = [50, 51]
