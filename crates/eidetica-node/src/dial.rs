@@ -1,24 +1,29 @@
 //! Dialling: a channel, then the identity handshake on it.
 
-use std::sync::Arc;
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use eidetica_auth::{DeviceClaim, SecretKey};
-use eidetica_engine::ConnectError;
+use eidetica_engine::{ConnectError, OutgoingRequest, OutgoingState};
 use eidetica_entry::PublicKey;
 use eidetica_protocol::{
     Blame, PeerIdentity,
     handshake::{HandshakeError, Initiator, Side, VERSIONS},
+    limits::CLAIMS,
 };
 use eidetica_transport::{Address, Blame as TransportBlame, Channel, FrameStream, TransportError};
 use tokio::time::timeout;
 
-use crate::{NodeError, clock::now_ms, handle::Shared};
+use crate::{NodeError, clock::now_ms, handle::Shared, pool::Pool};
 
 /// Dials peers in the name of this device.
 pub(crate) struct Dialer {
     pub(crate) shared: Arc<Shared>,
     pub(crate) device: Arc<SecretKey>,
+    pub(crate) pool: Arc<Pool>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -73,13 +78,7 @@ impl Dialer {
             .await
             .map_err(|_| late("connection", limits.dial))??
             .into();
-        let claims: Vec<DeviceClaim> = self
-            .shared
-            .engine
-            .lock()
-            .claims(now_ms())
-            .cloned()
-            .collect();
+        let claims = self.claims(pinned).await;
         let identity = timeout(
             limits.handshake,
             introduce(&*channel, &self.device, &claims, pinned),
@@ -88,6 +87,44 @@ impl Dialer {
         .map_err(|_| late("handshake", limits.handshake))??;
         Ok((channel, identity))
     }
+
+    /// What the claims that are shown to a peer rest on: it changes when others are to be shown.
+    pub(crate) fn basis(&self, peer: Option<PublicKey>) -> u64 {
+        let changes = *self.shared.claims.borrow();
+        let engine = self.shared.engine.lock();
+        if engine.claims(now_ms()).nth(CLAIMS).is_none() {
+            return changes;
+        }
+        let mut hasher = DefaultHasher::new();
+        (changes, peer.map(|peer| *peer.as_bytes())).hash(&mut hasher);
+        if let Some(peer) = peer {
+            let requests = engine.outgoing_requests();
+            let waiting = requests.filter(|request| waits_at(request, &peer));
+            waiting.for_each(|request| request.id.hash(&mut hasher));
+            engine.related(&peer).hash(&mut hasher);
+        }
+        hasher.finish()
+    }
+
+    /// Those to show to a peer: of keys whose requests wait there first, then what it takes to have what is synced with it.
+    async fn claims(&self, peer: Option<PublicKey>) -> Vec<DeviceClaim> {
+        let (all, first, databases) = {
+            let engine = self.shared.engine.lock();
+            let requests = engine.outgoing_requests();
+            let first =
+                requests.filter(|request| peer.is_some_and(|peer| waits_at(request, &peer)));
+            (
+                engine.claims(now_ms()).cloned().collect(),
+                first.map(|request| request.key).collect(),
+                peer.map_or_else(Vec::new, |peer| engine.related(&peer)),
+            )
+        };
+        self.pool.choose_claims(all, first, databases).await
+    }
+}
+
+fn waits_at(request: &OutgoingRequest, peer: &PublicKey) -> bool {
+    request.peer == *peer && request.state == OutgoingState::Pending
 }
 
 /// The identity handshake, from the dialling side.

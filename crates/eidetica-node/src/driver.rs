@@ -204,6 +204,7 @@ impl Driver {
         let dialer = Arc::new(Dialer {
             shared: Arc::clone(&shared),
             device: Arc::clone(&keys.device),
+            pool: Arc::clone(&pool),
         });
         Self {
             _alive: Alive(Arc::clone(&shared)),

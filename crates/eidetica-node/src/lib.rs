@@ -12,6 +12,7 @@
 
 mod backend;
 mod block_on;
+mod claims;
 mod clock;
 mod databases;
 mod dial;

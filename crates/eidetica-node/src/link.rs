@@ -20,7 +20,7 @@ pub(crate) struct Link {
     identity: PeerIdentity,
     channel: Mutex<Arc<dyn Channel>>,
     reopening: tokio::sync::Mutex<()>,
-    /// Which claims were shown when the channel was made: [`Shared::claims`].
+    /// Which claims were shown when the channel was made: [`Dialer::basis`].
     shown: AtomicU64,
     broken: AtomicBool,
 }
@@ -32,7 +32,7 @@ impl Link {
         address: Address,
         pinned: Option<PublicKey>,
     ) -> Result<Self, ConnectError> {
-        let shown = *dialer.shared.claims.borrow();
+        let shown = dialer.basis(pinned);
         let (channel, identity) = dialer.dial(&address, pinned).await?;
         Ok(Self {
             dialer,
@@ -66,7 +66,8 @@ impl Link {
     /// channel is made.
     pub(crate) async fn current(&self) -> Result<Arc<dyn Channel>, TransportError> {
         let channel = self.channel();
-        if self.shown.load(Ordering::Acquire) == *self.dialer.shared.claims.borrow() {
+        let basis = self.dialer.basis(Some(self.identity.device));
+        if self.shown.load(Ordering::Acquire) == basis {
             return Ok(channel);
         }
         self.reopen(&channel).await
@@ -83,7 +84,7 @@ impl Link {
         if !Arc::ptr_eq(&current, stale) {
             return Ok(current);
         }
-        let shown = *self.dialer.shared.claims.borrow();
+        let shown = self.dialer.basis(Some(self.identity.device));
         let dialled = self
             .dialer
             .dial(&self.address, Some(self.identity.device))

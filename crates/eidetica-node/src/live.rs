@@ -15,7 +15,7 @@ use futures::{
     stream::{self, BoxStream, FuturesUnordered},
 };
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, watch},
     time::{Instant, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
@@ -33,6 +33,14 @@ pub(crate) struct Control {
     pub(crate) notices: mpsc::Receiver<Notice>,
     /// Cancelled when the stream is to end.
     pub(crate) token: CancellationToken,
+}
+
+/// The claims that an acceptor shows.
+pub(crate) struct Claims {
+    /// Told what the stream is about, as that grows.
+    pub(crate) about: Option<watch::Sender<Vec<Id>>>,
+    /// Gives out those to show whenever there are others.
+    pub(crate) notices: BoxStream<'static, Notice>,
 }
 
 /// Opens a stream on a link and runs it to its end.
@@ -66,11 +74,14 @@ pub(crate) async fn dial(
     })?;
     machine.handle_sent();
     // A dialler shows its claims by the handshake.
-    let more = stream::pending().boxed();
+    let claims = Claims {
+        about: None,
+        notices: stream::pending().boxed(),
+    };
     talk(
         machine,
         (sink, frames),
-        more,
+        claims,
         &mut control,
         services,
         device,
@@ -97,11 +108,11 @@ async fn open(link: &Arc<Link>, first: &Bytes) -> Result<(FrameSink, FrameStream
     }
 }
 
-/// Runs a stream to its end. `more` are notices that are not the engine's.
+/// Runs a stream to its end.
 pub(crate) async fn talk(
     mut machine: Live,
     (sink, mut frames): (FrameSink, FrameStream),
-    mut more: BoxStream<'static, Notice>,
+    mut claims: Claims,
     control: &mut Control,
     services: &Arc<Services>,
     peer: PublicKey,
@@ -136,6 +147,9 @@ pub(crate) async fn talk(
                 continue;
             }
             Output::Event(event) => {
+                if let (Some(about), LiveEvent::Subscribed(_)) = (&claims.about, &event) {
+                    about.send_replace(machine.databases().copied().collect());
+                }
                 report(services, control.id, event).await;
                 continue;
             }
@@ -152,7 +166,7 @@ pub(crate) async fn talk(
                 machine.handle_notice(notice);
                 continue;
             }
-            Some(notice) = more.next() => {
+            Some(notice) = claims.notices.next() => {
                 machine.handle_notice(notice);
                 continue;
             }

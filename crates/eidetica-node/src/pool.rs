@@ -4,17 +4,17 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use eidetica_auth::SignedRequest;
+use eidetica_auth::{DeviceClaim, SignedRequest};
 use eidetica_engine::{Facts, GrantOutcome, LeaseChange, Record};
 use eidetica_entry::{Id, PublicKey};
 use eidetica_protocol::{
     Answer, IngestBatch, IngestError, IngestReport, ProvenKeys, Query, Standing, TipList,
-    Unavailable,
+    Unavailable, limits::CLAIMS,
 };
 use futures::channel::oneshot;
 use tokio::{sync::Semaphore, task::JoinError};
 
-use crate::{Backend, backend::Followed, clock::now_ms, ingests::Ingests, limits};
+use crate::{Backend, backend::Followed, claims, clock::now_ms, ingests::Ingests, limits};
 
 /// The backend, as tasks call it.
 pub(crate) struct Pool {
@@ -42,6 +42,43 @@ impl Pool {
     pub(crate) async fn facts(&self, database: Id, key: PublicKey) -> Result<Facts, Unavailable> {
         self.call(move |backend| backend.facts(&database, &key))
             .await
+    }
+
+    /// The claims to show about these databases, as [`claims::choose`] has it.
+    pub(crate) async fn choose_claims(
+        &self,
+        all: Vec<DeviceClaim>,
+        first: Vec<PublicKey>,
+        databases: Vec<Id>,
+    ) -> Vec<DeviceClaim> {
+        if all.len() <= CLAIMS {
+            return all;
+        }
+        let chosen = self.call(move |backend| Ok(claims::choose(backend, all, &first, &databases)));
+        // Nothing can be shown of what is closed.
+        chosen.await.unwrap_or_default()
+    }
+
+    /// The same to a peer, about those of the databases that it may read.
+    pub(crate) async fn choose_claims_for(
+        &self,
+        peer: &ProvenKeys,
+        all: Vec<DeviceClaim>,
+        mut databases: Vec<Id>,
+    ) -> Vec<DeviceClaim> {
+        if all.len() <= CLAIMS {
+            return all;
+        }
+        let peer = peer.clone();
+        let chosen = self.call(move |backend| {
+            // For others nothing more is looked up.
+            databases.retain(|id| {
+                let keys = peer.keys_for(id, now_ms());
+                backend.can_read(id, &keys).unwrap_or(false)
+            });
+            Ok(claims::choose(backend, all, &[], &databases))
+        });
+        chosen.await.unwrap_or_default()
     }
 
     /// Commits a grant.

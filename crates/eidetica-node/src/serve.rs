@@ -4,17 +4,14 @@ use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 use eidetica_auth::{DeviceClaim, SecretKey};
-use eidetica_entry::PublicKey;
+use eidetica_entry::{Id, PublicKey};
 use eidetica_protocol::{
-    CloseReason, Failure, Frame, Live, LiveConfig, LiveOpen, Notice, PeerIdentity, Refusal, Reply,
-    Responder, ResponderConfig,
+    CloseReason, Failure, Frame, Live, LiveConfig, LiveOpen, Notice, PeerIdentity, ProvenKeys,
+    Refusal, Reply, Request, Responder, ResponderConfig,
     handshake::{Acceptor, HandshakeError, Side, VERSIONS},
 };
 use eidetica_transport::{FrameSink, FrameStream, Listener, ServerChannel, TransportError};
-use futures::{
-    StreamExt,
-    stream::{self, BoxStream},
-};
+use futures::{StreamExt, stream};
 use parking_lot::Mutex;
 use tokio::{
     sync::{Semaphore, watch},
@@ -242,9 +239,12 @@ impl Server {
                 let known = server.knows(&device);
                 match server.requests.take(device, known, &stop.token) {
                     Some(_slot) => {
+                        let database = Request::database_in(&first);
                         let first = stream::once(async { Ok(first) });
                         let request = FrameStream::new(first.chain(rest));
-                        server.answer(identity, request, response, &stop).await;
+                        server
+                            .answer(identity, database, request, response, &stop)
+                            .await;
                     }
                     None => server.refuse(Refusal::UNAVAILABLE, response).await,
                 }
@@ -285,12 +285,17 @@ impl Server {
             Ok(Err(refusal)) => return self.refuse(refusal, sink).await,
             Err(_) => return,
         };
-        let renewed = self.renewed_claims();
+        let databases = accepted.databases;
+        let renewed = self.renewed_claims(&identity.proven, databases.clone());
+        let pool = &self.services.pool;
+        let claims = pool
+            .choose_claims_for(&identity.proven, self.claims(), databases.clone())
+            .await;
         let config = LiveConfig {
             peer: identity.proven,
             version: identity.version,
-            claims: self.claims(),
-            databases: accepted.databases,
+            claims,
+            databases,
         };
         let (id, mut control) = (accepted.id, accepted.control);
         let machine = Live::accept(config, &open);
@@ -320,17 +325,33 @@ impl Server {
         }
     }
 
-    /// The claims again whenever there are others. Those of a login come together.
-    fn renewed_claims(self: &Arc<Self>) -> BoxStream<'static, Notice> {
+    /// The claims again whenever others are to be shown. Those of a login come together.
+    fn renewed_claims(self: &Arc<Self>, peer: &ProvenKeys, about: Vec<Id>) -> live::Claims {
         let changes = self.shared.claims.subscribe();
-        let next = |(server, mut changes): (Arc<Self>, watch::Receiver<u64>)| async move {
-            changes.changed().await.ok()?;
+        let (about, grows) = watch::channel(about);
+        let next = |(server, peer, mut changes, mut grows): (
+            Arc<Self>,
+            ProvenKeys,
+            watch::Receiver<u64>,
+            watch::Receiver<Vec<Id>>,
+        )| async move {
+            tokio::select! {
+                changed = changes.changed() => changed.ok()?,
+                grown = grows.changed() => grown.ok()?,
+            }
             sleep(limits::CLAIMS_TOGETHER).await;
             changes.mark_unchanged();
-            let notice = Notice::Claims(server.claims());
-            Some((notice, (server, changes)))
+            let about = grows.borrow_and_update().clone();
+            let claims = server.claims();
+            let pool = &server.services.pool;
+            let claims = pool.choose_claims_for(&peer, claims, about).await;
+            Some((Notice::Claims(claims), (server, peer, changes, grows)))
         };
-        stream::unfold((Arc::clone(self), changes), next).boxed()
+        let start = (Arc::clone(self), peer.clone(), changes, grows);
+        live::Claims {
+            about: Some(about),
+            notices: stream::unfold(start, next).boxed(),
+        }
     }
 
     fn claims(&self) -> Vec<DeviceClaim> {
@@ -342,11 +363,18 @@ impl Server {
     async fn answer(
         &self,
         identity: PeerIdentity,
+        database: Option<Id>,
         request: FrameStream,
         response: FrameSink,
         stop: &Stop,
     ) {
-        let claims = self.claims();
+        let mut claims = self.claims();
+        if let Some(database) = database {
+            let pool = &self.services.pool;
+            claims = pool
+                .choose_claims_for(&identity.proven, claims, vec![database])
+                .await;
+        }
         let device = identity.device;
         let responder = Responder::new(ResponderConfig {
             peer: identity.proven,

@@ -532,6 +532,16 @@ fn encode_control<T: Serialize>(kind: u8, message: &T) -> Result<Bytes, MessageE
 }
 
 impl Request {
+    /// The database that the request in this frame is about; none if it is about none, or no request.
+    pub fn database_in(frame: &Bytes) -> Option<Id> {
+        match Frame::decode(frame) {
+            Ok(Frame::Request(request) | Frame::RequestFor(_, request)) => {
+                crate::responder::about(&request).1
+            }
+            _ => None,
+        }
+    }
+
     fn check(&self) -> Result<(), MessageError> {
         match self {
             Self::Compare {

@@ -753,7 +753,7 @@ impl Responder {
 }
 
 /// What a request is, and about which database.
-fn about(request: &Request) -> (RequestKind, Option<Id>) {
+pub(crate) fn about(request: &Request) -> (RequestKind, Option<Id>) {
     match request {
         Request::Compare { database, .. } => (RequestKind::Compare, Some(*database)),
         Request::Describe { database, .. } => (RequestKind::Describe, Some(*database)),

@@ -363,6 +363,45 @@ fn versions(engine: &Arc<dyn Engine>) -> Vec<Row> {
     rows
 }
 
+/// Claims for so many keys that those of the user are behind what a peer takes, by their bytes.
+fn crowd(peer: &Peer) {
+    let keys = (0..=u8::MAX).map(|seed| SecretKey::from_bytes(&[seed; 32]));
+    let before = keys.filter(|key| key.public() < peer.key.public());
+    let count = before
+        .take(100)
+        .map(|key| peer.claim_for(&key, Scope::All))
+        .count();
+    assert!(count > eidetica_protocol::limits::CLAIMS);
+}
+
+/// Both as dialler and as server, by a sync and at once.
+#[test]
+fn keys_behind_the_first_that_a_peer_takes_are_synced_too() {
+    let net = Net::memory();
+    let late = |name| loop {
+        let peer = Peer::live(&net, name);
+        if peer.key.public().as_bytes()[0] > 0x80 {
+            break peer;
+        }
+    };
+    let (alice, bob) = (late("alice"), late("bob"));
+    let id = alice
+        .create(&[(bob.key.public(), Permission::Write(10))], None)
+        .id();
+    let address = alice.serve();
+    bob.try_sync(&address, id).unwrap();
+    connected(&bob, &alice);
+    crowd(&alice);
+    crowd(&bob);
+    for round in ["1", "2", "3"] {
+        bob.write(id, "b", round);
+        bob.try_sync(&address, id).unwrap();
+        assert!(alice.shows(id, "b", round));
+        alice.write(id, "a", round);
+        arrives(&bob, id, "a", round);
+    }
+}
+
 #[test]
 fn claims_that_a_server_makes_are_shown_to_whoever_is_connected() {
     let net = Net::memory();
