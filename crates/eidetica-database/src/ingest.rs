@@ -925,6 +925,8 @@ impl Database {
         let turned = Turned::at_once(&accepted.flips, sequencer, known.reader)?;
         let writes = match at_once {
             true => accepted.writes(),
+            // Nobody reads the state of a closure.
+            false if self.core().is_closure => Writes::new(),
             false => {
                 accepted.defer(sequencer);
                 Writes::new()
