@@ -236,9 +236,8 @@ impl Database {
             Err(end) => self.read_deferred(from, end, &*snapshot)?,
         };
         if let Some(absent) = sequencer.writer.marks(Mark::Absent) {
-            taken
-                .payloads
-                .retain(|(arrival, _)| !absent.contains(*arrival));
+            let payloads = &mut taken.payloads;
+            payloads.retain(|(arrival, _)| !absent.contains(*arrival));
         }
         let registry = self.core().registry.read().clone();
         sequencer.computing = Some(Computing::start(from, taken, registry, snapshot)?);
