@@ -364,6 +364,7 @@ impl Engine {
                     .change_pair(&peer, &database, |pair| pair.queued = false);
                 if let Some(sync) = self.work.syncs.get_mut(&pair) {
                     sync.is_wanted = false;
+                    sync.attempts = 0;
                 }
             }
             Err(_) => self.retry_later(peer, database, now_ms),

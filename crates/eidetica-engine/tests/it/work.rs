@@ -253,6 +253,30 @@ fn what_cannot_succeed_is_not_retried() {
 }
 
 #[test]
+fn after_what_cannot_succeed_waits_begin_anew() {
+    let mut bench = Bench::new();
+    bench.with_peer(1);
+    bench.now(Command::Queue(key(1), database(1))).unwrap();
+    let cut = |bench: &mut Bench| {
+        let (task, ..) = bench.task().unwrap();
+        bench.synced(task, Err(PeerFault::Truncated.into()));
+        let before = bench.now;
+        while bench.actions.is_empty() {
+            let due = bench.timeout.unwrap();
+            bench.pass_until(due);
+        }
+        bench.now - before
+    };
+    let waits = [(); 4].map(|()| cut(&mut bench));
+    assert!(waits[3] >= 16_000, "{waits:?}");
+    let (task, ..) = bench.task().unwrap();
+    bench.synced(task, Err(Failure::Refused(Refusal::ABSENT)));
+    bench.now(Command::Queue(key(1), database(1))).unwrap();
+    let wait = cut(&mut bench);
+    assert!((2_000..2_500).contains(&wait), "{wait}");
+}
+
+#[test]
 fn every_command_has_a_reply_by_its_deadline_and_only_one() {
     let mut bench = Bench::new();
     bench.with_peer(1);
