@@ -53,6 +53,7 @@ pub(crate) struct Computing {
     from: u64,
     count: u64,
     thread: Option<JoinHandle<Result<Vec<Changed>>>>,
+    done: Option<Result<Vec<Changed>>>,
 }
 
 impl Computing {
@@ -77,24 +78,35 @@ impl Computing {
             from,
             count,
             thread: Some(spawned.map_err(stopped)?),
+            done: None,
         })
     }
 
+    /// Whether it came to nothing. Waits for it.
+    fn has_failed(&mut self) -> bool {
+        self.join();
+        matches!(self.done, Some(Err(_)))
+    }
+
     fn wait(mut self) -> Result<Vec<Changed>> {
-        let joined = self.thread.take().map(JoinHandle::join);
-        joined.and_then(Result::ok).unwrap_or_else(|| {
+        self.join();
+        self.done.take().unwrap_or_else(|| {
             let ended = "computing state ended early";
             Err(Error::Stopped(ended.into()))
         })
+    }
+
+    fn join(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            self.done = thread.join().ok();
+        }
     }
 }
 
 impl Drop for Computing {
     fn drop(&mut self) {
         // It reads what may be closed next.
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+        self.join();
     }
 }
 
@@ -200,6 +212,7 @@ impl Database {
     }
 
     fn apply_deferred(&self, sequencer: &mut Sequencer) -> Result<()> {
+        drop_failed(sequencer);
         while !sequencer.writer.state().is_applied() {
             if sequencer.computing.is_none() {
                 self.compute_deferred(sequencer)?;
@@ -213,6 +226,7 @@ impl Database {
     /// computed beside the next. Where there is more behind the watermark than those, or something is to be settled, it
     /// writes all.
     pub(crate) fn flush_beside(&self, sequencer: &mut Sequencer) -> Result<()> {
+        drop_failed(sequencer);
         let mut begun = self.write_computed(sequencer);
         let state = sequencer.writer.state();
         if begun.is_ok() && !(state.is_settled() && sequencer.deferred.begins_at(state.applied)) {
@@ -301,5 +315,16 @@ impl Database {
         let written = Written::new(sequencer.next_batch(), &state);
         self.write_locked(sequencer, batch, written)?;
         Ok(true)
+    }
+}
+
+/// What failed while entries came in is nobody's error who asks now: it is computed again, from the log.
+fn drop_failed(sequencer: &mut Sequencer) {
+    if sequencer
+        .computing
+        .as_mut()
+        .is_some_and(Computing::has_failed)
+    {
+        sequencer.computing = None;
     }
 }
