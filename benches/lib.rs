@@ -122,9 +122,10 @@ pub fn commit_leaves_of(
         let mut transaction = database
             .new_transaction()
             .with_timestamp_ms(1_700_000_000_000 + number);
-        let drawn = blake3::hash(&number.to_le_bytes()).as_bytes()[0..4].try_into();
-        let drawn = u32::from_le_bytes(drawn.unwrap()) as usize;
-        if let Some(author) = authors.get(drawn.checked_rem(authors.len()).unwrap_or(0)) {
+        if !authors.is_empty() {
+            let drawn = blake3::hash(&number.to_le_bytes());
+            let drawn = u64::from_le_bytes(*drawn.as_bytes().first_chunk().unwrap());
+            let author = &authors[(drawn % authors.len() as u64) as usize];
             transaction = transaction.with_key(Arc::clone(author));
         }
         let doc = transaction.doc("notes").unwrap();

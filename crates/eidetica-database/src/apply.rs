@@ -109,6 +109,7 @@ const AHEAD_FROM: usize = 16;
 /// Writes of one store that a core is worth being woken for.
 const PART_FROM: usize = 2_048;
 
+/// As the functions of `eidetica_crdt` take them.
 pub(crate) fn borrowed(writes: &[(Stamp, Payload)]) -> Vec<(Stamp, &Payload)> {
     writes
         .iter()
@@ -132,12 +133,11 @@ pub(crate) fn changed_by(
 ) -> Result<Vec<Changed>> {
     let view = View::durable(snapshot);
     let changed = writes.iter().map(|((name, kind), writes)| {
-        let deltas = match registry.slot(name, *kind) {
-            Some(slot) => deltas_of(StoreRows { view, slot }, *kind, writes, order)?,
-            None => deltas_of(NoRows, *kind, writes, order)?,
+        let (name, kind) = (name.clone(), *kind);
+        let deltas = match registry.slot(&name, kind) {
+            Some(slot) => deltas_of(StoreRows { view, slot }, kind, writes, order)?,
+            None => deltas_of(NoRows, kind, writes, order)?,
         };
-        let name = name.clone();
-        let kind = *kind;
         Ok(Changed { name, kind, deltas })
     });
     changed.collect()

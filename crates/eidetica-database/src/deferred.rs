@@ -47,6 +47,9 @@ struct Taken {
     order: Order,
 }
 
+/// Where it is computed.
+const STATE_THREAD: &str = "eidetica-state";
+
 /// What deferred entries do to the state rows, while it is computed on a thread of its own. That ends before this does.
 pub(crate) struct Computing {
     /// Arrival number of the first entry.
@@ -71,7 +74,7 @@ impl Computing {
             changed_by(&writes, taken.order, &*snapshot, &registry)
         };
         let spawned = thread::Builder::new()
-            .name("eidetica-state".into())
+            .name(STATE_THREAD.into())
             .spawn(compute);
         let stopped = |error| Error::Stopped(format!("computing state: {error}"));
         Ok(Self {
@@ -82,10 +85,10 @@ impl Computing {
         })
     }
 
-    /// Whether it came to nothing. Waits for it.
-    fn has_failed(&mut self) -> bool {
+    /// Why it came to nothing, if it did. Waits for it.
+    fn failure(&mut self) -> Option<&Error> {
         self.join();
-        matches!(self.done, Some(Err(_)))
+        self.done.as_ref()?.as_ref().err()
     }
 
     fn wait(mut self) -> Result<Vec<Changed>> {
@@ -227,16 +230,22 @@ impl Database {
     /// writes all.
     pub(crate) fn flush_beside(&self, sequencer: &mut Sequencer) -> Result<()> {
         drop_failed(sequencer);
-        let mut begun = self.write_computed(sequencer);
-        let state = sequencer.writer.state();
-        if begun.is_ok() && !(state.is_settled() && sequencer.deferred.begins_at(state.applied)) {
-            return self.flush(sequencer);
+        let begun = self.write_computed(sequencer).and_then(|()| {
+            let state = sequencer.writer.state();
+            let is_next = state.is_settled() && sequencer.deferred.begins_at(state.applied);
+            match is_next {
+                true => self.compute_deferred(sequencer).map(|()| true),
+                false => Ok(false),
+            }
+        });
+        match begun {
+            Ok(true) => Ok(()),
+            Ok(false) => self.flush(sequencer),
+            Err(error) => {
+                sequencer.fail();
+                Err(self.confirmed_error(error, sequencer))
+            }
         }
-        begun = begun.and_then(|()| self.compute_deferred(sequencer));
-        begun.map_err(|error| {
-            sequencer.fail();
-            self.confirmed_error(error, sequencer)
-        })
     }
 
     /// Begins to compute the state of what is behind the watermark, or of the first part of that.
@@ -318,13 +327,10 @@ impl Database {
     }
 }
 
-/// What failed while entries came in is nobody's error who asks now: it is computed again, from the log.
+/// What failed while entries came in is no error of who asks now: it is computed again, from the log.
 fn drop_failed(sequencer: &mut Sequencer) {
-    if sequencer
-        .computing
-        .as_mut()
-        .is_some_and(Computing::has_failed)
-    {
+    if let Some(error) = sequencer.computing.as_mut().and_then(Computing::failure) {
+        tracing::warn!(%error, "state is computed again");
         sequencer.computing = None;
     }
 }

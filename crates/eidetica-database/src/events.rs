@@ -44,6 +44,7 @@ pub struct CallbackId(u64);
 
 type Callback = dyn Fn(&WriteEvent, &Database) -> Result<(), CallbackError> + Send + Sync;
 
+/// With the database, and whether any of its new entries were committed through this instance.
 type ChangeCallback = dyn Fn(&Id, bool) + Send + Sync;
 
 struct Registered {
@@ -251,6 +252,7 @@ impl Events {
                 Err(error) => {
                     self.failures.fetch_add(1, Ordering::Relaxed);
                     tracing::warn!(arrival, %error, "cannot read an entry for its callbacks");
+                    change.add(Origin::Remote, &self.everywhere, &database.id());
                 }
             }
         }

@@ -9,6 +9,7 @@ use eidetica_protocol::{
     CloseReason, Failure, Frame, Live, LiveConfig, LiveOpen, Notice, PeerIdentity, ProvenKeys,
     Refusal, Reply, Request, Responder, ResponderConfig,
     handshake::{Acceptor, HandshakeError, Side, VERSIONS},
+    limits::CLAIMS,
 };
 use eidetica_transport::{FrameSink, FrameStream, Listener, ServerChannel, TransportError};
 use futures::{StreamExt, stream};
@@ -239,11 +240,11 @@ impl Server {
                 let known = server.knows(&device);
                 match server.requests.take(device, known, &stop.token) {
                     Some(_slot) => {
-                        let database = Request::database_in(&first);
+                        let claims = server.claims_about(&identity, &first).await;
                         let first = stream::once(async { Ok(first) });
                         let request = FrameStream::new(first.chain(rest));
                         server
-                            .answer(identity, database, request, response, &stop)
+                            .answer(identity, claims, request, response, &stop)
                             .await;
                     }
                     None => server.refuse(Refusal::UNAVAILABLE, response).await,
@@ -360,21 +361,31 @@ impl Server {
         engine.claims_of(device, now_ms()).cloned().collect()
     }
 
+    /// The claims to show to whoever asks this. The frame is looked into where they are too many, and else by the
+    /// responder alone.
+    async fn claims_about(&self, identity: &PeerIdentity, request: &Bytes) -> Vec<DeviceClaim> {
+        let claims = self.claims();
+        if claims.len() <= CLAIMS {
+            return claims;
+        }
+        match Request::database_in(request) {
+            Some(database) => {
+                let pool = &self.services.pool;
+                pool.choose_claims_for(&identity.proven, claims, vec![database])
+                    .await
+            }
+            None => claims,
+        }
+    }
+
     async fn answer(
         &self,
         identity: PeerIdentity,
-        database: Option<Id>,
+        claims: Vec<DeviceClaim>,
         request: FrameStream,
         response: FrameSink,
         stop: &Stop,
     ) {
-        let mut claims = self.claims();
-        if let Some(database) = database {
-            let pool = &self.services.pool;
-            claims = pool
-                .choose_claims_for(&identity.proven, claims, vec![database])
-                .await;
-        }
         let device = identity.device;
         let responder = Responder::new(ResponderConfig {
             peer: identity.proven,

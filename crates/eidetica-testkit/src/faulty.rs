@@ -1,6 +1,7 @@
 //! An engine that fails at a chosen operation and forgets what was not durable.
 
 use std::sync::Arc;
+use std::thread;
 
 use bytes::Bytes;
 use eidetica_storage::{
@@ -19,6 +20,8 @@ pub enum Fault {
     After,
     /// A read fails. Reads do not poison.
     Read,
+    /// A read on a thread of this name fails; the number counts those alone.
+    ReadOn(&'static str),
 }
 
 /// A memory engine behind a fault injector.
@@ -57,6 +60,8 @@ struct Disk {
     visible: MemoryEngine,
     writes: u64,
     reads: u64,
+    /// Those on the thread of [`Fault::ReadOn`].
+    reads_there: u64,
     poisoned: bool,
 }
 
@@ -82,6 +87,7 @@ impl FaultyEngine {
             visible: engine.fork().unwrap(),
             writes: 0,
             reads: 0,
+            reads_there: 0,
             poisoned: false,
         };
         Self {
@@ -101,6 +107,12 @@ impl FaultyEngine {
     #[must_use]
     pub fn reads(&self) -> u64 {
         self.disk.lock().reads
+    }
+
+    /// How many reads there were on the thread of [`Fault::ReadOn`].
+    #[must_use]
+    pub fn reads_there(&self) -> u64 {
+        self.disk.lock().reads_there
     }
 
     /// How many relaxed batches a crash now may lose.
@@ -182,10 +194,19 @@ fn count_read(disk: &Mutex<Disk>, fault: Option<(u64, Fault)>) -> Result<(), Eng
     let mut disk = disk.lock();
     let number = disk.reads;
     disk.reads += 1;
-    if fault == Some((number, Fault::Read)) {
-        return Err(injected("reading"));
+    let fails = match fault {
+        Some((at, Fault::Read)) => at == number,
+        Some((at, Fault::ReadOn(thread))) if thread::current().name() == Some(thread) => {
+            let number = disk.reads_there;
+            disk.reads_there += 1;
+            at == number
+        }
+        _ => false,
+    };
+    match fails {
+        true => Err(injected("reading")),
+        false => Ok(()),
     }
-    Ok(())
 }
 
 impl Engine for FaultyEngine {

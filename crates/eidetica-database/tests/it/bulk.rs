@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use eidetica_database::limits;
+use eidetica_database::{Database, Databases, limits};
 use eidetica_entry::Entry;
+use eidetica_storage::MemoryEngine;
 use eidetica_testkit::{Fault, FaultyEngine};
 
 use crate::story::{Story, View, memory, revoke, view};
@@ -48,8 +49,17 @@ fn told_slowly(story: &Story, entries: &[&[Entry]]) -> View {
     view(&db)
 }
 
-fn first_ones(entries: &[Entry]) -> (&[Entry], &[Entry]) {
-    entries.split_at(limits::DEFER_STATE_FROM)
+/// Brings entries as they come in bulk, so that all of them are deferred: first many small ones, then the large ones.
+fn bring(replica: &Databases, story: &Story, entries: &[Entry]) -> Database {
+    ingest_entries(replica, story.id(), &story.entries[..1]);
+    let db = replica.get(&story.id()).unwrap();
+    db.catch_up().unwrap();
+    let (first, large) = entries.split_at(limits::DEFER_STATE_FROM);
+    ingest_entries(replica, story.id(), first);
+    for part in large.chunks(4) {
+        ingest_entries(replica, story.id(), part);
+    }
+    db
 }
 
 #[test]
@@ -57,77 +67,51 @@ fn state_is_computed_while_more_comes_in() {
     let story = Story::new();
     let entries = written_by_two(&story, 3 * FULL);
     let expected = told_slowly(&story, &[&entries]);
-    let replica = instance_on(engine(), 2);
-    ingest_entries(&replica, story.id(), &story.entries);
-    let db = replica.get(&story.id()).unwrap();
-    db.catch_up().unwrap();
-    let (first, large) = first_ones(&entries);
-    ingest_entries(&replica, story.id(), first);
-    for part in large.chunks(4) {
-        ingest_entries(&replica, story.id(), part);
-    }
+    let db = bring(&instance_on(engine(), 2), &story, &entries);
     assert_eq!(view(&db), expected);
-    assert!(db.verify().unwrap().is_sound());
 }
 
 #[test]
 fn what_changes_sides_while_state_is_computed_is_left_out_of_it() {
     let mut story = Story::new();
     let revocation = story.say(&[0], 1, revoke(4));
-    let revocation = story.entries[revocation].clone();
-    story.entries.truncate(1);
+    let revocation = story.entries.split_off(revocation);
     // Written, being computed and not begun.
     let entries = written_by_two(&story, 2 * FULL + FULL / 2);
-    let later = FULL / 4;
-    let (before, after) = entries.split_at(entries.len() - later);
-    let revocation = std::slice::from_ref(&revocation);
-    let expected = told_slowly(&story, &[before, revocation, after]);
+    let (before, after) = entries.split_at(entries.len() - FULL / 4);
+    let expected = told_slowly(&story, &[before, &revocation, after]);
     let replica = memory(2);
-    ingest_entries(&replica, story.id(), &story.entries);
-    let db = replica.get(&story.id()).unwrap();
-    db.catch_up().unwrap();
-    let (first, large) = first_ones(before);
-    ingest_entries(&replica, story.id(), first);
-    for part in large.chunks(4) {
-        ingest_entries(&replica, story.id(), part);
-    }
-    ingest_entries(&replica, story.id(), revocation);
+    let db = bring(&replica, &story, before);
+    ingest_entries(&replica, story.id(), &revocation);
     for part in after.chunks(4) {
         ingest_entries(&replica, story.id(), part);
     }
     assert_eq!(view(&db), expected);
-    assert!(db.verify().unwrap().is_sound());
 }
 
 #[test]
-fn state_that_is_computed_is_computed_again_after_a_failure() {
+fn state_that_could_not_be_computed_beside_is_computed_again() {
     let story = Story::new();
     let entries = written_by_two(&story, 2 * FULL + 8);
     let expected = told_slowly(&story, &[&entries]);
-    let run = |fault| {
-        let engine = Arc::new(FaultyEngine::over(&FaultyEngine::new().crash(0), fault));
-        let replica = instance_on(engine.clone(), 2);
-        ingest_entries(&replica, story.id(), &story.entries);
-        replica.get(&story.id()).unwrap().catch_up().unwrap();
-        let (first, large) = first_ones(&entries);
-        let packs = |entries: &[Entry]| vec![eidetica_entry::pack::encode(entries).unwrap()];
-        for part in std::iter::once(first).chain(large.chunks(4)) {
-            let packs = packs(part);
-            let request = eidetica_database::IngestRequest::new(story.id(), &packs);
-            let _ = replica.ingest(request);
-        }
-        (engine, replica)
+    let begin = |number| {
+        let fault = Some((number, Fault::ReadOn("eidetica-state")));
+        let engine = Arc::new(FaultyEngine::over(&MemoryEngine::new(), fault));
+        let db = bring(&instance_on(engine.clone(), 2), &story, &entries);
+        (engine, db)
     };
-    let (engine, _) = run(None);
-    let reads = engine.reads();
-    for fault in (0..4).map(|quarter| reads * (4 + quarter) / 8) {
-        let (engine, replica) = run(Some((fault, Fault::Read)));
-        // What was refused comes again.
-        for part in entries.chunks(4) {
-            ingest_entries(&replica, story.id(), part);
-        }
-        assert_eq!(view(&replica.get(&story.id()).unwrap()), expected);
+    let reads = {
+        let (engine, db) = begin(u64::MAX);
+        // What is being computed ends before.
+        drop(db);
+        engine.reads_there()
+    };
+    assert!(reads > 2, "{reads}");
+    // The first is met by what comes in next, the last by who reads.
+    for number in [0, reads / 2, reads - 1] {
+        let (engine, db) = begin(number);
+        assert_eq!(view(&db), expected, "{number}");
         let again = instance_on(Arc::new(engine.crash(usize::MAX)), 3);
-        assert_eq!(view(&again.get(&story.id()).unwrap()), expected);
+        assert_eq!(view(&again.get(&story.id()).unwrap()), expected, "{number}");
     }
 }
