@@ -4,7 +4,7 @@ use std::sync::mpsc;
 
 use bytes::Bytes;
 use eidetica_auth::Permission;
-use eidetica_database::{Database, Databases, Error, IngestRequest, Reject, Transaction};
+use eidetica_database::{Database, Databases, Error, IngestRequest, Reject, Transaction, limits};
 use eidetica_entry::{Entry, Id, pack};
 
 use crate::world::{
@@ -380,6 +380,34 @@ fn remote_writes_are_told_in_order_and_local_ones_apart() {
     assert_eq!(everywhere.load(std::sync::atomic::Ordering::SeqCst), 21);
     assert!(copy.remove_callback(id));
     assert!(!copy.remove_callback(id));
+}
+
+#[test]
+fn entries_that_come_together_are_few_changes_of_their_database() {
+    let (a, b) = (instance(1), instance(2));
+    let db = database(&a);
+    sync(&a, &b, &db.id());
+    let (into, seen) = mpsc::channel();
+    let changes = into.clone();
+    b.on_change(move |id, here| changes.send((Some(*id), here)).unwrap())
+        .unwrap();
+    b.on_write(move |_, _| Ok(into.send((None, false)).unwrap()))
+        .unwrap();
+    let count = 3 * limits::CHANGE_ENTRIES;
+    for n in 0..count {
+        db.transact(|tx| tx.doc("d")?.set("n", n as i64)).unwrap();
+    }
+    sync(&a, &b, &db.id());
+    let told: Vec<_> = seen.try_iter().collect();
+    let change = (Some(db.id()), false);
+    assert_eq!(told[0], change, "before the first callback");
+    assert_eq!(*told.last().unwrap(), change, "of the last ones too");
+    let changes = told.iter().filter(|one| **one == change).count();
+    assert_eq!((changes, told.len() - changes), (4, count));
+    let copy = b.get(&db.id()).unwrap().with_key(key(1));
+    copy.transact(|tx| tx.doc("d")?.set("n", -1)).unwrap();
+    let told: Vec<_> = seen.try_iter().collect();
+    assert_eq!(told, [(Some(db.id()), true), (None, false)]);
 }
 
 #[test]
