@@ -23,7 +23,7 @@ pub const INGEST_LANES: usize = 4;
 pub const DEFER_STATE_FROM: usize = 512;
 /// Entries whose state waits behind the `applied` watermark before it is computed; there may be as many again of which it
 /// is being computed. What there is of a large database is read once for each time, so that more cost less.
-pub const DEFERRED_ENTRIES: u64 = 65_536;
+pub const DEFERRED_ENTRIES: u64 = 32_768;
 /// Bytes of payloads whose state waits behind the `applied` watermark before it is computed.
 pub const DEFERRED_BYTES: usize = 16 << 20;
 /// Entries that are read from the log at once where their state was not written and nobody has them in memory.
