@@ -391,7 +391,7 @@ fn entries_that_come_together_are_few_changes_of_their_database() {
     let changes = into.clone();
     b.on_change(move |id, here| changes.send((Some(*id), here)).unwrap())
         .unwrap();
-    b.on_write(move |_, _| Ok(into.send((None, false)).unwrap()))
+    b.on_write(move |_, _| Ok(into.send((None, false))?))
         .unwrap();
     let count = 3 * limits::CHANGE_ENTRIES;
     for n in 0..count {
