@@ -19,7 +19,7 @@ use fjall::{
 };
 
 use crate::options::MIN_JOURNAL_BYTES;
-use crate::{FjallOptions, journal, manifest};
+use crate::{FjallOptions, chunk, journal, manifest};
 
 const NAME: &str = "fjall";
 /// Of the directory and the use of keyspaces; fjall has a format version of its own.
@@ -219,11 +219,11 @@ impl Store {
         let mut batch = OwnedWriteBatch::with_capacity(self.database.clone(), plan.writes.len())
             .durability((durability == Durability::Durable).then_some(PersistMode::SyncAll));
         self.clear_ranges(plan, &mut batch)?;
-        for write in &plan.writes {
-            let keyspace = self.keyspace(write.space);
-            match write.value {
-                Some(value) => batch.insert(keyspace, write.key, value),
-                None => batch.remove(keyspace, write.key),
+        for row in chunk::rows(&plan.writes) {
+            let keyspace = self.keyspace(row.space);
+            match row.value {
+                Some(value) => batch.insert(keyspace, row.key, value),
+                None => batch.remove(keyspace, row.key),
             }
         }
         Ok(batch)

@@ -5,6 +5,7 @@
 //! is cut off when it is opened. Blocks on disk carry checksums, so that damage is found when it is
 //! read; manifests are checked before fjall sees them.
 
+mod chunk;
 mod engine;
 mod journal;
 mod manifest;
