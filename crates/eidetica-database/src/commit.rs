@@ -12,6 +12,7 @@ use eidetica_storage::log::{LogError, LogReader, Mark, Unsigned};
 use eidetica_storage::{Batch, Snapshot};
 
 use crate::Database;
+use crate::ahead::Ahead;
 use crate::apply::Writes;
 use crate::core::{Core, Sequence, Sequencer, Written};
 use crate::edits::NoRows;
@@ -117,9 +118,10 @@ impl Database {
 
     /// Everything that needs the lock.
     fn place(&self, commission: &Commission<'_>) -> Result<Option<Place<'_>>> {
+        let ahead = self.read_ahead(commission);
         let mut sequencer = self.core().sequence()?;
         let before = sequencer.last_batch();
-        let place = self.place_in(commission, &mut sequencer);
+        let place = self.place_in(commission, ahead.as_ref(), &mut sequencer);
         let mut place = self.confirmed(place, before, &mut sequencer)?;
         if let Some(Place::New(placed)) = &mut place
             && placed.unsigned.draft().header().writes_settings()
@@ -132,6 +134,7 @@ impl Database {
     fn place_in<'a>(
         &self,
         commission: &Commission<'_>,
+        ahead: Option<&Ahead<'_>>,
         sequencer: &mut Sequencer,
     ) -> Result<Option<Place<'a>>> {
         let core = self.core();
@@ -139,19 +142,26 @@ impl Database {
         if commission.walks_history(sequencer.writer.state()) || commission.past.is_some() {
             self.drain(sequencer)?;
         }
-        let snapshot = self.shared().rows.snapshot()?;
-        let reader = core.log.reader(&*snapshot);
+        let own;
+        let snapshot: &dyn Snapshot = match ahead.filter(|ahead| ahead.is_of_use(sequencer)) {
+            Some(ahead) => ahead,
+            None => {
+                own = self.shared().rows.snapshot()?;
+                &*own
+            }
+        };
+        let reader = core.log.reader(snapshot);
         if commission
             .changes
             .may_be_stale(sequencer.writer.state().version)
             && commission.past.is_none()
         {
-            let view = View::staged(&*snapshot, &sequencer.overlay);
+            let view = View::staged(snapshot, &sequencer.overlay);
             commission
                 .changes
                 .check_reads(|name, kind| core.rows_in(view, name, kind))?;
         }
-        let Some(lowered) = self.lower(commission, &*snapshot, sequencer)? else {
+        let Some(lowered) = self.lower(commission, snapshot, sequencer)? else {
             return Ok(None);
         };
         let (parents, settings) = core.parents(commission, sequencer, &reader)?;
@@ -181,7 +191,7 @@ impl Database {
             writes: lowered.writes,
             flips,
         };
-        let placed = self.stage(prepared, commission, &known, &*snapshot, sequencer);
+        let placed = self.stage(prepared, commission, &known, snapshot, sequencer);
         let (unsigned, batch, written) = placed.inspect_err(|_| sequencer.fail())?;
         Ok(Some(Place::New(Box::new(Placed {
             unsigned,

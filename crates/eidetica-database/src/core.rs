@@ -5,7 +5,7 @@
 //! A batch that cannot be written makes everything staged after it worthless: the sequencer is dropped
 //! and loaded again from the engine by the next who needs it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -61,11 +61,13 @@ pub(crate) struct Core {
     /// The version of the newest batch that is in the engine.
     version: AtomicU64,
     /// The number of the newest staged batch that is in the engine.
-    settled: AtomicU64,
+    pub(crate) settled: AtomicU64,
     /// The last number that a batch was given. None is given twice, however often the sequencer is loaded.
     batches: Arc<AtomicU64>,
     /// How often the sequencer was loaded.
-    loads: AtomicU64,
+    pub(crate) loads: AtomicU64,
+    /// Who reads ahead of the lock, by the newest batch that was in the engine before.
+    pub(crate) ahead: Mutex<BTreeMap<u64, usize>>,
     /// Arrivals below this one were found in the engine and not told yet; 0 if there are none.
     unmet: AtomicU64,
     /// Whether it was taken away: nothing of it is read or written any more.
@@ -156,6 +158,7 @@ impl Core {
             settled: AtomicU64::new(0),
             batches: Arc::default(),
             loads: AtomicU64::new(0),
+            ahead: Mutex::default(),
             unmet: AtomicU64::new(0),
             gone: AtomicBool::new(false),
             closed: AtomicBool::new(false),
@@ -268,7 +271,14 @@ impl Core {
         }
         let mut sequence = MutexGuard::try_map(sequencer, Option::as_mut)
             .map_err(|_| Error::Stopped("no sequencer".into()))?;
-        sequence.settle(self.settled.load(Ordering::Acquire));
+        let ahead = self.ahead.lock();
+        let settled = self.settled.load(Ordering::Acquire);
+        let read = ahead
+            .keys()
+            .next()
+            .map_or(settled, |read| settled.min(*read));
+        drop(ahead);
+        sequence.settle(settled, read);
         Ok(sequence)
     }
 
@@ -288,7 +298,6 @@ impl Core {
 
     /// Loads what is in the engine. Called with the lock held.
     pub(crate) fn load_sequencer(&self) -> Result<Sequencer> {
-        let load = self.loads.fetch_add(1, Ordering::AcqRel);
         // Behind this, all that was staged before is written or refused.
         self.group.renew(self.lane())?;
         let writer = self.log.writer().inspect_err(|error| {
@@ -307,6 +316,8 @@ impl Core {
         {
             self.unmet.fetch_max(state.next_arrival, Ordering::AcqRel);
         }
+        // When it is over: whoever has counted it reads what is here, or what is newer.
+        let load = self.loads.fetch_add(1, Ordering::AcqRel);
         Ok(Sequencer {
             overlay: Overlay::default(),
             staged: VecDeque::new(),
@@ -424,9 +435,10 @@ impl Sequencer {
         self.failed
     }
 
-    /// Forgets what is staged in batches up to `number`, which are in the engine.
-    pub(crate) fn settle(&mut self, number: u64) {
-        self.overlay.settle(number);
+    /// Forgets what is staged in batches up to `number`, which are in the engine, and of their rows those up to `read`,
+    /// which nobody has read ahead without.
+    fn settle(&mut self, number: u64, read: u64) {
+        self.overlay.settle(read);
         while self
             .staged
             .front()
@@ -443,7 +455,7 @@ impl Sequencer {
 
     /// Forgets everything staged, all of which is in the engine.
     pub(crate) fn settle_all(&mut self) {
-        self.settle(self.last);
+        self.settle(self.last, self.last);
     }
 
     /// The settings entries, effective or void, that are in no other one's past.

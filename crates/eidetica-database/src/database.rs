@@ -356,7 +356,7 @@ impl Database {
         let ticket = group.reserve(self.lane());
         match group.commit(ticket, batch, self.shared.durability) {
             Ok(()) => {
-                sequencer.settle(written.number);
+                sequencer.settle_all();
                 self.core.settle(&written);
                 Ok(())
             }

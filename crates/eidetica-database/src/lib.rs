@@ -15,6 +15,7 @@
 //! This crate does no I/O of its own and knows no clock; randomness comes from [`Config::seed`].
 
 mod access;
+mod ahead;
 mod apply;
 mod asof;
 mod audit;

@@ -127,6 +127,9 @@ pub const AWAITED_DATABASES: usize = 4_096;
 pub const RACES: usize = 4_096;
 /// How often that is so before the odds are made even, each time.
 pub const PATIENT_RACES: usize = 8;
+/// Bytes of keys and values that a commit which waits for its database's lock has read before; what is more it reads under
+/// the lock.
+pub const AHEAD_BYTES: usize = 1024 * 1024;
 /// Databases whose versions are looked up at once when other processes may have written.
 pub const MEET_PAGE: usize = 512;
 /// Batches in which rows of forgotten databases are taken away when an instance is opened.

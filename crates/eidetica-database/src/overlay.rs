@@ -70,6 +70,13 @@ impl Overlay {
         self.batches.push_back((number, keys));
     }
 
+    /// Whether it has the rows of all batches after `number`, of which `last` is the last.
+    pub(crate) fn covers(&self, number: u64, last: u64) -> bool {
+        let since = self.batches.iter().rev();
+        let since = since.take_while(|(batch, _)| *batch > number).count();
+        last.saturating_sub(number) == since as u64
+    }
+
     /// Forgets the rows of all batches up to `number`, which are in the engine now.
     pub(crate) fn settle(&mut self, number: u64) {
         while self

@@ -12,7 +12,8 @@ pub struct PostgresOptions {
     /// Most threads that hold snapshots at one time; more wait. Default 32. A thread that holds one has another at
     /// once. There are two connections besides.
     pub snapshots: usize,
-    /// Connections that are kept for the next snapshot. Default 8.
+    /// Connections that are always kept for the next snapshot; more than these are closed when they were not used for ten
+    /// seconds. Default 8.
     pub idle_connections: usize,
     /// How long a statement may take. Default one minute.
     pub statement_timeout: Duration,

@@ -5,7 +5,7 @@ use std::error::Error as _;
 use std::fmt::Write as _;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Context, Poll};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
@@ -24,6 +24,8 @@ use crate::wait::{begin, wait_until};
 
 /// Between two attempts to connect.
 const RETRY: Duration = Duration::from_millis(100);
+/// How long a connection beyond those that are always kept waits for the next snapshot.
+const SPARE: Duration = Duration::from_secs(10);
 /// What a server may take to answer beyond its own limit for the statement.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -297,7 +299,7 @@ pub(crate) struct Pool {
     io: Io,
     dialer: Dialer,
     options: PostgresOptions,
-    shared: Mutex<Shared>,
+    shared: Arc<Mutex<Shared>>,
     /// Told when a place becomes free.
     freed: Condvar,
     /// Messages that were waited for, on all connections.
@@ -306,8 +308,10 @@ pub(crate) struct Pool {
 
 #[derive(Default)]
 struct Shared {
-    /// The last one used stands last.
-    idle: VecDeque<Connection>,
+    /// With when they were used; the last one used stands last.
+    idle: VecDeque<(Instant, Connection)>,
+    /// Whether somebody looks after those that nobody uses.
+    is_tended: bool,
     /// How many snapshots that live each thread has begun.
     holders: HashMap<ThreadId, usize>,
 }
@@ -318,13 +322,32 @@ pub(crate) struct Lent {
     holder: ThreadId,
 }
 
+/// Closes connections that nobody has used for long, but for some that are kept; ends when there are no more than those.
+async fn tend(shared: Weak<Mutex<Shared>>, kept: usize) {
+    loop {
+        tokio::time::sleep(SPARE).await;
+        let Some(shared) = shared.upgrade() else {
+            return;
+        };
+        let mut shared = shared.lock();
+        let spare = shared.idle.len().saturating_sub(kept);
+        let old = shared.idle.iter().take(spare);
+        let old = old.take_while(|(used, _)| used.elapsed() >= SPARE).count();
+        shared.idle.drain(..old);
+        if shared.idle.len() <= kept {
+            shared.is_tended = false;
+            return;
+        }
+    }
+}
+
 impl Pool {
     pub(crate) fn new(io: Io, dialer: Dialer, options: PostgresOptions) -> Self {
         Self {
             io,
             dialer,
             options,
-            shared: Mutex::default(),
+            shared: Arc::default(),
             freed: Condvar::new(),
             sent: Arc::default(),
         }
@@ -379,7 +402,7 @@ impl Pool {
         // Not `while let`, which would hold the lock meanwhile.
         loop {
             let idle = self.shared.lock().idle.pop_back();
-            let Some(connection) = idle else {
+            let Some((_, connection)) = idle else {
                 break;
             };
             // One that was lost meanwhile may only be noticed now.
@@ -399,8 +422,13 @@ impl Pool {
         let Lent { connection, holder } = lent;
         begin(connection.client.batch_execute(END));
         let mut shared = self.shared.lock();
-        if connection.is_open() && shared.idle.len() < self.options.idle_connections {
-            shared.idle.push_back(connection);
+        if connection.is_open() {
+            shared.idle.push_back((Instant::now(), connection));
+        }
+        let kept = self.options.idle_connections;
+        if shared.idle.len() > kept && !std::mem::replace(&mut shared.is_tended, true) {
+            let shared = Arc::downgrade(&self.shared);
+            self.io.handle.spawn(tend(shared, kept));
         }
         drop(shared);
         self.free_place(holder);

@@ -18,7 +18,9 @@ use eidetica_storage::{
     Row, ScanLimit, Snapshot, Space, Watch,
 };
 use eidetica_storage_postgres::PostgresEngine;
-use eidetica_testkit::{EngineKind, HookedEngine, PostgresServer, SharedEngine, selected_engine};
+use eidetica_testkit::{
+    EngineKind, HookedEngine, Interruption, PostgresServer, SharedEngine, selected_engine,
+};
 use parking_lot::Mutex;
 
 use crate::world::{
@@ -988,4 +990,82 @@ fn what_is_void_in_another_process_is_not_told() {
     assert_eq!(ids, expected);
     assert!(heard.try_recv().is_err());
     assert_eq!(b.entry_count().unwrap(), 4);
+}
+
+/// A process whose reads may be interrupted, another one, and a database with one number.
+fn beside_reads() -> ([Databases; 2], Id, Interruption) {
+    let [first, second] = <[_; 2]>::try_from(engines(2)).ok().unwrap();
+    let (first, interruption) = HookedEngine::interruptible(first);
+    let all = [instance_on(first, 1), instance_on(second, 2)];
+    let id = database(&all[0]).id();
+    set(&open(&all[0], &id), "doc", "x", 1);
+    (all, id, interruption)
+}
+
+/// Runs `work` on another thread and waits for it, but not for ever.
+fn meanwhile(work: impl FnOnce() + Send + 'static) {
+    let (done, is_done) = channel();
+    thread::spawn(move || {
+        work();
+        done.send(()).ok();
+    });
+    is_done.recv_timeout(PATIENCE).unwrap();
+}
+
+/// Reads wait for a server: whoever waits has not got the lock, and what others have staged meanwhile lies over what it
+/// has read.
+#[test]
+fn others_commit_while_a_commit_reads() {
+    let (all, id, interruption) = beside_reads();
+    let (a, beside) = (open(&all[0], &id), open(&all[0], &id));
+    interruption.before_read_of_state(move || {
+        meanwhile(move || {
+            set(&beside, "doc", "x", 2);
+            set(&beside, "doc", "y", 2);
+        });
+    });
+    set(&a, "doc", "x", 3);
+    assert!(!interruption.cancel());
+    assert_eq!(number(&a, "doc", "x"), Some(3));
+    check(&all, &id);
+}
+
+/// The same where what was read before is of no use: another process has written, and this one knows.
+#[test]
+fn what_a_commit_has_read_before_another_process_wrote_does_not_count() {
+    let (all, id, interruption) = beside_reads();
+    let a = open(&all[0], &id);
+    let (here, there) = (open(&all[0], &id), open(&all[1], &id));
+    interruption.before_read_of_state(move || {
+        meanwhile(move || {
+            set(&there, "doc", "x", 2);
+            assert_eq!(number(&here, "doc", "x"), Some(2));
+        });
+    });
+    set(&a, "doc", "x", 3);
+    assert!(!interruption.cancel());
+    assert_eq!(number(&a, "doc", "x"), Some(3));
+    check(&all, &id);
+}
+
+/// And where entries of a peer came in, whose rows are not kept in memory.
+#[test]
+fn what_a_commit_has_read_before_packs_came_in_does_not_count() {
+    let (all, id, interruption) = beside_reads();
+    let (a, here) = (open(&all[0], &id), all[0].clone());
+    let peer = instance(9);
+    ingest(&peer, id, &all_packs(&all[0], &id));
+    let theirs = open(&peer, &id);
+    set(&theirs, "doc", "x", 2);
+    let packs = all_packs(&peer, &id);
+    interruption.before_read_of_state(move || {
+        meanwhile(move || {
+            ingest(&here, id, &packs);
+            assert_eq!(number(&open(&here, &id), "doc", "x"), Some(2));
+        });
+    });
+    set(&a, "doc", "x", 3);
+    assert!(!interruption.cancel());
+    assert_eq!(number(&a, "doc", "x"), Some(3));
+    check(&all, &id);
 }

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use eidetica_storage::{Batch, Blame, Durability, Engine, EngineError, Space};
 use eidetica_storage_postgres::{PostgresEngine, PostgresOptions, remove};
@@ -185,6 +185,15 @@ fn what_is_not_ours_is_left_alone() {
 
 /// Somebody else's statements, on the server of the tests.
 fn execute(statements: &str) {
+    elsewhere(async |client| client.batch_execute(statements).await.unwrap());
+}
+
+/// The number that a question of somebody else's is answered with.
+fn number(question: &str) -> i64 {
+    elsewhere(async |client| client.query_one(question, &[]).await.unwrap().get(0))
+}
+
+fn elsewhere<T>(work: impl AsyncFnOnce(tokio_postgres::Client) -> T) -> T {
     let url = PostgresServer::shared().url();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -195,8 +204,8 @@ fn execute(statements: &str) {
             .await
             .unwrap();
         tokio::spawn(connection);
-        client.batch_execute(statements).await.unwrap();
-    });
+        work(client).await
+    })
 }
 
 /// Callers within a runtime may not block on it, and the engine does not.
@@ -287,4 +296,36 @@ fn a_removed_schema_is_damage() {
     let error = has(&*engine, b"row").unwrap_err();
     assert_eq!(error.blame(), Blame::Corrupt, "{error}");
     assert!(!has(&*open(&url).unwrap(), b"row").unwrap());
+}
+
+#[test]
+fn connections_are_kept_for_the_next_ones_and_closed_when_nobody_uses_them() {
+    let name = format!("spare_{}", std::process::id());
+    let mut options = PostgresOptions::default();
+    options.idle_connections = 1;
+    let url = format!("{}&application_name={name}", fresh());
+    let engine = PostgresEngine::open_with(&url, options).unwrap();
+    let connections = || {
+        let asked =
+            format!("SELECT count(*) FROM pg_stat_activity WHERE application_name = '{name}'");
+        number(&asked)
+    };
+    // One that writes and one that listens besides.
+    let least = connections();
+    for _ in 0..3 {
+        let held = [(); 6].map(|()| engine.snapshot().unwrap());
+        assert_eq!(connections(), least + 6);
+        drop(held);
+    }
+    assert_eq!(connections(), least + 6);
+    let begun = Instant::now();
+    while connections() > least + 1 {
+        assert!(
+            begun.elapsed() < Duration::from_secs(60),
+            "{}",
+            connections()
+        );
+        thread::sleep(Duration::from_millis(100));
+    }
+    assert!(has(&engine, b"row").is_ok());
 }
