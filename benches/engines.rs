@@ -9,6 +9,8 @@
 //! - `rows`: bulk ingest, then reads, scans, opening;
 //! - `import`: table rows imported as one transaction, read and scanned (`ROWS`, default 200000).
 //!
+//! Named besides, `postgres-far` is a server two milliseconds away, and the others are engines with other settings.
+//!
 //! `ENTRIES` (default 200000) sets the size of `rows`. Rates are single runs: trust CPU figures more than rates. `slow` is the
 //! memory engine behind a sync of five milliseconds, as many disks have.
 #![allow(
@@ -21,11 +23,13 @@
 
 use std::fs::{self, File};
 use std::hint::black_box;
-use std::io::Write as _;
+use std::io::{self, Read, Write as _};
+use std::net::{Shutdown, TcpListener};
 use std::ops::ControlFlow;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -47,7 +51,7 @@ const CHILD: &str = "EIDETICA_BENCH_ENGINE";
 const SERVER: &str = "EIDETICA_BENCH_SERVER";
 const ENGINES: [&str; 6] = ["memory", "fjall", "redb", "sqlite", "postgres", "slow"];
 /// Engines with other settings, measured only where they are named.
-const VARIANTS: [&str; 2] = ["fjall-64m", "redb-walk"];
+const VARIANTS: [&str; 3] = ["fjall-64m", "redb-walk", "postgres-far"];
 const PARTS: [&str; 4] = ["commits", "writers", "rows", "import"];
 
 const COMMITS: usize = 4_096;
@@ -58,6 +62,8 @@ const STATE_ROWS: usize = 8_000;
 const READS: usize = 100_000;
 const SYNCS: usize = 256;
 const SLOW_SYNC: Duration = Duration::from_millis(5);
+/// How long bytes are on their way to a server that is far away, and back.
+const FAR: Duration = Duration::from_millis(2);
 
 fn main() {
     if let Ok(name) = std::env::var(CHILD) {
@@ -86,7 +92,7 @@ fn measure_apart(name: &str) {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(std::env::args_os().skip(1)).env(CHILD, name);
     let server = match name {
-        "postgres" => match PostgresServer::start(true) {
+        "postgres" | "postgres-far" => match PostgresServer::start(true) {
             Ok(server) => Some(server),
             Err(reason) => return println!("\n## postgres\n\nNot measured: {reason}"),
         },
@@ -116,13 +122,62 @@ fn open(name: &str, dir: &Path) -> Result<Arc<dyn Engine>, EngineError> {
         }
         "sqlite" => Arc::new(SqliteEngine::open(dir)?),
         // A schema for each directory that another engine would have.
-        "postgres" => {
+        "postgres" | "postgres-far" => {
             let part = dir.file_name().unwrap().to_string_lossy().into_owned();
-            let url = std::env::var(SERVER).unwrap();
+            let url = match name {
+                "postgres" => std::env::var(SERVER).unwrap(),
+                _ => far_away(&std::env::var(SERVER).unwrap()),
+            };
             Arc::new(PostgresEngine::open(&format!("{url}_{part}"))?)
         }
         other => panic!("no engine {other}"),
     })
+}
+
+/// The address of a server that is [`FAR`] from here, and is the one at a socket of this machine.
+fn far_away(url: &str) -> String {
+    let (user, rest) = url.split_once('@').unwrap();
+    let (host, database) = rest.split_once('/').unwrap();
+    let socket = format!("{}/.s.PGSQL.5432", host.replace("%2F", "/"));
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let near = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for client in listener.incoming() {
+            let (client, server) = (client.unwrap(), UnixStream::connect(&socket).unwrap());
+            client.set_nodelay(true).unwrap();
+            let (from, to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            delay(from, to, |server| server.shutdown(Shutdown::Both));
+            delay(server, client, |client| client.shutdown(Shutdown::Both));
+        }
+    });
+    format!("{user}@{near}/{database}")
+}
+
+/// Hands on what is read, each piece as late.
+fn delay<R, W>(mut from: R, mut to: W, end: fn(&W) -> io::Result<()>)
+where
+    R: Read + Send + 'static,
+    W: io::Write + Send + 'static,
+{
+    let (pieces, due) = mpsc::channel();
+    thread::spawn(move || {
+        let mut buffer = vec![0; 64 << 10];
+        while let Ok(read @ 1..) = from.read(&mut buffer) {
+            pieces
+                .send((Instant::now() + FAR, buffer[..read].to_vec()))
+                .ok();
+        }
+    });
+    thread::spawn(move || {
+        for (at, piece) in due {
+            thread::sleep(at.saturating_duration_since(Instant::now()));
+            if to.write_all(&piece).is_err() {
+                break;
+            }
+        }
+        // Who has gone already need not be told.
+        end(&to).ok();
+    });
 }
 
 fn keeps_nothing(name: &str) -> bool {
