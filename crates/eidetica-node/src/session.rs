@@ -1,7 +1,8 @@
 //! Running one machine of `eidetica-protocol`: its frames, its questions, its clock.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use eidetica_auth::SignedRequest;
 use eidetica_engine::Redemption;
 use eidetica_entry::PublicKey;
@@ -179,6 +180,7 @@ pub(crate) async fn run<M: Machine>(
     let mut query: Option<BoxFuture<'static, Input>> = None;
     let mut ingests: FuturesOrdered<BoxFuture<'static, Input>> = FuturesOrdered::new();
     let mut stopped = false;
+    let mut moved = wire.moved();
     loop {
         let input = match machine.poll_output(now_ms()) {
             Output::OpenRequest => {
@@ -193,14 +195,14 @@ pub(crate) async fn run<M: Machine>(
                         machine.handle_input(Input::Closed(stop.reason), now_ms());
                         continue;
                     }
-                    taken = timeout(services.send, wire.send(frame)) => taken,
+                    taken = send(&mut wire, frame, services.send) => taken,
                 };
                 match taken {
-                    Ok(true) => continue,
+                    Some(true) => continue,
                     // Whoever stops reading may have said why.
-                    Ok(false) if machine.wants_frame() => continue,
+                    Some(false) if machine.wants_frame() => continue,
                     // After a frame that was not sent in time none may follow: there would be a gap.
-                    Ok(false) | Err(_) => Input::Closed(CloseReason::Cut),
+                    Some(false) | None => Input::Closed(CloseReason::Cut),
                 }
             }
             Output::End => {
@@ -239,10 +241,28 @@ pub(crate) async fn run<M: Machine>(
                         Input::Closed(CloseReason::Cut)
                     }
                 },
-                () = until(at_ms) => Input::Tick,
+                () = until(at_ms) => match wire.moved() == moved {
+                    true => Input::Tick,
+                    false => Input::Moving,
+                },
             },
         };
+        moved = wire.moved();
         machine.handle_input(input, now_ms());
+    }
+}
+
+/// Sends a frame; `None` if nothing of those before it was taken for so long.
+async fn send(wire: &mut Wire, frame: Bytes, patience: Duration) -> Option<bool> {
+    let progress = wire.sent();
+    let mut sending = pin!(wire.send(frame));
+    loop {
+        let before = progress.pieces();
+        match timeout(patience, &mut sending).await {
+            Ok(taken) => return Some(taken),
+            Err(_) if progress.pieces() != before => {}
+            Err(_) => return None,
+        }
     }
 }
 
@@ -308,6 +328,39 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// A reader that takes its time for each frame, but less than the sender waits for a piece of one.
+    #[tokio::test(start_paused = true)]
+    async fn a_frame_is_waited_for_as_long_as_those_before_it_are_taken() {
+        let send = Duration::from_millis(20);
+        let services = driver(NodeLimits {
+            send,
+            ..NodeLimits::default()
+        })
+        .services();
+        let (sink, reader) = pipe();
+        let wire = Wire::of_request(FrameStream::empty(), sink);
+        let machine = Sender {
+            left: 100,
+            is_over: None,
+        };
+        let stop = Stop {
+            token: CancellationToken::new(),
+            reason: CloseReason::Cancelled,
+        };
+        let reading = async move {
+            let taken = reader.progress().clone();
+            for _ in 0..10 {
+                let wait = timeout(send * 3 / 4, std::future::pending::<()>());
+                assert!(wait.await.is_err());
+                taken.note();
+            }
+            FrameStream::from(reader).count().await
+        };
+        let sent = run(machine, wire, PublicKey::new([2; 32]), &services, &stop);
+        let (sent, read) = futures::join!(sent, reading);
+        assert_eq!((sent, read), (Ok(()), 100));
     }
 
     /// Whoever reads too late gets no more, rather than the rest with a gap.

@@ -3,7 +3,7 @@
 use std::{pin::pin, sync::Arc};
 
 use bytes::Bytes;
-use eidetica_transport::{Channel, FrameSink, FrameStream, TransportError, pipe};
+use eidetica_transport::{Channel, FrameSink, FrameStream, Progress, TransportError, pipe};
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
 
 use crate::link::Link;
@@ -13,6 +13,8 @@ use crate::link::Link;
 pub(crate) struct Wire {
     link: Option<Arc<Link>>,
     sink: Option<FrameSink>,
+    /// Of the last sink.
+    sent: Progress,
     frames: Option<FrameStream>,
     opening: Option<Opening>,
     /// Why the last request could not be opened, for whoever waits for its response.
@@ -41,6 +43,7 @@ impl Wire {
     /// For a session that answers.
     pub(crate) fn of_request(request: FrameStream, response: FrameSink) -> Self {
         Self {
+            sent: response.progress().clone(),
             sink: Some(response),
             frames: Some(request),
             ..Self::default()
@@ -51,6 +54,7 @@ impl Wire {
     pub(crate) fn open(&mut self) {
         let Some(link) = &self.link else { return };
         let (sink, body) = pipe();
+        self.sent = sink.progress().clone();
         let (channel, asked) = (link.channel(), Arc::clone(link));
         let response = async move { asked.current().await?.request(body.into()).await }.boxed();
         (self.sink, self.frames, self.failed) = (Some(sink), None, None);
@@ -61,6 +65,18 @@ impl Wire {
             ended: false,
             again: false,
         });
+    }
+
+    /// What was taken of our frames; of a request that has ended, too.
+    pub(crate) fn sent(&self) -> Progress {
+        self.sent.clone()
+    }
+
+    /// Changes when anything has moved, this way or that, and when a request begins.
+    pub(crate) fn moved(&self) -> (u64, u64) {
+        let arrived = self.frames.as_ref().map(FrameStream::progress);
+        let arrived = arrived.map_or(0, Progress::pieces);
+        (self.sent.pieces(), arrived)
     }
 
     /// Sends a frame, with back-pressure. False when nobody reads any more; what the peer said may still be there.
@@ -148,11 +164,12 @@ impl Wire {
             ..
         } = opening;
         let (sink, body) = pipe();
-        let sent = stream::iter(sent).map(Ok);
+        self.sent = sink.progress().clone();
+        let (sent, progress) = (stream::iter(sent).map(Ok), self.sent());
         let body = if ended {
-            FrameStream::new(sent)
+            FrameStream::with_progress(sent, progress)
         } else {
-            FrameStream::new(sent.chain(body))
+            FrameStream::with_progress(sent.chain(body), progress)
         };
         let (link, forgotten) = (Arc::clone(link), Arc::clone(&stale));
         let response = async move { link.reopen(&forgotten).await?.request(body).await }.boxed();

@@ -396,6 +396,8 @@ impl SyncClient {
                 done
             }
             Input::Closed(reason) => Err(Failure::Closed(reason)),
+            // It has waited from now on.
+            Input::Moving => Ok(()),
             Input::Tick => {
                 self.waiting_since = was_waiting;
                 self.check_deadline(now_ms)

@@ -32,6 +32,9 @@ pub enum Input {
     Closed(CloseReason),
     /// The time of the last [`Output::Timeout`] has come.
     Tick,
+    /// It has come, and since the last input frames have moved, this way or that, of which none is whole yet: what is waited
+    /// for is under way. For whoever drives a machine over slow links; the transport says what too slow is.
+    Moving,
 }
 
 /// What comes out of a machine. `T` is what it is all for, `E` what it shows meanwhile.

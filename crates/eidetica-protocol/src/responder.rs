@@ -189,6 +189,8 @@ impl Responder {
                 None => Err(Failure::Driver("reports an ingest that does not run")),
             },
             Input::Closed(reason) => Err(Failure::Closed(reason)),
+            // It has waited from now on.
+            Input::Moving => Ok(()),
             Input::Tick => {
                 self.waiting_since = waiting;
                 match waiting {

@@ -10,7 +10,9 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use eidetica_transport::{Blame, Budget, Share, TransportError, limits as transport_limits};
+use eidetica_transport::{
+    Blame, Budget, FrameStream, Progress, Share, TransportError, limits as transport_limits,
+};
 use futures::{FutureExt, Stream, StreamExt, stream::BoxStream};
 use parking_lot::Mutex;
 use tokio::time::{Instant, Sleep};
@@ -137,6 +139,7 @@ pub(crate) struct Opened {
     share: Share,
     limit: FrameLimit,
     rest: Option<Rest>,
+    progress: Progress,
     _guard: Option<Guard>,
 }
 
@@ -157,8 +160,15 @@ impl Opened {
             share: Share::of(budget),
             limit,
             rest: None,
+            progress: Progress::default(),
             _guard: None,
         }
+    }
+
+    /// The frames, whose parts are progress.
+    pub(crate) fn frames(self) -> FrameStream {
+        let progress = self.progress.clone();
+        FrameStream::with_progress(self, progress)
     }
 
     /// Leaves what is not read there when dropped, and keeps `guard` until then.
@@ -192,6 +202,7 @@ impl Opened {
             return Err(TransportError::Busy);
         }
         self.partial.extend_from_slice(&part);
+        self.progress.note();
         if kind == Kind::More {
             return Ok(None);
         }
@@ -266,6 +277,8 @@ impl Drop for Opened {
 /// Frames as a body: encrypted, with an empty chunk now and then while there is no frame.
 pub(crate) struct Sealed<S> {
     frames: S,
+    /// Of those who send the frames.
+    progress: Progress,
     sealer: Sealer,
     /// What goes before the frames.
     head: BytesMut,
@@ -291,6 +304,7 @@ where
     /// A body that begins with `head` and an empty chunk.
     pub(crate) fn new(
         frames: S,
+        progress: Progress,
         mut sealer: Sealer,
         mut head: BytesMut,
         keep_alive: Duration,
@@ -298,6 +312,7 @@ where
         sealer.seal_mark(Kind::Keep, &mut head)?;
         Ok(Self {
             frames,
+            progress,
             sealer,
             head,
             current: None,
@@ -346,6 +361,7 @@ where
                 self.current = Some(frame);
             }
         }
+        self.progress.note();
         self.rest_from_now();
         Poll::Ready(Some(Ok(out.freeze())))
     }

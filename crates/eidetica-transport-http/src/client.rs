@@ -16,7 +16,9 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use eidetica_transport::{Address, Binding, Budget, Channel, FrameStream, Scheme, TransportError};
+use eidetica_transport::{
+    Address, Binding, Budget, Channel, FrameStream, Progress, Scheme, TransportError,
+};
 use futures::{Stream, StreamExt};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::{
@@ -214,6 +216,7 @@ impl HttpChannel {
         let sealer = Sealer::new(Arc::clone(&self.keys), number);
         let body = Sealed::new(
             FrameStream::empty(),
+            Progress::default(),
             sealer,
             self.head(number),
             self.client.limits.keep_alive,
@@ -238,6 +241,7 @@ impl Channel for HttpChannel {
         }
         let number = self.number()?;
         let (accept, accepted) = oneshot::channel();
+        let progress = body.progress().clone();
         let frames = Gate {
             frames: body,
             accepted: Some(accepted),
@@ -247,6 +251,7 @@ impl Channel for HttpChannel {
         let sealer = Sealer::new(Arc::clone(&self.keys), number);
         let body = Sealed::new(
             frames,
+            progress,
             sealer,
             self.head(number),
             self.client.limits.keep_alive,
@@ -266,12 +271,7 @@ impl Channel for HttpChannel {
         let arrivals = arrivals(response, self.client.limits.idle);
         let opener = Opener::new(Arc::clone(&self.keys), number);
         let limit = Box::new(|| eidetica_transport::limits::FRAME);
-        Ok(FrameStream::new(Opened::new(
-            arrivals,
-            opener,
-            &self.client.budget,
-            limit,
-        )))
+        Ok(Opened::new(arrivals, opener, &self.client.budget, limit).frames())
     }
 
     async fn close(&self) {

@@ -470,7 +470,8 @@ fn respond(server: &Arc<Server>, connection: &Arc<Connection>, begun: Begun) -> 
     };
     let (sink, frames) = pipe();
     let sealer = Sealer::new(Arc::clone(&session.keys), number);
-    let Ok(sealed) = Sealed::new(frames, sealer, BytesMut::new(), server.limits.keep_alive) else {
+    let (progress, keep_alive) = (frames.progress().clone(), server.limits.keep_alive);
+    let Ok(sealed) = Sealed::new(frames, progress, sealer, BytesMut::new(), keep_alive) else {
         return refuse_slowly(StatusCode::INTERNAL_SERVER_ERROR, arrivals);
     };
     let rest = Rest::default();
@@ -482,7 +483,7 @@ fn respond(server: &Arc<Server>, connection: &Arc<Connection>, begun: Begun) -> 
         Box::new(move || limited.frame_limit()),
     )
     .with_rest(Arc::clone(&rest), running.clone());
-    place.send((FrameStream::new(opened), sink));
+    place.send((opened.frames(), sink));
     response(
         StatusCode::OK,
         Body::from_stream(sealed.with_rest(rest, running)),

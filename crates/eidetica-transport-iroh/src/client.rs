@@ -56,10 +56,11 @@ impl Channel for IrohChannel {
             .map_err(|error| of_connection(&error, limits.idle))?;
         let abandoned = CancellationToken::new();
         let (stop, sending) = (abandoned.clone(), Sending::new(send, limits.idle));
+        let progress = body.progress().clone();
         tokio::spawn(async move {
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = sending.run(REQUEST, body) => {}
+                () = sending.run(REQUEST, body, &progress) => {}
             }
         });
         let guard = Abandon {
@@ -92,7 +93,8 @@ struct Abandon {
 
 impl Abandon {
     fn keep(mut self, mut frames: FrameStream) -> FrameStream {
-        FrameStream::new(futures::stream::poll_fn(move |cx| {
+        let progress = frames.progress().clone();
+        let kept = futures::stream::poll_fn(move |cx| {
             let frame = std::task::ready!(frames.poll_next_unpin(cx));
             if frame.is_none()
                 && let Some(sending) = self.sending.take()
@@ -100,6 +102,7 @@ impl Abandon {
                 sending.disarm();
             }
             std::task::Poll::Ready(frame)
-        }))
+        });
+        FrameStream::with_progress(kept, progress)
     }
 }

@@ -5,7 +5,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use eidetica_transport::{
-    Blame, Budget, FrameStream, Share, TransportError, limits as transport_limits,
+    Blame, Budget, FrameStream, Progress, Share, TransportError, limits as transport_limits,
 };
 use futures::{Stream, StreamExt, stream};
 use iroh::endpoint::{ReadError, RecvStream, SendStream, WriteError};
@@ -41,14 +41,15 @@ impl Sending {
         }
     }
 
-    /// Sends `head` and the frames until their end, their error, or until nobody reads them.
-    pub(crate) async fn run<S>(mut self, head: u8, frames: S)
+    /// Sends `head` and the frames until their end, their error, or until nobody reads them. Pieces that are taken are
+    /// noted.
+    pub(crate) async fn run<S>(mut self, head: u8, frames: S, progress: &Progress)
     where
         S: Stream<Item = Result<Bytes, TransportError>> + Unpin,
     {
         let stopped = self.stream.stopped();
         let sent = tokio::select! {
-            sent = self.send(head, frames) => sent,
+            sent = self.send(head, frames, progress) => sent,
             _ = stopped => Err(NotTaken),
         };
         // Also after a cut: what was sent before it arrives, and then an end without the mark.
@@ -59,7 +60,12 @@ impl Sending {
         }
     }
 
-    async fn send<S>(&mut self, head: u8, mut frames: S) -> Result<(), NotTaken>
+    async fn send<S>(
+        &mut self,
+        head: u8,
+        mut frames: S,
+        progress: &Progress,
+    ) -> Result<(), NotTaken>
     where
         S: Stream<Item = Result<Bytes, TransportError>> + Unpin,
     {
@@ -74,6 +80,7 @@ impl Sending {
             self.write(&(frame.len() as u32).to_le_bytes()).await?;
             for piece in frame.chunks(PIECE) {
                 self.write(piece).await?;
+                progress.note();
             }
         }
         self.write(&END.to_le_bytes()).await
@@ -110,6 +117,7 @@ pub(crate) struct Receiving {
     idle: Duration,
     share: Share,
     limit: Box<dyn Fn() -> usize + Send>,
+    progress: Progress,
     _guard: Option<Guard>,
 }
 
@@ -126,6 +134,7 @@ impl Receiving {
             idle,
             share: Share::of(budget),
             limit: Box::new(limit),
+            progress: Progress::default(),
             _guard: None,
         }
     }
@@ -144,13 +153,19 @@ impl Receiving {
         Ok(head)
     }
 
+    /// Where pieces of frames are noted.
+    pub(crate) fn progress(&self) -> Progress {
+        self.progress.clone()
+    }
+
     /// The frames.
     pub(crate) fn frames(self) -> FrameStream {
+        let progress = self.progress();
         let next = |mut receiving: Self| async move {
             let frame = receiving.next().await.transpose()?;
             Some((frame, receiving))
         };
-        FrameStream::new(stream::unfold(self, next))
+        FrameStream::with_progress(stream::unfold(self, next), progress)
     }
 
     async fn next(&mut self) -> Result<Option<Bytes>, TransportError> {
@@ -180,6 +195,7 @@ impl Receiving {
             frame.resize(start + piece, 0);
             let rest = frame.get_mut(start..).unwrap_or_default();
             within(self.idle, self.fill(rest, 0)).await?;
+            self.progress.note();
         }
         self.share.release();
         Ok(Some(frame.freeze()))

@@ -22,7 +22,7 @@ pub const WINDOW: u32 = 8 << 20;
 pub const SEND_WINDOW: u64 = 8 << 20;
 
 /// How many bytes are read or written at once: a deadline is for so much.
-pub const PIECE: usize = 256 << 10;
+pub const PIECE: usize = 64 << 10;
 
 /// How many connections wait to be taken by `accept`.
 pub const ACCEPT_QUEUE: usize = 64;

@@ -187,10 +187,11 @@ impl Server {
         let (running, reading) = (peer.begin(), peer.begin());
         let sending = Sending::new(send, self.limits.idle);
         let dropped = self.dropped.clone();
+        let progress = response.progress().clone();
         self.tasks.spawn(async move {
             tokio::select! {
                 () = dropped.cancelled() => {}
-                () = sending.run(TAKEN, response) => {}
+                () = sending.run(TAKEN, response, &progress) => {}
             }
             drop(running);
         });
@@ -204,6 +205,7 @@ impl Server {
 /// The frames of a request, behind its head.
 fn request_frames(mut receiving: Receiving, reading: Running) -> FrameStream {
     use futures::{StreamExt, stream};
+    let progress = receiving.progress();
     let begun = async move {
         match receiving.head().await {
             Ok(REQUEST) => receiving.with_guard(Box::new(reading)).frames(),
@@ -213,7 +215,7 @@ fn request_frames(mut receiving: Receiving, reading: Running) -> FrameStream {
             Err(error) => failed(error),
         }
     };
-    FrameStream::new(stream::once(begun).flatten())
+    FrameStream::with_progress(stream::once(begun).flatten(), progress)
 }
 
 fn failed(error: TransportError) -> FrameStream {

@@ -5,7 +5,10 @@ use std::{
     fmt,
     future::poll_fn,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll, Waker},
 };
 
@@ -17,18 +20,55 @@ use futures::{
 
 use crate::{Blame, TransportError, limits};
 
+/// Counts the pieces of frames that moved on one stream: whoever waits for a long frame over a slow link can tell that it is
+/// under way. Clones are the same.
+///
+/// A piece is a frame or a part of one, whose length and time the transport bounds: a transport that cuts whoever is too
+/// slow with a piece may count each, and then a peer that sends byte by byte makes no progress.
+#[derive(Debug, Clone, Default)]
+pub struct Progress(Arc<AtomicU64>);
+
+impl Progress {
+    /// One more piece has arrived, or was taken by whatever brings it to the peer.
+    pub fn note(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many there were so far.
+    pub fn pieces(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// The receiving end of a stream of frames. It ends with `Ok(None)` only if the sender said so; after an error or
 /// the end it stays ended.
 pub struct FrameStream {
     inner: Option<BoxStream<'static, Result<Bytes, TransportError>>>,
+    progress: Progress,
 }
 
 impl FrameStream {
     /// Wraps a stream whose end is the end of the frames, and whose first error is its last item.
     pub fn new(stream: impl Stream<Item = Result<Bytes, TransportError>> + Send + 'static) -> Self {
+        Self::with_progress(stream, Progress::default())
+    }
+
+    /// The same of a stream that notes pieces of frames on their way.
+    pub fn with_progress(
+        stream: impl Stream<Item = Result<Bytes, TransportError>> + Send + 'static,
+        progress: Progress,
+    ) -> Self {
         Self {
             inner: Some(Box::pin(stream)),
+            progress,
         }
+    }
+
+    /// What has moved of it: each frame that was read, and for transports that say so pieces before that.
+    ///
+    /// Whoever sends the stream on to a peer notes here what was taken.
+    pub fn progress(&self) -> &Progress {
+        &self.progress
     }
 
     /// The stream of these frames.
@@ -62,8 +102,9 @@ impl Stream for FrameStream {
             return Poll::Ready(None);
         };
         let item = std::task::ready!(inner.as_mut().poll_next(cx));
-        if !matches!(item, Some(Ok(_))) {
-            self.inner = None;
+        match item {
+            Some(Ok(_)) => self.progress.note(),
+            _ => self.inner = None,
         }
         Poll::Ready(item)
     }
@@ -81,11 +122,13 @@ impl fmt::Debug for FrameStream {
 /// [`PIPE_FRAMES`](limits::PIPE_FRAMES).
 pub fn pipe() -> (FrameSink, PipeReader) {
     let shared = Arc::new(Mutex::new(Pipe::default()));
+    let progress = Progress::default();
     (
         FrameSink {
             shared: Some(Arc::clone(&shared)),
+            progress: progress.clone(),
         },
-        PipeReader { shared },
+        PipeReader { shared, progress },
     )
 }
 
@@ -94,12 +137,21 @@ pub fn pipe() -> (FrameSink, PipeReader) {
 pub struct FrameSink {
     // Taken by `finish` and `fail`, so that `drop` knows.
     shared: Option<Arc<Mutex<Pipe>>>,
+    progress: Progress,
 }
 
 /// The receiving end of a [`pipe`]. A stream that ends after the last frame, or with the reason why it was cut.
 /// Dropping it tells the sender.
 pub struct PipeReader {
     shared: Arc<Mutex<Pipe>>,
+    progress: Progress,
+}
+
+impl PipeReader {
+    /// As [`FrameStream::progress`].
+    pub fn progress(&self) -> &Progress {
+        &self.progress
+    }
 }
 
 #[derive(Default)]
@@ -132,6 +184,11 @@ fn wake(waker: Option<Waker>) {
 }
 
 impl FrameSink {
+    /// What was taken of what was sent: each frame that was read, and for transports that say so pieces after that.
+    pub fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
     /// Sends a frame; waits while the pipe is full. Cancel safe: a cancelled `send` sent nothing.
     ///
     /// # Errors
@@ -234,6 +291,7 @@ impl Stream for PipeReader {
         let item = match (pipe.frames.pop_front(), &mut pipe.end) {
             (Some(frame), _) => {
                 pipe.bytes -= frame.len();
+                self.progress.note();
                 Some(Ok(frame))
             }
             (None, Some(end)) => std::mem::replace(end, Ok(())).err().map(Err),
@@ -263,7 +321,8 @@ impl Drop for PipeReader {
 
 impl From<PipeReader> for FrameStream {
     fn from(reader: PipeReader) -> Self {
-        Self::new(reader)
+        let progress = reader.progress.clone();
+        Self::with_progress(reader, progress)
     }
 }
 

@@ -55,4 +55,4 @@ pub use budget::{Budget, Share};
 pub use channel::{Binding, Channel, Listener, ServerChannel, Transport};
 pub use endpoint::{EndpointAddress, Relay};
 pub use error::{Blame, TransportError};
-pub use frame::{FrameSink, FrameStream, PipeReader, pipe};
+pub use frame::{FrameSink, FrameStream, PipeReader, Progress, pipe};

@@ -1,92 +1,18 @@
 //! Sessions over HTTP that are cut after so many bytes.
 
-use std::{
-    io::{Read, Write},
-    net::{Shutdown, TcpListener, TcpStream},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
-    thread,
-    time::Instant,
-};
+use std::{thread, time::Instant};
 
 use eidetica_auth::Permission;
-use eidetica_transport::Address;
 
-use crate::world::{Net, Peer};
+use crate::{
+    proxy::Proxy,
+    world::{Net, Peer},
+};
 
 /// Every so many bytes, from the first to the last, unless `EIDETICA_CUT_STEP` says something else: 1 is after every byte.
 const STEP: usize = 127;
 /// Pairs of nodes whose sessions are cut at the same time.
 const PAIRS: usize = 4;
-
-/// Stands before a server, and lets only so many bytes through, of both directions and all connections together.
-struct Proxy {
-    address: Address,
-    left: Arc<AtomicUsize>,
-    ends: Arc<AtomicBool>,
-}
-
-impl Proxy {
-    fn before(target: &Address) -> Self {
-        let target = format!("{}:{}", target.host(), target.port().unwrap());
-        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = Address::http(&socket.local_addr().unwrap().to_string()).unwrap();
-        let left = Arc::new(AtomicUsize::new(usize::MAX));
-        let ends = Arc::new(AtomicBool::new(false));
-        let (budget, is_over) = (Arc::clone(&left), Arc::clone(&ends));
-        thread::spawn(move || {
-            while let Ok((client, _)) = socket.accept() {
-                if is_over.load(Ordering::Relaxed) {
-                    return;
-                }
-                let Ok(server) = TcpStream::connect(&target) else {
-                    continue;
-                };
-                for (from, to) in [(&client, &server), (&server, &client)] {
-                    let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
-                    let budget = Arc::clone(&budget);
-                    thread::spawn(move || pass(from, to, &budget));
-                }
-            }
-        });
-        Self {
-            address,
-            left,
-            ends,
-        }
-    }
-
-    fn let_through(&self, bytes: usize) {
-        self.left.store(bytes, Ordering::SeqCst);
-    }
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        self.ends.store(true, Ordering::Relaxed);
-        // Wakes whoever accepts.
-        let at = format!("127.0.0.1:{}", self.address.port().unwrap());
-        let _woken = TcpStream::connect(at);
-    }
-}
-
-/// Passes on what there is room for, then cuts.
-fn pass(mut from: TcpStream, mut to: TcpStream, budget: &AtomicUsize) {
-    let mut buffer = vec![0; 16 << 10];
-    while let Ok(len @ 1..) = from.read(&mut buffer) {
-        let take = |left: usize| Some(left.saturating_sub(len));
-        let left = budget.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take);
-        let room = left.unwrap_or_default().min(len);
-        if to.write_all(&buffer[..room]).is_err() || room < len {
-            break;
-        }
-    }
-    for socket in [from, to] {
-        let _closed = socket.shutdown(Shutdown::Both);
-    }
-}
 
 /// Cuts sessions after `first` bytes, `first + stride`, and so on, until one ends before it is cut. Says how many were cut, and
 /// after how many bytes the last one would have been.

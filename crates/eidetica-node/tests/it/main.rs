@@ -12,5 +12,7 @@ mod executors;
 mod hostile;
 mod lifecycle;
 mod live;
+mod proxy;
+mod slow;
 mod sync;
 mod world;

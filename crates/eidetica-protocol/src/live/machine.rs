@@ -259,7 +259,8 @@ impl Live {
                 .and_then(|answer| self.handle_answer(id, answer, now_ms)),
             Input::Ingested(id, report) => self.handle_ingested(id, report),
             Input::Closed(reason) => Err(Failure::Closed(reason)),
-            Input::Tick => self.check_silence(now_ms),
+            // Frames of a live stream are short.
+            Input::Moving | Input::Tick => self.check_silence(now_ms),
         };
         if let Err(failure) = handled {
             self.end(Err(failure));

@@ -566,6 +566,20 @@ fn a_sender_that_stops_is_given_up_but_not_while_we_are_busy() {
 }
 
 #[test]
+fn a_sender_whose_frame_is_under_way_is_waited_for() {
+    let mut receiving = Receiving::new();
+    let due = NOW + limits::IDLE_MS;
+    assert_eq!(receiving.poll(), Ok(Some(due)));
+    receiving.machine.handle_input(Input::Moving, due);
+    let next = receiving.machine.poll_output(due);
+    assert!(matches!(next, Output::Timeout(Some(at)) if at == due + limits::IDLE_MS));
+    receiving
+        .machine
+        .handle_input(Input::Tick, due + limits::IDLE_MS);
+    assert_eq!(receiving.poll(), Err(Failure::Idle(limits::IDLE_MS)));
+}
+
+#[test]
 fn what_is_being_ingested_when_the_channel_closes_is_waited_for() {
     let mut receiving = Receiving::new();
     for _ in 0..3 {
