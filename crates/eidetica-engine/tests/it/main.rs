@@ -10,6 +10,7 @@ mod bench;
 mod invites;
 mod leases;
 mod live;
+mod many;
 mod merge;
 mod peers;
 mod requests;
