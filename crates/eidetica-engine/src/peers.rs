@@ -280,14 +280,19 @@ impl Peers {
         self.pairs.iter()
     }
 
+    /// Those of a peer, by database.
+    pub(crate) fn pairs_of(&self, key: &PublicKey) -> impl Iterator<Item = (&Id, &Pair)> {
+        self.pairs.of_peer(key)
+    }
+
     pub(crate) fn related(&self, key: &PublicKey) -> Vec<Id> {
-        let all = self.pairs.of_peer(key).filter(|(_, pair)| pair.related);
+        let all = self.pairs_of(key).filter(|(_, pair)| pair.related);
         all.map(|(database, _)| *database).collect()
     }
 
     /// The databases of which a sync with a peer is to be done in the background.
     pub(crate) fn queued(&self, key: &PublicKey) -> Vec<Id> {
-        let all = self.pairs.of_peer(key).filter(|(_, pair)| pair.queued);
+        let all = self.pairs_of(key).filter(|(_, pair)| pair.queued);
         all.map(|(database, _)| *database).collect()
     }
 
