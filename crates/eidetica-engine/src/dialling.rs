@@ -5,7 +5,7 @@ use eidetica_protocol::{CloseReason, PeerIdentity};
 use eidetica_transport::Address;
 
 use crate::{
-    Action, ConnectError, Engine, EngineError, LinkId, PeerStatus, limits,
+    Action, ConnectError, Engine, EngineError, LinkId, PeerStatus, StreamId, limits,
     links::{Dial, DialTarget},
     streams::Stream,
     work::Want,
@@ -229,10 +229,12 @@ impl Engine {
 
     /// A connection is gone, and the live stream on it with it.
     pub(crate) fn handle_disconnected(&mut self, link: LinkId, now_ms: u64) {
-        self.remove_link(link);
-        let on_it = |stream: &Stream| stream.link == Some(link);
-        let found = self.streams.all().find(|(_, stream)| on_it(stream));
-        let Some((id, peer)) = found.map(|(id, stream)| (*id, stream.peer)) else {
+        let Some(peer) = self.remove_link(link) else {
+            return;
+        };
+        let on_it = |(_, stream): &(StreamId, &Stream)| stream.link == Some(link);
+        let found = self.streams.dialled(&peer).filter(on_it);
+        let Some(id) = found.map(|(id, _)| id) else {
             return;
         };
         self.end_stream(id);

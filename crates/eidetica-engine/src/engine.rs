@@ -273,6 +273,7 @@ impl Engine {
         self.end_awaiting();
         self.beat(now_ms);
         self.pump(now_ms);
+        debug_assert!(self.is_in_order(), "something was missed");
     }
 
     /// The next action.
@@ -344,11 +345,11 @@ impl Engine {
         self.actions.push_back(Action::Close(link));
     }
 
-    /// A connection is no more to be used; what waits may need another one.
-    pub(crate) fn remove_link(&mut self, link: LinkId) {
-        if let Some(peer) = self.links.remove(link) {
-            self.work.ready.wake(&peer);
-        }
+    /// A connection is no more to be used, and what waits may need another one; says whose it was.
+    pub(crate) fn remove_link(&mut self, link: LinkId) -> Option<PublicKey> {
+        let peer = self.links.remove(link)?;
+        self.work.ready.wake(&peer);
+        Some(peer)
     }
 
     /// Ends everything with a peer.

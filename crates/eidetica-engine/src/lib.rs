@@ -13,6 +13,7 @@
 
 mod access;
 mod backoff;
+mod checks;
 mod commands;
 mod dialling;
 mod due;

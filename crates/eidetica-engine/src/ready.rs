@@ -3,7 +3,7 @@
 //! Each peer has a queue, and peers take turns, so that one with very much to do delays no other. Nothing that waits is
 //! looked at before something has happened to its peer, or there is room for one more session.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque, btree_map};
 
 use eidetica_entry::PublicKey;
 
@@ -50,6 +50,17 @@ impl Ready {
         self.len
     }
 
+    /// Those whom something waits for.
+    pub(crate) fn peers(&self) -> impl Iterator<Item = &PublicKey> {
+        self.queues.keys()
+    }
+
+    /// What waits for the same to end.
+    pub(crate) fn behind(&self, peer: &PublicKey) -> impl Iterator<Item = &UnitKind> {
+        let queue = self.queues.get(peer).into_iter();
+        queue.flat_map(|queue| queue.behind.values().map(|(_, kind)| kind))
+    }
+
     /// Takes one more; it waits for `same` to end, if that runs.
     pub(crate) fn push(&mut self, unit: Unit, same: Option<Same>) {
         let Unit { peer, kind } = unit;
@@ -69,8 +80,8 @@ impl Ready {
     /// A session keeps its place until the same has ended. Of two that wait for it, one is enough.
     pub(crate) fn put_behind(&mut self, peer: PublicKey, place: Place, kind: UnitKind, same: Same) {
         let behind = &mut self.queues.entry(peer).or_default().behind;
-        if !behind.contains_key(&same) {
-            behind.insert(same, (place, kind));
+        if let btree_map::Entry::Vacant(free) = behind.entry(same) {
+            free.insert((place, kind));
             self.len += 1;
         }
     }

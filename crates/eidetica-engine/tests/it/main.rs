@@ -13,6 +13,7 @@ mod live;
 mod many;
 mod merge;
 mod peers;
+mod random;
 mod requests;
 mod restart;
 mod work;
