@@ -12,5 +12,6 @@ mod executors;
 mod hostile;
 mod lifecycle;
 mod live;
+mod records;
 mod sync;
 mod world;
