@@ -151,7 +151,7 @@ impl Engine {
 
     /// Asks what became of our requests that wait for a decision of a peer.
     pub(crate) fn ask_about_waiting(&mut self, peer: &PublicKey, now_ms: u64) {
-        let waiting = self.requests.waiting_for(peer).into_iter();
+        let waiting = self.requests.waiting_for(peer);
         let asked: Vec<RequestRef> = waiting.map(request_ref).collect();
         for request in asked {
             self.ask_by_itself(*peer, request, now_ms);
@@ -160,7 +160,7 @@ impl Engine {
 
     /// The peer says that it has decided one of our requests: it is asked how, unless it is going to be anyway.
     pub(crate) fn handle_decided(&mut self, peer: PublicKey, id: &RequestId, now_ms: u64) {
-        let waiting = self.requests.waiting_for(&peer).into_iter();
+        let waiting = self.requests.waiting_for(&peer);
         let asked = waiting.map(request_ref).find(|asked| asked.id == *id);
         if let Some(request) = asked {
             self.ask_by_itself(peer, request, now_ms);

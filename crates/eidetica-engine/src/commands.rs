@@ -38,14 +38,8 @@ impl Engine {
             self.actions.push_back(Action::Reply(id, Err(error)));
             return;
         }
-        self.work.open.insert(
-            id,
-            Open {
-                deadline_ms,
-                left: 0,
-                results: Vec::new(),
-            },
-        );
+        self.work.open.insert(id, Open::default());
+        self.work.deadlines.set(id, deadline_ms);
         match self.start_command(id, command, now_ms) {
             Ok(None) => {}
             Ok(Some(response)) => self.reply(id, Ok(response)),
@@ -64,11 +58,9 @@ impl Engine {
             Command::RegisterPeer { key, name } => self.peers.register(key, name)?,
             Command::RemovePeer(key) => {
                 self.hang_up(&key, &EngineError::UnknownPeer(key), now_ms);
-                self.work
-                    .syncs
-                    .retain(|(peer, _), sync| peer != &key || sync.running);
-                self.work.fills.forget_peer(&key);
+                self.work.forget_peer(&key);
                 self.peers.remove(&key);
+                self.streams.want_none(&key);
                 self.keep_live(&key, now_ms);
             }
             Command::SetStatus(key, status) => {
@@ -96,8 +88,8 @@ impl Engine {
                 let unrelate =
                     |pair: &mut crate::peers::Pair| (pair.related, pair.queued) = (false, false);
                 self.peers.change_pair(&key, &database, unrelate)?;
-                self.want_no_more(|peer, of| (peer, of) == (&key, &database));
-                self.keep_live(&key, now_ms);
+                self.want_no_more(&key, &database);
+                self.keep_live_of(&key, database, now_ms);
             }
             Command::ForgetDatabase(database) => self.forget_database(&database, now_ms),
             Command::Queue(key, database) => {
@@ -184,14 +176,11 @@ impl Engine {
 
     fn forget_database(&mut self, database: &Id, now_ms: u64) {
         self.cancel_syncs(database);
-        self.work
-            .syncs
-            .retain(|(_, of), sync| of != database || sync.running);
-        self.work.fills.forget_database(database);
+        self.work.forget_database(database);
         self.requests.forget_database(database);
         self.invites.forget_database(database);
         for peer in self.peers.forget_database(database) {
-            self.keep_live(&peer, now_ms);
+            self.keep_live_of(&peer, *database, now_ms);
         }
     }
 
@@ -210,12 +199,13 @@ impl Engine {
                 self.actions.push_back(Action::Abort(*id));
             }
         }
-        self.want_no_more(|_, of| of == database);
-        for ((peer, of), sync) in &mut self.work.syncs {
-            if of == database {
-                let commands = sync.next.take().unwrap_or_default().commands.into_iter();
-                waiting.extend(commands.map(|command| (command, *peer)));
-            }
+        self.want_no_more_of(database);
+        let peers: Vec<PublicKey> = self.work.syncs.peers_of(database).copied().collect();
+        for peer in peers {
+            let sync = self.work.syncs.get_mut(&(peer, *database));
+            let next = sync.and_then(|sync| sync.next.take());
+            let commands = next.unwrap_or_default().commands.into_iter();
+            waiting.extend(commands.map(|command| (command, peer)));
         }
         let cancelled = EngineError::from(Failure::Closed(CloseReason::Cancelled));
         for (command, peer) in waiting {

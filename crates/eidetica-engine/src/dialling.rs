@@ -5,10 +5,10 @@ use eidetica_protocol::{CloseReason, PeerIdentity};
 use eidetica_transport::Address;
 
 use crate::{
-    Action, ConnectError, Engine, EngineError, LinkId, PeerStatus, limits,
+    Action, ConnectError, Engine, EngineError, LinkId, PeerStatus, StreamId, limits,
     links::{Dial, DialTarget},
     streams::Stream,
-    work::{Unit, Want},
+    work::Want,
 };
 
 impl Engine {
@@ -78,18 +78,22 @@ impl Engine {
         Ok(())
     }
 
-    pub(crate) fn dial_for(&mut self, unit: Unit, now_ms: u64) {
-        let target = DialTarget::Peer(unit.peer);
-        if self.links.dial(&target).is_some() {
-            return self.work.ready.push_back(unit);
+    /// Dials a peer that is not connected, if something waits for that and it is not under way.
+    pub(crate) fn dial_for(&mut self, peer: PublicKey, now_ms: u64) {
+        self.work.ready.leave_line(&peer);
+        let target = DialTarget::Peer(peer);
+        if !self.work.ready.wants_connection(&peer) || self.links.is_dialling(&target) {
+            return;
         }
-        if let Err(error) = self.check_peer(&unit.peer) {
-            return self.fail_unit(unit, &error, now_ms);
+        if let Err(error) = self.check_peer(&peer) {
+            for unit in self.work.ready.take_waiting(&peer) {
+                self.fail_unit(unit, &error, now_ms);
+            }
+            return;
         }
-        let known = self.peers.get(&unit.peer);
+        let known = self.peers.get(&peer);
         let addresses = known.map(|peer| peer.addresses.clone());
         self.try_address(target, Dial::at(addresses.unwrap_or_default()), now_ms);
-        self.work.ready.push_back(unit);
     }
 
     /// Tries the next address of a dial, beside those that are under way.
@@ -146,6 +150,7 @@ impl Engine {
                     self.begin(want, device, now_ms);
                 }
                 self.keep_live(&device, now_ms);
+                self.work.ready.wake(&device);
             }
             Err(error) => {
                 self.actions.push_back(Action::Close(link));
@@ -217,21 +222,19 @@ impl Engine {
 
     /// Fails all work that waits for a peer.
     pub(crate) fn fail_ready_of(&mut self, peer: &PublicKey, error: &EngineError, now_ms: u64) {
-        for unit in std::mem::take(&mut self.work.ready) {
-            if unit.peer == *peer {
-                self.fail_unit(unit, error, now_ms);
-            } else {
-                self.work.ready.push_back(unit);
-            }
+        for unit in self.work.ready.take_peer(peer) {
+            self.fail_unit(unit, error, now_ms);
         }
     }
 
     /// A connection is gone, and the live stream on it with it.
     pub(crate) fn handle_disconnected(&mut self, link: LinkId, now_ms: u64) {
-        self.links.remove(link);
-        let on_it = |stream: &Stream| stream.link == Some(link);
-        let found = self.streams.all().find(|(_, stream)| on_it(stream));
-        let Some((id, peer)) = found.map(|(id, stream)| (*id, stream.peer)) else {
+        let Some(peer) = self.remove_link(link) else {
+            return;
+        };
+        let on_it = |(_, stream): &(StreamId, &Stream)| stream.link == Some(link);
+        let found = self.streams.dialled(&peer).filter(on_it);
+        let Some(id) = found.map(|(id, _)| id) else {
             return;
         };
         self.end_stream(id);

@@ -119,6 +119,7 @@ impl Engine {
             engine.schedule.set(*database, Some(*wishes));
         }
         engine.start_all_rounds(now_ms);
+        engine.note_all_wanted();
         engine.keep_all_live(now_ms);
         engine.beat(now_ms);
         engine.pump(now_ms);
@@ -154,8 +155,9 @@ impl Engine {
             .map(|(at, _)| *at)
             .collect();
         for pair in queued {
-            let due = now_ms.saturating_add(self.jitter.backoff_ms(0));
-            self.work.syncs.entry(pair).or_default().due_ms = Some(due);
+            let due_ms = now_ms.saturating_add(self.jitter.backoff_ms(0));
+            self.work.syncs.or_default(pair);
+            self.work.retries.set(pair, due_ms);
         }
     }
 
@@ -205,12 +207,7 @@ impl Engine {
 
     /// The peers that a database is synced with.
     pub fn peers_of(&self, database: &Id) -> Vec<PublicKey> {
-        let peers = self.peers.all().map(|peer| peer.pubkey);
-        let is_related = |peer: &PublicKey| {
-            let pair = self.peers.pair(peer, database);
-            pair.is_some_and(|pair| pair.related)
-        };
-        peers.filter(is_related).collect()
+        self.peers.related_to(database)
     }
 
     /// Whether a sync of this pair waits in the background.
@@ -276,6 +273,7 @@ impl Engine {
         self.end_awaiting();
         self.beat(now_ms);
         self.pump(now_ms);
+        debug_assert!(self.is_in_order(), "something was missed");
     }
 
     /// The next action.
@@ -310,27 +308,10 @@ impl Engine {
     }
 
     fn handle_tick(&mut self, now_ms: u64) {
-        let late: Vec<CommandId> = self
-            .work
-            .open
-            .iter()
-            .filter(|(_, open)| now_ms >= open.deadline_ms)
-            .map(|(id, _)| *id)
-            .collect();
-        late.into_iter()
-            .for_each(|id| self.reply(id, Err(EngineError::TimedOut)));
-        let due = |sync: &crate::work::PairSync| sync.due_ms.is_some_and(|due| now_ms >= due);
-        let retries: Vec<(PublicKey, Id)> = self
-            .work
-            .syncs
-            .iter()
-            .filter(|(_, sync)| due(sync))
-            .map(|(pair, _)| *pair)
-            .collect();
-        for (peer, database) in retries {
-            if let Some(sync) = self.work.syncs.get_mut(&(peer, database)) {
-                sync.due_ms = None;
-            }
+        for command in self.work.deadlines.take(now_ms) {
+            self.reply(command, Err(EngineError::TimedOut));
+        }
+        for (peer, database) in self.work.retries.take(now_ms) {
             self.run_queued(peer, database, now_ms);
         }
         if !self.stopped {
@@ -354,13 +335,21 @@ impl Engine {
 
     pub(crate) fn reply(&mut self, command: CommandId, result: Result<Response, EngineError>) {
         if self.work.open.remove(&command).is_some() {
+            self.work.deadlines.remove(&command);
             self.actions.push_back(Action::Reply(command, result));
         }
     }
 
     pub(crate) fn close(&mut self, link: LinkId) {
-        self.links.remove(link);
+        self.remove_link(link);
         self.actions.push_back(Action::Close(link));
+    }
+
+    /// A connection is no more to be used, and what waits may need another one; says whose it was.
+    pub(crate) fn remove_link(&mut self, link: LinkId) -> Option<PublicKey> {
+        let peer = self.links.remove(link)?;
+        self.work.ready.wake(&peer);
+        Some(peer)
     }
 
     /// Ends everything with a peer.
@@ -397,10 +386,7 @@ impl Engine {
         self.streams.reconnects.clear();
         let links = self.links.take_all();
         self.actions.extend(links.into_iter().map(Action::Close));
-        self.work.ready.clear();
-        self.work.asking.clear();
-        self.work.syncs.clear();
-        self.work.fills.clear();
+        self.work.clear();
         self.grants.clear();
         self.awaiting.clear();
         let others: Vec<CommandId> = self

@@ -1,15 +1,17 @@
 //! Payloads that are missing while the entries are the same: syncs that bring them, soon and not in vain for ever.
 
-use std::collections::BTreeMap;
-
 use eidetica_entry::{Id, PublicKey};
 use eidetica_protocol::Outcome;
 
-use crate::{Engine, work::PairSync};
+use crate::{Engine, due::Due, pairs::Pairs, work::PairSync};
 
 /// Pairs that were synced for the sake of payloads.
 #[derive(Debug, Default)]
-pub(crate) struct Fills(BTreeMap<(PublicKey, Id), Fill>);
+pub(crate) struct Fills {
+    all: Pairs<Fill>,
+    /// When one is to come, of those that rest.
+    due: Due<(PublicKey, Id)>,
+}
 
 #[derive(Debug, Default)]
 struct Fill {
@@ -17,38 +19,29 @@ struct Fill {
     vain: u32,
     /// Not before this.
     rest_until_ms: u64,
-    /// Whether there is one to come then.
-    is_due: bool,
     /// Whether more turned out to be missing while one ran.
     is_wanted_again: bool,
 }
 
 impl Fills {
     pub(crate) fn next_due_ms(&self) -> Option<u64> {
-        let due = self.0.values().filter(|fill| fill.is_due);
-        due.map(|fill| fill.rest_until_ms).min()
-    }
-
-    fn take_due(&mut self, now_ms: u64) -> Vec<(PublicKey, Id)> {
-        let due = |fill: &Fill| fill.is_due && now_ms >= fill.rest_until_ms;
-        let due = self.0.iter_mut().filter(|(_, fill)| due(fill));
-        due.map(|(pair, fill)| {
-            fill.is_due = false;
-            *pair
-        })
-        .collect()
+        self.due.next_ms()
     }
 
     pub(crate) fn forget_peer(&mut self, peer: &PublicKey) {
-        self.0.retain(|(of, _), _| of != peer);
+        for pair in self.all.take_peer(peer) {
+            self.due.remove(&pair);
+        }
     }
 
     pub(crate) fn forget_database(&mut self, database: &Id) {
-        self.0.retain(|(_, of), _| of != database);
+        for pair in self.all.take_database(database) {
+            self.due.remove(&pair);
+        }
     }
 
     pub(crate) fn clear(&mut self) {
-        self.0.clear();
+        *self = Self::default();
     }
 }
 
@@ -59,16 +52,18 @@ impl Engine {
         let pair = (peer, database);
         let is_under_way = |sync: &PairSync| sync.running || sync.next.is_some();
         let is_under_way = self.work.syncs.get(&pair).is_some_and(is_under_way);
-        let fill = self.work.fills.0.entry(pair).or_default();
+        let fill = self.work.fills.all.or_default(pair);
         match () {
             () if is_under_way => fill.is_wanted_again = true,
-            () if now_ms < fill.rest_until_ms => fill.is_due = true,
+            () if now_ms < fill.rest_until_ms => {
+                self.work.fills.due.set(pair, fill.rest_until_ms);
+            }
             () => self.want_sync(peer, database, now_ms),
         }
     }
 
     pub(crate) fn run_fills(&mut self, now_ms: u64) {
-        for (peer, database) in self.work.fills.take_due(now_ms) {
+        for (peer, database) in self.work.fills.due.take(now_ms) {
             self.want_sync(peer, database, now_ms);
         }
     }
@@ -76,17 +71,23 @@ impl Engine {
     /// A sync succeeded.
     pub(crate) fn note_fill(&mut self, pair: (PublicKey, Id), outcome: &Outcome, now_ms: u64) {
         let is_vain = outcome.received.filled == 0 && outcome.packs_sent == 0;
-        let Some(fill) = self.work.fills.0.get_mut(&pair) else {
+        let Fills { all, due } = &mut self.work.fills;
+        let Some(fill) = all.get_mut(&pair) else {
             return;
         };
-        fill.is_due |= std::mem::take(&mut fill.is_wanted_again);
+        let was_due = due.remove(&pair).is_some();
+        let is_due = std::mem::take(&mut fill.is_wanted_again) || was_due;
         if is_vain {
             fill.vain = fill.vain.saturating_add(1);
             fill.rest_until_ms = now_ms.saturating_add(self.jitter.backoff_ms(fill.vain));
-        } else if fill.is_due {
+        } else if is_due {
             (fill.vain, fill.rest_until_ms) = (0, now_ms);
         } else {
-            self.work.fills.0.remove(&pair);
+            all.remove(&pair);
+            return;
+        }
+        if is_due {
+            due.set(pair, fill.rest_until_ms);
         }
     }
 }

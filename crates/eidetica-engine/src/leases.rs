@@ -14,7 +14,7 @@ use bytes::Bytes;
 use eidetica_entry::PublicKey;
 use serde::{Deserialize, Serialize};
 
-use crate::{Action, Engine, PeerStatus, limits, record};
+use crate::{Action, Engine, PeerStatus, limits, peers::Pair, record};
 
 /// Names one run of a process: random, so that nobody goes on with what a process before it held.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -276,15 +276,16 @@ impl Engine {
 
     /// Peers that there is something to do with unasked.
     fn peers_with_work(&self) -> BTreeSet<PublicKey> {
-        let is_active = |peer: &PublicKey| {
-            let info = self.peers.get(peer);
-            info.is_some_and(|info| info.status == PeerStatus::Active)
-        };
-        let pairs = self.peers.pairs();
-        let with_work = pairs.filter(|(_, pair)| pair.queued || (pair.related && self.is_active));
-        let mut peers: BTreeSet<PublicKey> = with_work.map(|((peer, _), _)| *peer).collect();
-        peers.retain(is_active);
-        peers
+        let is_work = |pair: &Pair| pair.queued || (pair.related && self.is_active);
+        let active = self
+            .peers
+            .all()
+            .filter(|info| info.status == PeerStatus::Active);
+        let with_work = active.filter(|info| {
+            let mut pairs = self.peers.pairs_of(&info.pubkey);
+            pairs.any(|(_, pair)| is_work(pair))
+        });
+        with_work.map(|info| info.pubkey).collect()
     }
 
     /// There is something to do with a peer that may be nobody's yet.

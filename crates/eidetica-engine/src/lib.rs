@@ -13,8 +13,10 @@
 
 mod access;
 mod backoff;
+mod checks;
 mod commands;
 mod dialling;
+mod due;
 mod engine;
 mod error;
 mod fills;
@@ -25,7 +27,9 @@ mod links;
 mod live;
 mod meet;
 mod merge;
+mod pairs;
 mod peers;
+mod ready;
 mod record;
 mod requests;
 mod schedule;

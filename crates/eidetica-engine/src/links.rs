@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use eidetica_entry::PublicKey;
 use eidetica_transport::Address;
 
-use crate::{ConnectError, LinkId, limits, work::Want};
+use crate::{ConnectError, LinkId, due::Due, limits, work::Want};
 
 /// What a dial is for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -81,6 +81,8 @@ pub(crate) struct Links {
     links: BTreeMap<LinkId, Link>,
     /// The link to use for a peer.
     by_peer: BTreeMap<PublicKey, LinkId>,
+    /// When those on which nothing happens will have been idle for too long.
+    idle: Due<LinkId>,
 }
 
 impl Links {
@@ -149,9 +151,26 @@ impl Links {
                 idle_since_ms: now_ms,
             },
         );
+        self.note_idle(id);
         let before = self.by_peer.insert(peer, id)?;
         let idle = self.links.get(&before).is_some_and(Link::is_idle);
-        idle.then(|| self.links.remove(&before)).map(|_| before)
+        idle.then(|| self.take(before)).map(|_| before)
+    }
+
+    fn take(&mut self, id: LinkId) -> Option<Link> {
+        self.idle.remove(&id);
+        self.links.remove(&id)
+    }
+
+    /// After each change of what happens on a link.
+    fn note_idle(&mut self, id: LinkId) {
+        let link = self.links.get(&id).filter(|link| link.is_idle());
+        match link.map(|link| link.idle_since_ms.saturating_add(limits::LINK_IDLE_MS)) {
+            Some(due_ms) => self.idle.set(id, due_ms),
+            None => {
+                self.idle.remove(&id);
+            }
+        }
     }
 
     pub(crate) fn of_peer(&self, peer: &PublicKey) -> Option<LinkId> {
@@ -169,6 +188,7 @@ impl Links {
         if let Some(link) = self.links.get_mut(&id) {
             link.tasks += 1;
         }
+        self.note_idle(id);
     }
 
     /// Returns whether the link has nothing to do any more because another took its place.
@@ -179,24 +199,27 @@ impl Links {
         link.tasks = link.tasks.saturating_sub(1);
         link.idle_since_ms = now_ms;
         let replaced = link.is_idle() && self.by_peer.get(&link.peer) != Some(&id);
+        self.note_idle(id);
         if replaced {
-            self.links.remove(&id);
+            self.take(id);
         }
         replaced
     }
 
-    pub(crate) fn remove(&mut self, id: LinkId) {
-        if let Some(link) = self.links.remove(&id)
-            && self.by_peer.get(&link.peer) == Some(&id)
-        {
-            self.by_peer.remove(&link.peer);
+    /// Says whose it was.
+    pub(crate) fn remove(&mut self, id: LinkId) -> Option<PublicKey> {
+        let peer = self.take(id)?.peer;
+        if self.by_peer.get(&peer) == Some(&id) {
+            self.by_peer.remove(&peer);
         }
+        Some(peer)
     }
 
     pub(crate) fn set_live(&mut self, id: LinkId, is_live: bool) {
         if let Some(link) = self.links.get_mut(&id) {
             link.is_live = is_live;
         }
+        self.note_idle(id);
     }
 
     /// The link to a peer on which a live stream runs.
@@ -215,33 +238,25 @@ impl Links {
         }
         let is_idle = link.is_idle();
         if is_idle {
-            self.links.remove(&id);
+            self.take(id);
         }
         is_idle
     }
 
     /// Links that were idle for too long.
     pub(crate) fn idle(&self, now_ms: u64) -> Vec<LinkId> {
-        let over = |link: &Link| {
-            link.is_idle() && now_ms >= link.idle_since_ms.saturating_add(limits::LINK_IDLE_MS)
-        };
-        self.links
-            .iter()
-            .filter(|(_, link)| over(link))
-            .map(|(id, _)| *id)
-            .collect()
+        self.idle.at(now_ms)
     }
 
     /// When the next link will have been idle for too long.
     pub(crate) fn next_idle_ms(&self) -> Option<u64> {
-        let idle = self.links.values().filter(|link| link.is_idle());
-        idle.map(|link| link.idle_since_ms.saturating_add(limits::LINK_IDLE_MS))
-            .min()
+        self.idle.next_ms()
     }
 
     /// All links, open or being dialled; none are left.
     pub(crate) fn take_all(&mut self) -> Vec<LinkId> {
         self.by_peer.clear();
+        self.idle.clear();
         let open = std::mem::take(&mut self.links).into_keys();
         let dials = std::mem::take(&mut self.dials).into_values();
         open.chain(dials.flat_map(|dial| dial.attempts.into_keys()))

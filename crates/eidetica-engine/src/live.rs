@@ -3,7 +3,6 @@
 use eidetica_entry::{Id, PublicKey, Stamp};
 use eidetica_protocol::{
     CloseReason, Failure, Holding, LiveEvent, LiveOpen, Notice, Refusal, TipList,
-    limits as protocol_limits,
 };
 
 use crate::{
@@ -50,50 +49,71 @@ impl Engine {
 
     // Staying connected.
 
-    /// What a peer is to tell us of.
-    fn live_with(&self, peer: &PublicKey) -> Vec<Id> {
-        let is_live = |id: &Id| self.schedule.wishes(id).is_live();
-        let related = self.peers.related(peer);
-        let live = related.into_iter().filter(is_live);
-        live.take(protocol_limits::LIVE_DATABASES).collect()
-    }
-
     /// Whether a connection to a peer is to be kept.
-    fn keeps(&self, peer: &PublicKey, live: &[Id]) -> bool {
+    fn keeps(&self, peer: &PublicKey) -> bool {
         let is_active = |info: &crate::PeerInfo| info.status == PeerStatus::Active;
         !self.stopped
             && self.is_active
             && self.peers.get(peer).is_some_and(is_active)
-            && ((!live.is_empty() && self.holds(peer)) || self.requests.is_waiting_for(peer))
+            && ((self.streams.wants(peer) && self.holds(peer))
+                || self.requests.is_waiting_for(peer))
     }
 
-    /// Sees to it that a peer is connected, and tells what it is to tell, from now on.
+    /// Sees to it that a peer is connected from now on, if it is to be.
     pub(crate) fn keep_live(&mut self, peer: &PublicKey, now_ms: u64) {
-        let live = self.live_with(peer);
         let stream = self.streams.dialled(peer).map(|(id, _)| id);
-        if !self.keeps(peer, &live) {
+        if !self.keeps(peer) {
             self.streams.reconnects.remove(peer);
             stream.into_iter().for_each(|id| self.end_stream(id));
             return;
         }
         match (stream, self.links.of_peer(peer)) {
-            (Some(id), _) => self.change_subscriptions(id, live),
-            (None, Some(link)) => self.open_stream(*peer, link, live, now_ms),
+            (Some(_), _) => {}
+            (None, Some(link)) => self.open_stream(*peer, link, now_ms),
             (None, None) => self.connect_soon(peer, now_ms),
         }
     }
 
-    /// All peers that a database is synced with.
-    pub(crate) fn keep_live_about(&mut self, database: &Id, now_ms: u64) {
-        for peer in self.peers_of(database) {
-            self.keep_live(&peer, now_ms);
+    /// Sees to it that a peer tells of a database from now on, or does not any more: after each change of what is wanted
+    /// of it or of whom it is synced with.
+    pub(crate) fn keep_live_of(&mut self, peer: &PublicKey, database: Id, now_ms: u64) {
+        self.note_wanted(peer, &database);
+        self.keep_live(peer, now_ms);
+        let Some((id, stream)) = self.streams.dialled(peer) else {
+            return;
+        };
+        let (gone, new) = self.streams.replace(stream, &database);
+        if let Some(gone) = gone {
+            self.streams.unsubscribe(id, &[gone]);
+            self.actions
+                .push_back(Action::Tell(id, Notice::Unsubscribe(vec![gone])));
+        }
+        if let Some(new) = new {
+            self.streams.route(id, &[new]);
+            self.actions
+                .push_back(Action::Tell(id, Notice::Subscribe(vec![new])));
+        }
+    }
+
+    fn note_wanted(&mut self, peer: &PublicKey, database: &Id) {
+        let is_related = self.peers.pair(peer, database).is_some_and(|of| of.related);
+        let is_live = self.schedule.wishes(database).is_live();
+        self.streams.want(peer, database, is_related && is_live);
+    }
+
+    /// What peers are to tell us of, as it was restored.
+    pub(crate) fn note_all_wanted(&mut self) {
+        let all: Vec<(PublicKey, Id)> = self.peers.pairs().map(|(pair, _)| *pair).collect();
+        for (peer, database) in all {
+            self.note_wanted(&peer, &database);
         }
     }
 
     pub(crate) fn set_background(&mut self, is_on: bool, now_ms: u64) {
         self.is_active = is_on;
         if !is_on {
-            self.want_no_more(|_, _| true);
+            let syncs = self.work.syncs.values_mut();
+            syncs.for_each(|sync| sync.is_wanted = false);
         }
         self.leases.hurry(now_ms);
         self.keep_all_live(now_ms);
@@ -104,30 +124,8 @@ impl Engine {
         peers.iter().for_each(|peer| self.keep_live(peer, now_ms));
     }
 
-    fn change_subscriptions(&mut self, id: StreamId, live: Vec<Id>) {
-        let Some(stream) = self.streams.get(id) else {
-            return;
-        };
-        let has = |id: &Id| stream.databases.contains_key(id);
-        let new: Vec<Id> = live.iter().filter(|id| !has(id)).copied().collect();
-        let held = stream.databases.keys();
-        let gone: Vec<Id> = held
-            .filter(|id| live.binary_search(id).is_err())
-            .copied()
-            .collect();
-        if !gone.is_empty() {
-            self.streams.unsubscribe(id, &gone);
-            self.actions
-                .push_back(Action::Tell(id, Notice::Unsubscribe(gone)));
-        }
-        if !new.is_empty() {
-            self.streams.route(id, &new);
-            self.actions
-                .push_back(Action::Tell(id, Notice::Subscribe(new)));
-        }
-    }
-
-    fn open_stream(&mut self, peer: PublicKey, link: LinkId, live: Vec<Id>, now_ms: u64) {
+    fn open_stream(&mut self, peer: PublicKey, link: LinkId, now_ms: u64) {
+        let live = self.streams.wanted(&peer);
         let id = self.streams.dial(peer, link, &live, now_ms);
         self.links.set_live(link, true);
         self.actions.push_back(Action::OpenLive(id, link, live));
@@ -139,9 +137,7 @@ impl Engine {
         if !self.peers.get(peer).is_some_and(has_address) {
             return;
         }
-        let reconnect = self.streams.reconnects.entry(*peer).or_default();
-        if now_ms >= reconnect.due_ms {
-            reconnect.due_ms = u64::MAX;
+        if self.streams.reconnects.dial(peer, now_ms) {
             let kind = UnitKind::Live;
             self.push_ready(Unit { peer: *peer, kind }, now_ms);
         }
@@ -153,8 +149,7 @@ impl Engine {
     }
 
     fn open_later(&mut self, peer: &PublicKey, error: String, is_refused: bool, now_ms: u64) {
-        let live = self.live_with(peer);
-        if !self.keeps(peer, &live) {
+        if !self.keeps(peer) {
             self.streams.reconnects.remove(peer);
             return;
         }
@@ -166,25 +161,18 @@ impl Engine {
         let attempts = attempts.saturating_add(1);
         let due_ms = now_ms.saturating_add(self.jitter.backoff_ms(attempts));
         let error = Some(error);
-        self.streams.reconnects.insert(
-            *peer,
-            Reconnect {
-                attempts,
-                due_ms,
-                is_refused,
-                error,
-            },
-        );
+        let reconnect = Reconnect {
+            attempts,
+            is_refused,
+            error,
+        };
+        self.streams.reconnects.put(*peer, reconnect, due_ms);
     }
 
     /// Peers may be reached in other ways than before: what waits for its next attempt is tried now.
     pub(crate) fn handle_online(&mut self, now_ms: u64) {
-        for reconnect in self.streams.reconnects.values_mut() {
-            reconnect.due_ms = reconnect.due_ms.min(now_ms);
-        }
-        for sync in self.work.syncs.values_mut() {
-            sync.due_ms = sync.due_ms.map(|due| due.min(now_ms));
-        }
+        self.streams.reconnects.due.hurry(now_ms);
+        self.work.retries.hurry(now_ms);
     }
 
     /// What is shown to peers has changed: streams begin again.
@@ -234,6 +222,7 @@ impl Engine {
         if self.links.retire(link) {
             self.actions.push_back(Action::Close(link));
         }
+        self.work.ready.wake(&peer);
         let failure = result.err().unwrap_or(Failure::Closed(CloseReason::Cut));
         // One that ends before it has said anything is as good as refused.
         let is_refused = matches!(failure, Failure::Refused(_)) || stream.checked_ms.is_none();
@@ -257,9 +246,11 @@ impl Engine {
     pub(crate) fn handle_wishes(&mut self, database: Id, wishes: Option<Wishes>, now_ms: u64) {
         self.schedule.set(database, wishes);
         if !self.schedule.wishes(&database).enabled {
-            self.want_no_more(|_, of| *of == database);
+            self.want_no_more_of(&database);
         }
-        self.keep_live_about(&database, now_ms);
+        for peer in self.peers_of(&database) {
+            self.keep_live_of(&peer, database, now_ms);
+        }
     }
 
     pub(crate) fn handle_live(&mut self, id: StreamId, event: LiveEvent, now_ms: u64) {
@@ -351,23 +342,17 @@ impl Engine {
         for id in self.streams.take_checks(now_ms) {
             self.actions.push_back(Action::Tell(id, Notice::Check));
         }
-        let due = |reconnect: &Reconnect| now_ms >= reconnect.due_ms;
-        let reconnects = self.streams.reconnects.iter();
-        let due: Vec<PublicKey> = reconnects
-            .filter(|(_, reconnect)| due(reconnect))
-            .map(|(peer, _)| *peer)
-            .collect();
-        for peer in due {
+        for peer in self.streams.reconnects.due.at(now_ms) {
             self.keep_live(&peer, now_ms);
+            let due = &mut self.streams.reconnects.due;
+            if due.get(&peer).is_none_or(|at| at > now_ms) {
+                continue;
+            }
             // A stream that has come about in another way, or no way to get one: not due again at once.
-            let later = match self.streams.dialled(&peer) {
-                Some(_) => u64::MAX,
-                None => now_ms.saturating_add(limits::BACKOFF_MS),
-            };
-            if let Some(reconnect) = self.streams.reconnects.get_mut(&peer)
-                && reconnect.due_ms <= now_ms
-            {
-                reconnect.due_ms = later;
+            due.remove(&peer);
+            if self.streams.dialled(&peer).is_none() {
+                let later_ms = now_ms.saturating_add(limits::BACKOFF_MS);
+                self.streams.reconnects.due.set(peer, later_ms);
             }
         }
     }
@@ -403,7 +388,7 @@ impl Engine {
     fn awaits_stream(&self, peer: &PublicKey, database: &Id) -> bool {
         let refused = |reconnect: &Reconnect| reconnect.is_refused;
         self.schedule.wishes(database).is_live()
-            && self.keeps(peer, &[*database])
+            && self.keeps(peer)
             && self.streams.dialled(peer).is_none()
             && !self.streams.reconnects.get(peer).is_some_and(refused)
     }
@@ -421,9 +406,11 @@ impl Engine {
 
     /// Begins the rounds of a database that is synced with somebody.
     pub(crate) fn start_rounds(&mut self, database: Id, now_ms: u64) {
+        if self.schedule.has(&database) {
+            return;
+        }
         let peers = self.peers_of(&database);
         if peers.is_empty() {
-            self.schedule.stop(&database);
             return;
         }
         let cursors = peers

@@ -58,10 +58,9 @@ impl Engine {
     ) -> Result<(), RestoreError> {
         let Some(value) = value else {
             self.hang_up(&peer, &EngineError::UnknownPeer(peer), now_ms);
-            self.work
-                .syncs
-                .retain(|(of, _), sync| *of != peer || sync.running);
+            self.work.forget_peer(&peer);
             self.peers.meet_removed(&peer);
+            self.streams.want_none(&peer);
             self.keep_live(&peer, now_ms);
             return Ok(());
         };
@@ -91,7 +90,7 @@ impl Engine {
         let (peer, database) = pair;
         let Some(value) = value else {
             self.peers.meet_unpaired(&pair);
-            self.keep_live(&peer, now_ms);
+            self.keep_live_of(&peer, database, now_ms);
             return Ok(());
         };
         self.peers.restore(Kind::Pair, key_rest(key), key, value)?;
@@ -99,7 +98,7 @@ impl Engine {
         let (related, queued) = found.map_or((false, false), |pair| (pair.related, pair.queued));
         match related {
             true => self.begin_relation(&peer, database, now_ms),
-            false => self.keep_live(&peer, now_ms),
+            false => self.keep_live_of(&peer, database, now_ms),
         }
         if queued {
             self.want_lease(&peer, now_ms);

@@ -8,7 +8,7 @@ use eidetica_protocol::{Failure, Holding, Outcome, PushOutcome};
 use eidetica_transport::Address;
 use serde::{Deserialize, Serialize};
 
-use crate::{EngineError, Record, RestoreError, limits, merge::changed, record};
+use crate::{EngineError, Record, RestoreError, limits, merge::changed, pairs::Pairs, record};
 
 /// How a peer is treated.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -249,7 +249,7 @@ pub(crate) struct Peers {
     stats: BTreeMap<PublicKey, PeerStats>,
     /// The last syncs, the oldest first.
     history: BTreeMap<PublicKey, VecDeque<PastSync>>,
-    pairs: BTreeMap<(PublicKey, Id), Pair>,
+    pairs: Pairs<Pair>,
     dirty_stats: BTreeSet<PublicKey>,
     dirty_pairs: BTreeSet<(PublicKey, Id)>,
     records: Vec<Record>,
@@ -280,13 +280,30 @@ impl Peers {
         self.pairs.iter()
     }
 
+    /// Those of a peer, by database.
+    pub(crate) fn pairs_of(&self, key: &PublicKey) -> impl Iterator<Item = (&Id, &Pair)> {
+        self.pairs.of_peer(key)
+    }
+
     pub(crate) fn related(&self, key: &PublicKey) -> Vec<Id> {
-        let all = self
-            .pairs
-            .range((*key, Id::new([0; 32]))..=(*key, Id::new([0xff; 32])));
-        all.filter(|(_, pair)| pair.related)
-            .map(|((_, database), _)| *database)
-            .collect()
+        let all = self.pairs_of(key).filter(|(_, pair)| pair.related);
+        all.map(|(database, _)| *database).collect()
+    }
+
+    /// The databases of which a sync with a peer is to be done in the background.
+    pub(crate) fn queued(&self, key: &PublicKey) -> Vec<Id> {
+        let all = self.pairs_of(key).filter(|(_, pair)| pair.queued);
+        all.map(|(database, _)| *database).collect()
+    }
+
+    /// The peers that a database is synced with.
+    pub(crate) fn related_to(&self, database: &Id) -> Vec<PublicKey> {
+        let is_related = |peer: &&PublicKey| {
+            let pair = self.pair(peer, database);
+            pair.is_some_and(|pair| pair.related)
+        };
+        let all = self.pairs.peers_of(database);
+        all.filter(is_related).copied().collect()
     }
 
     /// Remembers a peer; one that is known gets the name, if there is one.
@@ -338,14 +355,7 @@ impl Peers {
             key: record::Kind::Stats.key(record::key_key(key)),
             value: None,
         });
-        let gone: Vec<(PublicKey, Id)> = self
-            .pairs
-            .keys()
-            .filter(|(peer, _)| peer == key)
-            .copied()
-            .collect();
-        for pair in gone {
-            self.pairs.remove(&pair);
+        for pair in self.pairs.take_peer(key) {
             self.write_pair(&pair);
             self.forget_cursor(&pair);
         }
@@ -353,10 +363,8 @@ impl Peers {
 
     /// Forgets a database; says with which peers it was synced.
     pub(crate) fn forget_database(&mut self, database: &Id) -> Vec<PublicKey> {
-        let pairs = self.pairs.keys().filter(|(_, of)| of == database);
-        let gone: Vec<(PublicKey, Id)> = pairs.copied().collect();
+        let gone = self.pairs.take_database(database);
         for pair in &gone {
-            self.pairs.remove(pair);
             self.write_pair(pair);
             self.forget_cursor(pair);
         }
@@ -421,13 +429,13 @@ impl Peers {
     ) -> Result<(), EngineError> {
         self.known(key)?;
         let at = (*key, *database);
-        if !self.pairs.contains_key(&at) && self.pairs.len() >= limits::PAIRS {
+        if self.pairs.get(&at).is_none() && self.pairs.len() >= limits::PAIRS {
             return Err(EngineError::TooMany {
                 what: "pairs of a peer and a database",
                 limit: limits::PAIRS,
             });
         }
-        let pair = self.pairs.entry(at).or_default();
+        let pair = self.pairs.or_default(at);
         let before = (pair.related, pair.queued);
         change(pair);
         if (pair.related, pair.queued) != before {
@@ -605,7 +613,7 @@ impl Peers {
             }
             record::Kind::Cursor => {
                 let pair = record::parse_pair(rest).ok_or_else(corrupt)?;
-                self.pairs.entry(pair).or_default().cursor = Cursor::decode(key, value)?;
+                self.pairs.or_default(pair).cursor = Cursor::decode(key, value)?;
             }
             _ => {
                 let pair = record::parse_pair(rest).ok_or_else(corrupt)?;
@@ -614,7 +622,7 @@ impl Peers {
                     queued,
                     cursor,
                 } = record::decode(key, value)?;
-                let known = self.pairs.entry(pair).or_default();
+                let known = self.pairs.or_default(pair);
                 (known.related, known.queued) = (related, queued);
                 if known.cursor.last_synced_ms.is_none() && cursor.last_synced_ms.is_some() {
                     known.cursor = cursor.into();
@@ -649,7 +657,13 @@ impl Peers {
         let peers = &self.peers;
         self.stats.retain(|key, _| peers.contains_key(key));
         self.history.retain(|key, _| peers.contains_key(key));
-        self.pairs.retain(|(key, _), _| peers.contains_key(key));
+        let of_none = self.pairs.iter().map(|(pair, _)| *pair);
+        let of_none: Vec<_> = of_none
+            .filter(|(key, _)| !peers.contains_key(key))
+            .collect();
+        for pair in of_none {
+            self.pairs.remove(&pair);
+        }
     }
 
     fn known(&mut self, key: &PublicKey) -> Result<&mut PeerInfo, EngineError> {

@@ -297,15 +297,15 @@ impl Requests {
     }
 
     /// The own requests that a peer has not decided yet, as far as is known.
-    pub(crate) fn waiting_for(&self, peer: &PublicKey) -> Vec<&OutgoingRequest> {
+    pub(crate) fn waiting_for(&self, peer: &PublicKey) -> impl Iterator<Item = &OutgoingRequest> {
         let waits = |request: &&OutgoingRequest| {
             request.peer == *peer && request.state == OutgoingState::Pending
         };
-        self.outgoing.values().filter(waits).collect()
+        self.outgoing.values().filter(waits)
     }
 
     pub(crate) fn is_waiting_for(&self, peer: &PublicKey) -> bool {
-        !self.waiting_for(peer).is_empty()
+        self.waiting_for(peer).next().is_some()
     }
 
     /// The device that made another's request.

@@ -1,10 +1,10 @@
 //! When databases are synced without being asked: what the users of this instance want of each.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use eidetica_entry::Id;
 
-use crate::limits;
+use crate::{due::Due, limits};
 
 /// What the users together want of a database: enabled if any of those who track it enables it, on commit if any of
 /// those wants that, at the least of their intervals. The default is for one that nobody tracks.
@@ -46,7 +46,7 @@ pub(crate) struct Schedule {
     wishes: BTreeMap<Id, Wishes>,
     /// When the last round was, of those that have rounds at all.
     last_ms: BTreeMap<Id, u64>,
-    due: BTreeSet<(u64, Id)>,
+    due: Due<Id>,
 }
 
 impl Schedule {
@@ -68,20 +68,24 @@ impl Schedule {
 
     /// Begins rounds, unless there are some: as if the last one had been then.
     pub(crate) fn start(&mut self, database: Id, last_ms: u64) {
-        if self.last_ms.contains_key(&database) {
+        if self.has(&database) {
             return;
         }
         self.last_ms.insert(database, last_ms);
-        self.due
-            .extend(self.due_of(&database).map(|due| (due, database)));
+        if let Some(due_ms) = self.due_of(&database) {
+            self.due.set(database, due_ms);
+        }
     }
 
     /// Ends rounds; says when the last one was.
     pub(crate) fn stop(&mut self, database: &Id) -> Option<u64> {
-        if let Some(due) = self.due_of(database) {
-            self.due.remove(&(due, *database));
-        }
+        self.due.remove(database);
         self.last_ms.remove(database)
+    }
+
+    /// Whether there are rounds, or would be if they had an interval.
+    pub(crate) fn has(&self, database: &Id) -> bool {
+        self.last_ms.contains_key(database)
     }
 
     fn due_of(&self, database: &Id) -> Option<u64> {
@@ -92,13 +96,7 @@ impl Schedule {
 
     /// The databases whose round is due; the next one is counted from now.
     pub(crate) fn take_due(&mut self, now_ms: u64) -> Vec<Id> {
-        let later = self
-            .due
-            .split_off(&(now_ms.saturating_add(1), Id::new([0; 32])));
-        let due: Vec<Id> = std::mem::replace(&mut self.due, later)
-            .into_iter()
-            .map(|(_, id)| id)
-            .collect();
+        let due = self.due.take(now_ms);
         for id in &due {
             self.last_ms.remove(id);
             self.start(*id, now_ms);
@@ -107,6 +105,6 @@ impl Schedule {
     }
 
     pub(crate) fn next_due_ms(&self) -> Option<u64> {
-        self.due.first().map(|(due, _)| *due)
+        self.due.next_ms()
     }
 }

@@ -6,8 +6,12 @@ use eidetica_protocol::{Blame, CallReply, CloseReason, Failure, Outcome, PushOut
 use crate::{
     Action, CommandId, Engine, EngineError, Job, JobResult, LinkId, PeerStats, PeerStatus,
     Response, Selection, TaskId, limits,
-    work::{Purpose, Task, Unit, UnitKind, Want, What},
+    ready::Place,
+    work::{Purpose, Same, Task, Unit, UnitKind, Want, What},
 };
+
+/// Sessions that may run with peers whatever is known of them.
+const ROOM_FOR_ALL: usize = limits::TASKS - limits::TASKS_FOR_GOOD;
 
 impl Engine {
     /// Starts something with a peer that is known.
@@ -57,7 +61,7 @@ impl Engine {
         create: bool,
         now_ms: u64,
     ) {
-        let sync = self.work.syncs.entry((peer, database)).or_default();
+        let sync = self.work.syncs.or_default((peer, database));
         let is_new = sync.next.is_none();
         let next = sync.next.get_or_insert_default();
         next.commands.extend(command);
@@ -79,11 +83,19 @@ impl Engine {
         sync.is_some_and(|sync| sync.is_wanted)
     }
 
-    /// Forgets background syncs that were to succeed, so that none is tried again. What the user queued stays.
-    pub(crate) fn want_no_more(&mut self, of: impl Fn(&PublicKey, &Id) -> bool) {
-        for ((peer, database), sync) in &mut self.work.syncs {
-            sync.is_wanted &= !of(peer, database);
+    /// Forgets a background sync that was to succeed, so that it is not tried again. What the user queued stays.
+    pub(crate) fn want_no_more(&mut self, peer: &PublicKey, database: &Id) {
+        if let Some(sync) = self.work.syncs.get_mut(&(*peer, *database)) {
+            sync.is_wanted = false;
         }
+    }
+
+    /// The same for all peers.
+    pub(crate) fn want_no_more_of(&mut self, database: &Id) {
+        let peers: Vec<PublicKey> = self.work.syncs.peers_of(database).copied().collect();
+        peers
+            .iter()
+            .for_each(|peer| self.want_no_more(peer, database));
     }
 
     /// Syncs in the background, with retries. Nothing is written: after a restart it turns out again.
@@ -92,7 +104,7 @@ impl Engine {
         if self.stopped || !self.is_active || !is_enabled {
             return;
         }
-        let sync = self.work.syncs.entry((peer, database)).or_default();
+        let sync = self.work.syncs.or_default((peer, database));
         sync.is_wanted = true;
         self.run_queued(peer, database, now_ms);
     }
@@ -101,7 +113,7 @@ impl Engine {
     pub(crate) fn begin_relation(&mut self, peer: &PublicKey, database: Id, now_ms: u64) {
         self.want_lease(peer, now_ms);
         self.start_rounds(database, now_ms);
-        self.keep_live(peer, now_ms);
+        self.keep_live_of(peer, database, now_ms);
     }
 
     /// Starts background work, unless a retry is due later anyway or the peer is not to be contacted.
@@ -110,11 +122,7 @@ impl Engine {
             .peers
             .get(&peer)
             .is_some_and(|peer| peer.status == PeerStatus::Active);
-        let waits = self
-            .work
-            .syncs
-            .get(&(peer, database))
-            .is_some_and(|sync| sync.due_ms.is_some());
+        let waits = self.work.retries.get(&(peer, database)).is_some();
         // What the user queued is for one process to do.
         let mine = self.holds(&peer) || self.is_wanted(&peer, &database);
         if active && mine && !waits && self.is_queued(&peer, &database) {
@@ -124,23 +132,19 @@ impl Engine {
     }
 
     pub(crate) fn wake_queued(&mut self, peer: &PublicKey, now_ms: u64) {
-        let queued: Vec<Id> = self
-            .peers
-            .pairs()
-            .filter(|((key, _), pair)| key == peer && pair.queued)
-            .map(|((_, id), _)| *id)
-            .collect();
-        for database in queued {
-            let sync = self.work.syncs.entry((*peer, database)).or_default();
+        for database in self.peers.queued(peer) {
+            let pair = (*peer, database);
+            let sync = self.work.syncs.or_default(pair);
             if sync.next.is_none() && !sync.running {
-                sync.due_ms = Some(now_ms);
+                self.work.retries.set(pair, now_ms);
             }
         }
     }
 
     pub(crate) fn push_ready(&mut self, unit: Unit, now_ms: u64) {
         if self.work.ready.len() < limits::READY {
-            self.work.ready.push_back(unit);
+            let same = self.running(&unit.peer, &unit.kind);
+            self.work.ready.push(unit, same);
         } else {
             self.fail_unit(
                 unit,
@@ -155,41 +159,71 @@ impl Engine {
 
     /// Starts what can be started: dials for work without a connection, sessions where there is room.
     pub(crate) fn pump(&mut self, now_ms: u64) {
-        for _ in 0..self.work.ready.len() {
-            let Some(unit) = self.work.ready.pop_front() else {
-                break;
-            };
-            match self.links.of_peer(&unit.peer) {
-                // The sync before it has not ended: there is nothing to connect for yet.
-                None if self.is_busy(&unit) => self.work.ready.push_back(unit),
-                None => self.dial_for(unit, now_ms),
-                Some(link) => self.start_unit(unit, link),
+        while let Some(peer) = self.work.ready.next_awake() {
+            match self.links.of_peer(&peer) {
+                Some(_) => self.greet(&peer),
+                None => self.dial_for(peer, now_ms),
             }
+        }
+        while let Some((place, peer)) = self.next_turn() {
+            self.take_turn(place, peer);
         }
     }
 
-    pub(crate) fn start_unit(&mut self, unit: Unit, link: LinkId) {
-        let Unit { peer, kind } = unit;
-        match kind {
-            UnitKind::Connect(command) => return self.reply(command, Ok(Response::Peer(peer))),
+    /// A peer is connected: that is all that some wait for, the rest wait for their turn.
+    fn greet(&mut self, peer: &PublicKey) {
+        for kind in self.work.ready.take_connects(peer) {
             // Whoever connects opens the stream.
-            UnitKind::Live => return,
-            _ => {}
+            if let UnitKind::Connect(command) = kind {
+                self.reply(command, Ok(Response::Peer(*peer)));
+            }
         }
-        let unit = Unit { peer, kind };
-        if self.is_busy(&unit) || !self.has_room_for(&peer) || !self.links.has_room(link) {
-            return self.work.ready.push_back(unit);
+        self.work.ready.line_up(peer);
+    }
+
+    /// Whose turn it is to start one more session. Peers that may stall, for all that is known, do not get all of them.
+    fn next_turn(&mut self) -> Option<(Place, PublicKey)> {
+        match self.work.tasks.len() {
+            0..ROOM_FOR_ALL => self.work.ready.next_turn(true),
+            ROOM_FOR_ALL..limits::TASKS => self.work.ready.next_turn(false),
+            _ => None,
         }
-        self.work.leaves_ready(&unit);
-        let kind = unit.kind;
+    }
+
+    /// Starts what waits the longest for a peer, whose next turn is after those of the others. One with as many sessions
+    /// as it may have gets one when something has ended.
+    fn take_turn(&mut self, place: Place, peer: PublicKey) {
+        let link = self.links.of_peer(&peer);
+        let Some(link) = link.filter(|link| self.links.has_room(*link)) else {
+            return;
+        };
+        if !self.has_room_for(&peer) {
+            return self.work.ready.set_aside(place, peer);
+        }
+        while let Some((place, kind)) = self.work.ready.pop(&peer) {
+            match self.running(&peer, &kind) {
+                Some(same) => self.work.ready.put_behind(peer, place, kind, same),
+                None if self.start(peer, kind, link) => break,
+                None => {}
+            }
+        }
+        self.work.ready.line_up(&peer);
+    }
+
+    /// Starts a session; false if there is nothing to do any more.
+    fn start(&mut self, peer: PublicKey, kind: UnitKind, link: LinkId) -> bool {
+        self.work.leaves_ready(&kind);
         let (purpose, job) = match kind {
             UnitKind::Sync(database) => {
-                let Some(sync) = self.work.syncs.get_mut(&(peer, database)) else {
-                    return;
+                let pair = (peer, database);
+                let Some(sync) = self.work.syncs.get_mut(&pair) else {
+                    return false;
                 };
-                let Some(next) = sync.next.take() else { return };
+                let Some(next) = sync.next.take() else {
+                    return false;
+                };
                 sync.running = true;
-                sync.due_ms = None;
+                self.work.retries.remove(&pair);
                 let pair = self.peers.pair(&peer, &database);
                 let common = pair
                     .map(|pair| pair.cursor.common.clone())
@@ -214,7 +248,7 @@ impl Engine {
                 },
                 job,
             ),
-            UnitKind::Connect(_) | UnitKind::Live => return,
+            UnitKind::Connect(_) | UnitKind::Live => return false,
         };
         let task = self.work.new_task();
         self.work.tasks.insert(
@@ -227,43 +261,38 @@ impl Engine {
         );
         self.links.task_started(link);
         self.actions.push_back(Action::Run(task, link, job));
+        true
     }
 
-    /// Whether the same sync runs already, or the same question that nobody waits for.
-    fn is_busy(&self, unit: &Unit) -> bool {
-        let running = |sync: &crate::work::PairSync| sync.running;
-        match &unit.kind {
-            UnitKind::Sync(database) => {
-                let pair = (unit.peer, *database);
-                self.work.syncs.get(&pair).is_some_and(running)
+    /// What is running already, if it is the same.
+    pub(crate) fn running(&self, peer: &PublicKey, kind: &UnitKind) -> Option<Same> {
+        let same = kind.same()?;
+        let is_running = match same {
+            Same::Sync(database) => {
+                let sync = self.work.syncs.get(&(*peer, database));
+                sync.is_some_and(|sync| sync.running)
             }
-            UnitKind::Call(None, Job::Status(asked)) => {
-                let same = |task: &Task| match &task.purpose {
-                    Purpose::Call {
-                        command: None,
-                        job: Job::Status(other),
-                    } => task.peer == unit.peer && other.id == asked.id,
-                    _ => false,
-                };
-                self.work.tasks.values().any(same)
+            Same::Status(_) => {
+                let is_it = |task: &Task| task.peer == *peer && task.purpose.same() == Some(same);
+                self.work.tasks.values().any(is_it)
             }
-            _ => false,
-        }
+        };
+        is_running.then_some(same)
     }
 
-    /// Whether one more session may run. Peers that may stall, for all that is known, do not get all of them.
-    fn has_room_for(&self, peer: &PublicKey) -> bool {
+    /// Whether one more session may run with a peer.
+    pub(crate) fn has_room_for(&self, peer: &PublicKey) -> bool {
         let is_good = |stats: &PeerStats| stats.last_success_ms > stats.last_failure_ms;
         let most = match self.peers.stats(peer).is_some_and(is_good) {
             true => limits::TASKS,
-            false => limits::TASKS - limits::TASKS_FOR_GOOD,
+            false => ROOM_FOR_ALL,
         };
         self.work.tasks.len() < most
     }
 
     pub(crate) fn fail_unit(&mut self, unit: Unit, error: &EngineError, now_ms: u64) {
-        self.work.leaves_ready(&unit);
         let Unit { peer, kind } = unit;
+        self.work.leaves_ready(&kind);
         match kind {
             UnitKind::Connect(command) | UnitKind::Call(Some(command), _) => {
                 self.reply(command, Err(error.clone()));
@@ -297,6 +326,7 @@ impl Engine {
         if self.links.task_ended(link, now_ms) {
             self.actions.push_back(Action::Close(link));
         }
+        let same = purpose.same();
         match (purpose, result) {
             (Purpose::Sync { database, commands }, JobResult::Sync(result)) => {
                 self.finish_sync(peer, database, commands, *result, now_ms);
@@ -321,6 +351,7 @@ impl Engine {
                     .for_each(|command| self.reply(command, Err(failure.clone().into())));
             }
         }
+        self.work.ready.ended(&peer, same);
     }
 
     pub(crate) fn finish_sync(
@@ -354,8 +385,9 @@ impl Engine {
                 if waits {
                     self.retry_later(peer, database, now_ms);
                 } else if let Some(sync) = self.work.syncs.get_mut(&pair) {
-                    (sync.attempts, sync.due_ms) = (0, None);
+                    sync.attempts = 0;
                     sync.is_wanted &= again;
+                    self.work.retries.remove(&pair);
                 }
             }
             Err(failure) if is_final(failure) => {
@@ -394,9 +426,11 @@ impl Engine {
     /// Background work that failed is tried again.
     pub(crate) fn retry_later(&mut self, peer: PublicKey, database: Id, now_ms: u64) {
         if self.is_queued(&peer, &database) {
-            let sync = self.work.syncs.entry((peer, database)).or_default();
+            let sync = self.work.syncs.or_default((peer, database));
             sync.attempts = sync.attempts.saturating_add(1);
-            sync.due_ms = Some(now_ms.saturating_add(self.jitter.backoff_ms(sync.attempts)));
+            let wait_ms = self.jitter.backoff_ms(sync.attempts);
+            let due_ms = now_ms.saturating_add(wait_ms);
+            self.work.retries.set((peer, database), due_ms);
         }
         self.work.tidy(&(peer, database));
     }

@@ -90,12 +90,14 @@ impl Engine {
             return Reach::Dialling;
         }
         match self.streams.reconnects.get(peer) {
-            Some(reconnect) if reconnect.due_ms < u64::MAX => Reach::Waiting {
-                attempts: reconnect.attempts,
-                due_ms: reconnect.due_ms,
-                error: reconnect.error.clone(),
+            Some(reconnect) => match self.streams.reconnects.due.get(peer) {
+                Some(due_ms) => Reach::Waiting {
+                    attempts: reconnect.attempts,
+                    due_ms,
+                    error: reconnect.error.clone(),
+                },
+                None => Reach::Dialling,
             },
-            Some(_) => Reach::Dialling,
             None => Reach::Apart,
         }
     }
@@ -129,7 +131,7 @@ impl Engine {
             is_related: pair.is_some_and(|pair| pair.related),
             is_running: sync.is_some_and(|sync| sync.running),
             is_queued: self.is_queued(&peer, database),
-            retry_ms: sync.and_then(|sync| sync.due_ms),
+            retry_ms: self.work.retries.get(&(peer, *database)),
             common: pair
                 .map(|pair| pair.cursor.common.clone())
                 .unwrap_or_default(),

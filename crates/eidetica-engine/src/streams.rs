@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use eidetica_entry::{Id, PublicKey};
-use eidetica_protocol::{Digest, Holding, set_hash};
+use eidetica_protocol::{Digest, Holding, limits as protocol_limits, set_hash};
 
-use crate::{LinkId, StreamId, limits};
+use crate::{LinkId, StreamId, due::Due, limits};
+
+const FIRST: Id = Id::new([0; 32]);
 
 /// One live stream.
 #[derive(Debug)]
@@ -16,8 +18,6 @@ pub(crate) struct Stream {
     pub(crate) since_ms: u64,
     /// When the peer last answered that all is as it should be (opened by this node).
     pub(crate) checked_ms: Option<u64>,
-    /// When to ask again.
-    pub(crate) check_ms: u64,
     /// What it is about, and what the peer is known to have of it.
     pub(crate) databases: BTreeMap<Id, Held>,
 }
@@ -30,14 +30,54 @@ pub(crate) struct Held {
     pub(crate) holding: Option<Holding>,
 }
 
-/// When to try to reach a peer again.
+/// A peer that is to be reached again.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Reconnect {
     pub(crate) attempts: u32,
-    pub(crate) due_ms: u64,
     /// Whether the peer was reached and takes no stream: then there are rounds instead.
     pub(crate) is_refused: bool,
     pub(crate) error: Option<String>,
+}
+
+/// Peers that are to be reached again.
+#[derive(Debug, Default)]
+pub(crate) struct Reconnects {
+    all: BTreeMap<PublicKey, Reconnect>,
+    /// When; none of those that are being dialled.
+    pub(crate) due: Due<PublicKey>,
+}
+
+impl Reconnects {
+    pub(crate) fn get(&self, peer: &PublicKey) -> Option<&Reconnect> {
+        self.all.get(peer)
+    }
+
+    pub(crate) fn put(&mut self, peer: PublicKey, reconnect: Reconnect, due_ms: u64) {
+        self.all.insert(peer, reconnect);
+        self.due.set(peer, due_ms);
+    }
+
+    /// Whether a peer is to be dialled now: it is from then on.
+    pub(crate) fn dial(&mut self, peer: &PublicKey, now_ms: u64) -> bool {
+        let is_due = match self.all.contains_key(peer) {
+            true => self.due.get(peer).is_some_and(|due| now_ms >= due),
+            false => true,
+        };
+        if is_due {
+            self.all.entry(*peer).or_default();
+            self.due.remove(peer);
+        }
+        is_due
+    }
+
+    pub(crate) fn remove(&mut self, peer: &PublicKey) {
+        self.all.remove(peer);
+        self.due.remove(peer);
+    }
+
+    pub(crate) fn clear(&mut self) {
+        *self = Self::default();
+    }
 }
 
 /// The subscriptions of devices that were here before.
@@ -76,11 +116,15 @@ pub(crate) struct Streams {
     all: BTreeMap<StreamId, Stream>,
     by_database: BTreeMap<Id, BTreeSet<StreamId>>,
     by_peer: BTreeMap<PublicKey, BTreeSet<StreamId>>,
-    checks: BTreeSet<(u64, StreamId)>,
+    /// When those that this node opened are asked again.
+    checks: Due<StreamId>,
+    /// What peers are to tell us of: those that one is synced with at once. The stream that this node opened to a peer
+    /// is about the first of them, as many as it may be.
+    wanted: BTreeSet<(PublicKey, Id)>,
     /// Databases that others have subscribed to, each as often as it is.
     subscriptions: usize,
     remembered: Remembered,
-    pub(crate) reconnects: BTreeMap<PublicKey, Reconnect>,
+    pub(crate) reconnects: Reconnects,
 }
 
 impl Streams {
@@ -100,19 +144,69 @@ impl Streams {
         databases: &[Id],
         now_ms: u64,
     ) -> StreamId {
-        let check_ms = now_ms.saturating_add(limits::CHECK_MS);
         let stream = Stream {
             peer,
             link: Some(link),
             since_ms: now_ms,
             checked_ms: None,
-            check_ms,
             databases: BTreeMap::new(),
         };
         let id = self.add(stream);
-        self.checks.insert((check_ms, id));
+        let check_ms = now_ms.saturating_add(limits::CHECK_MS);
+        self.checks.set(id, check_ms);
         self.route(id, databases);
         id
+    }
+
+    /// A peer is to tell us of a database from now on, or is not any more. What the stream is about is another matter: see
+    /// [`replace`](Self::replace).
+    pub(crate) fn want(&mut self, peer: &PublicKey, database: &Id, is_wanted: bool) {
+        match is_wanted {
+            true => self.wanted.insert((*peer, *database)),
+            false => self.wanted.remove(&(*peer, *database)),
+        };
+    }
+
+    /// A peer is to tell us of nothing any more.
+    pub(crate) fn want_none(&mut self, peer: &PublicKey) {
+        let gone: Vec<Id> = self.wanted_from(peer, FIRST).collect();
+        gone.iter().for_each(|id| self.want(peer, id, false));
+    }
+
+    /// Whether a peer is to tell us of anything.
+    pub(crate) fn wants(&self, peer: &PublicKey) -> bool {
+        self.wanted_from(peer, FIRST).next().is_some()
+    }
+
+    /// What a peer is to tell us of, as much as one stream may be about.
+    pub(crate) fn wanted(&self, peer: &PublicKey) -> Vec<Id> {
+        let wanted = self.wanted_from(peer, FIRST);
+        wanted.take(protocol_limits::LIVE_DATABASES).collect()
+    }
+
+    fn wanted_from(&self, peer: &PublicKey, first: Id) -> impl Iterator<Item = Id> {
+        let range = (*peer, first)..=(*peer, Id::new([0xff; 32]));
+        self.wanted.range(range).map(|(_, id)| *id)
+    }
+
+    /// What the stream that this node opened to a peer is to be about no more, and what it is to be about as well, where
+    /// it is about what was wanted before one database was, or was not any more.
+    pub(crate) fn replace(&self, stream: &Stream, database: &Id) -> (Option<Id>, Option<Id>) {
+        let has = stream.databases.contains_key(database);
+        let is_wanted = self.wanted.contains(&(stream.peer, *database));
+        let last = stream.databases.keys().next_back().copied();
+        let is_full = stream.databases.len() >= protocol_limits::LIVE_DATABASES;
+        match (has, is_wanted) {
+            (true, false) => {
+                let from = last.unwrap_or(FIRST);
+                let beyond = self.wanted_from(&stream.peer, from);
+                let next = beyond.into_iter().find(|id| Some(*id) != last);
+                (Some(*database), next)
+            }
+            (false, true) if !is_full => (None, Some(*database)),
+            (false, true) if last > Some(*database) => (last, Some(*database)),
+            _ => (None, None),
+        }
     }
 
     /// One that a peer opened, and the databases that are remembered of it. None if there is no room.
@@ -141,13 +235,9 @@ impl Streams {
             link: None,
             since_ms: now_ms,
             checked_ms: None,
-            check_ms: u64::MAX,
             databases: BTreeMap::new(),
         });
-        let remembered = self.remembered.by_device.get(&peer).cloned();
-        let databases = remembered
-            .filter(|databases| set_hash(databases) == *set)
-            .unwrap_or_default();
+        let databases = self.remembered_of(&peer, set).unwrap_or_default();
         if self.subscribe(id, is_known, &databases) {
             return Some((id, databases));
         }
@@ -166,11 +256,16 @@ impl Streams {
             return false;
         }
         self.subscriptions += self.route(id, databases);
-        if let Some(stream) = self.all.get(&id) {
-            let all = stream.databases.keys().copied().collect();
-            self.remembered.put(stream.peer, all);
-        }
         true
+    }
+
+    /// What a device was subscribed to on a stream that has ended, or is on one that may have, if it is this set.
+    fn remembered_of(&self, device: &PublicKey, set: &[u8; 32]) -> Option<Vec<Id>> {
+        let accepted = self.of(device).filter(|(_, stream)| stream.link.is_none());
+        let sets = accepted.map(|(_, stream)| stream.databases.keys().copied().collect());
+        let before = self.remembered.by_device.get(device).cloned();
+        let mut sets = sets.chain(before);
+        sets.find(|databases: &Vec<Id>| set_hash(databases) == *set)
     }
 
     /// How many are new.
@@ -188,10 +283,12 @@ impl Streams {
 
     pub(crate) fn unsubscribe(&mut self, id: StreamId, databases: &[Id]) {
         let gone = self.unroute(id, databases);
-        if let Some(stream) = self.all.get(&id).filter(|stream| stream.link.is_none()) {
+        if self
+            .all
+            .get(&id)
+            .is_some_and(|stream| stream.link.is_none())
+        {
             self.subscriptions -= gone;
-            let all = stream.databases.keys().copied().collect();
-            self.remembered.put(stream.peer, all);
         }
     }
 
@@ -218,8 +315,11 @@ impl Streams {
         let stream = self.all.remove(&id)?;
         if stream.link.is_none() {
             self.subscriptions -= gone;
+            if gone > 0 {
+                self.remembered.put(stream.peer, databases);
+            }
         }
-        self.checks.remove(&(stream.check_ms, id));
+        self.checks.remove(&id);
         if let Some(streams) = self.by_peer.get_mut(&stream.peer) {
             streams.remove(&id);
             if streams.is_empty() {
@@ -299,16 +399,14 @@ impl Streams {
 
     /// Whether a stream was not asked for so long, or for as long as it is checked anyway; it is then.
     pub(crate) fn ask(&mut self, id: StreamId, after_ms: u64, now_ms: u64) -> bool {
-        let Some(stream) = self.all.get_mut(&id) else {
+        let Some(check_ms) = self.checks.get(&id) else {
             return false;
         };
-        let asked_ms = stream.check_ms.saturating_sub(limits::CHECK_MS);
+        let asked_ms = check_ms.saturating_sub(limits::CHECK_MS);
         if now_ms < asked_ms.saturating_add(after_ms.min(limits::CHECK_MS)) {
             return false;
         }
-        self.checks.remove(&(stream.check_ms, id));
-        stream.check_ms = now_ms.saturating_add(limits::CHECK_MS);
-        self.checks.insert((stream.check_ms, id));
+        self.checks.set(id, now_ms.saturating_add(limits::CHECK_MS));
         true
     }
 
@@ -320,27 +418,17 @@ impl Streams {
 
     /// The streams to check; the next check of each is counted from now.
     pub(crate) fn take_checks(&mut self, now_ms: u64) -> Vec<StreamId> {
-        let later = self
-            .checks
-            .split_off(&(now_ms.saturating_add(1), StreamId(0)));
-        let due = std::mem::replace(&mut self.checks, later);
-        let mut found = Vec::new();
-        for (_, id) in due {
-            if let Some(stream) = self.all.get_mut(&id) {
-                stream.check_ms = now_ms.saturating_add(limits::CHECK_MS);
-                self.checks.insert((stream.check_ms, id));
-                found.push(id);
-            }
+        let due = self.checks.take(now_ms);
+        for id in &due {
+            self.checks
+                .set(*id, now_ms.saturating_add(limits::CHECK_MS));
         }
-        found
+        due
     }
 
     /// When a stream is to be checked or a peer to be dialled again.
     pub(crate) fn next_due_ms(&self) -> Option<u64> {
-        let checks = self.checks.first().map(|(due, _)| *due);
-        let reconnects = self.reconnects.values().map(|reconnect| reconnect.due_ms);
-        // Those that are being dialled are due when that has failed.
-        let reconnect = reconnects.min().filter(|due| *due < u64::MAX);
-        checks.into_iter().chain(reconnect).min()
+        let times = [self.checks.next_ms(), self.reconnects.due.next_ms()];
+        times.into_iter().flatten().min()
     }
 }

@@ -1,12 +1,15 @@
 //! What is to be done, is being done, and for whom.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use eidetica_auth::RequestId;
 use eidetica_entry::{Id, PublicKey};
 use eidetica_protocol::Outcome;
 
-use crate::{CommandId, EngineError, Job, LinkId, Selection, TaskId, fills::Fills};
+use crate::{
+    CommandId, EngineError, Job, LinkId, Selection, TaskId, due::Due, fills::Fills, pairs::Pairs,
+    ready::Ready,
+};
 
 /// What a command wants of a peer that is not reached yet.
 #[derive(Debug)]
@@ -39,6 +42,24 @@ pub(crate) enum UnitKind {
     Call(Option<CommandId>, Job),
 }
 
+/// What no two sessions with one peer are for at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Same {
+    Sync(Id),
+    /// How an own request stands, asked by nobody.
+    Status(RequestId),
+}
+
+impl UnitKind {
+    pub(crate) fn same(&self) -> Option<Same> {
+        match self {
+            Self::Sync(database) => Some(Same::Sync(*database)),
+            Self::Call(None, Job::Status(asked)) => Some(Same::Status(asked.id)),
+            _ => None,
+        }
+    }
+}
+
 /// Syncs of one database with one peer: one runs, and at most one more is to come, for all who asked since.
 #[derive(Debug, Default)]
 pub(crate) struct PairSync {
@@ -48,8 +69,6 @@ pub(crate) struct PairSync {
     pub(crate) is_wanted: bool,
     /// Failed attempts in a row, in the background.
     pub(crate) attempts: u32,
-    /// When to try again.
-    pub(crate) due_ms: Option<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -78,10 +97,22 @@ pub(crate) enum Purpose {
     },
 }
 
+impl Purpose {
+    pub(crate) fn same(&self) -> Option<Same> {
+        match self {
+            Self::Sync { database, .. } => Some(Same::Sync(*database)),
+            Self::Call {
+                command: None,
+                job: Job::Status(asked),
+            } => Some(Same::Status(asked.id)),
+            Self::Call { .. } => None,
+        }
+    }
+}
+
 /// A command without a reply.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Open {
-    pub(crate) deadline_ms: u64,
     /// Databases still to come, and what became of the others.
     pub(crate) left: usize,
     pub(crate) results: Vec<(Id, Result<Outcome, EngineError>)>,
@@ -90,13 +121,17 @@ pub(crate) struct Open {
 #[derive(Debug, Default)]
 pub(crate) struct Work {
     next_task: u64,
-    pub(crate) ready: VecDeque<Unit>,
+    pub(crate) ready: Ready,
     /// Own requests of which the next question how they stand is in [`ready`](Self::ready), asked by nobody.
     pub(crate) asking: BTreeSet<RequestId>,
-    pub(crate) syncs: BTreeMap<(PublicKey, Id), PairSync>,
+    pub(crate) syncs: Pairs<PairSync>,
+    /// When syncs are tried again.
+    pub(crate) retries: Due<(PublicKey, Id)>,
     pub(crate) fills: Fills,
     pub(crate) tasks: BTreeMap<TaskId, Task>,
     pub(crate) open: BTreeMap<CommandId, Open>,
+    /// Until when each of these is to have a reply.
+    pub(crate) deadlines: Due<CommandId>,
 }
 
 impl Work {
@@ -106,32 +141,61 @@ impl Work {
     }
 
     /// A unit is not in `ready` any more.
-    pub(crate) fn leaves_ready(&mut self, unit: &Unit) {
-        if let UnitKind::Call(None, Job::Status(request)) = &unit.kind {
-            self.asking.remove(&request.id);
+    pub(crate) fn leaves_ready(&mut self, kind: &UnitKind) {
+        if let Some(Same::Status(request)) = kind.same() {
+            self.asking.remove(&request);
         }
     }
 
     /// When the next retry or deadline is due.
     pub(crate) fn next_due_ms(&self) -> Option<u64> {
-        let retries = self.syncs.values().filter_map(|sync| sync.due_ms);
-        retries
-            .chain(self.open.values().map(|open| open.deadline_ms))
-            .chain(self.fills.next_due_ms())
-            .min()
+        let times = [
+            self.retries.next_ms(),
+            self.deadlines.next_ms(),
+            self.fills.next_due_ms(),
+        ];
+        times.into_iter().flatten().min()
     }
 
     /// Pairs that nothing is known about any more need no entry.
     pub(crate) fn tidy(&mut self, pair: &(PublicKey, Id)) {
         let done = |sync: &PairSync| {
-            !sync.running
-                && !sync.is_wanted
-                && sync.next.is_none()
-                && sync.due_ms.is_none()
-                && sync.attempts == 0
+            !sync.running && !sync.is_wanted && sync.next.is_none() && sync.attempts == 0
         };
-        if self.syncs.get(pair).is_some_and(done) {
+        if self.retries.get(pair).is_none() && self.syncs.get(pair).is_some_and(done) {
             self.syncs.remove(pair);
         }
+    }
+
+    /// Forgets what is to be done with a peer; what runs ends by itself.
+    pub(crate) fn forget_peer(&mut self, peer: &PublicKey) {
+        self.fills.forget_peer(peer);
+        let pairs = self.syncs.of_peer(peer).map(|(of, _)| (*peer, *of));
+        self.forget(pairs.collect());
+    }
+
+    /// Forgets what is to be done for a database; what runs ends by itself.
+    pub(crate) fn forget_database(&mut self, database: &Id) {
+        self.fills.forget_database(database);
+        let pairs = self.syncs.peers_of(database).map(|of| (*of, *database));
+        self.forget(pairs.collect());
+    }
+
+    fn forget(&mut self, pairs: Vec<(PublicKey, Id)>) {
+        for pair in pairs {
+            self.retries.remove(&pair);
+            if self.syncs.get(&pair).is_some_and(|sync| !sync.running) {
+                self.syncs.remove(&pair);
+            }
+        }
+    }
+
+    /// Forgets everything but what runs and who waits for a reply.
+    pub(crate) fn clear(&mut self) {
+        self.ready.clear();
+        self.asking.clear();
+        self.syncs.clear();
+        self.retries.clear();
+        self.fills.clear();
     }
 }

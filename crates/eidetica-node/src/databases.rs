@@ -133,6 +133,8 @@ impl DatabasesBackend {
         let merged = self.records.transact(|transaction| {
             let doc = transaction.doc(RECORDS)?;
             let mut merged: Vec<(String, Option<Bytes>)> = Vec::with_capacity(records.len());
+            let mut stood: BTreeMap<&String, Option<Bytes>> = BTreeMap::new();
+            let mut stands: BTreeMap<&String, Option<Bytes>> = BTreeMap::new();
             for Record { key, value } in records {
                 let theirs = match doc.get(key)? {
                     Some(Value::Bytes(bytes)) => Some(bytes),
@@ -140,19 +142,27 @@ impl DatabasesBackend {
                     None => None,
                 };
                 // What this transaction writes twice is on top of itself.
-                let before = merged.iter().rev().find(|(of, _)| of == key);
-                let base = match before {
-                    Some((_, value)) => value.clone(),
+                let base = match stands.get(key) {
+                    Some(value) => value.clone(),
                     None => known.records.get(key).cloned(),
                 };
+                stood
+                    .entry(key)
+                    .or_insert_with(|| theirs.clone().map(Bytes::from));
                 let value = merge(key, base.as_deref(), value.as_deref(), theirs.as_deref())
                     .map_err(|_| damaged(key))?;
                 write(&doc, key, value.as_deref())?;
+                stands.insert(key, value.clone());
                 merged.push((key.clone(), value));
             }
-            Ok(merged)
+            Ok((merged, stood != stands))
         });
-        let merged = merged.map_err(unavailable)?;
+        let (merged, is_changed) = merged.map_err(unavailable)?;
+        // If there is one transaction more than was known, it is this one: the others have written nothing.
+        let version = self.records.version().map_err(unavailable)?;
+        if is_changed && version == known.version + 1 {
+            known.version = version;
+        }
         for (key, value) in &merged {
             match value {
                 Some(value) => known.records.insert(key.clone(), value.clone()),

@@ -90,7 +90,7 @@ impl Bench {
         });
     }
 
-    fn accept(&mut self, device: PublicKey, databases: &[Id]) -> (StreamId, Vec<Id>) {
+    pub(crate) fn accept(&mut self, device: PublicKey, databases: &[Id]) -> (StreamId, Vec<Id>) {
         let accepted = self
             .engine
             .accept_live(&device, &open_of(databases), self.now)

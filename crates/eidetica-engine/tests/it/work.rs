@@ -113,6 +113,45 @@ fn a_slow_peer_does_not_delay_another() {
 }
 
 #[test]
+fn peers_that_may_stall_leave_room_for_others_and_take_turns() {
+    let mut bench = Bench::new();
+    let good = 1;
+    bench.with_peer(good);
+    let proof = bench.sync(key(good), &[database(1)]);
+    let (task, ..) = bench.task().unwrap();
+    bench.now += 1;
+    bench.synced(task, Ok(outcome()));
+    assert!(bench.reply(proof).is_some());
+    let room = limits::TASKS - limits::TASKS_FOR_GOOD;
+    let enough = (room / limits::TASKS_PER_PEER) as u16;
+    let many: Vec<_> = (1..=9).map(database).collect();
+    let mut running = Vec::new();
+    let peers = 100..100 + enough + 2;
+    for n in peers.clone() {
+        bench.with_peer(n);
+        bench.sync(key(n), &many);
+        running.extend(std::iter::from_fn(|| bench.task()).map(|(task, link, _)| (task, link)));
+    }
+    assert_eq!(running.len(), room);
+    let quick = bench.sync(key(good), &[database(1)]);
+    let (task, ..) = bench.task().expect("there is room for it");
+    // Those that had none come first, then whoever gave up its place: one session at a time.
+    let (gives_up, of_first) = running[0];
+    bench.synced(gives_up, Err(cut()));
+    assert!(bench.task().is_none(), "there is as much as before");
+    bench.synced(task, Ok(outcome()));
+    assert!(bench.reply(quick).is_some());
+    let mut next = Vec::new();
+    for (task, _) in &running[1..7] {
+        next.extend(bench.task().map(|(_, link, _)| link));
+        bench.synced(*task, Err(cut()));
+    }
+    next.extend(bench.task().map(|(_, link, _)| link));
+    assert!(!running.iter().any(|(_, link)| *link == next[0]));
+    assert!(next[0] != next[1] && next.contains(&of_first), "{next:?}");
+}
+
+#[test]
 fn two_hundred_silent_peers_leave_room_for_the_next() {
     let mut bench = Bench::new();
     // Not one of them answers the dial.

@@ -14,5 +14,6 @@ mod lifecycle;
 mod live;
 mod proxy;
 mod slow;
+mod records;
 mod sync;
 mod world;
