@@ -241,8 +241,7 @@ impl Server {
                 match server.requests.take(device, known, &stop.token) {
                     Some(_slot) => {
                         let claims = server.claims_about(&identity, &first).await;
-                        let first = stream::once(async { Ok(first) });
-                        let request = FrameStream::new(first.chain(rest));
+                        let request = rest.after(first);
                         server
                             .answer(identity, claims, request, response, &stop)
                             .await;

@@ -64,6 +64,13 @@ impl FrameStream {
         }
     }
 
+    /// These frames with one before them, which was read already.
+    #[must_use]
+    pub fn after(self, first: Bytes) -> Self {
+        let progress = self.progress.clone();
+        Self::with_progress(stream::iter([Ok(first)]).chain(self), progress)
+    }
+
     /// What has moved of it: each frame that was read, and for transports that say so pieces before that.
     ///
     /// Whoever sends the stream on to a peer notes here what was taken.

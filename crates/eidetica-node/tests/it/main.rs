@@ -13,7 +13,7 @@ mod hostile;
 mod lifecycle;
 mod live;
 mod proxy;
-mod slow;
 mod records;
+mod slow;
 mod sync;
 mod world;
