@@ -63,7 +63,7 @@ pub const PAGE_BYTES: usize = 1 << 20;
 pub const DATABASES: usize = 1024;
 /// Bytes of a database's name on the wire.
 pub const NAME_BYTES: usize = 255;
-/// Milliseconds without a frame from the peer, while one is due.
+/// Milliseconds without a frame from the peer, while one is due, and without a piece of one ([`Input::Moving`](crate::Input)).
 pub const IDLE_MS: u64 = 30_000;
 /// Milliseconds that a peer may take to answer what makes it work: the end of a push, a comparison.
 pub const ANSWER_MS: u64 = 120_000;

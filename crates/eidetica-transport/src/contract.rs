@@ -126,6 +126,18 @@ pub async fn echo_channel(channel: Box<dyn ServerChannel>) {
     requests.for_each_concurrent(None, serve).await;
 }
 
+/// Sends one frame of a mebibyte to a server that echoes and reads it back: the progress that was noted of either.
+pub async fn progress_of_a_long_frame(channel: &dyn Channel) -> [u64; 2] {
+    let long = Bytes::from(vec![7; 1 << 20]);
+    let (mut sink, body) = pipe();
+    let sent = sink.progress().clone();
+    sink.send(long.clone()).await.expect("is read");
+    sink.finish();
+    let mut response = channel.request(body.into()).await.expect("is taken");
+    assert_eq!(response.next().await, Ok(Some(long)));
+    [sent.pieces(), response.progress().pieces()]
+}
+
 async fn send_back(
     mut request: FrameStream,
     mut response: FrameSink,

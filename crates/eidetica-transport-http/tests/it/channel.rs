@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use eidetica_transport::{Address, FrameStream, Transport, TransportError, contract::ask};
+use eidetica_transport::{
+    Address, FrameStream, Transport, TransportError,
+    contract::{ask, progress_of_a_long_frame},
+};
 use eidetica_transport_http::{HttpLimits, HttpTransport};
 
 use crate::{dial, echo_server, listen, pair};
@@ -116,4 +119,14 @@ async fn a_dropped_channel_tells_the_server() {
     server.mark_proven();
     drop(client);
     assert!(server.next_request().await.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn parts_of_a_long_frame_are_progress() {
+    let listener = listen(HttpLimits::default()).await;
+    let address = listener.address();
+    let _server = echo_server(listener);
+    let channel = dial(&address).await.unwrap();
+    let [sent, arrived] = progress_of_a_long_frame(&*channel).await;
+    assert!(sent > 8 && arrived > 8, "{sent}, {arrived}");
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use eidetica_transport::{
     FrameStream, Listener, Transport, TransportError,
-    contract::{ask, echo_channel, pair},
+    contract::{ask, echo_channel, pair, progress_of_a_long_frame},
     limits as transport_limits,
 };
 use eidetica_transport_iroh::{ALPN, IrohConfig, IrohLimits, limits};
@@ -345,4 +345,15 @@ async fn shutdown_lets_a_request_finish_and_cuts_one_that_does_not() {
         bob.close().await;
         alice.close().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn parts_of_a_long_frame_are_progress() {
+    let alice = transport(IrohConfig::local());
+    let mut listener = alice.listen("").await.unwrap();
+    let (channel, served) = pair(&transport(IrohConfig::local()), &mut listener).await;
+    served.mark_proven();
+    let _serving = tokio::spawn(echo_channel(served));
+    let [sent, arrived] = progress_of_a_long_frame(&*channel).await;
+    assert!(sent > 8 && arrived > 8, "{sent}, {arrived}");
 }
