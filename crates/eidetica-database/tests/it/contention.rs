@@ -82,7 +82,7 @@ fn a_repair_that_is_overtaken_harms_nothing() {
         let (counted, interrupting) = (Arc::clone(&snapshots), one.clone());
         let interrupt = move |call: Call<'_>| {
             let begun = counted.load(Ordering::SeqCst) != u32::MAX;
-            if !begun || matches!(call, Call::Write(_)) {
+            if !begun || !matches!(call, Call::Snapshot) {
                 return;
             }
             match counted
