@@ -17,7 +17,6 @@ use eidetica_storage::log::{DatabaseLog, DbNo, LogError, LogReader, LogState, Lo
 use eidetica_storage::{Snapshot, Space};
 use parking_lot::{Condvar, MappedMutexGuard, Mutex, MutexGuard, RwLock};
 
-use crate::Database;
 use crate::access::Accesses;
 use crate::authority::Authority;
 use crate::deferred::{Computing, Deferred};
@@ -31,6 +30,7 @@ use crate::pending::{Pool, Surplus};
 use crate::registry::Registry;
 use crate::rows::StoreSlot;
 use crate::shared::Shared;
+use crate::{Database, limits};
 
 /// Begins the keys of registry rows in [`Space::Meta`].
 pub(crate) const STORES: &[u8] = b"S";
@@ -277,6 +277,7 @@ impl Core {
             .keys()
             .next()
             .map_or(settled, |read| settled.min(*read));
+        let read = read.max(settled.saturating_sub(limits::AHEAD_BATCHES));
         drop(ahead);
         sequence.settle(settled, read);
         Ok(sequence)

@@ -130,6 +130,9 @@ pub const PATIENT_RACES: usize = 8;
 /// Bytes of keys and values that a commit which waits for its database's lock has read before; what is more it reads under
 /// the lock.
 pub const AHEAD_BYTES: usize = 1024 * 1024;
+/// Batches that are in the engine and whose rows stay in memory for commits that have read without them; one that reads for
+/// longer reads again under the lock.
+pub const AHEAD_BATCHES: u64 = 1_024;
 /// Databases whose versions are looked up at once when other processes may have written.
 pub const MEET_PAGE: usize = 512;
 /// Batches in which rows of forgotten databases are taken away when an instance is opened.
