@@ -38,7 +38,7 @@ pub(crate) struct Ahead<'a> {
 
 #[derive(Default)]
 struct Seen {
-    rows: HashMap<(Space, Bytes), Option<Bytes>>,
+    rows: HashMap<Space, HashMap<Bytes, Option<Bytes>>>,
     pages: HashMap<Scan, Page>,
     bytes: usize,
 }
@@ -53,6 +53,25 @@ struct Scan {
 }
 
 impl Seen {
+    fn row(&self, space: Space, key: &[u8]) -> Option<Option<Bytes>> {
+        self.rows.get(&space)?.get(key).cloned()
+    }
+
+    fn remember_row(&mut self, space: Space, key: &[u8], value: Option<&Bytes>) {
+        if self.admits(key.len() + value.map_or(0, Bytes::len)) {
+            let rows = self.rows.entry(space).or_default();
+            rows.insert(Bytes::copy_from_slice(key), value.cloned());
+        }
+    }
+
+    fn remember_page(&mut self, scan: Scan, page: &Page) {
+        let len = |row: &Row| row.key.len() + row.value.len();
+        let bounds = scan.range.start.len() + scan.range.end.as_ref().map_or(0, Vec::len);
+        if self.admits(bounds + page.rows.iter().map(len).sum::<usize>()) {
+            self.pages.insert(scan, page.clone());
+        }
+    }
+
     /// Whether so much more is remembered.
     fn admits(&mut self, bytes: usize) -> bool {
         let admits = self.bytes + bytes <= limits::AHEAD_BYTES;
@@ -97,11 +116,8 @@ impl Database {
     /// under the lock.
     pub(crate) fn read_ahead(&self, commission: &Commission<'_>) -> Option<Ahead<'_>> {
         let (shared, core) = (self.shared(), self.core());
-        let walks = commission.past.is_some()
-            || !commission.records.is_empty()
-            || !commission.above.is_empty()
-            || commission.changes.writes_settings();
-        if !shared.has_others() || walks || core.is_behind() {
+        let is_plain = commission.past.is_none() && !commission.names_entries();
+        if !shared.has_others() || !is_plain || core.is_behind() {
             return None;
         }
         let mut ahead = core.read_ahead(shared);
@@ -159,32 +175,26 @@ impl Ahead<'_> {
 
 impl Snapshot for Ahead<'_> {
     fn multi_get(&self, space: Space, keys: &[&[u8]]) -> Result<Vec<Option<Bytes>>, EngineError> {
-        let keys: Vec<_> = keys
-            .iter()
-            .map(|key| (space, Bytes::copy_from_slice(key)))
-            .collect();
-        let absent: Vec<&[u8]> = {
+        let known: Vec<Option<Option<Bytes>>> = {
             let seen = self.seen.lock();
-            let absent = keys.iter().filter(|key| !seen.rows.contains_key(*key));
-            absent.map(|(_, key)| &**key).collect()
+            keys.iter().map(|key| seen.row(space, key)).collect()
         };
-        let mut read = match absent.is_empty() {
-            true => Vec::new(),
-            false => self.snapshot()?.multi_get(space, &absent)?,
+        let is_absent = |(_, known): &(&&[u8], &Option<_>)| known.is_none();
+        let absent = keys.iter().zip(&known).filter(is_absent);
+        let absent: Vec<&[u8]> = absent.map(|(key, _)| *key).collect();
+        if absent.is_empty() {
+            return Ok(known.into_iter().map(Option::flatten).collect());
         }
-        .into_iter();
+        let mut read = self.snapshot()?.multi_get(space, &absent)?.into_iter();
         let mut seen = self.seen.lock();
-        let row = |key: &(Space, Bytes)| {
-            if let Some(value) = seen.rows.get(key) {
-                return value.clone();
-            }
-            let value = read.next().flatten();
-            if seen.admits(key.1.len() + value.as_ref().map_or(0, Bytes::len)) {
-                seen.rows.insert(key.clone(), value.clone());
-            }
-            value
+        let row = |(key, known): (&&[u8], Option<Option<Bytes>>)| {
+            known.unwrap_or_else(|| {
+                let value = read.next().flatten();
+                seen.remember_row(space, key, value.as_ref());
+                value
+            })
         };
-        Ok(keys.iter().map(row).collect())
+        Ok(keys.iter().zip(known).map(row).collect())
     }
 
     fn scan(
@@ -204,11 +214,64 @@ impl Snapshot for Ahead<'_> {
             return Ok(page.clone());
         }
         let page = self.snapshot()?.scan(space, range, direction, limit)?;
-        let len = |row: &Row| row.key.len() + row.value.len();
-        let mut seen = self.seen.lock();
-        if seen.admits(page.rows.iter().map(len).sum()) {
-            seen.pages.insert(scan, page.clone());
-        }
+        self.seen.lock().remember_page(scan, &page);
         Ok(page)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use eidetica_auth::{AuthRecord, KeyName, Permission, SecretKey};
+    use eidetica_storage::{Batch, Durability, Engine, MemoryEngine};
+
+    use super::*;
+    use crate::{Config, Databases, NewDatabase};
+
+    /// Whatever was asked before, and however often in one question.
+    #[test]
+    fn it_answers_like_the_engine() {
+        let engine: Arc<dyn Engine> = Arc::new(MemoryEngine::new());
+        let databases = Databases::open(Arc::clone(&engine), Config::new([7; 32])).unwrap();
+        let key = Arc::new(SecretKey::from_bytes(&[1; 32]));
+        let admin = Permission::Admin(0);
+        let new = NewDatabase {
+            records: vec![AuthRecord::grant(key.public(), admin, KeyName::default())],
+            ..NewDatabase::default()
+        };
+        let database = databases.create(new, key).unwrap();
+        let mut batch = Batch::new();
+        for row in [b"a", b"b", b"d"] {
+            batch.put(Space::State, row, row);
+        }
+        // One that is too long to be remembered.
+        batch.put(Space::State, b"e", &vec![0; limits::AHEAD_BYTES]);
+        engine.write(&batch, Durability::Relaxed).unwrap();
+        let rows = engine.snapshot().unwrap();
+        let ahead = database.core().read_ahead(database.shared());
+        let asked: [&[&[u8]]; 5] = [
+            &[b"a", b"a", b"b"],
+            &[],
+            &[b"c", b"a", b"d", b"c", b"e", b"b"],
+            &[b"e", b"e", b"d", b"c"],
+            &[b"b", b"c"],
+        ];
+        for keys in asked {
+            let (found, there) = (
+                ahead.multi_get(Space::State, keys).unwrap(),
+                rows.multi_get(Space::State, keys).unwrap(),
+            );
+            assert_eq!(found, there, "{keys:?}");
+        }
+        for limit in [1, 2, 1, 9, 9] {
+            let scan = |rows: &dyn Snapshot| {
+                let limit = ScanLimit::rows(limit);
+                let range = KeyRange::all();
+                rows.scan(Space::State, &range, Direction::Forward, limit)
+                    .unwrap()
+            };
+            assert_eq!(scan(&ahead), scan(&*rows));
+        }
     }
 }

@@ -56,8 +56,13 @@ impl Commission<'_> {
 
     /// Whether the commit has to look at more entries than its parents, and so at what is in the engine only.
     pub(crate) fn walks_history(&self, state: &LogState) -> bool {
+        self.names_entries() || (self.past.is_some() && state.void > 0)
+    }
+
+    /// Whether it is about entries and not only about state: it writes settings, or is to be above some.
+    pub(crate) fn names_entries(&self) -> bool {
         let writes_settings = !self.records.is_empty() || self.changes.writes_settings();
-        writes_settings || !self.above.is_empty() || (self.past.is_some() && state.void > 0)
+        writes_settings || !self.above.is_empty()
     }
 }
 
