@@ -180,7 +180,7 @@ pub(crate) async fn run<M: Machine>(
     let mut query: Option<BoxFuture<'static, Input>> = None;
     let mut ingests: FuturesOrdered<BoxFuture<'static, Input>> = FuturesOrdered::new();
     let mut stopped = false;
-    let mut moved = wire.moved();
+    let mut motion = Motion::begin(wire.moved(), now_ms());
     loop {
         let input = match machine.poll_output(now_ms()) {
             Output::OpenRequest => {
@@ -241,14 +241,57 @@ pub(crate) async fn run<M: Machine>(
                         Input::Closed(CloseReason::Cut)
                     }
                 },
-                () = until(at_ms) => match wire.moved() == moved {
-                    true => Input::Tick,
-                    false => Input::Moving,
-                },
+                () = until(at_ms.map(|at_ms| at_ms.min(now_ms() + LOOK_MS))) => {
+                    motion.look(wire.moved(), now_ms());
+                    if at_ms.is_some_and(|at_ms| now_ms() < at_ms) {
+                        continue;
+                    }
+                    if let Some(moved_ms) = motion.take() {
+                        machine.handle_input(Input::Moving, moved_ms);
+                        continue;
+                    }
+                    Input::Tick
+                }
             },
         };
-        moved = wire.moved();
+        motion = Motion::begin(wire.moved(), now_ms());
         machine.handle_input(input, now_ms());
+    }
+}
+
+/// How often it is looked whether anything moves, of what a machine waits for.
+const LOOK_MS: u64 = 1_000;
+
+/// What moves while a machine waits.
+struct Motion {
+    /// As [`Wire::moved`] said.
+    pieces: (u64, u64),
+    /// When that was seen first.
+    at_ms: u64,
+    /// Since when the machine has waited, as it was told.
+    told_ms: u64,
+}
+
+impl Motion {
+    fn begin(pieces: (u64, u64), now_ms: u64) -> Self {
+        Self {
+            pieces,
+            at_ms: now_ms,
+            told_ms: now_ms,
+        }
+    }
+
+    fn look(&mut self, pieces: (u64, u64), now_ms: u64) {
+        if pieces != self.pieces {
+            (self.pieces, self.at_ms) = (pieces, now_ms);
+        }
+    }
+
+    /// When anything moved last, if the machine is to be told.
+    fn take(&mut self) -> Option<u64> {
+        let moved_ms = Some(self.at_ms).filter(|at_ms| *at_ms > self.told_ms);
+        self.told_ms = self.at_ms;
+        moved_ms
     }
 }
 
@@ -289,7 +332,7 @@ pub(crate) async fn until(at_ms: Option<u64>) {
 
 #[cfg(test)]
 mod tests {
-    use eidetica_transport::{FrameStream, pipe};
+    use eidetica_transport::{FrameSink, FrameStream, pipe};
 
     use super::*;
     use crate::{NodeLimits, driver::tests::driver};
@@ -330,17 +373,31 @@ mod tests {
         }
     }
 
-    /// A reader that takes its time for each frame, but less than the sender waits for a piece of one.
-    #[tokio::test(start_paused = true)]
-    async fn a_frame_is_waited_for_as_long_as_those_before_it_are_taken() {
-        let send = Duration::from_millis(20);
+    #[test]
+    fn a_machine_is_told_once_when_anything_moved_last() {
+        let mut motion = Motion::begin((1, 1), 10);
+        motion.look((1, 1), 20);
+        assert_eq!(motion.take(), None);
+        motion.look((2, 1), 30);
+        motion.look((2, 1), 40);
+        assert_eq!(motion.take(), Some(30));
+        motion.look((2, 1), 50);
+        assert_eq!(motion.take(), None);
+        // Another stream has begun.
+        motion.look((0, 1), 60);
+        assert_eq!(motion.take(), Some(60));
+    }
+
+    /// How long a frame may wait to be taken.
+    const SEND: Duration = Duration::from_millis(20);
+
+    /// Sends a hundred frames.
+    async fn send_all(sink: FrameSink) -> Result<(), Failure> {
         let services = driver(NodeLimits {
-            send,
+            send: SEND,
             ..NodeLimits::default()
         })
         .services();
-        let (sink, reader) = pipe();
-        let wire = Wire::of_request(FrameStream::empty(), sink);
         let machine = Sender {
             left: 100,
             is_over: None,
@@ -349,42 +406,33 @@ mod tests {
             token: CancellationToken::new(),
             reason: CloseReason::Cancelled,
         };
+        let wire = Wire::of_request(FrameStream::empty(), sink);
+        run(machine, wire, PublicKey::new([2; 32]), &services, &stop).await
+    }
+
+    /// A reader that takes its time for each frame, but less than the sender waits for a piece of one.
+    #[tokio::test(start_paused = true)]
+    async fn a_frame_is_waited_for_as_long_as_those_before_it_are_taken() {
+        let (sink, reader) = pipe();
         let reading = async move {
             let taken = reader.progress().clone();
             for _ in 0..10 {
-                let wait = timeout(send * 3 / 4, std::future::pending::<()>());
+                let wait = timeout(SEND * 3 / 4, std::future::pending::<()>());
                 assert!(wait.await.is_err());
                 taken.note();
             }
             FrameStream::from(reader).count().await
         };
-        let sent = run(machine, wire, PublicKey::new([2; 32]), &services, &stop);
-        let (sent, read) = futures::join!(sent, reading);
+        let (sent, read) = futures::join!(send_all(sink), reading);
         assert_eq!((sent, read), (Ok(()), 100));
     }
 
     /// Whoever reads too late gets no more, rather than the rest with a gap.
     #[tokio::test]
     async fn no_frame_follows_one_that_was_not_sent_in_time() {
-        let send = Duration::from_millis(20);
-        let services = driver(NodeLimits {
-            send,
-            ..NodeLimits::default()
-        })
-        .services();
         let (sink, reader) = pipe();
-        let wire = Wire::of_request(FrameStream::empty(), sink);
-        let machine = Sender {
-            left: 100,
-            is_over: None,
-        };
-        let stop = Stop {
-            token: CancellationToken::new(),
-            reason: CloseReason::Cancelled,
-        };
-        let peer = PublicKey::new([2; 32]);
         // Nobody reads before it is over.
-        let sent = run(machine, wire, peer, &services, &stop).await;
+        let sent = send_all(sink).await;
         assert_eq!(sent, Err(Failure::Closed(CloseReason::Cut)));
         let mut frames = FrameStream::from(reader);
         let mut count = 0;

@@ -114,8 +114,7 @@ impl Call {
                 self.finish(Err(Failure::Driver("answers what nobody asked")))
             }
             Input::Closed(reason) => self.finish(Err(Failure::Closed(reason))),
-            // It has waited from now on.
-            Input::Moving => {}
+            Input::Moving => self.waiting_since = Some(now_ms),
             Input::Tick => {
                 self.waiting_since = waiting;
                 if waiting.is_some_and(|since| now_ms >= since.saturating_add(limits::ANSWER_MS)) {

@@ -396,8 +396,10 @@ impl SyncClient {
                 done
             }
             Input::Closed(reason) => Err(Failure::Closed(reason)),
-            // It has waited from now on.
-            Input::Moving => Ok(()),
+            Input::Moving => {
+                self.waiting_since = Some(now_ms);
+                Ok(())
+            }
             Input::Tick => {
                 self.waiting_since = was_waiting;
                 self.check_deadline(now_ms)

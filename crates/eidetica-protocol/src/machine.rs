@@ -32,8 +32,8 @@ pub enum Input {
     Closed(CloseReason),
     /// The time of the last [`Output::Timeout`] has come.
     Tick,
-    /// It has come, and since the last input frames have moved, this way or that, of which none is whole yet: what is waited
-    /// for is under way. For whoever drives a machine over slow links; the transport says what too slow is.
+    /// Then, which may be a while ago, frames have moved, this way or that, of which none is whole yet: what is waited for is
+    /// under way. For whoever drives a machine over slow links; the transport says what too slow is.
     Moving,
 }
 

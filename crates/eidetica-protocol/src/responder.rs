@@ -189,8 +189,10 @@ impl Responder {
                 None => Err(Failure::Driver("reports an ingest that does not run")),
             },
             Input::Closed(reason) => Err(Failure::Closed(reason)),
-            // It has waited from now on.
-            Input::Moving => Ok(()),
+            Input::Moving => {
+                self.waiting_since = Some(now_ms);
+                Ok(())
+            }
             Input::Tick => {
                 self.waiting_since = waiting;
                 match waiting {

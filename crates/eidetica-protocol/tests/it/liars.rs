@@ -570,12 +570,14 @@ fn a_sender_whose_frame_is_under_way_is_waited_for() {
     let mut receiving = Receiving::new();
     let due = NOW + limits::IDLE_MS;
     assert_eq!(receiving.poll(), Ok(Some(due)));
-    receiving.machine.handle_input(Input::Moving, due);
+    // It waits from when something moved, and not from when it hears of it.
+    let moved = due - 1_000;
+    receiving.machine.handle_input(Input::Moving, moved);
     let next = receiving.machine.poll_output(due);
-    assert!(matches!(next, Output::Timeout(Some(at)) if at == due + limits::IDLE_MS));
+    assert!(matches!(next, Output::Timeout(Some(at)) if at == moved + limits::IDLE_MS));
     receiving
         .machine
-        .handle_input(Input::Tick, due + limits::IDLE_MS);
+        .handle_input(Input::Tick, moved + limits::IDLE_MS);
     assert_eq!(receiving.poll(), Err(Failure::Idle(limits::IDLE_MS)));
 }
 
