@@ -78,23 +78,15 @@ impl<K: Ord + Copy> Due<K> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use eidetica_testkit::Rng;
 
-    /// A small generator, so that each run is the same.
-    fn steps(seed: u64) -> impl FnMut(u64) -> u64 {
-        let mut state = seed;
-        move |below| {
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1);
-            (state >> 33) % below
-        }
-    }
+    use super::*;
 
     #[test]
     fn says_what_a_walk_over_all_finds() {
         for seed in 0..50 {
-            let mut random = steps(seed);
+            let mut rng = Rng::new(seed);
+            let mut random = |end| rng.below(end) as u64;
             let (mut due, mut all) = (Due::default(), BTreeMap::new());
             for _ in 0..200 {
                 let (key, at) = (random(20), random(100));

@@ -6,24 +6,12 @@ use eidetica_engine::{
 };
 use eidetica_entry::PublicKey;
 use eidetica_protocol::{CloseReason, Failure, LiveEvent, Refusal};
+use eidetica_testkit::Rng;
 
 use crate::bench::{Bench, address, database, key, outcome};
 
-/// A small generator, so that each run is the same.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) as usize % end
-    }
-
-    fn pick<T>(&mut self, all: &mut Vec<T>) -> Option<T> {
-        (!all.is_empty()).then(|| all.swap_remove(self.below(all.len())))
-    }
+fn pick<T>(random: &mut Rng, all: &mut Vec<T>) -> Option<T> {
+    (!all.is_empty()).then(|| all.swap_remove(random.below(all.len())))
 }
 
 /// What is under way outside.
@@ -58,7 +46,7 @@ impl World {
     }
 }
 
-fn wishes(random: &mut Random) -> Option<Wishes> {
+fn wishes(random: &mut Rng) -> Option<Wishes> {
     let some = Wishes {
         enabled: random.below(4) > 0,
         on_commit: random.below(3) > 0,
@@ -67,7 +55,7 @@ fn wishes(random: &mut Random) -> Option<Wishes> {
     (random.below(4) > 0).then_some(some)
 }
 
-fn command(random: &mut Random) -> Command {
+fn command(random: &mut Rng) -> Command {
     let (key, database) = (
         key(1 + random.below(4) as u16),
         database(1 + random.below(6) as u8),
@@ -98,7 +86,7 @@ fn command(random: &mut Random) -> Command {
     }
 }
 
-fn step(bench: &mut Bench, world: &mut World, random: &mut Random) {
+fn step(bench: &mut Bench, world: &mut World, random: &mut Rng) {
     let cut = || Failure::Closed(CloseReason::Cut);
     match random.below(16) {
         0..4 => {
@@ -110,7 +98,7 @@ fn step(bench: &mut Bench, world: &mut World, random: &mut Random) {
             bench.input(Input::Wishes(database, wishes(random)));
         }
         5..7 => {
-            if let Some((link, peer)) = random.pick(&mut world.dials) {
+            if let Some((link, peer)) = pick(random, &mut world.dials) {
                 match random.below(3) {
                     0 => bench.connect_failed(link),
                     _ => {
@@ -121,7 +109,7 @@ fn step(bench: &mut Bench, world: &mut World, random: &mut Random) {
             }
         }
         7..11 => {
-            if let Some((task, _)) = random.pick(&mut world.tasks) {
+            if let Some((task, _)) = pick(random, &mut world.tasks) {
                 let result = match random.below(4) {
                     0 => Err(cut()),
                     1 => Err(Failure::Refused(Refusal::ABSENT)),
@@ -131,7 +119,7 @@ fn step(bench: &mut Bench, world: &mut World, random: &mut Random) {
             }
         }
         11 => {
-            if let Some(link) = random.pick(&mut world.links) {
+            if let Some(link) = pick(random, &mut world.links) {
                 let (on_it, others) = world.tasks.drain(..).partition(|(_, on)| *on == link);
                 world.tasks = others;
                 let on_it: Vec<(TaskId, LinkId)> = on_it;
@@ -142,7 +130,7 @@ fn step(bench: &mut Bench, world: &mut World, random: &mut Random) {
             }
         }
         12 => {
-            if let Some(stream) = random.pick(&mut world.streams) {
+            if let Some(stream) = pick(random, &mut world.streams) {
                 bench.input(Input::LiveEnded(stream, Err(cut())));
             }
         }
@@ -171,7 +159,7 @@ fn step(bench: &mut Bench, world: &mut World, random: &mut Random) {
 fn nothing_is_missed_and_everything_ends() {
     for seed in 0..200 {
         let (mut bench, mut world) = (Bench::live(), World::default());
-        let mut random = Random(seed);
+        let mut random = Rng::new(seed);
         for n in 1..=4 {
             bench.peer_at(n, &[&format!("peer{n}:1"), &format!("other{n}:1")]);
         }
@@ -185,12 +173,12 @@ fn nothing_is_missed_and_everything_ends() {
         world.open.push(quiet);
         world.follow(&mut bench);
         for _ in 0..10_000 {
-            if let Some((link, peer)) = random.pick(&mut world.dials) {
+            if let Some((link, peer)) = pick(&mut random, &mut world.dials) {
                 world.links.push(link);
                 bench.connected(link, peer.unwrap_or(key(1)));
-            } else if let Some((task, _)) = random.pick(&mut world.tasks) {
+            } else if let Some((task, _)) = pick(&mut random, &mut world.tasks) {
                 bench.synced(task, Ok(outcome()));
-            } else if let Some(stream) = random.pick(&mut world.streams) {
+            } else if let Some(stream) = pick(&mut random, &mut world.streams) {
                 bench.input(Input::LiveEnded(stream, Ok(())));
             } else {
                 break;
