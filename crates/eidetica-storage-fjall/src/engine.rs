@@ -12,6 +12,7 @@ use eidetica_storage::{
     Plan, ScanLimit, Snapshot, Space, StoreHandle, Watch,
 };
 use eidetica_storage_dir::{DataDir, shield};
+use fjall::compaction::Leveled;
 use fjall::config::CompressionPolicy;
 use fjall::{
     AbstractTree as _, CompressionType, Guard, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch,
@@ -29,6 +30,13 @@ const FORMAT: u32 = 1;
 /// back: with two, as it takes on two cores, it does so without a pause for as long as the other one is at it, and
 /// keeps a core busy. With more of them, idle ones take the requests.
 const WORKERS: usize = 4;
+
+/// Files of fresh rows from which on they are merged into the sorted ones of a space. Twice fjall's own: memory tables are
+/// small here, and merging is most of what a row costs.
+const FRESH_FILES: u8 = 8;
+
+/// Bytes of a sorted file, so that as much is sorted before a next level begins as with fjall's own settings: 256 MiB.
+const FILE_BYTES: u64 = 32 << 20;
 
 /// How long closing waits for memory tables to be written.
 const WRITE_OUT_PATIENCE: Duration = Duration::from_secs(30);
@@ -102,7 +110,12 @@ fn open_database(
 
 /// What a keyspace is created with; it keeps that for good.
 fn keyspace_options(space: Space, options: FjallOptions) -> KeyspaceCreateOptions {
-    let common = KeyspaceCreateOptions::default().max_memtable_size(options.memtable_bytes);
+    let merging = Leveled::default()
+        .with_l0_threshold(FRESH_FILES)
+        .with_table_target_size(FILE_BYTES);
+    let common = KeyspaceCreateOptions::default()
+        .max_memtable_size(options.memtable_bytes)
+        .compaction_strategy(Arc::new(merging));
     match space {
         // Packs are compressed and hashes cannot be.
         Space::Log | Space::Ids => {
