@@ -6,6 +6,7 @@ use std::ops::Bound;
 
 use bytes::Bytes;
 
+use crate::path::ends;
 use crate::{KeyRange, RowPage, RowSpace, Rows, RowsMut};
 
 /// One ordered map per space.
@@ -124,7 +125,10 @@ impl RowsMut for MemRows {
 
 /// Changes to rows, kept apart from them: `None` is a deleted row.
 #[derive(Clone, Debug, Default)]
-pub struct Delta(Spaces<Option<Bytes>>);
+pub struct Delta {
+    rows: Spaces<Option<Bytes>>,
+    deepest: usize,
+}
 
 impl Delta {
     /// No changes.
@@ -134,12 +138,25 @@ impl Delta {
 
     /// Whether there are no changes.
     pub fn is_empty(&self) -> bool {
-        self.0.0.iter().all(BTreeMap::is_empty)
+        self.rows.0.iter().all(BTreeMap::is_empty)
+    }
+
+    /// Segments that the paths of the changed rows in `Cur` have at most.
+    pub fn deepest(&self) -> usize {
+        self.deepest
+    }
+
+    fn set(&mut self, space: RowSpace, key: &[u8], value: Option<Bytes>) {
+        if space == RowSpace::Cur && value.is_some() {
+            self.deepest = self.deepest.max(ends(key).count());
+        }
+        let changes = self.rows.of_mut(space);
+        changes.insert(Bytes::copy_from_slice(key), value);
     }
 
     /// The changes in one space in the order of their keys.
     pub fn iter(&self, space: RowSpace) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
-        self.0
+        self.rows
             .of(space)
             .iter()
             .map(|(key, value)| (key.as_ref(), value.as_deref()))
@@ -159,7 +176,7 @@ impl<R: Rows, D: std::borrow::Borrow<Delta>> Rows for Overlay<R, D> {
     type Error = R::Error;
 
     fn get(&self, space: RowSpace, key: &[u8]) -> Result<Option<Bytes>, R::Error> {
-        match self.delta.borrow().0.of(space).get(key) {
+        match self.delta.borrow().rows.of(space).get(key) {
             Some(changed) => Ok(changed.clone()),
             None => self.base.get(space, key),
         }
@@ -175,7 +192,7 @@ impl<R: Rows, D: std::borrow::Borrow<Delta>> Rows for Overlay<R, D> {
         let mut changes = self
             .delta
             .borrow()
-            .0
+            .rows
             .range(space, range, reverse)
             .peekable();
         if changes.peek().is_none() {
@@ -212,24 +229,22 @@ impl<R: Rows, D: std::borrow::Borrow<Delta>> Rows for Overlay<R, D> {
         }
         Ok(RowPage { rows, more: true })
     }
+
+    fn deepest(&self) -> Option<usize> {
+        let below = self.base.deepest()?;
+        Some(below.max(self.delta.borrow().deepest))
+    }
 }
 
 impl<R: Rows, D: std::borrow::BorrowMut<Delta>> RowsMut for Overlay<R, D> {
     fn put(&mut self, space: RowSpace, key: &[u8], value: &[u8]) -> Result<(), R::Error> {
-        let changes = self.delta.borrow_mut().0.of_mut(space);
-        changes.insert(
-            Bytes::copy_from_slice(key),
-            Some(Bytes::copy_from_slice(value)),
-        );
+        let value = Bytes::copy_from_slice(value);
+        self.delta.borrow_mut().set(space, key, Some(value));
         Ok(())
     }
 
     fn delete(&mut self, space: RowSpace, key: &[u8]) -> Result<(), R::Error> {
-        self.delta
-            .borrow_mut()
-            .0
-            .of_mut(space)
-            .insert(Bytes::copy_from_slice(key), None);
+        self.delta.borrow_mut().set(space, key, None);
         Ok(())
     }
 }

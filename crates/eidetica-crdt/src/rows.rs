@@ -58,6 +58,12 @@ pub trait Rows {
         reverse: bool,
         limit: usize,
     ) -> Result<RowPage, Self::Error>;
+
+    /// Segments that the paths of the rows in `Cur` have at most, where that is known: what stands below the longest
+    /// is not looked for then.
+    fn deepest(&self) -> Option<usize> {
+        None
+    }
 }
 
 /// Write access to the rows of one store. Reads see the writes made before.
@@ -90,6 +96,10 @@ impl<R: Rows + ?Sized> Rows for &R {
         limit: usize,
     ) -> Result<RowPage, Self::Error> {
         (**self).scan(space, range, reverse, limit)
+    }
+
+    fn deepest(&self) -> Option<usize> {
+        (**self).deepest()
     }
 }
 

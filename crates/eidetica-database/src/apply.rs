@@ -5,7 +5,9 @@ use std::thread;
 
 use bytes::Bytes;
 use eidetica_auth::SettingsPayload;
-use eidetica_crdt::{Delta, Order, Overlay, Payload, Rows, Sorted, StoreKind};
+use eidetica_crdt::{
+    Delta, KeyRange, Order, Overlay, Payload, RowPage, RowSpace, Rows, Sorted, StoreKind,
+};
 use eidetica_entry::{Entry, Stamp, StoreName};
 use eidetica_storage::{Batch, EngineError, Snapshot};
 use rayon::prelude::*;
@@ -15,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::overlay::{Layer, View};
 use crate::readahead::ReadAhead;
 use crate::registry::Registry;
-use crate::rows::{NoRows, StoreRows, write_changes};
+use crate::rows::{NoRows, PackedRows, StoreRows};
 
 /// What entries write, by store and kind.
 pub(crate) type Writes = BTreeMap<(StoreName, StoreKind), Vec<(Stamp, Payload)>>;
@@ -117,11 +119,14 @@ pub(crate) fn borrowed(writes: &[(Stamp, Payload)]) -> Vec<(Stamp, &Payload)> {
         .collect()
 }
 
+/// Writes of one store whose changes are in maps at the same time; then they are packed.
+const PACKED_FROM: usize = 4_096;
+
 /// What is to change of the rows of one store, in parts that have no row in common.
 pub(crate) struct Changed {
     pub(crate) name: StoreName,
     pub(crate) kind: StoreKind,
-    pub(crate) deltas: Vec<Delta>,
+    pub(crate) parts: Vec<PackedRows>,
 }
 
 /// What `writes` do to the rows in `snapshot`, by store: a store that has no number yet has no rows.
@@ -134,48 +139,86 @@ pub(crate) fn changed_by(
     let view = View::durable(snapshot);
     let changed = writes.iter().map(|((name, kind), writes)| {
         let (name, kind) = (name.clone(), *kind);
-        let deltas = match registry.slot(&name, kind) {
-            Some(slot) => deltas_of(StoreRows { view, slot }, kind, writes, order)?,
-            None => deltas_of(NoRows, kind, writes, order)?,
+        let parts = match registry.slot(&name, kind) {
+            Some(slot) => {
+                let rows = StoreRows { view, slot };
+                let deepest = registry.deepest(&name, kind);
+                changes_of(Bounded { rows, deepest }, kind, writes, order)?
+            }
+            None => changes_of(NoRows, kind, writes, order)?,
         };
-        Ok(Changed { name, kind, deltas })
+        Ok(Changed { name, kind, parts })
     });
     changed.collect()
 }
 
+/// Rows of which it may be known how long their paths are.
+#[derive(Clone, Copy)]
+struct Bounded<R> {
+    rows: R,
+    deepest: Option<usize>,
+}
+
+impl<R: Rows> Rows for Bounded<R> {
+    type Error = R::Error;
+
+    fn get(&self, space: RowSpace, key: &[u8]) -> std::result::Result<Option<Bytes>, R::Error> {
+        self.rows.get(space, key)
+    }
+
+    fn scan(
+        &self,
+        space: RowSpace,
+        range: KeyRange<'_>,
+        reverse: bool,
+        limit: usize,
+    ) -> std::result::Result<RowPage, R::Error> {
+        self.rows.scan(space, range, reverse, limit)
+    }
+
+    fn deepest(&self) -> Option<usize> {
+        self.deepest
+    }
+}
+
 /// What `writes` do to the rows of a store, in parts that have no row in common.
-fn deltas_of(
+fn changes_of(
     base: impl Rows<Error = EngineError> + Copy + Sync,
     kind: StoreKind,
     writes: &[(Stamp, Payload)],
     order: Order,
-) -> Result<Vec<Delta>> {
+) -> Result<Vec<PackedRows>> {
     let writes = Sorted::new(kind, &borrowed(writes), order);
-    let delta = Delta::new();
     if writes.len() < AHEAD_FROM {
-        let mut rows = Overlay { base, delta };
-        writes.apply(&mut rows)?;
-        return Ok(vec![rows.delta]);
+        return Ok(vec![packed(base, writes)?]);
     }
     let most = (writes.len() / PART_FROM).clamp(1, rayon::current_num_threads());
-    let apply = |part: Sorted<'_>| -> Result<Delta> {
-        let (base, delta) = (ReadAhead::new(base), Delta::new());
-        let mut rows = Overlay { base, delta };
-        part.apply(&mut rows)?;
-        Ok(rows.delta)
-    };
+    let apply = |part| packed(ReadAhead::new(base), part);
     let mut parts = writes.split(most).into_iter();
     let own = parts.next();
     // Plain threads: reading may wait for a server, which the threads for computing must not.
     thread::scope(|scope| {
         let others: Vec<_> = parts.map(|part| scope.spawn(move || apply(part))).collect();
-        let mut deltas: Vec<_> = own.into_iter().map(apply).collect();
-        deltas.extend(others.into_iter().map(|part| {
+        let mut changes: Vec<_> = own.into_iter().map(apply).collect();
+        changes.extend(others.into_iter().map(|part| {
             let stopped = |_| Error::Stopped("computing state ended early".into());
             part.join().map_err(stopped)?
         }));
-        deltas.into_iter().collect()
+        changes.into_iter().collect()
     })
+}
+
+/// What `writes` do to the rows of a store, some of them after the other.
+fn packed(base: impl Rows<Error = EngineError>, writes: Sorted<'_>) -> Result<PackedRows> {
+    let mut changes = PackedRows::default();
+    let parts = writes.len().div_ceil(PACKED_FROM);
+    for part in writes.split(parts) {
+        let delta = Delta::new();
+        let mut rows = Overlay { base: &base, delta };
+        part.apply(&mut rows)?;
+        changes.add(&rows.delta);
+    }
+    Ok(changes)
 }
 
 impl Core {
@@ -193,8 +236,11 @@ impl Core {
         let view = View::staged(snapshot, &sequencer.overlay);
         for ((name, kind), writes) in writes {
             let slot = self.registry.write().slot_or_create(name, *kind, batch);
-            for delta in deltas_of(StoreRows { view, slot }, *kind, writes, order)? {
-                write_changes(slot, &delta, batch, staged.as_deref_mut());
+            let deepest = self.registry.read().deepest(name, *kind);
+            let rows = StoreRows { view, slot };
+            for part in changes_of(Bounded { rows, deepest }, *kind, writes, order)? {
+                let mut registry = self.registry.write();
+                registry.write_changes(name, *kind, &part, batch, staged.as_deref_mut());
             }
         }
         Ok(())

@@ -22,7 +22,7 @@ use crate::core::{Sequencer, Written};
 use crate::error::{Error, Result};
 use crate::ingest::WavePack;
 use crate::registry::Registry;
-use crate::rows::write_changes;
+use crate::rows::PackedRows;
 use crate::{Database, limits};
 
 /// Entries whose state is to be written: what they bring to it, in arrival order.
@@ -272,15 +272,17 @@ impl Database {
             return Ok(());
         };
         let applied = computing.from + computing.count;
-        let mut batch = Batch::new();
-        for Changed { name, kind, deltas } in computing.wait()? {
-            let mut registry = self.core().registry.write();
-            let slot = registry.slot_or_create(&name, kind, &mut batch);
-            drop(registry);
-            for delta in deltas {
-                write_changes(slot, &delta, &mut batch, None);
+        let changed = computing.wait()?;
+        let parts = changed.iter().flat_map(|store| &store.parts);
+        let (rows, bytes): (Vec<_>, Vec<_>) = parts.map(PackedRows::size).unzip();
+        let mut batch = Batch::with_capacity(rows.iter().sum(), bytes.iter().sum());
+        let mut registry = self.core().registry.write();
+        for Changed { name, kind, parts } in changed {
+            for part in parts {
+                registry.write_changes(&name, kind, &part, &mut batch, None);
             }
         }
+        drop(registry);
         let mut stage = sequencer.writer.stage();
         stage.set_applied(applied);
         let state = stage.finish(&mut batch)?;

@@ -25,7 +25,7 @@ use crate::events::Origin;
 use crate::known::Known;
 use crate::overlay::View;
 use crate::query::DynRows;
-use crate::rows::write_changes;
+use crate::rows::PackedRows;
 use crate::spool::Spool;
 use crate::standing::Standings;
 use crate::{Database, limits};
@@ -367,8 +367,7 @@ impl Made {
         let mut batch = Batch::new();
         for ((name, kind), delta) in &self.changed {
             let mut registry = database.core().registry.write();
-            let slot = registry.slot_or_create(name, *kind, &mut batch);
-            write_changes(slot, delta, &mut batch, None);
+            registry.write_changes(name, *kind, &PackedRows::of(delta), &mut batch, None);
         }
         let mut stage = sequencer.writer.stage();
         stage.add_pack(&self.entries, None, &mut batch)?;

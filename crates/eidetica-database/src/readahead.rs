@@ -3,7 +3,8 @@
 //! Writes are applied sorted by path, and for each the state around it is asked for: three small reads
 //! of neighbouring keys. This reads further than asked, remembers what lies between the first and the last key it has
 //! seen, and answers from there: an empty or dense store costs one read per page of it. The further it
-//! reads, the more its last pages were of use; where writes are far apart it reads hardly more than asked.
+//! reads, the more its last pages were of use; where writes are far apart it reads hardly more than asked, and single
+//! rows alone.
 
 use std::cell::RefCell;
 
@@ -16,6 +17,8 @@ const END: &[u8] = &[0xff];
 const LEAST: usize = 4;
 /// Rows that are read ahead at most.
 const MOST: usize = 2_048;
+/// Rows that are read alone where few of those between them are of use, until their neighbours are read again.
+const ALONE: usize = 256;
 
 /// Rows below, which must not change while this lives.
 pub(crate) struct ReadAhead<R> {
@@ -32,6 +35,8 @@ struct Window {
     ahead: usize,
     /// Questions answered from this window.
     hits: usize,
+    /// Rows read alone since the last look around.
+    alone: usize,
 }
 
 impl Default for Window {
@@ -42,6 +47,7 @@ impl Default for Window {
             rows: Vec::new(),
             ahead: LEAST,
             hits: 0,
+            alone: 0,
         }
     }
 }
@@ -93,6 +99,11 @@ impl Window {
         self.hits = 0;
     }
 
+    /// Whether so few of its rows were of use that reading them one by one costs less.
+    fn is_sparse(&self) -> bool {
+        self.hits * 2 < self.rows.len()
+    }
+
     /// How far to read next: twice as far if the last rows were of use.
     fn adapt(&mut self, limit: usize) -> usize {
         self.ahead = match self.hits * 8 >= self.rows.len() {
@@ -107,9 +118,18 @@ impl<R: Rows> Rows for ReadAhead<R> {
     type Error = R::Error;
 
     fn get(&self, space: RowSpace, key: &[u8]) -> Result<Option<Bytes>, R::Error> {
+        let windows = &mut *self.windows.borrow_mut();
+        let window = of(windows, space);
+        if !window.knows(key) && window.is_sparse() {
+            window.alone = (window.alone + 1) % ALONE;
+            if window.alone != 0 {
+                return self.rows.get(space, key);
+            }
+        }
         let mut after = key.to_vec();
         after.push(0);
-        let page = self.scan(
+        let page = self.scan_by(
+            windows,
             space,
             KeyRange {
                 start: key,
@@ -128,16 +148,36 @@ impl<R: Rows> Rows for ReadAhead<R> {
         reverse: bool,
         limit: usize,
     ) -> Result<RowPage, R::Error> {
+        self.scan_by(&mut self.windows.borrow_mut(), space, range, reverse, limit)
+    }
+
+    fn deepest(&self) -> Option<usize> {
+        self.rows.deepest()
+    }
+}
+
+fn of(windows: &mut [Window; 3], space: RowSpace) -> &mut Window {
+    let [cur, ver, pos] = windows;
+    match space {
+        RowSpace::Cur => cur,
+        RowSpace::Ver => ver,
+        RowSpace::Pos => pos,
+    }
+}
+
+impl<R: Rows> ReadAhead<R> {
+    fn scan_by(
+        &self,
+        windows: &mut [Window; 3],
+        space: RowSpace,
+        range: KeyRange<'_>,
+        reverse: bool,
+        limit: usize,
+    ) -> Result<RowPage, R::Error> {
         if reverse || range.start >= range.end || range.end > END {
             return self.rows.scan(space, range, reverse, limit);
         }
-        let windows = &mut *self.windows.borrow_mut();
-        let [cur, ver, pos] = windows;
-        let window = match space {
-            RowSpace::Cur => cur,
-            RowSpace::Ver => ver,
-            RowSpace::Pos => pos,
-        };
+        let window = of(windows, space);
         if window.knows(range.start) {
             let page = window.page(range, limit);
             if !page.rows.is_empty() || !page.more {

@@ -12,7 +12,8 @@ use eidetica_entry::StoreName;
 use eidetica_storage::{Batch, Direction, KeyRange, Row, Snapshot, Space};
 
 use crate::error::{Error, Result};
-use crate::rows::StoreSlot;
+use crate::overlay::Layer;
+use crate::rows::{PackedRows, StoreSlot};
 use crate::seal;
 
 /// Names and kinds with their store numbers.
@@ -22,7 +23,15 @@ pub(crate) struct Registry {
     /// Before the store number in the keys of the registry's rows.
     prefix: Vec<u8>,
     database: u32,
-    stores: BTreeMap<(StoreName, StoreKind), u32>,
+    stores: BTreeMap<(StoreName, StoreKind), Store>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Store {
+    number: u32,
+    /// Segments that the paths of its state rows have at most. Not known of a store that was there when the registry
+    /// was read.
+    deepest: Option<usize>,
 }
 
 impl Registry {
@@ -39,7 +48,8 @@ impl Registry {
             let value = seal::open(&row.key, &row.value)?;
             let read = parse(&row.key, &prefix, &value);
             let (number, key) = read.ok_or_else(|| Error::Corrupt("a store's name".into()))?;
-            stores.insert(key, number);
+            let deepest = None;
+            stores.insert(key, Store { number, deepest });
             Ok(ControlFlow::Continue(()))
         })?;
         Ok(Self {
@@ -56,7 +66,7 @@ impl Registry {
     }
 
     pub(crate) fn slot(&self, name: &StoreName, kind: StoreKind) -> Option<StoreSlot> {
-        let store = *self.stores.get(&(name.clone(), kind))?;
+        let store = self.stores.get(&(name.clone(), kind))?.number;
         Some(StoreSlot {
             database: self.database,
             store,
@@ -73,18 +83,43 @@ impl Registry {
         let next = self
             .stores
             .values()
+            .map(|store| store.number)
             .max()
             .map_or(0, |last| last.saturating_add(1));
-        let store = *self.stores.entry((name.clone(), kind)).or_insert_with(|| {
+        let store = self.stores.entry((name.clone(), kind)).or_insert_with(|| {
             let key = [self.prefix.as_slice(), &next.to_be_bytes()].concat();
             let value = [&[kind as u8], name.as_str().as_bytes()].concat();
             batch.put(self.space, &key, &seal::seal(&key, &value));
-            next
+            Store {
+                number: next,
+                deepest: Some(0),
+            }
         });
         StoreSlot {
             database: self.database,
-            store,
+            store: store.number,
         }
+    }
+
+    /// Segments that the paths of a store's state rows have at most, in the engine and staged, where that is known.
+    pub(crate) fn deepest(&self, name: &StoreName, kind: StoreKind) -> Option<usize> {
+        self.stores.get(&(name.clone(), kind))?.deepest
+    }
+
+    /// Writes changed rows of a store into a batch, and into the staged rows where there are some.
+    pub(crate) fn write_changes(
+        &mut self,
+        name: &StoreName,
+        kind: StoreKind,
+        changes: &PackedRows,
+        batch: &mut Batch,
+        staged: Option<&mut Layer>,
+    ) {
+        let slot = self.slot_or_create(name, kind, batch);
+        if let Some(store) = self.stores.get_mut(&(name.clone(), kind)) {
+            store.deepest = store.deepest.map(|deepest| deepest.max(changes.deepest()));
+        }
+        changes.write(slot, batch, staged);
     }
 
     /// Checks that a store may be opened as `kind`: that it is one, or is nothing yet.
@@ -115,7 +150,7 @@ impl Registry {
         };
         self.stores
             .iter()
-            .map(|((name, kind), store)| (name.clone(), *kind, slot(*store)))
+            .map(|((name, kind), store)| (name.clone(), *kind, slot(store.number)))
             .collect()
     }
 }

@@ -120,6 +120,10 @@ impl Rows for NoRows {
         let rows = Vec::new();
         Ok(RowPage { rows, more: false })
     }
+
+    fn deepest(&self) -> Option<usize> {
+        Some(0)
+    }
 }
 
 fn own_rows(page: Page, prefix: usize) -> RowPage {
@@ -133,30 +137,76 @@ fn own_rows(page: Page, prefix: usize) -> RowPage {
     }
 }
 
-/// Writes changed rows of one store into a batch, and into the staged rows where there are some.
-pub(crate) fn write_changes(
-    slot: StoreSlot,
-    changes: &Delta,
-    batch: &mut Batch,
-    mut staged: Option<&mut Layer>,
-) {
-    for own in [RowSpace::Cur, RowSpace::Pos, RowSpace::Ver] {
-        let space = StoreSlot::space(own);
-        let prefix = slot.prefix(own);
-        let mut key = prefix.clone();
-        for (own, value) in changes.iter(own) {
-            key.truncate(prefix.len());
-            key.extend_from_slice(own);
-            match value {
-                Some(value) => batch.put(space, &key, value),
-                None => batch.delete(space, &key),
-            }
-            if let Some(staged) = staged.as_deref_mut() {
-                staged.set(
+/// Changed rows of one store in one buffer, where a [`Delta`] has allocations for each.
+#[derive(Default)]
+pub(crate) struct PackedRows {
+    /// Keys and values, one after the other.
+    bytes: Vec<u8>,
+    rows: Vec<PackedRow>,
+    deepest: usize,
+}
+
+struct PackedRow {
+    space: RowSpace,
+    key: usize,
+    /// `None` is a deleted row.
+    value: Option<usize>,
+}
+
+impl PackedRows {
+    pub(crate) fn of(delta: &Delta) -> Self {
+        let mut rows = Self::default();
+        rows.add(delta);
+        rows
+    }
+
+    pub(crate) fn add(&mut self, delta: &Delta) {
+        self.deepest = self.deepest.max(delta.deepest());
+        for space in [RowSpace::Cur, RowSpace::Pos, RowSpace::Ver] {
+            for (key, value) in delta.iter(space) {
+                self.bytes.extend_from_slice(key);
+                self.bytes.extend_from_slice(value.unwrap_or_default());
+                self.rows.push(PackedRow {
                     space,
-                    Bytes::copy_from_slice(&key),
-                    value.map(Bytes::copy_from_slice),
-                );
+                    key: key.len(),
+                    value: value.map(<[u8]>::len),
+                });
+            }
+        }
+    }
+
+    /// Segments that the paths of the rows of [`RowSpace::Cur`] have at most.
+    pub(crate) fn deepest(&self) -> usize {
+        self.deepest
+    }
+
+    /// How many rows there are, and bytes of them in a batch.
+    pub(crate) fn size(&self) -> (usize, usize) {
+        let prefixes = PREFIX * self.rows.len();
+        (self.rows.len(), self.bytes.len() + prefixes)
+    }
+
+    /// Writes the rows into a batch, and into the staged rows where there are some.
+    pub(crate) fn write(&self, slot: StoreSlot, batch: &mut Batch, mut staged: Option<&mut Layer>) {
+        let mut rest = self.bytes.as_slice();
+        let mut take = |len| rest.split_off(..len).unwrap_or_default();
+        for rows in self.rows.chunk_by(|a, b| a.space == b.space) {
+            let Some(first) = rows.first() else { continue };
+            let space = StoreSlot::space(first.space);
+            let mut key = slot.prefix(first.space);
+            let prefix = key.len();
+            for row in rows {
+                key.truncate(prefix);
+                key.extend_from_slice(take(row.key));
+                let value = row.value.map(&mut take);
+                match value {
+                    Some(value) => batch.put(space, &key, value),
+                    None => batch.delete(space, &key),
+                }
+                if let Some(staged) = staged.as_deref_mut() {
+                    let value = value.map(Bytes::copy_from_slice);
+                    staged.set(space, Bytes::copy_from_slice(&key), value);
+                }
             }
         }
     }

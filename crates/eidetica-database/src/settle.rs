@@ -18,7 +18,7 @@ use crate::effects::Flip;
 use crate::error::{Error, Result};
 use crate::overlay::{Layer, View};
 use crate::readahead::ReadAhead;
-use crate::rows::{StoreRows, write_changes};
+use crate::rows::{PackedRows, StoreRows};
 use crate::{Database, limits};
 
 /// Entries whose writes go into the state rows, and come out of them.
@@ -124,7 +124,9 @@ impl Core {
             };
             remove_batch(&mut rows, *kind, &borrowed(&removed))?;
             apply_batch(&mut rows, *kind, &borrowed(&inserted), Order::Any)?;
-            write_changes(slot, &rows.delta, batch, staged.as_deref_mut());
+            let changes = PackedRows::of(&rows.delta);
+            let mut registry = self.registry.write();
+            registry.write_changes(name, *kind, &changes, batch, staged.as_deref_mut());
         }
         Ok(())
     }

@@ -59,6 +59,10 @@ impl<R: RowsMut> State<'_, R> {
 
     /// A path's cell, and whether there is none below it.
     pub(super) fn probe(&self, path: &Path) -> Outcome<(BTreeMap<Path, Cell>, bool), R> {
+        let deepest = self.rows.deepest();
+        if deepest.is_some_and(|deepest| path.depth() >= deepest) {
+            return Ok((self.read_cells(path)?, true));
+        }
         let end = with_byte(path, AFTER);
         let page = self.rows.scan(
             RowSpace::Cur,

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use eidetica_crdt::{
-    Container, Delta, Doc, ElemId, Init, MemRows, OWN, Op, Order, Overlay, Path, Payload, Position,
-    RowSpace, RowsMut, Scalar, Sorted, StoreKind, Value, Write, apply_batch, as_of, get,
-    hash_visible, insert, remove, remove_batch, table_get, table_scan, versions_at, writes_in,
+    Container, Delta, Doc, ElemId, Init, KeyRange, MemRows, OWN, Op, Order, Overlay, Path, Payload,
+    Position, RowPage, RowSpace, Rows, RowsMut, Scalar, Sorted, StoreKind, Value, Write,
+    apply_batch, as_of, get, hash_visible, insert, remove, remove_batch, table_get, table_scan,
+    versions_at, writes_in,
 };
 use eidetica_entry::{Height, Id, Stamp};
 
@@ -312,6 +313,40 @@ fn same_by_every_way(
     );
 }
 
+/// Rows of which it may be known how deep they go.
+struct Bounded<'a> {
+    rows: &'a MemRows,
+    deepest: Option<usize>,
+}
+
+impl Rows for Bounded<'_> {
+    type Error = std::convert::Infallible;
+
+    fn get(&self, space: RowSpace, key: &[u8]) -> Result<Option<bytes::Bytes>, Self::Error> {
+        self.rows.get(space, key)
+    }
+
+    fn scan(
+        &self,
+        space: RowSpace,
+        range: KeyRange<'_>,
+        reverse: bool,
+        limit: usize,
+    ) -> Result<RowPage, Self::Error> {
+        self.rows.scan(space, range, reverse, limit)
+    }
+
+    fn deepest(&self) -> Option<usize> {
+        self.deepest
+    }
+}
+
+fn deepest(rows: &MemRows) -> usize {
+    let paths = rows.iter(RowSpace::Cur);
+    let depths = paths.map(|(path, _)| Path::from_bytes(path).unwrap().depth());
+    depths.max().unwrap_or_default()
+}
+
 /// A batch over another one, each part of it applied to the rows that the first one gave.
 fn in_parts(
     rng: &mut Rng,
@@ -326,7 +361,10 @@ fn in_parts(
     let deltas: Vec<Delta> = parts
         .into_iter()
         .map(|part| {
-            let (base, delta) = (&rows, Delta::new());
+            // Where it is known how deep the rows go, rows below the deepest are not looked for.
+            let deepest = (rng.below(4) > 0).then(|| deepest(&rows) + rng.below(2));
+            let (rows, delta) = (&rows, Delta::new());
+            let base = Bounded { rows, deepest };
             let mut over = Overlay { base, delta };
             part.apply(&mut over).unwrap();
             over.delta

@@ -71,6 +71,40 @@ fn state_is_computed_while_more_comes_in() {
     assert_eq!(view(&db), expected);
 }
 
+/// Entries of one leaf each, told in one request.
+fn told(db: &Database, into: &Databases, leaf: impl Fn(usize) -> (String, i64)) {
+    let entries: Vec<Entry> = (0..limits::DEFER_STATE_FROM)
+        .map(|number| {
+            let (path, value) = leaf(number);
+            let tx = db.new_transaction();
+            tx.doc("d").unwrap().set(&path, value).unwrap();
+            tx.commit().unwrap().unwrap()
+        })
+        .collect();
+    ingest_entries(into, db.id(), &entries);
+}
+
+#[test]
+fn what_is_below_a_leaf_is_found_when_that_is_replaced() {
+    let story = Story::new();
+    let (author, replica) = (memory(1), instance_on(engine(), 2));
+    for to in [&author, &replica] {
+        ingest_entries(to, story.id(), &story.entries);
+    }
+    let db = author.get(&story.id()).unwrap().with_key(key(4));
+    let of = replica.get(&story.id()).unwrap();
+    // The replica sees the store from its first row on, so it knows how deep the rows go.
+    told(&db, &replica, |number| (format!("k{number}"), 1));
+    of.catch_up().unwrap();
+    told(&db, &replica, |number| (format!("k{}", number % 99), 2));
+    of.catch_up().unwrap();
+    told(&db, &replica, |number| (format!("k{}.a.b", number % 77), 3));
+    of.catch_up().unwrap();
+    told(&db, &replica, |number| (format!("k{}", number % 66), 4));
+    told(&db, &replica, |number| (format!("k{}.a", number % 88), 5));
+    assert_eq!(view(&of), view(&db));
+}
+
 #[test]
 fn what_changes_sides_while_state_is_computed_is_left_out_of_it() {
     let mut story = Story::new();
