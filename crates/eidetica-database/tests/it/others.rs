@@ -823,6 +823,21 @@ fn a_right_and_room_count_in_all_processes_at_once() {
 }
 
 #[test]
+fn a_store_that_another_process_has_made_deeper_is_looked_through() {
+    let (all, id) = processes(2);
+    let (a, b) = (open(&all[0], &id), open(&all[1], &id));
+    set(&a, "d", "k", 1);
+    set(&a, "d", "l", 1);
+    set(&b, "d", "k.x", 2);
+    set(&a, "d", "k", 3);
+    check(&all, &id);
+    for db in [&a, &b] {
+        assert_eq!(number(db, "d", "k"), Some(3));
+        assert_eq!(number(db, "d", "k.x"), None);
+    }
+}
+
+#[test]
 fn a_store_of_another_process_is_not_read_as_ones_own() {
     let (all, id) = processes(2);
     let (a, b) = (open(&all[0], &id), open(&all[1], &id));
