@@ -15,6 +15,7 @@ use eidetica_entry::{Height, Id, Stamp, StoreName};
 use eidetica_storage::{Direction, EngineError, KeyRange, Page, Row, ScanLimit, Snapshot, Space};
 use parking_lot::Mutex;
 
+use crate::apply::Bounded;
 use crate::core::{Core, Sequencer};
 use crate::error::Result;
 use crate::overlay::View;
@@ -145,7 +146,9 @@ impl Ahead<'_> {
             let Some(payload) = change.lower(&*rows_of(&change.store, change.kind))? else {
                 continue;
             };
-            let (base, delta) = (StoreRows { view, slot }, Delta::new());
+            let rows = StoreRows { view, slot };
+            let deepest = core.registry.read().deepest(&change.store, change.kind);
+            let (base, delta) = (Bounded { rows, deepest }, Delta::new());
             insert(
                 &mut Overlay { base, delta },
                 stamp,

@@ -154,9 +154,9 @@ pub(crate) fn changed_by(
 
 /// Rows of which it may be known how long their paths are.
 #[derive(Clone, Copy)]
-struct Bounded<R> {
-    rows: R,
-    deepest: Option<usize>,
+pub(crate) struct Bounded<R> {
+    pub(crate) rows: R,
+    pub(crate) deepest: Option<usize>,
 }
 
 impl<R: Rows> Rows for Bounded<R> {
