@@ -85,9 +85,14 @@ impl Client {
             detail: "a bad handshake",
         };
         let (initiator, message) = Initiator::start().map_err(broken)?;
-        let post = self.post(&base, OPEN, whole(Bytes::copy_from_slice(&message)));
+        let post = || self.post(&base, OPEN, whole(Bytes::copy_from_slice(&message)));
         let answer = async {
-            let response = post.await.map_err(|error| unreachable(address, &error))?;
+            let response = match post().await {
+                // A connection kept from before met its end. Beginning a handshake once more does no harm.
+                Err(error) if was_cut(&error) => post().await,
+                answered => answered,
+            };
+            let response = response.map_err(|error| unreachable(address, &error))?;
             check(response.status())?;
             let mut arrivals = arrivals(response, self.limits.handshake);
             let answer = arrivals.exactly::<{ noise::SECOND }>().await?;
@@ -156,6 +161,18 @@ where
 
 fn arrivals(response: Response<Incoming>, idle: Duration) -> Arrivals {
     Arrivals::new(response.into_body().into_data_stream(), idle)
+}
+
+/// Whether a connection ended before it brought an answer.
+fn was_cut(error: &PostError) -> bool {
+    let mut cause: Option<&(dyn Error + 'static)> = Some(&**error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<hyper::Error>() {
+            return error.is_incomplete_message();
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// What the innermost cause says: the outer ones say that a request to a URL failed.
