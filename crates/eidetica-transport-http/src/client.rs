@@ -165,10 +165,20 @@ fn arrivals(response: Response<Incoming>, idle: Duration) -> Arrivals {
 
 /// Whether a connection ended before it brought an answer.
 fn was_cut(error: &PostError) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
+    let is_cut = |error: &(dyn Error + 'static)| match error.downcast_ref::<io::Error>() {
+        Some(error) => matches!(
+            error.kind(),
+            BrokenPipe | ConnectionAborted | ConnectionReset
+        ),
+        None => error
+            .downcast_ref()
+            .is_some_and(hyper::Error::is_incomplete_message),
+    };
     let mut cause: Option<&(dyn Error + 'static)> = Some(&**error);
     while let Some(error) = cause {
-        if let Some(error) = error.downcast_ref::<hyper::Error>() {
-            return error.is_incomplete_message();
+        if is_cut(error) {
+            return true;
         }
         cause = error.source();
     }

@@ -1,5 +1,7 @@
 //! Ports, addresses and shutting down.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,6 +10,10 @@ use eidetica_transport::{
     contract::{ask, progress_of_a_long_frame},
 };
 use eidetica_transport_http::{HttpLimits, HttpTransport};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
+    net::{TcpListener, TcpStream},
+};
 
 use crate::{dial, echo_server, listen, pair};
 
@@ -41,6 +47,57 @@ async fn binds_what_it_is_told() {
             ),
             "{bad}"
         );
+    }
+}
+
+/// How a connection ends whose request was read.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    Closed,
+    Reset,
+}
+
+/// Stands before `server` and ends the first `dying` connections, and says how many there were.
+async fn dying_before(server: &Address, dying: usize, end: End) -> (Address, Arc<AtomicUsize>) {
+    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = Address::http(&socket.local_addr().unwrap().to_string()).unwrap();
+    let server = format!("127.0.0.1:{}", server.port().unwrap());
+    let count = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&count);
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = socket.accept().await {
+            if counted.fetch_add(1, Ordering::Relaxed) >= dying {
+                let mut server = TcpStream::connect(&server).await.unwrap();
+                copy_bidirectional(&mut client, &mut server).await.ok();
+                continue;
+            }
+            assert!(client.read(&mut [0; 64 << 10]).await.unwrap() > 0);
+            match end {
+                End::Closed => client.shutdown().await.unwrap(),
+                End::Reset => client.set_zero_linger().unwrap(),
+            }
+        }
+    });
+    (address, count)
+}
+
+/// A server that stops closes the connections that its clients keep, maybe in the moment in which one is used again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_handshake_that_meets_a_dying_connection_begins_once_more() {
+    let listener = listen(HttpLimits::default()).await;
+    let server = listener.address();
+    for end in [End::Closed, End::Reset] {
+        let (address, _) = dying_before(&server, 1, end).await;
+        assert!(dial(&address).await.is_ok(), "{end:?}");
+        let (address, count) = dying_before(&server, 9, end).await;
+        assert!(
+            matches!(
+                dial(&address).await.err(),
+                Some(TransportError::Unreachable { .. })
+            ),
+            "{end:?}"
+        );
+        assert_eq!(count.load(Ordering::Relaxed), 2, "{end:?}");
     }
 }
 
