@@ -43,5 +43,5 @@ pub use read::{
     ListPage, StampedWrite, TablePage, as_of, get, keys, list_len, list_page, resolve, table_get,
     table_scan, versions_at, writes_in,
 };
-pub use rows::{KeyRange, RowPage, RowSpace, Rows, RowsMut, StateError};
+pub use rows::{Bounded, KeyRange, RowPage, RowSpace, Rows, RowsMut, StateError};
 pub use value::{Doc, DocError, JsonError, List, Value, WrongType};

@@ -103,6 +103,37 @@ impl<R: Rows + ?Sized> Rows for &R {
     }
 }
 
+/// Rows of which it may be known how deep they go, which is not checked.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounded<R> {
+    /// The rows below.
+    pub rows: R,
+    /// See [`Rows::deepest`].
+    pub deepest: Option<usize>,
+}
+
+impl<R: Rows> Rows for Bounded<R> {
+    type Error = R::Error;
+
+    fn get(&self, space: RowSpace, key: &[u8]) -> Result<Option<Bytes>, R::Error> {
+        self.rows.get(space, key)
+    }
+
+    fn scan(
+        &self,
+        space: RowSpace,
+        range: KeyRange<'_>,
+        reverse: bool,
+        limit: usize,
+    ) -> Result<RowPage, R::Error> {
+        self.rows.scan(space, range, reverse, limit)
+    }
+
+    fn deepest(&self) -> Option<usize> {
+        self.deepest
+    }
+}
+
 /// Why state cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

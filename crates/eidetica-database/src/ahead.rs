@@ -10,12 +10,11 @@ use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use eidetica_crdt::{Delta, Order, Overlay, StoreKind, insert};
+use eidetica_crdt::{Bounded, Delta, Order, Overlay, StoreKind, insert};
 use eidetica_entry::{Height, Id, Stamp, StoreName};
 use eidetica_storage::{Direction, EngineError, KeyRange, Page, Row, ScanLimit, Snapshot, Space};
 use parking_lot::Mutex;
 
-use crate::apply::Bounded;
 use crate::core::{Core, Sequencer};
 use crate::error::Result;
 use crate::overlay::View;

@@ -5,9 +5,7 @@ use std::thread;
 
 use bytes::Bytes;
 use eidetica_auth::SettingsPayload;
-use eidetica_crdt::{
-    Delta, KeyRange, Order, Overlay, Payload, RowPage, RowSpace, Rows, Sorted, StoreKind,
-};
+use eidetica_crdt::{Bounded, Delta, Order, Overlay, Payload, Rows, Sorted, StoreKind};
 use eidetica_entry::{Entry, Stamp, StoreName};
 use eidetica_storage::{Batch, EngineError, Snapshot};
 use rayon::prelude::*;
@@ -119,8 +117,8 @@ pub(crate) fn borrowed(writes: &[(Stamp, Payload)]) -> Vec<(Stamp, &Payload)> {
         .collect()
 }
 
-/// Writes of one store whose changes are in maps at the same time; then they are packed.
-const PACKED_FROM: usize = 4_096;
+/// Writes of one store whose changes are in maps at the same time, before they are packed.
+const PACKED_AT_ONCE: usize = 4_096;
 
 /// What is to change of the rows of one store, in parts that have no row in common.
 pub(crate) struct Changed {
@@ -150,35 +148,6 @@ pub(crate) fn changed_by(
         Ok(Changed { name, kind, parts })
     });
     changed.collect()
-}
-
-/// Rows of which it may be known how long their paths are.
-#[derive(Clone, Copy)]
-pub(crate) struct Bounded<R> {
-    pub(crate) rows: R,
-    pub(crate) deepest: Option<usize>,
-}
-
-impl<R: Rows> Rows for Bounded<R> {
-    type Error = R::Error;
-
-    fn get(&self, space: RowSpace, key: &[u8]) -> std::result::Result<Option<Bytes>, R::Error> {
-        self.rows.get(space, key)
-    }
-
-    fn scan(
-        &self,
-        space: RowSpace,
-        range: KeyRange<'_>,
-        reverse: bool,
-        limit: usize,
-    ) -> std::result::Result<RowPage, R::Error> {
-        self.rows.scan(space, range, reverse, limit)
-    }
-
-    fn deepest(&self) -> Option<usize> {
-        self.deepest
-    }
 }
 
 /// What `writes` do to the rows of a store, in parts that have no row in common.
@@ -211,7 +180,7 @@ fn changes_of(
 /// What `writes` do to the rows of a store, some of them after the other.
 fn packed(base: impl Rows<Error = EngineError>, writes: Sorted<'_>) -> Result<PackedRows> {
     let mut changes = PackedRows::default();
-    let parts = writes.len().div_ceil(PACKED_FROM);
+    let parts = writes.len().div_ceil(PACKED_AT_ONCE);
     for part in writes.split(parts) {
         let delta = Delta::new();
         let mut rows = Overlay { base: &base, delta };
@@ -239,8 +208,7 @@ impl Core {
             let deepest = self.registry.read().deepest(name, *kind);
             let rows = StoreRows { view, slot };
             for part in changes_of(Bounded { rows, deepest }, *kind, writes, order)? {
-                let mut registry = self.registry.write();
-                registry.write_changes(name, *kind, &part, batch, staged.as_deref_mut());
+                part.write(&self.registry, name, *kind, batch, staged.as_deref_mut());
             }
         }
         Ok(())

@@ -276,13 +276,11 @@ impl Database {
         let parts = changed.iter().flat_map(|store| &store.parts);
         let (rows, bytes): (Vec<_>, Vec<_>) = parts.map(PackedRows::size).unzip();
         let mut batch = Batch::with_capacity(rows.iter().sum(), bytes.iter().sum());
-        let mut registry = self.core().registry.write();
         for Changed { name, kind, parts } in changed {
             for part in parts {
-                registry.write_changes(&name, kind, &part, &mut batch, None);
+                part.write(&self.core().registry, &name, kind, &mut batch, None);
             }
         }
-        drop(registry);
         let mut stage = sequencer.writer.stage();
         stage.set_applied(applied);
         let state = stage.finish(&mut batch)?;

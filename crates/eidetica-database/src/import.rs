@@ -366,8 +366,8 @@ impl Made {
     fn stage(&self, database: &Database, sequencer: &mut Sequencer) -> Result<(Batch, Written)> {
         let mut batch = Batch::new();
         for ((name, kind), delta) in &self.changed {
-            let mut registry = database.core().registry.write();
-            registry.write_changes(name, *kind, &PackedRows::of(delta), &mut batch, None);
+            let changes = PackedRows::of(delta);
+            changes.write(&database.core().registry, name, *kind, &mut batch, None);
         }
         let mut stage = sequencer.writer.stage();
         stage.add_pack(&self.entries, None, &mut batch)?;

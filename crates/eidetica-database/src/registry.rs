@@ -12,8 +12,7 @@ use eidetica_entry::StoreName;
 use eidetica_storage::{Batch, Direction, KeyRange, Row, Snapshot, Space};
 
 use crate::error::{Error, Result};
-use crate::overlay::Layer;
-use crate::rows::{PackedRows, StoreSlot};
+use crate::rows::StoreSlot;
 use crate::seal;
 
 /// Names and kinds with their store numbers.
@@ -106,20 +105,19 @@ impl Registry {
         self.stores.get(&(name.clone(), kind))?.deepest
     }
 
-    /// Writes changed rows of a store into a batch, and into the staged rows where there are some.
-    pub(crate) fn write_changes(
+    /// The same slot, into which rows are written whose paths have at most so many segments.
+    pub(crate) fn slot_to_write(
         &mut self,
         name: &StoreName,
         kind: StoreKind,
-        changes: &PackedRows,
+        deepest: usize,
         batch: &mut Batch,
-        staged: Option<&mut Layer>,
-    ) {
+    ) -> StoreSlot {
         let slot = self.slot_or_create(name, kind, batch);
         if let Some(store) = self.stores.get_mut(&(name.clone(), kind)) {
-            store.deepest = store.deepest.map(|deepest| deepest.max(changes.deepest()));
+            store.deepest = store.deepest.map(|before| before.max(deepest));
         }
-        changes.write(slot, batch, staged);
+        slot
     }
 
     /// Checks that a store may be opened as `kind`: that it is one, or is nothing yet.

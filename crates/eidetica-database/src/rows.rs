@@ -5,10 +5,13 @@
 //! [`Space::Versions`] there is no tag. A store number belongs to one name and one kind.
 
 use bytes::{Buf, Bytes};
-use eidetica_crdt::{Delta, KeyRange, RowPage, RowSpace, Rows};
+use eidetica_crdt::{Delta, KeyRange, RowPage, RowSpace, Rows, StoreKind};
+use eidetica_entry::StoreName;
 use eidetica_storage::{Batch, Direction, EngineError, Page, ScanLimit, Space};
+use parking_lot::RwLock;
 
 use crate::overlay::{Layer, View};
+use crate::registry::Registry;
 
 /// The longest prefix that a store's own keys get.
 const PREFIX: usize = 9;
@@ -143,6 +146,7 @@ pub(crate) struct PackedRows {
     /// Keys and values, one after the other.
     bytes: Vec<u8>,
     rows: Vec<PackedRow>,
+    /// Segments that the paths of the rows of [`RowSpace::Cur`] have at most.
     deepest: usize,
 }
 
@@ -175,19 +179,25 @@ impl PackedRows {
         }
     }
 
-    /// Segments that the paths of the rows of [`RowSpace::Cur`] have at most.
-    pub(crate) fn deepest(&self) -> usize {
-        self.deepest
-    }
-
     /// How many rows there are, and bytes of them in a batch.
     pub(crate) fn size(&self) -> (usize, usize) {
         let prefixes = PREFIX * self.rows.len();
         (self.rows.len(), self.bytes.len() + prefixes)
     }
 
-    /// Writes the rows into a batch, and into the staged rows where there are some.
-    pub(crate) fn write(&self, slot: StoreSlot, batch: &mut Batch, mut staged: Option<&mut Layer>) {
+    /// Writes the rows of a store into a batch, and into the staged rows where there are some. The registry is told how
+    /// deep they go, and is not held meanwhile: whoever reads asks it.
+    pub(crate) fn write(
+        &self,
+        registry: &RwLock<Registry>,
+        name: &StoreName,
+        kind: StoreKind,
+        batch: &mut Batch,
+        mut staged: Option<&mut Layer>,
+    ) {
+        let slot = registry
+            .write()
+            .slot_to_write(name, kind, self.deepest, batch);
         let mut rest = self.bytes.as_slice();
         let mut take = |len| rest.split_off(..len).unwrap_or_default();
         for rows in self.rows.chunk_by(|a, b| a.space == b.space) {

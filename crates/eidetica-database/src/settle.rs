@@ -125,8 +125,7 @@ impl Core {
             remove_batch(&mut rows, *kind, &borrowed(&removed))?;
             apply_batch(&mut rows, *kind, &borrowed(&inserted), Order::Any)?;
             let changes = PackedRows::of(&rows.delta);
-            let mut registry = self.registry.write();
-            registry.write_changes(name, *kind, &changes, batch, staged.as_deref_mut());
+            changes.write(&self.registry, name, *kind, batch, staged.as_deref_mut());
         }
         Ok(())
     }

@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 
 use eidetica_crdt::{
-    Container, Delta, Doc, ElemId, Init, KeyRange, MemRows, OWN, Op, Order, Overlay, Path, Payload,
-    Position, RowPage, RowSpace, Rows, RowsMut, Scalar, Sorted, StoreKind, Value, Write,
-    apply_batch, as_of, get, hash_visible, insert, remove, remove_batch, table_get, table_scan,
-    versions_at, writes_in,
+    Bounded, Container, Delta, Doc, ElemId, Init, MemRows, OWN, Op, Order, Overlay, Path, Payload,
+    Position, RowSpace, RowsMut, Scalar, Sorted, StoreKind, Value, Write, apply_batch, as_of, get,
+    hash_visible, insert, remove, remove_batch, table_get, table_scan, versions_at, writes_in,
 };
 use eidetica_entry::{Height, Id, Stamp};
 
@@ -311,34 +310,6 @@ fn same_by_every_way(
         expected,
         "ascending, in parts from {split} on"
     );
-}
-
-/// Rows of which it may be known how deep they go.
-struct Bounded<'a> {
-    rows: &'a MemRows,
-    deepest: Option<usize>,
-}
-
-impl Rows for Bounded<'_> {
-    type Error = std::convert::Infallible;
-
-    fn get(&self, space: RowSpace, key: &[u8]) -> Result<Option<bytes::Bytes>, Self::Error> {
-        self.rows.get(space, key)
-    }
-
-    fn scan(
-        &self,
-        space: RowSpace,
-        range: KeyRange<'_>,
-        reverse: bool,
-        limit: usize,
-    ) -> Result<RowPage, Self::Error> {
-        self.rows.scan(space, range, reverse, limit)
-    }
-
-    fn deepest(&self) -> Option<usize> {
-        self.deepest
-    }
 }
 
 fn deepest(rows: &MemRows) -> usize {
