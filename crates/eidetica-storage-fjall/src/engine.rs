@@ -38,6 +38,9 @@ const FRESH_FILES: u8 = 8;
 /// Bytes of a sorted file, so that as much is sorted before a next level begins as with fjall's own settings: 256 MiB.
 const FILE_BYTES: u64 = 32 << 20;
 
+/// Values below this are copied where they are looked up one by one. fjall's are parts of a block, 4 KiB of which would be held for each.
+const COPIED_BYTES: usize = 1 << 10;
+
 /// How long closing waits for memory tables to be written.
 const WRITE_OUT_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -347,9 +350,11 @@ impl FjallSnapshot {
             return Ok(None);
         }
         let value = self.view.get(self.store.keyspace(space), key);
-        Ok(value
-            .map_err(|error| failure("reading", error))?
-            .map(Bytes::from))
+        let value = value.map_err(|error| failure("reading", error))?;
+        Ok(value.map(|value| match value.len() < COPIED_BYTES {
+            true => Bytes::copy_from_slice(&value),
+            false => Bytes::from(value),
+        }))
     }
 }
 

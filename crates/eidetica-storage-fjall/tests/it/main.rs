@@ -92,3 +92,32 @@ mod trimmed {
 
 mod compact;
 mod damage;
+
+/// Who keeps a hundred thousand of them would keep as many blocks else.
+#[test]
+fn a_short_value_that_is_looked_up_keeps_no_block_in_memory() {
+    let dir = dir();
+    let engine = open(dir.path()).unwrap();
+    let mut batch = Batch::new();
+    let keys: Vec<[u8; 4]> = (0..1_000_u32).map(u32::to_be_bytes).collect();
+    for key in &keys {
+        batch.put(Space::Ids, key, &[7; 17]);
+    }
+    engine.write(&batch, Durability::Durable).unwrap();
+    // From memory tables, then from files.
+    for _ in 0..2 {
+        let snapshot = engine.snapshot().unwrap();
+        let keys: Vec<&[u8]> = keys.iter().map(<[u8; 4]>::as_slice).collect();
+        let values = snapshot.multi_get(Space::Ids, &keys).unwrap();
+        assert!(values.into_iter().all(|value| value.unwrap().is_unique()));
+        assert!(
+            snapshot
+                .get(Space::Ids, keys[1])
+                .unwrap()
+                .unwrap()
+                .is_unique()
+        );
+        drop(snapshot);
+        engine.compact().unwrap();
+    }
+}
