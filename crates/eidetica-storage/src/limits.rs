@@ -26,6 +26,10 @@ pub const PAGE_ROWS: usize = 512;
 /// Bytes of a page when a helper pages on behalf of its caller.
 pub const PAGE_BYTES: usize = 1 << 20;
 
+/// Ids that one call to the engine looks up: what it holds at once of a difference of any size, and one statement on
+/// an engine that is a server.
+pub const LOOKUPS: usize = 16_384;
+
 /// Entries of the open block at which the writer seals them into a pack.
 pub const BLOCK_ENTRIES: usize = 256;
 

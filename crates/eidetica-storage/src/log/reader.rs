@@ -275,25 +275,28 @@ impl<'a> LogReader<'a> {
             .collect()
     }
 
-    /// Where each of `ids` stands: one row lookup per id, in one call to the engine.
+    /// Where each of `ids` stands: one row lookup per id, [`limits::LOOKUPS`] of them in one call to the engine.
     ///
     /// # Errors
     /// The engine's errors, a damaged row.
     pub fn locate(&self, ids: &[Id]) -> Result<Vec<Option<Located>>, LogError> {
-        let keys: Vec<[u8; 36]> = ids.iter().map(|id| rows::id_key(self.no(), id)).collect();
-        let keys: Vec<&[u8]> = keys.iter().map(|key| key.as_slice()).collect();
-        let values = self.snapshot.multi_get(Space::Ids, &keys)?;
-        let located = ids.iter().zip(values).map(|(id, value)| {
-            let row = value
-                .map(|value| rows::decode_id(self.no(), id, &value))
-                .transpose()?;
-            Ok(row.map(|row| Located {
-                arrival: row.arrival,
-                height: row.height,
-                writes_settings: row.writes_settings,
-            }))
-        });
-        located.collect()
+        let mut located = Vec::with_capacity(ids.len());
+        for ids in ids.chunks(limits::LOOKUPS) {
+            let keys: Vec<[u8; 36]> = ids.iter().map(|id| rows::id_key(self.no(), id)).collect();
+            let keys: Vec<&[u8]> = keys.iter().map(|key| key.as_slice()).collect();
+            let values = self.snapshot.multi_get(Space::Ids, &keys)?;
+            for (id, value) in ids.iter().zip(values) {
+                let row = value
+                    .map(|value| rows::decode_id(self.no(), id, &value))
+                    .transpose()?;
+                located.push(row.map(|row| Located {
+                    arrival: row.arrival,
+                    height: row.height,
+                    writes_settings: row.writes_settings,
+                }));
+            }
+        }
+        Ok(located)
     }
 
     /// Which of `ids` are here.

@@ -147,6 +147,29 @@ fn a_small_difference_reads_little_of_a_long_history() {
     assert!(tally.space(Space::Ids).gets < 60, "{tally:?}");
 }
 
+#[test]
+fn any_number_of_ids_is_looked_up_in_calls_of_a_bounded_size() {
+    let history = History::chain(40);
+    let engine = Arc::new(RecordingEngine::new(Arc::new(
+        eidetica_storage::MemoryEngine::new(),
+    )));
+    let mut bench = Bench::on(Arc::clone(&engine) as Arc<dyn Engine>, &history.entries[0]).unwrap();
+    bench.add_pack(&history.entries[1..], None).unwrap();
+    let ids: Vec<Id> = history.entries.iter().map(Entry::id).collect();
+    let ids: Vec<Id> = ids
+        .into_iter()
+        .cycle()
+        .take(2 * limits::LOOKUPS + 1)
+        .collect();
+    let _ = engine.take();
+    let located = bench.read(|reader| reader.locate(&ids).unwrap());
+    let tally = engine.take();
+    assert_eq!(tally.space(Space::Ids).get_calls, 3);
+    assert_eq!(tally.space(Space::Ids).gets, ids.len() as u64);
+    let arrivals = located.iter().map(|located| located.unwrap().arrival);
+    assert!(arrivals.eq((0..40).cycle().take(ids.len())));
+}
+
 /// A page that ended inside the open block goes on after that was sealed.
 #[test]
 fn paging_survives_sealing() {
