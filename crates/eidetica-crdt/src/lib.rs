@@ -22,6 +22,7 @@ mod payload;
 mod position;
 mod read;
 mod rows;
+mod superseded;
 mod value;
 mod walk;
 
@@ -44,4 +45,5 @@ pub use read::{
     table_scan, versions_at, writes_in,
 };
 pub use rows::{Bounded, KeyRange, RowPage, RowSpace, Rows, RowsMut, StateError};
+pub use superseded::superseded;
 pub use value::{Doc, DocError, JsonError, List, Value, WrongType};

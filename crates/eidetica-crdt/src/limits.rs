@@ -15,3 +15,5 @@ pub const PAYLOAD_BYTES: usize = 4 << 20;
 pub const MOVED_NEIGHBOURS: usize = 1024;
 /// Rows asked for in one scan.
 pub const SCAN_ROWS: usize = 256;
+/// Stamps that are asked for at once when superseded versions are looked for.
+pub const SUPERSEDED_AT_ONCE: usize = 512;

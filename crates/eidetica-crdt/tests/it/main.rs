@@ -19,4 +19,5 @@ mod line;
 mod oracle;
 mod payloads;
 mod rng;
+mod superseded;
 mod values;
