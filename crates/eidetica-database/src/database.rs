@@ -184,19 +184,34 @@ impl Database {
     /// # Errors
     /// Those of `work`, of the commit, and a conflict after [`limits::TRANSACT_ATTEMPTS`] attempts.
     pub fn transact<T>(&self, mut work: impl FnMut(&Transaction) -> Result<T>) -> Result<T> {
-        let mut attempts = 0;
-        loop {
+        self.retry(|| {
             let transaction = self.new_transaction();
             let result = work(&transaction)?;
-            attempts += 1;
-            match transaction.commit() {
+            Ok::<_, crate::Error>(transaction.commit().map(|_| result))
+        })?
+    }
+
+    /// Calls `attempt` again while the commit in it loses against another one. Its own error, beside that of the commit,
+    /// is the end at once.
+    ///
+    /// # Errors
+    /// As said, and a conflict after [`limits::TRANSACT_ATTEMPTS`] attempts.
+    pub fn retry<T, E>(
+        &self,
+        mut attempt: impl FnMut() -> std::result::Result<Result<T>, E>,
+    ) -> std::result::Result<Result<T>, E> {
+        for _ in 1..limits::TRANSACT_ATTEMPTS {
+            match attempt()? {
                 // What it lost against may be staged only, and would be read as it was again.
-                Err(error) if error.is_conflict() && attempts < limits::TRANSACT_ATTEMPTS => {
-                    self.core.wait_for_staged()?;
+                Err(error) if error.is_conflict() => {
+                    if let Err(error) = self.core.wait_for_staged() {
+                        return Ok(Err(error));
+                    }
                 }
-                done => return done.map(|_| result),
+                done => return Ok(done),
             }
         }
+        attempt()
     }
 
     /// A document to read.

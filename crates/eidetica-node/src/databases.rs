@@ -6,7 +6,7 @@ use bytes::Bytes;
 use eidetica_auth::{AccessRequest, DeviceClaim, Right, SecretKey, SignedRequest};
 use eidetica_crdt::{Doc, Value};
 use eidetica_database::{
-    Blame, Database, Databases, DocStore, Error, Holds, IngestRequest, LocalDatabase, limits,
+    Blame, Database, Databases, DocStore, Error, Holds, IngestRequest, LocalDatabase,
 };
 use eidetica_engine::{Facts, GrantOutcome, LeaseChange, Record, Wishes, merge};
 use eidetica_entry::{
@@ -194,18 +194,13 @@ impl DatabasesBackend {
             .get(&asked.database)
             .map_err(|error| error.to_string())?
             .with_key(secret);
-        let mut attempts = 0;
-        loop {
+        let granted = database.retry(|| {
             if by_invite && was_revoked(&database, &asked.key).map_err(|error| error.to_string())? {
                 return Err("the key was revoked here".to_owned());
             }
-            let granted = grant_once(&database, asked, now_ms);
-            attempts += 1;
-            match granted {
-                Err(error) if error.is_conflict() && attempts < limits::TRANSACT_ATTEMPTS => {}
-                done => return done.map_err(|error| error.to_string()),
-            }
-        }
+            Ok(grant_once(&database, asked, now_ms))
+        })?;
+        granted.map_err(|error| error.to_string())
     }
 
     fn offered(&self, database: &Id) -> Result<Option<Database>, Unavailable> {

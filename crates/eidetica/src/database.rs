@@ -4,7 +4,7 @@ use std::{ops::Deref, sync::Arc};
 
 use eidetica_auth::{KeyName, Revocation, SecretKey};
 use eidetica_database::{
-    CallbackId, Import, Origin, RevocationPreview, SettingsStore, Transaction, limits,
+    CallbackId, Import, Origin, RevocationPreview, SettingsStore, Transaction,
 };
 use eidetica_entry::{Entry, Id};
 use parking_lot::RwLock;
@@ -199,18 +199,14 @@ impl Database {
     /// Runs `work` in a transaction and commits it; again while what it read has changed meanwhile.
     ///
     /// # Errors
-    /// Those of `work`, of the commit, and a conflict after [`limits::TRANSACT_ATTEMPTS`] attempts.
+    /// Those of `work`, of the commit, and a conflict after [`eidetica_database::limits::TRANSACT_ATTEMPTS`] attempts.
     pub fn transact<T>(&self, mut work: impl FnMut(&Transaction) -> Result<T>) -> Result<T> {
-        let mut attempts = 0;
-        loop {
+        let done = self.inner.retry(|| {
             let transaction = self.new_transaction()?;
             let result = work(&transaction)?;
-            attempts += 1;
-            match transaction.commit() {
-                Err(error) if error.is_conflict() && attempts < limits::TRANSACT_ATTEMPTS => {}
-                done => return Ok(done.map(|_| result)?),
-            }
-        }
+            Ok::<_, Error>(transaction.commit().map(|_| result))
+        })?;
+        Ok(done?)
     }
 
     /// What would become void or count again if this handle's key revoked so now; nothing is written.

@@ -1,8 +1,15 @@
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::thread::spawn;
+use std::time::Duration;
+
 use eidetica::{
-    Error,
+    Error, Instance,
     auth::{Permission, Right},
+    backend::database::InMemory,
     crdt::Doc,
 };
+use eidetica_testkit::HookedEngine;
 use serde_json::json;
 
 use crate::{Disk, database, instance, named, read, user, write};
@@ -304,6 +311,38 @@ fn writers_that_conflict_are_told_and_transact_tries_again() {
         }
     });
     assert_eq!(read(&db, "n").unwrap(), format!("0+{}", "+".repeat(20)));
+}
+
+#[test]
+fn who_loses_against_a_commit_that_is_being_written_waits_for_it() {
+    let (engine, interruption) = HookedEngine::interruptible(Arc::new(InMemory::new()));
+    let engine = Arc::into_inner(engine).unwrap();
+    let alice = user(&Instance::open(Box::new(engine)).unwrap(), "alice");
+    let db = database(&alice, "notes");
+    write(&db, "n", "0").unwrap();
+    let (attempted, attempts) = channel();
+    let loser = db.clone();
+    let (started, other) = channel();
+    interruption.before_write(move || {
+        let lost = spawn(move || {
+            loser.transact(|op| {
+                attempted.send(()).unwrap();
+                let doc = op.doc("data")?;
+                let read: Option<String> = doc.get_as("n")?;
+                Ok(doc.set("n", format!("{}+", read.unwrap_or_default()))?)
+            })
+        });
+        attempts.recv().unwrap();
+        // What it would read again now is what it has read.
+        let again = attempts.recv_timeout(Duration::from_millis(200));
+        started.send((lost, attempts, again.is_ok())).unwrap();
+    });
+    write(&db, "n", "1").unwrap();
+    let (lost, attempts, again) = other.recv().unwrap();
+    lost.join().unwrap().unwrap();
+    assert!(!again, "it tries again before anything can have changed");
+    assert_eq!(attempts.iter().count(), 1);
+    assert_eq!(read(&db, "n").as_deref(), Some("1+"));
 }
 
 #[test]
