@@ -191,11 +191,12 @@ impl Database {
         })?
     }
 
-    /// Calls `attempt` again while the commit in it loses against another one. Its own error, beside that of the commit,
-    /// is the end at once.
+    /// What [`transact`](Self::transact) does, for an `attempt` that begins and commits by itself: it is made again while
+    /// the commit that it returns has lost against another one, once that one is in the engine. Another error of its own
+    /// ends it at once.
     ///
     /// # Errors
-    /// As said, and a conflict after [`limits::TRANSACT_ATTEMPTS`] attempts.
+    /// `attempt`'s own; within, those of the commit, a conflict after [`limits::TRANSACT_ATTEMPTS`] attempts.
     pub fn retry<T, E>(
         &self,
         mut attempt: impl FnMut() -> std::result::Result<Result<T>, E>,

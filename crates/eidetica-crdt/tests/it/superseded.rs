@@ -5,8 +5,8 @@ use std::convert::Infallible;
 use std::ops::ControlFlow;
 
 use eidetica_crdt::{
-    MemRows, Op, Order, Path, Payload, RowSpace, Rows, RowsMut, StampedWrite, StoreKind, as_of,
-    insert, limits, remove, superseded,
+    MemRows, Op, Order, Path, Payload, RowSpace, Rows, RowsMut, StoreKind, as_of, insert, limits,
+    remove, superseded,
 };
 use eidetica_entry::Stamp;
 
@@ -14,7 +14,8 @@ use crate::laws::{dump, entries, run, stamp};
 use crate::oracle::bound;
 use crate::rng::{Rng, cases};
 
-type Found = Vec<(StampedWrite, Vec<u8>)>;
+/// Path, stamp and key of rows.
+type Found = Vec<(Path, Stamp, Vec<u8>)>;
 
 fn find(rows: &MemRows, kind: StoreKind, past: &BTreeSet<Stamp>) -> Found {
     let mut found = Vec::new();
@@ -22,8 +23,8 @@ fn find(rows: &MemRows, kind: StoreKind, past: &BTreeSet<Stamp>) -> Found {
         assert!(stamps.len() <= limits::SUPERSEDED_AT_ONCE);
         Ok(stamps.iter().map(|stamp| past.contains(stamp)).collect())
     };
-    superseded(rows, kind, &mut in_past, &mut |write, key| {
-        found.push((write, key.to_vec()));
+    superseded(rows, kind, &mut in_past, &mut |path, stamp, key| {
+        found.push((path.clone(), stamp, key.to_vec()));
         ControlFlow::Continue(())
     })
     .unwrap();
@@ -31,7 +32,7 @@ fn find(rows: &MemRows, kind: StoreKind, past: &BTreeSet<Stamp>) -> Found {
 }
 
 /// By the definition: every write of the past against every cover of the past.
-fn expected(past: &[&(Stamp, Payload)]) -> BTreeSet<(Path, Stamp, u8)> {
+fn expected(past: &[(Stamp, Payload)]) -> BTreeSet<(Path, Stamp, u8)> {
     let writes: Vec<_> = past.iter().flat_map(|(s, p)| bound(*s, p)).collect();
     let is_covered = |(path, stamp, op): &(Path, Stamp, Op)| {
         let strictly = matches!(op, Op::Ins { .. } | Op::Move(_) | Op::Kill);
@@ -69,22 +70,21 @@ fn history(seed: u64, kind: StoreKind) {
 
     let stamps: BTreeSet<Stamp> = past.iter().map(|(stamp, _)| *stamp).collect();
     let found = find(&whole, kind, &stamps);
-    let named: Vec<_> = found
-        .iter()
-        .map(|(write, _)| (write.path.clone(), write.stamp, write.op.slot() as u8))
-        .collect();
-    assert_eq!(named.len(), found.len());
-    assert_eq!(
-        named.into_iter().collect::<BTreeSet<_>>(),
-        expected(&past.iter().collect::<Vec<_>>())
-    );
+    // The slot stands after the path and a zero.
+    let named = found.iter().map(|(path, stamp, key)| {
+        let slot = key[path.as_bytes().len() + 1];
+        (path.clone(), *stamp, slot)
+    });
+    let distinct: BTreeSet<_> = named.collect();
+    assert_eq!(distinct.len(), found.len());
+    assert_eq!(distinct, expected(past));
 
     let mut compact = whole.clone();
-    for (_, key) in &found {
+    for (_, _, key) in &found {
         assert!(compact.get(RowSpace::Ver, key).unwrap().is_some());
         compact.delete(RowSpace::Ver, key).unwrap();
     }
-    let gone: BTreeSet<&Vec<u8>> = found.iter().map(|(_, key)| key).collect();
+    let gone: BTreeSet<&Vec<u8>> = found.iter().map(|(_, _, key)| key).collect();
     let without = |rows: &MemRows| {
         let mut rows = dump(rows);
         rows.retain(|(space, key, _)| *space != RowSpace::Ver || !gone.contains(key));
@@ -147,5 +147,5 @@ fn a_counter_keeps_what_is_live_over_many_pages() {
     let found = find(&rows, StoreKind::Doc, &all);
     // All below the cover at 1,000, which is the last one of that past.
     assert_eq!(found.len(), 999);
-    assert!(found.iter().all(|(write, _)| write.stamp < stamp(1_000, 1)));
+    assert!(found.iter().all(|(_, by, _)| *by < stamp(1_000, 1)));
 }

@@ -7,7 +7,7 @@ use eidetica_entry::dag::{Budget, Dag};
 use eidetica_entry::pack::{self, Limits};
 use eidetica_entry::{Entry, Height, Id, Stamp};
 use eidetica_storage::log::{CacheSize, EntryLog, LogError, LogReader};
-use eidetica_storage::{Engine, Space, limits};
+use eidetica_storage::{MemoryEngine, Space, limits};
 use eidetica_testkit::{RecordingEngine, Rng};
 use proptest::prelude::*;
 
@@ -107,13 +107,17 @@ proptest! {
     }
 }
 
+/// The root of a history, and what reads count on.
+fn recording(history: &History) -> (Arc<RecordingEngine>, Bench) {
+    let engine = Arc::new(RecordingEngine::new(Arc::new(MemoryEngine::new())));
+    let bench = Bench::on(engine.clone(), &history.entries[0]).unwrap();
+    (engine, bench)
+}
+
 #[test]
 fn everything_is_streamed_without_decoding() {
     let history = History::chain(3_000);
-    let engine = Arc::new(RecordingEngine::new(Arc::new(
-        eidetica_storage::MemoryEngine::new(),
-    )));
-    let mut bench = Bench::on(Arc::clone(&engine) as Arc<dyn Engine>, &history.entries[0]).unwrap();
+    let (engine, mut bench) = recording(&history);
     bench.add_pack(&history.entries[1..], None).unwrap();
     let _ = engine.take();
     let tips = [history.entries[2_999].id()];
@@ -130,10 +134,7 @@ fn everything_is_streamed_without_decoding() {
 #[test]
 fn a_small_difference_reads_little_of_a_long_history() {
     let history = History::chain(4_000);
-    let engine = Arc::new(RecordingEngine::new(Arc::new(
-        eidetica_storage::MemoryEngine::new(),
-    )));
-    let mut bench = Bench::on(Arc::clone(&engine) as Arc<dyn Engine>, &history.entries[0]).unwrap();
+    let (engine, mut bench) = recording(&history);
     bench.add_pack(&history.entries[1..3_990], None).unwrap();
     history.entries[3_990..]
         .iter()
@@ -150,10 +151,7 @@ fn a_small_difference_reads_little_of_a_long_history() {
 #[test]
 fn any_number_of_ids_is_looked_up_in_calls_of_a_bounded_size() {
     let history = History::chain(40);
-    let engine = Arc::new(RecordingEngine::new(Arc::new(
-        eidetica_storage::MemoryEngine::new(),
-    )));
-    let mut bench = Bench::on(Arc::clone(&engine) as Arc<dyn Engine>, &history.entries[0]).unwrap();
+    let (engine, mut bench) = recording(&history);
     bench.add_pack(&history.entries[1..], None).unwrap();
     let ids: Vec<Id> = history.entries.iter().map(Entry::id).collect();
     let ids: Vec<Id> = ids
@@ -258,10 +256,7 @@ fn the_cache_changes_cost_and_nothing_else() {
 #[test]
 fn a_cached_entry_is_read_without_its_row() {
     let history = History::chain(500);
-    let engine = Arc::new(RecordingEngine::new(Arc::new(
-        eidetica_storage::MemoryEngine::new(),
-    )));
-    let mut bench = Bench::on(Arc::clone(&engine) as Arc<dyn Engine>, &history.entries[0]).unwrap();
+    let (engine, mut bench) = recording(&history);
     bench.add_pack(&history.entries[1..], None).unwrap();
     let read = |n: usize| {
         let _ = engine.take();
